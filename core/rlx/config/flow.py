@@ -1,0 +1,65 @@
+"""`[async]`, `[sync]`, `[eval]`, `[checkpoint]`, `[plugins]`: how the run flows, and what it proves and keeps."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rlx.config.base import Section
+from rlx.config.data import DatasetConfig, RewardConfig
+
+
+class AsyncConfig(Section):
+    """How far sampling may run ahead of training."""
+
+    max_staleness: int = Field(0, ge=0)
+    """A group is trained at most so many optimizer steps after the version of its oldest token. 0: synchronous, on-policy,
+    and repeatable bit for bit."""
+
+
+class SyncConfig(Section):
+    """Weights on their way into the engines, and the proof that they arrived."""
+
+    max_logprob_diff: float | None = Field(None, gt=0)
+    """Largest mean |difference| between the trainer's and an engine's log-probabilities after a sync. Default: by the
+    engine's dtype (1e-4 for float32, 0.05 for bfloat16 and float16)."""
+    timeout_seconds: float = Field(300.0, gt=0)
+    """For each phase of a sync."""
+
+
+class EvalConfig(Section):
+    """Held-out evaluation: before the first step, every n steps, at the end."""
+
+    dataset: DatasetConfig
+    """The held-out rows."""
+    rewards: list[RewardConfig] | None = None
+    """Default: the training rewards."""
+    every: int | None = Field(None, ge=1)
+    """Steps between evaluations. Default: only before the first step and at the end."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many rows."""
+    samples: int = Field(1, ge=1)
+    """Completions for each row."""
+    temperature: float = Field(1.0, ge=0)
+    """0 is greedy."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Default: the rollout's."""
+
+
+class CheckpointConfig(Section):
+    """What is kept to go on from."""
+
+    every: int | None = Field(None, ge=1)
+    """Steps between checkpoints. Default: only at the end."""
+    keep: int | None = Field(2, ge=1)
+    """How many to keep, newest first."""
+    export: bool = True
+    """Write the final policy as a Hugging Face folder."""
+
+
+class PluginsConfig(Section):
+    """Hooks take part only if they are listed here."""
+
+    enable: list[str] = []
+    """`rlx.hooks` plugins, in call order."""
+    best_effort: list[str] = []
+    """Those of `enable` that may raise without ending the run."""

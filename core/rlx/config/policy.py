@@ -1,0 +1,68 @@
+"""`[policy]`: the FSDP2 trainer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlx.config.base import Section
+
+
+class ParallelConfig(Section):
+    """How the policy's ranks share the model; their product is the number of policy processes."""
+
+    dp_replicate: int = Field(1, ge=1)
+    """Copies of the sharded model (HSDP)."""
+    dp_shard: int = Field(1, ge=1)
+    """Ranks that parameters, gradients and optimizer state are sharded over."""
+
+    @property
+    def world_size(self) -> int:
+        return self.dp_replicate * self.dp_shard
+
+
+class OptimizerConfig(Section):
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = Field(1e-6, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = Field((0.9, 0.999), strict=False)
+    """Decay of the running mean and of the running square."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the denominator."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled; not on biases and norms."""
+    max_grad_norm: float | None = Field(1.0, gt=0)
+    """Gradients are clipped to this global norm; none switches clipping off."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape after the warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps from 0 to `lr`."""
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Where linear and cosine end, as a share of `lr`."""
+
+
+class PolicyConfig(Section):
+    """The FSDP2 trainer."""
+
+    groups_per_step: int = Field(32, ge=1)
+    """Groups (RL) or rows (SFT) in one optimizer update."""
+    max_tokens_per_microbatch: int = Field(8192, ge=1)
+    """Token budget of one forward and backward on one rank."""
+    max_sequence_tokens: int | None = Field(None, ge=2)
+    """Longest SFT row, in tokens; a longer one is an error. Default: the model's own limit."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What forward and backward compute in. Master weights, reductions and optimizer state are float32."""
+    packing: bool = True
+    """Compute on real tokens only, prompts of a group once, where the attention implementation allows it; otherwise pad."""
+    attention: str | None = None
+    """A transformers attention implementation. Default: rlx's own variable-length SDPA where the model allows it, else `sdpa`."""
+    gradient_checkpointing: bool = False
+    """Recompute each decoder layer in the backward pass: less memory, about a third more time."""
+    logprob_chunk: int = Field(8192, ge=1)
+    """Vocabulary entries whose logits exist at once."""
+    parallel: ParallelConfig = ParallelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    env: dict[str, str] = {}
+    """Environment variables for the policy's processes, over rlx's defaults for the device."""

@@ -1,0 +1,30 @@
+"""`[rollout]`: the vLLM engines that sample, and the processes that score."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rlx.config.base import Section
+
+
+class RolloutConfig(Section):
+    """The vLLM engines that sample, and the processes that score."""
+
+    replicas: int = Field(1, ge=1)
+    """Engines."""
+    tensor_parallel: int = Field(1, ge=1)
+    """Workers that share one engine's model."""
+    max_tokens: int = Field(512, ge=1)
+    """Longest completion, in tokens."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature; the trainer's log-probabilities use it too."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the engine computes in. Default: the policy's compute dtype."""
+    reward_workers: int = Field(1, ge=1)
+    """Processes, for each replica, in which rewards run."""
+    env: dict[str, str] = {}
+    """Environment variables for the engine's processes, over rlx's defaults for the device."""
+    vllm: dict[str, Any] = {}
+    """Any vLLM engine argument, by its own name; names are checked."""

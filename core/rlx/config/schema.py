@@ -1,0 +1,36 @@
+"""The whole config: one field for each table of the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from rlx.config.algorithm import AlgorithmConfig
+from rlx.config.base import Section
+from rlx.config.data import DatasetConfig, PackerConfig, RewardConfig
+from rlx.config.flow import AsyncConfig, CheckpointConfig, EvalConfig, PluginsConfig, SyncConfig
+from rlx.config.model import ModelConfig
+from rlx.config.policy import PolicyConfig
+from rlx.config.rollout import RolloutConfig
+from rlx.config.run import RunConfig
+
+
+class Config(Section):
+    """What `rlx run --config x.toml` reads."""
+
+    run: RunConfig = RunConfig()
+    model: ModelConfig
+    dataset: DatasetConfig
+    packer: PackerConfig = PackerConfig()
+    rewards: list[RewardConfig] = []
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    policy: PolicyConfig = PolicyConfig()
+    asynchrony: AsyncConfig = Field(AsyncConfig(), alias="async")
+    sync: SyncConfig = SyncConfig()
+    eval: EvalConfig | None = None
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    plugins: PluginsConfig = PluginsConfig()
+    meta: dict[str, Any] = {}
+    """Free-form, for your own tools. Nothing else is."""

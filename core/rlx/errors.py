@@ -1,0 +1,57 @@
+"""Every error that a user of rlx meets, and who answers for it.
+
+Two families, told apart by their exit code:
+
+* `UsageError` (exit code 2): the config, the command line, a plugin or the machine is not fit for the run. Raised before
+  anything was started.
+* `RunError` (exit code 1): the run had started and could not go on.
+
+A message says what failed in the user's own word, who owns it, and what to do. No traceback is shown without `--traceback`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RlxError(Exception):
+    """Base of all errors that are shown to a user as one message."""
+
+    exit_code = 1
+
+
+class UsageError(RlxError):
+    """Something is wrong with what the user asked for; nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The config file, or a `--set`, is wrong."""
+
+
+class PluginError(UsageError):
+    """A component or hook cannot be found, imported, or used as asked."""
+
+
+class RunError(RlxError):
+    """The run started and failed."""
+
+
+class ProcessDied(RunError):
+    """A process of the run ended when it should not have."""
+
+
+class RewardError(RunError):
+    """A reward raised, timed out, or returned something that is no reward."""
+
+
+class SyncError(RunError):
+    """Weights were not delivered, or not as they were sent."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or the empty string where nothing known is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,77 @@
+"""What a process is told at its start: one blob on stdin, never environment variables or arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rlx.config.schema import Config
+
+
+class PluginRecord(msgspec.Struct, frozen=True):
+    """One plugin that the run uses, as plugins.json has it. Every process loads from these and stops if it finds others."""
+
+    kind: str
+    """`datasets`, `rewards`, ... or `hooks`."""
+    name: str
+    """As the config says it."""
+    dist: str
+    """Distribution that provides it; empty for a file or a bare module."""
+    version: str
+    target: str
+    """`module:attribute`, or `/abs/file.py:attribute`."""
+    sha256: str
+    """Of the target's source file."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where the controller listens, and the keys of one side of a CurveZMQ connection (Z85 text)."""
+
+    host: str
+    port: int
+    server_public: str
+    public: str
+    secret: str
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """Boot data of one process."""
+
+    kind: str
+    """`controller`, `rollout`, or `policy`."""
+    name: str
+    """`controller`, `rollout-0` ..., `policy`, `launcher`."""
+    index: int
+    attempt: int
+    run_dir: str
+    base_dir: str
+    """Folder of the config file: `./file.py:name` is relative to it."""
+    config: dict[str, Any]
+    """The resolved config, as `Config.model_dump(by_alias=True, mode="json")` gives it."""
+    plugins: list[PluginRecord]
+    rollouts: bool
+    """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
+    endpoint: Endpoint
+    """For the controller: `public`/`secret` are the server's and `port` is the one to bind (0: any free one)."""
+    client_keys: dict[str, str] = {}
+    """Controller only: client name -> public key; nobody else gets in."""
+    resume_from: str | None = None
+    """A committed checkpoint folder to go on from."""
+
+    def load_config(self) -> Config:
+        """The config, validated again."""
+        return Config.model_validate(self.config, strict=False)
+
+    @property
+    def run_path(self) -> Path:
+        return Path(self.run_dir)
+
+
+def encode_boot(boot: Boot) -> bytes:
+    return msgspec.msgpack.encode(boot)
+
+
+def decode_boot(data: bytes) -> Boot:
+    return msgspec.msgpack.decode(data, type=Boot)
