@@ -1,0 +1,51 @@
+"""What differs between devices, as data.
+
+The rule of this part: run logic never asks which device it is on. It reads a `Platform`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """One device type."""
+
+    device: str
+    collectives: str
+    """torch.distributed backend of the policy's world and of the weight transfer."""
+    engine_env: Mapping[str, str]
+    """Environment of the engine's processes."""
+    engine_args: Mapping[str, object]
+    """vLLM engine arguments that rlx sets where the config does not."""
+    policy_env: Mapping[str, str]
+
+
+def _frozen(**values: object) -> Mapping[str, object]:
+    return MappingProxyType(values)
+
+
+PLATFORMS: Mapping[str, Platform] = MappingProxyType(
+    {
+        "cpu": Platform(
+            device="cpu",
+            collectives="gloo",
+            # nobind: two tensor-parallel workers on one NUMA node are refused otherwise. Space is in GiB.
+            engine_env=MappingProxyType(
+                {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+            ),
+            engine_args=_frozen(enforce_eager=True),
+            policy_env=MappingProxyType({"OMP_NUM_THREADS": "1"}),
+        ),
+        "cuda": Platform(
+            device="cuda",
+            collectives="nccl",
+            engine_env=MappingProxyType({}),
+            engine_args=_frozen(),
+            policy_env=MappingProxyType({}),
+        ),
+    }
+)
