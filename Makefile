@@ -1,0 +1,43 @@
+# make quickstart   set up (once) and train a small model by RL, end to end
+# make test         set up (once) and run all tests; `make test-unit` for the quick ones
+# make check        ruff, mypy --strict, import-linter, docs
+# make bench        every benchmark of benchmarks/, one after the other
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup quickstart test test-unit check bench clean
+.DEFAULT_GOAL := quickstart
+
+setup: $(READY)
+
+# --no-deps: the list is complete, and leaves three packages out on purpose (requirements/cpu.txt says which and why).
+$(READY): requirements/cpu.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/cpu.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+quickstart: $(READY)
+	$(BIN)/python examples/quickstart/quickstart.py
+
+test: test-unit
+	$(BIN)/python -m pytest tests/integration tests/e2e --quiet --durations=10
+
+test-unit: $(READY)
+	$(BIN)/python -m pytest tests/unit --quiet --numprocesses 2
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/build.py --check
+
+bench: $(READY)
+	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
