@@ -1,0 +1,167 @@
+"""rlx against TRL's GRPOTrainer (transformers generate), the only peer that trains GRPO on a CPU.
+
+Same model, prompts, completions a step, length limit, master and compute dtype, both cores. Prints completions per
+second of both and their ratio; several runs in turn, medians. The first step of each (warm-up) is not counted.
+
+    python benchmarks/against_trl.py smollm2 [--dtype bfloat16] [--runs 3] [--steps 4]
+    python benchmarks/against_trl.py quickstart
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parent / "models"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison."""
+
+    model: str
+    prompts: str
+    groups: int
+    max_tokens: int
+    ranks: int
+    threads: int
+    """Of each rlx process; TRL's one process gets both cores."""
+    steps: int
+
+
+CASES = {
+    "smollm2": Case("smollm2-135m", "messages", groups=4, max_tokens=64, ranks=1, threads=2, steps=4),
+    "quickstart": Case("quickstart-1m", "sums", groups=32, max_tokens=6, ranks=1, threads=1, steps=40),
+}
+GROUP = 8
+
+
+def model_folder(case: Case) -> Path:
+    folder = CACHE / case.model
+    if case.model.startswith("smollm2"):
+        from smollm2 import smollm2
+
+        return smollm2(folder)
+    from rlx.testing.models import make_char_model
+
+    return folder if folder.exists() else make_char_model(folder)
+
+
+def run_trl(case: Case, dtype: str, steps: int) -> list[float]:
+    """Seconds of each step of a GRPOTrainer."""
+    import peer_task
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    torch.set_num_threads(2)
+    seconds: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: object, **__: object) -> None:
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, *_: object, **__: object) -> None:
+            seconds.append(time.perf_counter() - self.begun)
+
+    folder = model_folder(case)
+    with tempfile.TemporaryDirectory() as out:
+        config = GRPOConfig(
+            output_dir=out,
+            use_cpu=True,
+            bf16=dtype == "bfloat16",
+            max_steps=steps,
+            per_device_train_batch_size=case.groups * GROUP,
+            num_generations=GROUP,
+            max_completion_length=case.max_tokens,
+            learning_rate=1e-6,
+            lr_scheduler_type="constant",
+            logging_strategy="no",
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        GRPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+            processing_class=AutoTokenizer.from_pretrained(folder, padding_side="left"),
+            reward_funcs=peer_task.vowel_shares,
+            args=config,
+            train_dataset=Dataset.from_dict({"prompt": getattr(peer_task, case.prompts)()}),
+            callbacks=[Clock()],
+        ).train()
+    return seconds
+
+
+def run_rlx(case: Case, dtype: str, steps: int, staleness: int) -> list[float]:
+    """Seconds of each step of `rlx run`."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        config = HERE / "against_trl.toml"
+        threads = f'{{ OMP_NUM_THREADS = "{case.threads}" }}'
+        sets = {
+            "run.steps": steps, "model.path": json.dumps(str(model_folder(case))),
+            "dataset.name": json.dumps(f"./peer_task.py:{case.prompts}"), "rollout.max_tokens": case.max_tokens,
+            "policy.groups_per_step": case.groups, "policy.dtype": json.dumps(dtype), "rollout.env": threads,
+            "policy.env": threads, "policy.parallel.dp_shard": case.ranks, "async.max_staleness": staleness,
+        }  # fmt: skip
+        command = [sys.executable, "-m", "rlx_cli.main", "run", "--config", str(config), "--run-dir", str(run_dir)]
+        command += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [row["time/step"] for row in rows if "time/step" in row]
+
+
+def rate(case: Case, seconds: list[float]) -> float:
+    """Completions per second in the steady state."""
+    return case.groups * GROUP / statistics.median(seconds[1:])
+
+
+def one_side(side: str, case_name: str, options: argparse.Namespace) -> float:
+    """A side in a process of its own, so that neither warms the other's caches."""
+    command = [sys.executable, __file__, case_name, "--side", side, "--dtype", options.dtype]
+    command += ["--steps", str(options.steps), "--staleness", str(options.staleness)]
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES, nargs="?", default="smollm2")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--staleness", type=int, default=1)
+    parser.add_argument("--side", choices=["trl", "rlx"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    case = CASES[options.case]
+    options.steps = options.steps or case.steps
+    if options.side == "trl":
+        print(rate(case, run_trl(case, options.dtype, options.steps)))
+        return
+    if options.side == "rlx":
+        print(rate(case, run_rlx(case, options.dtype, options.steps, options.staleness)))
+        return
+    pairs = [
+        (one_side("rlx", options.case, options), one_side("trl", options.case, options)) for _ in range(options.runs)
+    ]
+    print(
+        f"{options.case}, {options.dtype}, {case.groups * GROUP} completions a step of at most {case.max_tokens} tokens"
+    )
+    for rlx, trl in pairs:
+        print(f"rlx {rlx:8.2f}  TRL {trl:8.2f} completions/s   ratio {rlx / trl:.2f}")
+    print(f"median ratio {statistics.median(rlx / trl for rlx, trl in pairs):.2f}")
+
+
+if __name__ == "__main__":
+    main()
