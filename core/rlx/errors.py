@@ -2,11 +2,12 @@
 
 Two families, told apart by their exit code:
 
-* `UsageError` (exit code 2): the config, the command line, a plugin or the machine is not fit for the run. Raised before
-  anything was started.
+* `UsageError` (exit code 2): the config, the command line, a plugin or the machine is not fit for the run. Raised
+  before anything was started.
 * `RunError` (exit code 1): the run had started and could not go on.
 
-A message says what failed in the user's own word, who owns it, and what to do. No traceback is shown without `--traceback`.
+A message says what failed in the user's own word, who owns it, and what to do. No traceback is shown without
+`--traceback`.
 """
 
 from __future__ import annotations
@@ -39,12 +40,37 @@ class RunError(RlxError):
     """The run started and failed."""
 
 
-class ProcessDied(RunError):
+class HookError(RunError):
+    """A hook of an enabled plugin raised."""
+
+
+class ProcessDied(RunError):  # noqa: N818 - the event is the name
     """A process of the run ended when it should not have."""
 
 
+class PeerFailed(RunError):  # noqa: N818 - the event is the name
+    """Another process of the run refused a request, failed at it, or is not connected."""
+
+
+class WaitTimeout(RunError, TimeoutError):  # noqa: N818 - as TimeoutError is
+    """Something that was waited for did not come; the message names it."""
+
+
+class DatasetError(UsageError):
+    """A dataset cannot be opened, is empty, or holds a row that is no prompt."""
+
+
 class RewardError(RunError):
-    """A reward raised, timed out, or returned something that is no reward."""
+    """A reward raised, timed out, or returned something that is no reward.
+
+    `owner` is who answers for it. With `drop` the config asks for the group to be dropped and counted
+    (`on_error = "drop"`).
+    """
+
+    def __init__(self, message: str, *, owner: str = "", drop: bool = False) -> None:
+        super().__init__(message)
+        self.owner = owner
+        self.drop = drop
 
 
 class SyncError(RunError):

@@ -1,0 +1,131 @@
+"""A client's socket: a DEALER that talks with the controller and with nobody else.
+
+The rules of this part:
+
+* The first message is `Hello`; `connect` returns when the controller has answered it.
+* A heartbeat leaves every two seconds, from the loop that the client lives in. Code that computes for long between two
+  awaits uses `SyncClient`, whose loop has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from rlx.errors import PeerFailed, WaitTimeout
+from rlx.launch.boot import Endpoint
+from rlx.transport.conversation import Conversation, Handle, OnError, log_error
+from rlx.transport.keys import SERVER
+from rlx.transport.messages import Heartbeat, Hello, Message
+from rlx.transport.wire import open_envelope
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 2.0
+LINGER_MS = 1000
+
+
+class Client:
+    """`handler(message)` answers what the controller sends, `on_notification` takes what needs no answer (by
+    default the handler does), `on_error` gets what that raises (by default it is logged). Set `doing` to what the
+    process is about: heartbeats carry it to whoever asks why nothing moves.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        name: str,
+        attempt: int,
+        handler: Handle,
+        *,
+        on_error: OnError = log_error,
+        on_notification: Handle | None = None,
+    ) -> None:
+        self.doing = ""
+        self._endpoint = endpoint
+        self._name = name
+        self._attempt = attempt
+        self._handler = handler
+        self._on_error = on_error
+        self._on_notification = on_notification
+        self._context = zmq.asyncio.Context()
+        self._conversation: Conversation | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def connect(self, timeout: float) -> None:
+        """Raises WaitTimeout where no controller answers to these keys, PeerFailed where it refuses this attempt."""
+        self._socket = socket = self._open_socket()
+        socket.connect(f"tcp://{self._endpoint.host}:{self._endpoint.port}")
+        self._conversation = Conversation(
+            SERVER,
+            self._attempt,
+            self._send,
+            self._handler,
+            on_error=self._on_error,
+            handle_told=self._on_notification,
+        )
+        self._tasks = [asyncio.create_task(self._receive(socket))]
+        hello = Hello(self._name, self._attempt, os.getpid())
+        where = f"{self._endpoint.host}:{self._endpoint.port}"
+        try:
+            await self.request(hello, timeout=timeout, what=f"{self._name} connects to the controller at {where}")
+        except WaitTimeout as error:
+            raise WaitTimeout(f"{error}. Is it running, and are these the keys of its run?") from error
+        self._tasks.append(asyncio.create_task(self._beat()))
+
+    async def request(self, message: Message, *, timeout: float, what: str) -> Message:
+        """Raises WaitTimeout (a TimeoutError) naming `what`, or what the controller's handler raised."""
+        return await self._connected().request(message, timeout=timeout, what=what)
+
+    async def notify(self, message: Message) -> None:
+        await self._connected().notify(message)
+
+    async def close(self) -> None:
+        """Sends what is still to be sent, for a second at most."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._conversation is not None:
+            await self._conversation.close("this side has closed the connection")
+        if self._socket is not None:
+            self._socket.close(linger=LINGER_MS)
+        # In a thread: `term` blocks for as long as messages linger.
+        await asyncio.to_thread(self._context.term)
+
+    def _open_socket(self) -> zmq.asyncio.Socket:
+        socket = self._context.socket(zmq.DEALER)
+        socket.sndhwm = socket.rcvhwm = 0
+        socket.curve_serverkey = self._endpoint.server_public.encode()
+        socket.curve_publickey = self._endpoint.public.encode()
+        socket.curve_secretkey = self._endpoint.secret.encode()
+        return socket
+
+    def _connected(self) -> Conversation:
+        if self._conversation is None:
+            raise PeerFailed(f"{self._name} is not connected to the controller yet")
+        return self._conversation
+
+    async def _send(self, envelope: bytes, body: bytes) -> None:
+        assert self._socket is not None
+        await self._socket.send_multipart([envelope, body])
+
+    async def _receive(self, socket: zmq.asyncio.Socket) -> None:
+        while True:
+            frames = await socket.recv_multipart()
+            try:
+                envelope, body = frames
+                self._connected().receive(open_envelope(envelope), body)
+            except (msgspec.MsgspecError, ValueError) as error:
+                log.warning("a message of the controller was dropped: %s", error)
+            await asyncio.sleep(0)
+
+    async def _beat(self) -> None:
+        while True:
+            await self.notify(Heartbeat(self.doing))
+            await asyncio.sleep(HEARTBEAT_SECONDS)

@@ -1,0 +1,144 @@
+"""One side of the talk with one peer, whatever socket carries it.
+
+The rules of this part:
+
+* Requests are handled as tasks, started in the order of arrival: a slow one never holds up what comes after it.
+* Notifications are handled one after another, in the order of arrival.
+* What a handler of a request raises travels back to who asked. What a handler of a notification raises has nobody to
+  travel to and goes to `on_error`.
+* Every wait for an answer has a timeout, and its error names what was waited for and from whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from rlx.errors import PeerFailed, RlxError, WaitTimeout
+from rlx.transport.messages import Message, Ok, decode, encode
+from rlx.transport.wire import Envelope, Kind, error_body, open_error, pack
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[bytes, bytes], Awaitable[None]]
+Handle = Callable[[Message], Awaitable[Message | None]]
+OnError = Callable[[str, Exception], None]
+
+
+def log_error(peer: str, error: Exception) -> None:
+    """What is done with a failed notification where nobody asked for anything else."""
+    log.error("a message from %s could not be handled", peer, exc_info=error)
+
+
+class Conversation:
+    """The talk with `peer`. `send` carries an envelope and a body to it. `handle` answers requests, and takes
+    notifications too where there is no `handle_told`; `on_error` gets what a notification's handler raises.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        attempt: int,
+        send: Send,
+        handle: Handle,
+        *,
+        on_error: OnError = log_error,
+        handle_told: Handle | None = None,
+    ) -> None:
+        self.peer = peer
+        self.attempt = attempt
+        self._send = send
+        self._handle = handle
+        self._handle_told = handle_told or handle
+        self._on_error = on_error
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told: asyncio.Queue[Message] = asyncio.Queue()
+        self._teller = asyncio.create_task(self._work_off_told())
+
+    async def request(self, message: Message, *, timeout: float, what: str) -> Message:
+        """Asks, and returns the answer. Raises WaitTimeout, or what the peer's handler raised."""
+        number = next(self._ids)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            async with asyncio.timeout(timeout):
+                await self._post("ask", number, encode(message))
+                return await answer
+        except TimeoutError as error:
+            raise WaitTimeout(f"{what}: no answer from {self.peer} within {timeout:g} s") from error
+        finally:
+            del self._waiting[number]
+
+    async def notify(self, message: Message) -> None:
+        await self._post("tell", 0, encode(message))
+
+    def receive(self, envelope: Envelope, body: bytes) -> None:
+        """Takes in what arrived. Raises msgspec.MsgspecError where the body is not what the envelope says."""
+        match envelope.kind:
+            case "tell":
+                self.told(decode(body))
+            case "ask":
+                self._start(self._answer(envelope.id, body))
+            case "reply" | "error":
+                self._settle(envelope, body)
+
+    def told(self, message: Message) -> None:
+        """Takes in a notification."""
+        self._told.put_nowait(message)
+
+    async def close(self, reason: str) -> None:
+        """Fails what still waits for an answer, and stops what is being handled."""
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(PeerFailed(f"{self.peer}: {reason}"))
+        tasks = [self._teller, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _post(self, kind: Kind, number: int, body: bytes) -> None:
+        await self._send(pack(Envelope(kind, number, self.attempt)), body)
+
+    async def _answer(self, number: int, body: bytes) -> None:
+        try:
+            reply = encode(await self._handle(decode(body)) or Ok())
+        except Exception as error:
+            if not isinstance(error, RlxError | msgspec.MsgspecError):
+                log.exception("a request of %s failed", self.peer)
+            await self._post_or_report("error", number, error_body(error))
+        else:
+            await self._post_or_report("reply", number, reply)
+
+    async def _post_or_report(self, kind: Kind, number: int, body: bytes) -> None:
+        try:
+            await self._post(kind, number, body)
+        except PeerFailed as error:
+            self._on_error(self.peer, error)
+
+    async def _work_off_told(self) -> None:
+        while True:
+            message = await self._told.get()
+            try:
+                await self._handle_told(message)
+            except Exception as error:  # noqa: BLE001 - the boundary: nobody waits for an answer
+                self._on_error(self.peer, error)
+
+    def _settle(self, envelope: Envelope, body: bytes) -> None:
+        answer = self._waiting.get(envelope.id)
+        if answer is None or answer.done():
+            log.info("%s answered request %d after its time was up", self.peer, envelope.id)
+        elif envelope.kind == "reply":
+            answer.set_result(decode(body))
+        else:
+            answer.set_exception(open_error(self.peer, body))

@@ -1,0 +1,234 @@
+"""The controller's socket: a ROUTER that only processes of this run get an answer from.
+
+The rules of this part:
+
+* A peer's name is what its key says (CurveZMQ, checked before a single byte of it is read); what it calls itself must
+  agree. A peer without one of the run's keys gets nothing.
+* A peer's first message is `Hello`. From then on, messages of an older attempt of that name are refused.
+* Bytes that are no message are logged and forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+import zmq
+import zmq.asyncio
+from zmq.auth.asyncio import AsyncioAuthenticator
+
+from rlx.errors import PeerFailed, RlxError, UsageError
+from rlx.launch.boot import Endpoint
+from rlx.transport.conversation import Conversation, OnError, log_error
+from rlx.transport.messages import Heartbeat, Hello, Message, Ok, decode, encode
+from rlx.transport.wire import Envelope, error_body, open_envelope, pack
+
+log = logging.getLogger(__name__)
+
+ZAP_DOMAIN = "rlx"
+LINGER_MS = 1000
+MESSAGES_PER_TURN = 64
+"""A socket that is never empty lets other tasks run after so many messages."""
+
+
+@dataclass
+class PeerState:
+    """What the controller knows of one client."""
+
+    last_heard: float
+    """`time.monotonic()` of its last message, heartbeats included."""
+    attempt: int
+    pid: int
+    doing: str = ""
+
+
+@dataclass
+class _Peer:
+    state: PeerState
+    address: bytes
+    conversation: Conversation
+
+
+class _KnownKeys:
+    """Lets in the run's own keys; the shape is pyzmq's."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._keys = keys
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return domain == ZAP_DOMAIN and key.decode("ascii", "replace") in self._keys
+
+
+class Server:
+    """Listens for the run's clients. `handler(name, message)` answers what they send, `Hello` and `Heartbeat`
+    excepted; `on_error(name, error)` gets what it raises on a notification (by default it is logged).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        client_keys: dict[str, str],
+        handler: Callable[[str, Message], Awaitable[Message | None]],
+        *,
+        on_error: OnError = log_error,
+    ) -> None:
+        self._endpoint = endpoint
+        self._names = {key: name for name, key in client_keys.items()}
+        self._handler = handler
+        self._on_error = on_error
+        self._peers: dict[str, _Peer] = {}
+        self._context = zmq.asyncio.Context()
+        self._authenticator = AsyncioAuthenticator(self._context)
+        self._socket: zmq.asyncio.Socket | None = None
+        self._receiver: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Binds and listens; returns the port. Raises UsageError where the port is taken."""
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(ZAP_DOMAIN, credentials_provider=_KnownKeys(self._names))
+        self._socket = self._open_socket()
+        port = self._bind(self._socket)
+        self._receiver = asyncio.create_task(self._receive(self._socket))
+        return port
+
+    async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message:
+        """Raises WaitTimeout (a TimeoutError) naming `what` and the peer, the RlxError that the handler there raised,
+        or PeerFailed where the peer is not connected or its handler broke.
+        """
+        return await self._conversation(peer).request(message, timeout=timeout, what=what)
+
+    async def notify(self, peer: str, message: Message) -> None:
+        """Raises PeerFailed where the peer is not connected."""
+        await self._conversation(peer).notify(message)
+
+    def peers(self) -> dict[str, PeerState]:
+        return {name: peer.state for name, peer in self._peers.items()}
+
+    async def close(self) -> None:
+        if self._receiver is not None:
+            self._receiver.cancel()
+            await asyncio.gather(self._receiver, return_exceptions=True)
+        for peer in self._peers.values():
+            await peer.conversation.close("the controller has closed its port")
+        if self._socket is not None:
+            self._socket.close(linger=LINGER_MS)
+        self._authenticator.stop()
+        # In a thread: `term` blocks for as long as messages linger.
+        await asyncio.to_thread(self._context.term)
+
+    def _open_socket(self) -> zmq.asyncio.Socket:
+        socket = self._context.socket(zmq.ROUTER)
+        socket.sndhwm = socket.rcvhwm = 0
+        socket.router_mandatory = True
+        socket.zap_domain = ZAP_DOMAIN.encode()
+        socket.curve_server = True
+        socket.curve_publickey = self._endpoint.server_public.encode()
+        socket.curve_secretkey = self._endpoint.secret.encode()
+        return socket
+
+    def _bind(self, socket: zmq.asyncio.Socket) -> int:
+        host, port = self._endpoint.host, self._endpoint.port
+        try:
+            return socket.bind_to_random_port(f"tcp://{host}") if port == 0 else _bind_port(socket, host, port)
+        except zmq.ZMQError as error:
+            raise UsageError(
+                f"the controller cannot listen on {host}:{port}: {error}. "
+                "Set run.port to a free port, or to 0 to take any free one."
+            ) from error
+
+    def _conversation(self, name: str) -> Conversation:
+        if name not in self._peers:
+            raise PeerFailed(f"{name} is not connected")
+        return self._peers[name].conversation
+
+    async def _receive(self, socket: zmq.asyncio.Socket) -> None:
+        count = 0
+        while True:
+            frames = await socket.recv_multipart(copy=False)
+            try:
+                await self._take(frames)
+            except (msgspec.MsgspecError, ValueError, PeerFailed) as error:
+                log.warning("a message was dropped: %s", error)
+            count += 1
+            if count % MESSAGES_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _take(self, frames: list[zmq.Frame]) -> None:
+        if len(frames) != 3:
+            raise ValueError(f"expected 3 frames, got {len(frames)}")
+        name = self._names[str(frames[0].get("User-Id"))]
+        address, envelope, body = frames[0].bytes, open_envelope(frames[1].bytes), frames[2].bytes
+        peer = self._peers.get(name)
+        try:
+            if peer is None or envelope.attempt != peer.state.attempt or address != peer.address:
+                await self._greet(name, address, envelope, body)
+            else:
+                self._deliver(peer, envelope, body)
+        except RlxError as error:
+            log.warning("refused a message of %s: %s", name, error)
+            await self._send_to(
+                name, address, pack(Envelope("error", envelope.id, envelope.attempt)), error_body(error)
+            )
+
+    def _deliver(self, peer: _Peer, envelope: Envelope, body: bytes) -> None:
+        peer.state.last_heard = time.monotonic()
+        if envelope.kind != "tell":
+            peer.conversation.receive(envelope, body)
+            return
+        message = decode(body)
+        if isinstance(message, Heartbeat):
+            peer.state.doing = message.doing
+        else:
+            peer.conversation.told(message)
+
+    async def _greet(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:
+        known = self._peers.get(name)
+        if known is not None and envelope.attempt < known.state.attempt:
+            raise PeerFailed(
+                f"attempt {envelope.attempt} of {name} is refused: attempt {known.state.attempt} has taken its place"
+            )
+        hello = decode(body)
+        if not isinstance(hello, Hello):
+            raise PeerFailed(f"the first message of {name} must be Hello, not {type(hello).__name__}")
+        _check_hello(hello, name, envelope, known)
+        await self._admit(hello, address)
+        await self._send_to(name, address, pack(Envelope("reply", envelope.id, envelope.attempt)), encode(Ok()))
+
+    async def _admit(self, hello: Hello, address: bytes) -> None:
+        old = self._peers.pop(hello.name, None)
+        if old is not None:
+            await old.conversation.close(f"attempt {old.state.attempt} was replaced")
+
+        async def send(envelope: bytes, body: bytes) -> None:
+            await self._send_to(hello.name, address, envelope, body)
+
+        async def handle(message: Message) -> Message | None:
+            return await self._handler(hello.name, message)
+
+        conversation = Conversation(hello.name, hello.attempt, send, handle, on_error=self._on_error)
+        state = PeerState(time.monotonic(), hello.attempt, hello.pid)
+        self._peers[hello.name] = _Peer(state, address, conversation)
+
+    async def _send_to(self, name: str, address: bytes, envelope: bytes, body: bytes) -> None:
+        assert self._socket is not None
+        try:
+            await self._socket.send_multipart([address, envelope, body])
+        except zmq.ZMQError as error:
+            raise PeerFailed(f"{name} is not connected any more ({os.strerror(error.errno or 0)})") from error
+
+
+def _bind_port(socket: zmq.asyncio.Socket, host: str, port: int) -> int:
+    socket.bind(f"tcp://{host}:{port}")
+    return port
+
+
+def _check_hello(hello: Hello, name: str, envelope: Envelope, known: _Peer | None) -> None:
+    if hello.name != name or hello.attempt != envelope.attempt:
+        raise PeerFailed(f"{hello.name!r} (attempt {hello.attempt}) spoke with the key of {name!r}")
+    if known is not None and known.state.attempt == hello.attempt and known.state.pid != hello.pid:
+        raise PeerFailed(f"attempt {hello.attempt} of {name} is already here, as process {known.state.pid}")

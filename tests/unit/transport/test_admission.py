@@ -1,0 +1,157 @@
+"""Who the controller listens to."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+import zmq
+import zmq.asyncio
+
+from rlx.errors import PeerFailed, WaitTimeout
+from rlx.transport.keys import KeyPair
+from rlx.transport.messages import Hello, Log, Ok, Stop, encode
+from rlx.transport.wire import Envelope, open_envelope, open_error, pack
+
+
+@pytest.fixture
+def heard(net):
+    """Serves, and collects every message that reaches the handler."""
+    messages = []
+
+    async def keep(name, message):
+        messages.append((name, message))
+
+    async def start():
+        return await net.serve(keep)
+
+    start.messages = messages
+    return start
+
+
+@contextmanager
+def raw_socket(net):
+    """A socket with the policy's keys and no manners."""
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as raw:
+        raw.linger = 0
+        endpoint = net.endpoint("policy")
+        raw.curve_serverkey, raw.curve_publickey, raw.curve_secretkey = (
+            key.encode() for key in (endpoint.server_public, endpoint.public, endpoint.secret)
+        )
+        raw.connect(f"tcp://127.0.0.1:{net.port}")
+        yield raw
+
+
+async def still_serves(net):
+    client = await net.connect("launcher", attempt=99)
+    assert await client.request(Stop(), timeout=5, what="still there?") == Ok()
+
+
+async def test_a_key_of_another_run_gets_nothing(net, heard):
+    server = await heard()
+    stranger = KeyPair.make()
+    endpoint = msgspec.structs.replace(net.endpoint("policy"), public=stranger.public, secret=stranger.secret)
+    with pytest.raises(WaitTimeout, match=r"policy connects to the controller at 127.0.0.1"):
+        await net.client("policy", endpoint=endpoint).connect(0.5)
+    assert server.peers() == {}
+    await still_serves(net)
+
+
+async def test_a_wrong_server_key_gets_nothing(net, heard):
+    await heard()
+    endpoint = msgspec.structs.replace(net.endpoint("policy"), server_public=KeyPair.make().public)
+    with pytest.raises(WaitTimeout):
+        await net.client("policy", endpoint=endpoint).connect(0.5)
+    await still_serves(net)
+
+
+async def test_a_peer_without_any_key_gets_nothing(net, heard):
+    await heard()
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as plain:
+        plain.linger = 0
+        plain.connect(f"tcp://127.0.0.1:{net.port}")
+        await plain.send_multipart([pack(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
+        assert await plain.poll(500) == 0
+    assert heard.messages == []
+    await still_serves(net)
+
+
+async def test_bytes_that_are_no_zeromq_do_not_hurt(net, heard):
+    await heard()
+    _, writer = await asyncio.open_connection("127.0.0.1", net.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n" * 100)
+    await asyncio.sleep(0.05)
+    writer.close()
+    await still_serves(net)
+
+
+async def test_nobody_speaks_as_another(net, heard):
+    server = await heard()
+    with pytest.raises(PeerFailed, match=r"'policy'.*with the key of 'rollout-0'"):
+        await net.client("policy", endpoint=net.endpoint("rollout-0")).connect(5)
+    assert server.peers() == {}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b""],
+        [b"\xff\xff", b"junk"],
+        [b"a", b"b", b"c"],
+        [pack(Envelope("ask", 1, 1)), b"junk"],
+        [pack(["shout", 1, 1]), encode(Stop())],
+        [pack(Envelope("reply", 77, 1)), encode(Stop())],
+        [pack(Envelope("error", 77, 1)), b"junk"],
+        [pack(Envelope("tell", 0, 1)), pack({"type": "NoSuchMessage"})],
+    ],
+)
+@pytest.mark.parametrize("greeted", [True, False])
+async def test_unknown_bytes_of_a_known_key_do_not_kill_the_server(net, heard, frames, greeted):
+    await heard()
+    with raw_socket(net) as raw:
+        if greeted:
+            await raw.send_multipart([pack(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
+            await asyncio.wait_for(raw.recv_multipart(), 5)
+        await raw.send_multipart(frames)
+        await asyncio.sleep(0.02)
+        await still_serves(net)
+    assert [message for name, message in heard.messages if name == "policy"] == []
+
+
+async def test_an_older_attempt_is_refused_from_then_on(net, heard):
+    server = await heard()
+    old = await net.connect(attempt=1)
+    new = await net.connect(attempt=2)
+    with pytest.raises(PeerFailed, match="attempt 1 of policy is refused: attempt 2 has taken its place"):
+        await old.request(Stop(), timeout=5, what="old")
+    await old.notify(Log("info", "from the old one"))
+    assert await new.request(Stop(), timeout=5, what="new") == Ok()
+    with pytest.raises(PeerFailed, match="attempt 1 of policy is refused"):
+        await net.client(attempt=1).connect(5)
+    assert server.peers()["policy"].attempt == 2
+    assert heard.messages == [("policy", Stop())]
+
+
+async def test_what_was_asked_of_a_replaced_attempt_fails(net, heard):
+    async def never(_message):
+        await asyncio.sleep(60)
+
+    server = await heard()
+    await net.connect(attempt=1, handler=never)
+    asked = asyncio.create_task(server.request("policy", Stop(), timeout=30, what="a step"))
+    await asyncio.sleep(0.05)
+    await net.connect(attempt=2)
+    with pytest.raises(PeerFailed, match="policy: attempt 1 was replaced"):
+        await asked
+
+
+async def test_hello_comes_first(net, heard):
+    await heard()
+    with raw_socket(net) as raw:
+        await raw.send_multipart([pack(Envelope("ask", 5, 1)), encode(Stop())])
+        envelope, body = await asyncio.wait_for(raw.recv_multipart(), 5)
+    assert open_envelope(envelope) == Envelope("error", 5, 1)
+    assert str(open_error("controller", body)) == "the first message of policy must be Hello, not Stop"
+    assert heard.messages == []
