@@ -1,0 +1,101 @@
+"""GRPO: advantages from the group, a clipped surrogate, token-level mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from rlx.algorithms.advantages import Scale, group_advantages
+from rlx.algorithms.aggregation import token_mean
+from rlx.algorithms.correction import k3, truncated_importance
+from rlx.algorithms.objectives import clipped_surrogate
+from rlx.api.algorithm import StepTotals, TokenBatch
+from rlx.api.types import Episode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Ratio = Literal["policy", "sampler"]
+
+
+class GRPO:
+    """Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300), token-level as in DAPO (arXiv 2503.14476).
+
+    With lp, smp, ref the log-probabilities of the policy, the sampler and the reference, N the tokens of the step::
+
+        A    = (R - mean_group) / (std_group + 1e-4)        scale_rewards "none": R - mean_group
+        old  = stop_gradient(lp)                            ratio "sampler": smp
+        r    = exp(lp - old)
+        loss = 1/N sum_t  rho_t * -min(r_t A, clip(r_t, 1 - clip_low, 1 + clip_high) A) + kl_coef * k3(lp_t, ref_t)
+        rho  = min(exp(old - smp), importance_cap)          1 if importance_cap is None or ratio is "sampler"
+
+    There is one update for each batch. So with ratio "policy" r is 1 and what differs from the sampler is corrected by
+    rho alone; with ratio "sampler" r carries it, and the clip bounds it. kl_coef > 0 keeps a frozen copy of the first
+    weights as reference.
+    """
+
+    rollouts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        scale_rewards: Scale = "group",
+        clip_low: float = 0.2,
+        clip_high: float = 0.2,
+        importance_cap: float | None = 2.0,
+        kl_coef: float = 0.0,
+        ratio: Ratio = "policy",
+    ) -> None:
+        _one_of("scale_rewards", scale_rewards, ("group", "none"))
+        _one_of("ratio", ratio, ("policy", "sampler"))
+        self.scale_rewards = scale_rewards
+        self.ratio = ratio
+        self.clip_low = _number("clip_low", clip_low, low=0.0, high=1.0)
+        self.clip_high = _number("clip_high", clip_high, low=0.0)
+        self.importance_cap = None if importance_cap is None else _number("importance_cap", importance_cap, above=0.0)
+        self.kl_coef = _number("kl_coef", kl_coef, low=0.0)
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kl_coef > 0
+
+    def advantages(self, groups: Sequence[Sequence[Episode]]) -> list[list[float]]:
+        return [
+            group_advantages([episode.total_reward for episode in group], scale=self.scale_rewards) for group in groups
+        ]
+
+    def loss(self, batch: TokenBatch, totals: StepTotals) -> tuple[Tensor, dict[str, Tensor]]:
+        old = batch.logprobs.detach() if self.ratio == "policy" else batch.sampler_logprobs
+        per_token, low, high = clipped_surrogate(
+            batch.logprobs, old, batch.advantages, clip_low=self.clip_low, clip_high=self.clip_high
+        )
+        metrics = {"ratio/clip_low": low.sum(), "ratio/clip_high": high.sum(), "entropy": batch.entropy.sum()}
+        if self.ratio == "policy" and self.importance_cap is not None:
+            weights, capped = truncated_importance(old, batch.sampler_logprobs, cap=self.importance_cap)
+            per_token = per_token * weights
+            metrics["ratio/tis_clipped"] = capped.sum()
+        if self.needs_reference:
+            assert batch.reference_logprobs is not None
+            divergence = k3(batch.logprobs, batch.reference_logprobs)
+            per_token = per_token + self.kl_coef * divergence
+            metrics["kl/reference"] = divergence.detach().sum()
+        return token_mean(per_token, totals), metrics
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+
+
+def _number(
+    name: str, value: object, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
+) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number:
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
+    assert isinstance(value, int | float)
+    if value < low or value > high or value <= above:
+        bounds = [f">= {low:g}"] * (low > -math.inf) + [f"> {above:g}"] * (above > -math.inf)
+        raise ValueError(f"{name} must be {' and '.join(bounds + [f'<= {high:g}'] * (high < math.inf))}, not {value!r}")
+    return float(value)

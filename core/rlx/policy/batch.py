@@ -1,0 +1,101 @@
+"""What one forward and backward computes on: the tokens of a micro-batch and what the loss needs to know of them.
+
+Shapes: B x L token slots (packed: one row of real tokens; padded: B sequences of L slots), T trained tokens. A
+micro-batch may have T = 0: ranks that run out of work go through the same collectives on one dummy token, and
+`logprobs.sum()` of its empty output still reaches every parameter with a zero gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from rlx.api.algorithm import StepTotals, TokenBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TokenOutputs(NamedTuple):
+    """What the policy says of the trained tokens of a micro-batch (a NamedTuple, so that FSDP finds the tensors in it).
+
+    logprobs: [T] float32, with gradient. entropy: [T] float32, of the distribution at each token, without gradient.
+    """
+
+    logprobs: Tensor
+    entropy: Tensor
+
+
+@dataclass(frozen=True)
+class VarlenLayout:
+    """Which slots of a packed row make up which sequences.
+
+    buckets: each [S, M] int64, S sequences of at most M tokens, as slots of the row in order of position; shorter
+    sequences are filled up on the right with any slot (causal attention never looks there). source: [L] int64, for each
+    slot of the row, where its output lies in the buckets laid end to end.
+    """
+
+    buckets: tuple[Tensor, ...]
+    source: Tensor
+
+    def to(self, device: torch.device | str) -> VarlenLayout:
+        return VarlenLayout(tuple(bucket.to(device) for bucket in self.buckets), self.source.to(device))
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward and backward of one rank.
+
+    tokens, positions: [B, L] int64. layout: how a packed row is attended; None where rows are right-padded sequences.
+    slots: [T] int64, slot (row-major in [B, L]) whose hidden state predicts the trained token. targets: [T] int64.
+    sampler_logprobs: [T] float32, NaN where nothing was sampled. advantages: [T] float32. episode: [T] int64, index of
+    the episode (or scored sequence) in the whole step. An episode's tokens are in order and never split over
+    micro-batches unless it has several trajectories.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    layout: VarlenLayout | None
+    slots: Tensor
+    targets: Tensor
+    sampler_logprobs: Tensor
+    advantages: Tensor
+    episode: Tensor
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no trained token, and is only there for the collectives."""
+        return self.targets.numel() == 0
+
+    def token_batch(self, outputs: TokenOutputs, reference_logprobs: Tensor | None = None) -> TokenBatch:
+        """What `Algorithm.loss` takes. A token that nobody sampled counts as sampled by the policy itself."""
+        own = outputs.logprobs.detach()
+        return TokenBatch(
+            logprobs=outputs.logprobs,
+            sampler_logprobs=torch.where(self.sampler_logprobs.isnan(), own, self.sampler_logprobs),
+            advantages=self.advantages,
+            reference_logprobs=reference_logprobs,
+            entropy=outputs.entropy,
+            episode=self.episode,
+        )
+
+    def by_episode(self, values: Tensor) -> dict[int, list[float]]:
+        """`values` ([T], one for each trained token) as one list for each episode of this micro-batch."""
+        lists: dict[int, list[float]] = {}
+        for episode, value in zip(self.episode.tolist(), values.tolist(), strict=True):
+            lists.setdefault(episode, []).append(value)
+        return lists
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What one rank does in an optimizer step: as many micro-batches as every other rank."""
+
+    micro: list[MicroBatch]
+    totals: StepTotals
