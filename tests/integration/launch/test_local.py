@@ -1,0 +1,122 @@
+"""Real process trees: started, ended, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import msgspec
+import psutil
+import pytest
+
+from rlx.launch.blob import frame_blob
+from rlx.launch.boot import encode_boot
+from rlx.launch.local import MARK, LocalLauncher
+
+
+@pytest.fixture
+def launcher(living):
+    launcher = LocalLauncher()
+    yield launcher
+    launcher.close()
+    assert living() == []
+
+
+@pytest.mark.parametrize(("main", "code"), [("exit_7", 7), ("say", 0), ("crash", 1), ("killed", 128 + 9)])
+def test_the_exit_code_is_the_childs(launcher, boot, until, main, code):
+    process = launcher.start(boot(main))
+    until(lambda: process.poll() is not None)
+    assert process.poll() == code
+
+
+def test_boot_data_arrives_and_stdin_is_empty_after_it(launcher, boot, read):
+    launcher.start(boot("say", name="rollout-3", attempt=4, config={"big": "x" * 300_000}))
+    assert read("said") == "rollout-3 4 ''"
+
+
+def test_output_and_tracebacks_are_in_the_log(launcher, boot, until):
+    process = launcher.start(boot("crash", name="policy"))
+    until(lambda: process.poll() is not None)
+    assert process.log.name == "policy.log"
+    assert process.last_lines(1) == ["KeyError: 'lost'"]
+    assert process.last_lines(50)[0].startswith("Traceback")
+
+
+def test_an_unknown_kind_is_a_usage_error(launcher, boot, until):
+    process = launcher.start(msgspec.structs.replace(boot("say"), kind="shepherd"))
+    until(lambda: process.poll() is not None)
+    assert process.poll() == 2
+    assert "there is no kind of process 'shepherd'" in process.last_lines(1)[0]
+
+
+def test_what_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
+    process = launcher.start(boot("family_leaves"))
+    away = int(read("away"))
+    until(lambda: process.poll() is not None)
+    assert process.poll() == 3
+    assert not psutil.pid_exists(away)
+    assert living() == []
+
+
+def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
+    process = launcher.start(boot("family"))
+    read("ready")
+    assert len(living()) >= 4
+    process.kill()
+    until(lambda: process.poll() is not None, 5)
+    assert living() == []
+
+
+def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
+    process = launcher.start(boot("family"))
+    read("ready")
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: process.poll() is not None, 5)
+    assert process.poll() == 128 + 9
+    until(lambda: living() == [], 5)
+
+
+def test_a_stopped_nanny_does_not_save_its_tree(launcher, boot, living, read):
+    process = launcher.start(boot("family"))
+    read("ready")
+    os.kill(process.pid, signal.SIGSTOP)
+    launcher.close()
+    assert living() == []
+
+
+def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
+    """The launcher here is a process of its own, without a nanny."""
+    parent = subprocess.Popen(
+        [sys.executable, "-P", "-m", "rlx.proc", "stand_ins:launch"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, MARK: "outer"},
+        start_new_session=True,
+    )
+    with parent:
+        parent.stdin.write(frame_blob(encode_boot(boot("launch"))))
+        parent.stdin.flush()
+        read("ready")
+        assert len(living()) >= 5
+        parent.kill()
+        parent.wait()
+        until(lambda: living() == [], 5)
+
+
+def test_other_children_of_this_process_are_left_alone(launcher, boot, until, read):
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        process = launcher.start(boot("family"))
+        read("ready")
+        os.kill(process.pid, signal.SIGKILL)
+        until(lambda: process.poll() is not None)
+        launcher.close()
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_ctrl_c_in_a_terminal_does_not_reach_the_processes(launcher, boot, read):
+    process = launcher.start(boot("family"))
+    child = int(read("ready"))
+    sessions = {os.getsid(os.getpid()), os.getsid(process.pid), os.getsid(child)}
+    assert len(sessions) == 3
