@@ -40,8 +40,10 @@ class RunError(RlxError):
     """The run started and failed."""
 
 
-class HookError(RunError):
-    """A hook of an enabled plugin raised."""
+class HookError(PluginError):
+    """A hook of an enabled plugin raised while the run was going on."""
+
+    exit_code = 1
 
 
 class ProcessDied(RunError):  # noqa: N818 - the event is the name

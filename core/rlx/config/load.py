@@ -1,0 +1,163 @@
+"""From a TOML file and the command line to a validated `Config`.
+
+Later words win: the file, then `--policy` and `--rollout`, then each `--set` in order. Nothing is guessed: a key that
+the schema does not have is an error wherever it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+from pydantic import ValidationError
+
+from rlx.config.errors import Loc, problems
+from rlx.config.rules import contradictions
+from rlx.config.schema import Config
+from rlx.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A valid config, and where it came from."""
+
+    config: Config
+    base_dir: Path
+    """Folder that `./file.py:name` is relative to."""
+    source: Path
+    """The file that was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One change from the command line."""
+
+    path: tuple[str, ...]
+    value: Any
+    origin: str
+    """What the user typed."""
+
+
+def load_config(
+    path: Path, sets: Sequence[str] = (), policy: int | None = None, rollout: int | None = None
+) -> LoadedConfig:
+    """Read and check a config file. Raises ConfigError with every problem that was found."""
+    settings = [*_shortcuts(policy, rollout), *map(_setting, sets)]
+    tree = read_toml(path)
+    for setting in settings:
+        _apply(tree, setting)
+    return LoadedConfig(validate(tree, settings, str(path)), path.resolve().parent, path.resolve())
+
+
+def load_resolved(path: Path, base_dir: Path) -> LoadedConfig:
+    """Read the `config.json` of a run directory."""
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: this is not a run's config: {error}") from error
+    return LoadedConfig(validate(tree, (), str(path)), base_dir, path)
+
+
+def validate(tree: Mapping[str, Any], settings: Sequence[Setting], name: str) -> Config:
+    """`tree` against the schema, then against the rules between sections."""
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise ConfigError(_message(name, problems(Config, details, lambda loc: _origin(settings, loc)))) from error
+    found = contradictions(config)
+    if found:
+        raise ConfigError(_message(name, found))
+    return config
+
+
+def _message(name: str, lines: Sequence[str]) -> str:
+    if len(lines) == 1:
+        return f"{name}: {lines[0]}"
+    return "\n".join([f"{name}: {len(lines)} problems", *(f"  {line}" for line in lines)])
+
+
+def _origin(settings: Sequence[Setting], loc: Loc) -> str:
+    path = tuple(map(str, loc))
+    for setting in reversed(settings):
+        if path[: len(setting.path)] == setting.path:
+            return f" (from {setting.origin})"
+    return ""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file as it is. Raises ConfigError: no such file, not text, no TOML (with the line itself)."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ConfigError(f"There is no config file {str(path)!r}.") from error
+    except OSError as error:
+        raise ConfigError(f"The config file {str(path)!r} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: this is not UTF-8 text, so it is no TOML file.") from error
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError(_syntax(path, error)) from error
+
+
+def _syntax(path: Path, error: tomli.TOMLDecodeError) -> str:
+    lines = error.doc.splitlines() or [""]
+    line, column = (error.lineno, error.colno) if error.lineno <= len(lines) else (len(lines), len(lines[-1]) + 1)
+    shown = lines[line - 1]
+    return f"{path}, line {line}, column {column}: {error.msg}\n  {shown}\n  {' ' * (column - 1)}^"
+
+
+def _shortcuts(policy: int | None, rollout: int | None) -> list[Setting]:
+    settings = []
+    if policy is not None:
+        settings.append(Setting(("policy", "parallel", "dp_shard"), policy, f"--policy {policy}"))
+        settings.append(Setting(("policy", "parallel", "dp_replicate"), 1, f"--policy {policy}"))
+    if rollout is not None:
+        settings.append(Setting(("rollout", "replicas"), rollout, f"--rollout {rollout}"))
+    return settings
+
+
+def _setting(text: str) -> Setting:
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"--set {text!r}: write key=value, as in --set policy.optimizer.lr=1e-5")
+    return Setting(path, _value(value.strip()), f"--set {text}")
+
+
+def _value(text: str) -> Any:
+    """A TOML value; whatever is none is taken as text, so that no quotes are needed on a command line."""
+    try:
+        parsed = tomli.loads(f"value = {text}")
+    except tomli.TOMLDecodeError:
+        return text
+    return parsed["value"] if set(parsed) == {"value"} else text
+
+
+def _apply(tree: dict[str, Any], setting: Setting) -> None:
+    node: Any = tree
+    for depth, part in enumerate(setting.path[:-1]):
+        node = _descend(node, part, setting, depth)
+    last = setting.path[-1]
+    if isinstance(node, list):
+        node[_index(node, last, setting)] = setting.value
+    else:
+        node[last] = setting.value
+
+
+def _descend(node: Any, part: str, setting: Setting, depth: int) -> Any:
+    inner = node[_index(node, part, setting)] if isinstance(node, list) else node.setdefault(part, {})
+    if not isinstance(inner, dict | list):
+        raise ConfigError(f"{setting.origin}: {'.'.join(setting.path[: depth + 1])} is a value, not a section.")
+    return inner
+
+
+def _index(node: list[Any], part: str, setting: Setting) -> int:
+    if not part.isdecimal() or int(part) >= len(node):
+        raise ConfigError(f"{setting.origin}: {part!r} is not one of the {len(node)} entries (counted from 0).")
+    return int(part)

@@ -1,0 +1,132 @@
+"""What the schema can't say of one key alone: settings that contradict each other.
+
+Only real contradictions: what would be ignored, could never work, or would never end. Each rule yields messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from rlx.config.rollout import RolloutConfig
+from rlx.config.schema import Config
+
+ENGINE_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "model": "[model] path",
+        "revision": "[model] revision",
+        "tokenizer": "[model] tokenizer",
+        "trust_remote_code": "[model] trust_remote_code",
+        "dtype": "[rollout] dtype",
+        "tensor_parallel_size": "[rollout] tensor_parallel",
+        "seed": "[run] seed",
+        "logprobs_mode": "",
+        "worker_extension_cls": "",
+        "weight_transfer_config": "",
+    }
+)
+"""vLLM arguments that are rlx's to set -> the rlx key for it; empty where there is nothing to choose."""
+
+
+def contradictions(config: Config) -> list[str]:
+    """Every rule that the config breaks, as messages."""
+    return [message for rule in _RULES for message in rule(config)]
+
+
+def learning_contradictions(config: Config, *, rollouts: bool) -> list[str]:
+    """The rules that depend on whether the algorithm learns from samples, which only the algorithm itself knows."""
+    rules = _SAMPLING_RULES if rollouts else _ROW_RULES
+    return [message for rule in rules for message in rule(config)]
+
+
+def _engine_keys(config: Config) -> Iterator[str]:
+    for name in config.rollout.vllm:
+        if name in ENGINE_KEYS:
+            instead = f"use {ENGINE_KEYS[name]}" if ENGINE_KEYS[name] else "it can't be chosen"
+            yield f"[rollout.vllm] {name}: rlx sets this itself; {instead}"
+
+
+def _best_effort(config: Config) -> Iterator[str]:
+    for name in config.plugins.best_effort:
+        if name not in config.plugins.enable:
+            yield f"[plugins] best_effort: {name!r} is not in `enable`, so it is never called"
+
+
+def _repeats(config: Config) -> Iterator[str]:
+    rewards = [reward.name for reward in config.rewards]
+    eval_rewards = [reward.name for reward in (config.eval.rewards or [])] if config.eval else []
+    lists = {
+        "[[rewards]]": rewards,
+        "[[eval.rewards]]": eval_rewards,
+        "[plugins] enable": config.plugins.enable,
+        "[run] loggers": config.run.loggers,
+    }
+    for where, names in lists.items():
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{where}: {name!r} is there more than once"
+
+
+def _warmup(config: Config) -> Iterator[str]:
+    optimizer, steps = config.policy.optimizer, config.run.steps
+    if steps and optimizer.warmup_steps > steps:
+        yield (
+            f"[policy.optimizer] warmup_steps = {optimizer.warmup_steps} is more than [run] steps = {steps}: "
+            "the learning rate would never be reached"
+        )
+
+
+def _min_lr(config: Config) -> Iterator[str]:
+    optimizer = config.policy.optimizer
+    if optimizer.schedule == "constant" and optimizer.min_lr_ratio > 0:
+        yield "[policy.optimizer] min_lr_ratio: a constant schedule never gets there; choose linear or cosine"
+
+
+def _betas(config: Config) -> Iterator[str]:
+    for index, beta in enumerate(config.policy.optimizer.betas):
+        if not 0 <= beta < 1:
+            yield f"[policy.optimizer] betas[{index}]: must be at least 0 and less than 1, got {beta}"
+
+
+def _needs_reward(config: Config) -> Iterator[str]:
+    if not config.rewards:
+        yield (
+            f"[[rewards]]: algorithm {config.algorithm.name!r} learns from sampled completions and needs at least one "
+            "reward. `rlx plugins` lists them"
+        )
+
+
+def _all_weights_zero(config: Config) -> Iterator[str]:
+    if config.rewards and all(reward.weight == 0 for reward in config.rewards):
+        yield "[[rewards]]: every weight is 0, so nothing could be learnt"
+
+
+def _sequence_limit(config: Config) -> Iterator[str]:
+    if config.policy.max_sequence_tokens is not None:
+        yield "[policy] max_sequence_tokens: only SFT rows have it; completions are limited by [rollout] max_tokens"
+
+
+def _no_rewards(config: Config) -> Iterator[str]:
+    if config.rewards:
+        yield f"[[rewards]]: algorithm {config.algorithm.name!r} learns from dataset rows; it would ignore rewards"
+    if config.eval and config.eval.rewards:
+        yield f"[[eval.rewards]]: algorithm {config.algorithm.name!r} measures the loss on rows; it would ignore rewards"
+
+
+def _no_sampling(config: Config) -> Iterator[str]:
+    if config.asynchrony.max_staleness > 0:
+        yield (
+            f"[async] max_staleness = {config.asynchrony.max_staleness}: algorithm {config.algorithm.name!r} learns "
+            "from dataset rows, which don't grow stale"
+        )
+    # Compared with the defaults, not `model_fields_set`: a resumed run reads a config with every key filled in.
+    changed = [name for name, value in RolloutConfig() if getattr(config.rollout, name) != value]
+    if changed:
+        keys = ", ".join(changed)
+        yield f"[rollout] {keys}: algorithm {config.algorithm.name!r} learns from dataset rows and starts no engine"
+
+
+Rule = Callable[[Config], Iterator[str]]
+
+_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _warmup, _min_lr, _betas)
+_SAMPLING_RULES: tuple[Rule, ...] = (_needs_reward, _all_weights_zero, _sequence_limit)
+_ROW_RULES: tuple[Rule, ...] = (_no_rewards, _no_sampling)

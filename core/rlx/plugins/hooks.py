@@ -1,0 +1,116 @@
+"""The hooks that a run has enabled: pluggy, with an owner for everything that goes wrong.
+
+* Call order is the order of `[plugins] enable` (pluggy calls the last registered first, so registration is reversed).
+* A misspelt hook is an error, and so is a plugin that implements none, or that forgot the marker.
+* A hook that raises is a HookError with its plugin's name. Those of `best_effort` are logged and counted instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pluggy
+
+from rlx.api import hookspecs
+from rlx.errors import HookError, PluginError, RlxError, did_you_mean
+from rlx.launch.boot import PluginRecord
+from rlx.plugins.records import owner
+
+log = logging.getLogger(__name__)
+
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("rlx_"))
+"""Every hook that rlx calls."""
+
+
+class Implementations:
+    """The hook implementations of one plugin, guarded: pluggy registers this in the plugin's place."""
+
+
+class Hooks:
+    """The enabled hooks plugins of one process."""
+
+    def __init__(self, plugins: Sequence[tuple[PluginRecord, Any]] = (), best_effort: Sequence[str] = ()) -> None:
+        self.failures: Counter[str] = Counter()
+        """Plugin -> how often one of its hooks raised (those of `best_effort` only)."""
+        self._best_effort = frozenset(best_effort)
+        self._manager = pluggy.PluginManager("rlx")
+        self._manager.add_hookspecs(hookspecs)
+        for record, plugin in reversed(plugins):
+            self._register(record, plugin() if inspect.isclass(plugin) else plugin)
+
+    @property
+    def relay(self) -> pluggy.HookRelay:
+        """Call hooks on this: `relay.rlx_step_end(step=..., metrics=...)`."""
+        return self._manager.hook
+
+    def only(self, plugin: str, hook: str) -> pluggy.HookCaller:
+        """One hook of one plugin; `plugin` is its name in `[plugins] enable`."""
+        others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
+        return self._manager.subset_hook_caller(hook, others)
+
+    def _register(self, record: PluginRecord, plugin: Any) -> None:
+        names = _marked(plugin)
+        _check_names(record, plugin, names)
+        guarded = Implementations()
+        for name in names:
+            setattr(guarded, name, self._guard(record, name, getattr(plugin, name)))
+        try:
+            self._manager.register(guarded, name=record.name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"{owner(record)}: {error}") from error
+
+    def _guard(self, record: PluginRecord, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(hook)
+        def guarded(*args: Any) -> Any:
+            try:
+                return hook(*args)
+            except Exception as error:
+                if record.name in self._best_effort:
+                    self.failures[record.name] += 1
+                    log.warning("%s: %s raised and is best effort: %r", owner(record), name, error)
+                    return None
+                if isinstance(error, RlxError):
+                    raise
+                raise HookError(
+                    f"{owner(record)}: its hook {name} raised {type(error).__name__}: {error}\n"
+                    "Correct the plugin, leave it out of [plugins] enable, or list it in [plugins] best_effort."
+                ) from error
+
+        return guarded
+
+
+def _options(plugin: Any, name: str) -> dict[str, Any] | None:
+    """What `@hookimpl` left on a function; None where it is not marked."""
+    found = inspect.getattr_static(plugin, name, None)
+    options = getattr(getattr(found, "__func__", found), "rlx_impl", None)
+    return options if isinstance(options, dict) else None
+
+
+def _marked(plugin: Any) -> list[str]:
+    return [name for name in dir(plugin) if _options(plugin, name) is not None]
+
+
+def _check_names(record: PluginRecord, plugin: Any, names: Sequence[str]) -> None:
+    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in names]
+    if unmarked:
+        raise PluginError(
+            f"{owner(record)}: {', '.join(unmarked)} lacks the marker `@rlx.hookimpl` and would not be called."
+        )
+    if not names:
+        raise PluginError(
+            f"{owner(record)} implements no hook. Mark its functions with `@rlx.hookimpl`: {', '.join(HOOKS)}."
+        )
+    for name in names:
+        options = _options(plugin, name) or {}
+        hook = options.get("specname") or name
+        if hook not in HOOKS:
+            known = ", ".join(HOOKS)
+            raise PluginError(f"{owner(record)}: there is no hook {hook!r}.{did_you_mean(hook, HOOKS)} Hooks: {known}.")
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise PluginError(f"{owner(record)}: {name} is a hook wrapper; rlx calls plain hooks only.")

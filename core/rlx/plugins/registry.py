@@ -1,0 +1,60 @@
+"""Components that enabled hooks plugins add by code, through `rlx_register(registry)`.
+
+For families of names that are known only at run time. A registry belongs to one process; every process fills its own by
+calling the same hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rlx.errors import PluginError, did_you_mean
+from rlx.launch.boot import PluginRecord
+from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.records import owner
+
+
+class Registry:
+    """What `rlx_register` gets."""
+
+    def __init__(self) -> None:
+        self._components: dict[tuple[str, str], tuple[PluginRecord, Any]] = {}
+        self._provider: PluginRecord | None = None
+
+    def add(self, kind: str, name: str, component: Any) -> None:
+        """Offer `component` under `name`. `kind` is `datasets`, `rewards`, ...
+
+        Raises PluginError: no such kind, or the name is taken.
+        """
+        provider = self._provider
+        assert provider is not None, "components are added inside rlx_register only"
+        if kind not in SINGULAR or kind in ("hooks", "commands"):
+            raise PluginError(
+                f"{owner(provider)} registers kind {kind!r}; there is none.{did_you_mean(kind, SINGULAR)}"
+            )
+        if (kind, name) in self._components:
+            taken = owner(self._components[kind, name][0])
+            raise PluginError(f"{owner(provider)} registers {SINGULAR[kind]} {name!r} again; it is {taken}.")
+        record = PluginRecord(kind, name, provider.dist, provider.version, provider.target, provider.sha256)
+        self._components[kind, name] = (record, component)
+
+    @contextmanager
+    def provided_by(self, record: PluginRecord) -> Iterator[None]:
+        """What is added inside is owned by that hooks plugin."""
+        self._provider = record
+        try:
+            yield
+        finally:
+            self._provider = None
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(name for known, name in self._components if known == kind)
+
+    def record(self, kind: str, name: str) -> PluginRecord | None:
+        found = self._components.get((kind, name))
+        return found[0] if found else None
+
+    def component(self, kind: str, name: str) -> Any:
+        return self._components[kind, name][1]

@@ -1,0 +1,118 @@
+"""The plugins of one process of a run: `Plugins.open(boot)`.
+
+Opening verifies each record of the launcher against this process's own environment, so that no process ever trains or
+scores with other code than the launcher saw; then it registers the enabled hooks. Components are imported when loaded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from rlx.errors import PluginError, did_you_mean
+from rlx.launch.boot import Boot, PluginRecord
+from rlx.plugins.catalog import Catalog, discover
+from rlx.plugins.hooks import Hooks
+from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.load import load
+from rlx.plugins.records import owner
+from rlx.plugins.registry import Registry
+from rlx.plugins.resolve import resolve, unknown
+
+
+class Plugins:
+    """What this process may load, each with its owner."""
+
+    def __init__(self, records: Sequence[PluginRecord], hooks: Hooks, registry: Registry) -> None:
+        self._records: Mapping[tuple[str, str], PluginRecord] = {(r.kind, r.name): r for r in records}
+        self._hooks = hooks
+        self._registry = registry
+
+    @classmethod
+    def open(cls, boot: Boot) -> Plugins:
+        """Raises PluginError where this environment is not the launcher's, or a hooks plugin is not fit."""
+        catalog, base_dir = discover(), Path(boot.base_dir)
+        enabled = [record for record in boot.plugins if record.kind == "hooks"]
+        _verify(enabled, catalog, base_dir, Registry())
+        hooks, registry = open_hooks(enabled, boot.config.get("plugins", {}).get("best_effort", []))
+        _verify([record for record in boot.plugins if record.kind != "hooks"], catalog, base_dir, registry)
+        return cls(boot.plugins, hooks, registry)
+
+    @property
+    def hooks(self) -> pluggy.HookRelay:
+        """`hooks.rlx_step_end(step=3, metrics={...})`: calls every enabled plugin."""
+        return self._hooks.relay
+
+    @property
+    def hook_failures(self) -> Counter[str]:
+        """Plugin -> how often a hook of it raised; only those of `[plugins] best_effort` get here."""
+        return self._hooks.failures
+
+    def load(self, kind: str, name: str) -> Any:
+        """The object that the config calls `name`. Raises PluginError where it can't be imported."""
+        record = self._record(kind, name)
+        if self._registry.record(kind, name) is not None:
+            return self._registry.component(kind, name)
+        return load(record)
+
+    def owner(self, kind: str, name: str) -> str:
+        """`reward 'judge' (my-dist 1.2, my_mod:judge)`."""
+        return owner(self._record(kind, name))
+
+    def names(self, kind: str) -> list[str]:
+        """The names of that kind that this run uses, in the config's order."""
+        return [name for known, name in self._records if known == kind]
+
+    def _record(self, kind: str, name: str) -> PluginRecord:
+        if (kind, name) not in self._records:
+            near = did_you_mean(name, self.names(kind))
+            raise PluginError(f"This run's config names no {SINGULAR[kind]} {name!r}.{near}")
+        return self._records[kind, name]
+
+
+def open_hooks(records: Sequence[PluginRecord], best_effort: Sequence[str]) -> tuple[Hooks, Registry]:
+    """Import and register hooks plugins, and let each add its components."""
+    loaded = [(record, load(record)) for record in records]
+    hooks, registry = Hooks(loaded, best_effort), Registry()
+    for record in records:
+        with registry.provided_by(record):
+            hooks.only(record.name, "rlx_register")(registry=registry)
+    return hooks, registry
+
+
+def resolve_component(kind: str, word: str, catalog: Catalog, registry: Registry, base_dir: Path) -> PluginRecord:
+    """As `resolve`, with the components that hooks plugins added. A name that both offer is an error."""
+    added = registry.record(kind, word)
+    installed = catalog.named(kind, word)
+    if added is None:
+        if not installed and word not in catalog.names(kind) and not set(":/") & set(word):
+            raise PluginError(unknown(kind, word, sorted({*catalog.names(kind), *registry.names(kind)})))
+        return resolve(kind, word, catalog, base_dir)
+    if installed:
+        raise PluginError(
+            f"{SINGULAR[kind]} {word!r} is offered by {installed[0].qualified} and registered by {owner(added)}.\n"
+            f"Write {installed[0].qualified!r} for the first, or disable the hooks plugin."
+        )
+    return added
+
+
+def _verify(records: Sequence[PluginRecord], catalog: Catalog, base_dir: Path, registry: Registry) -> None:
+    for record in records:
+        here = resolve_component(record.kind, record.name, catalog, registry, base_dir)
+        if here != record:
+            raise PluginError(
+                f"{owner(record)} is not the same in this process: {_difference(record, here)}.\n"
+                "Install the same versions everywhere, and leave plugin files alone while a run goes on."
+            )
+
+
+def _difference(there: PluginRecord, here: PluginRecord) -> str:
+    for field in ("dist", "version", "target", "sha256"):
+        a, b = getattr(there, field), getattr(here, field)
+        if a != b:
+            return f"{field} was {a!r} for the launcher and is {b!r} here"
+    raise AssertionError("records differ in no field")
