@@ -34,8 +34,15 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             device="cpu",
             collectives="gloo",
             # nobind: two tensor-parallel workers on one NUMA node are refused otherwise. Space is in GiB.
+            # Without multiprocessing, vLLM's CPU platform lets the engine's core be its own only worker: one interpreter
+            # and one hop per step less. (AsyncLLM's core is a process all the same.)
             engine_env=MappingProxyType(
-                {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+                {
+                    "VLLM_CPU_KVCACHE_SPACE": "1",
+                    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+                    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+                    "OMP_NUM_THREADS": "1",
+                }
             ),
             engine_args=_frozen(enforce_eager=True),
             policy_env=MappingProxyType({"OMP_NUM_THREADS": "1"}),

@@ -1,0 +1,252 @@
+"""One vLLM engine (AsyncLLM), as a replica uses it: tokens in, tokens with logprobs and weight versions out.
+
+The rules of this part:
+
+* A sampler logprob is that of the distribution that the token was drawn from: natural log, temperature applied.
+* A score is that of the model itself: temperature 1, nothing filtered, never read from a cache.
+* Prefix cache entries never cross weight versions: the cache salt of a request is the version that it starts with.
+* Requests are seeded through the engine's own generator, never one by one: vLLM's CPU engine dies of per-request seeds
+  when it splits a prefill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs.engine import tokens_input
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from rlx.api.types import VersionSpan
+from rlx.errors import ProcessDied, RunError, SyncError
+from rlx.sync import wire
+from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
+
+UNSYNCED = -1
+"""The weight version of what the engine loaded from the model's folder."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One completion. `logprobs` are as many as `tokens`; the end-of-text token that was sampled is one of them."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    versions: list[VersionSpan]
+    finish_reason: str
+
+
+class Pending:
+    """A prompt that is in the engine."""
+
+    def __init__(self, engine: Engine, collector: Any, request_id: str) -> None:
+        self._engine = engine
+        self._collector = collector
+        self._request_id = request_id
+
+    async def result(self) -> Any:
+        """The final RequestOutput of vLLM. Cancelling the wait takes the request out of the engine."""
+        try:
+            return await self._collector.get()
+        except asyncio.CancelledError:
+            await self._engine.abort(self._request_id)
+            raise
+        except EngineDeadError as error:
+            raise self._engine.death() from error
+        finally:
+            self._engine.left()
+
+
+class Engine:
+    """Made by `Engine.start`; one event loop, one engine."""
+
+    def __init__(self, llm: AsyncLLM, name: str) -> None:
+        self._llm = llm
+        self._name = name
+        self._ids = itertools.count()
+        self._version = UNSYNCED
+        self._inside = 0
+        self._busy_since = 0.0
+        self._busy_seconds = 0.0
+        self.tokens = 0
+        """Sampled since the start."""
+
+    @classmethod
+    async def start(cls, args: dict[str, Any], name: str) -> Engine:
+        """`args`: vLLM engine arguments (see rlx.rollout.arguments). Returns when the engine can generate."""
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+        engine = cls(llm, name)
+        await llm.update_weight_version(str(UNSYNCED))
+        return engine
+
+    @property
+    def version(self) -> int:
+        """Of the weights that the next token is sampled with."""
+        return self._version
+
+    @property
+    def workers(self) -> int:
+        """Worker processes that take part in a weight transfer."""
+        return int(self._llm.vllm_config.parallel_config.world_size)
+
+    @property
+    def max_length(self) -> int:
+        """Prompt and completion together, in tokens."""
+        return int(self._llm.vllm_config.model_config.max_model_len)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time since the start in which something was in the engine."""
+        return self._busy_seconds + (time.monotonic() - self._busy_since if self._inside else 0.0)
+
+    # --- sampling -----------------------------------------------------------------------------------------------
+
+    async def submit(self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float) -> Pending:
+        """Put `samples` completions of a prompt into the engine; returns when they are on their way, in order."""
+        params = SamplingParams(n=samples, max_tokens=max_tokens, temperature=temperature, logprobs=0, **_PLAIN)
+        return await self._add(prompt, params)
+
+    async def collect(self, pending: Pending) -> list[Sampled]:
+        """The completions of what was submitted, when all of them have ended."""
+        outputs = (await pending.result()).outputs
+        sampled = [_sampled(output) for output in outputs]
+        self.tokens += sum(len(one.tokens) for one in sampled)
+        return sampled
+
+    async def generate(
+        self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
+    ) -> list[Sampled]:
+        """`samples` completions of one prompt."""
+        return await self.collect(
+            await self.submit(prompt, samples=samples, max_tokens=max_tokens, temperature=temperature)
+        )
+
+    async def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probabilities at temperature 1 of `sequences[i][1:]`, each given what precedes it."""
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **_PLAIN)
+        pending = [await self._add(tokens, params) for tokens in sequences]
+        outputs = await asyncio.gather(*(one.result() for one in pending))
+        return [list(output.prompt_logprobs.logprobs) for output in outputs]
+
+    @asynccontextmanager
+    async def barrier(self, seed: int) -> AsyncIterator[None]:
+        """What is submitted inside enters the engine in that order, and none of it is scheduled before the end.
+
+        The engine starts from nothing but `seed` and the weights: same requests, same tokens and logprobs, bit for bit.
+        """
+        if self._inside:
+            raise RunError(
+                f"{self._name} was to start a repeatable batch with {self._inside} requests still in its engine"
+            )
+        core = self._llm.engine_core
+        await core.pause_scheduler_async(mode="keep", clear_cache=True)
+        try:
+            await self._llm.collective_rpc("rlx_seed", args=(seed,))
+            yield
+        finally:
+            # Requests and calls reach the engine through one queue, so all that was submitted is there by now.
+            await core.resume_scheduler_async()
+
+    async def abort(self, request_id: str) -> None:
+        await self._llm.abort(request_id)
+
+    async def _add(self, prompt: Sequence[int], params: SamplingParams) -> Pending:
+        request_id = str(next(self._ids))
+        try:
+            inputs = tokens_input(list(prompt), cache_salt=str(self._version))
+            collector = await self._llm.add_request(request_id, inputs, params)
+        except EngineDeadError as error:
+            raise self.death() from error
+        except ValueError as error:
+            raise RunError(f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}") from error
+        self._enter()
+        return Pending(self, collector, request_id)
+
+    def _enter(self) -> None:
+        if not self._inside:
+            self._busy_since = time.monotonic()
+        self._inside += 1
+
+    def left(self) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._busy_seconds += time.monotonic() - self._busy_since
+
+    # --- weights ------------------------------------------------------------------------------------------------
+
+    async def init_transfer(self, message: InitTransfer) -> None:
+        """Join the transfer group with every worker. Raises SyncError."""
+        info = {name: getattr(message, name) for name in message.__struct_fields__}
+        joining = self._llm.init_weight_transfer_engine(WeightTransferInitRequest(info))
+        await self._phase("joining the transfer group", joining, message.timeout_seconds)
+
+    async def receive(self, message: ReceiveWeights) -> WeightsReceived:
+        """Take in new weights; what is being generated goes on with them where it stands. Raises SyncError."""
+        limit = message.timeout_seconds
+        core = self._llm.engine_core
+        update = WeightTransferUpdateRequest(
+            {"version": message.version, "plan": msgspec.msgpack.encode(message.buckets)}
+        )
+        paused = time.monotonic()
+        await self._phase("pausing", core.pause_scheduler_async(mode="keep", clear_cache=False), limit)
+        await self._phase("starting the update", self._llm.start_weight_update(), limit)
+        started = time.monotonic()
+        await self._phase("receiving weights", self._llm.update_weights(update), limit)
+        received = time.monotonic()
+        await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
+        self._version = message.version
+        await self._phase("resuming", core.resume_scheduler_async(), limit)
+        return WeightsReceived(
+            version=message.version,
+            paused_seconds=time.monotonic() - paused,
+            transfer_seconds=received - started,
+            bytes=wire.plan_bytes(message.buckets),
+        )
+
+    async def _phase(self, what: str, action: Awaitable[T], seconds: float) -> T:
+        try:
+            return await asyncio.wait_for(action, seconds)
+        except TimeoutError as error:
+            raise SyncError(f"{self._name}: {what} took longer than {seconds:g} s") from error
+        except EngineDeadError as error:
+            raise self.death() from error
+        except Exception as error:  # vLLM passes a worker's exception on as bare Exception(text)
+            raise SyncError(f"{self._name}: {what} failed: {error}") from error
+
+    # --- its end ------------------------------------------------------------------------------------------------
+
+    def death(self) -> ProcessDied:
+        """The error for an engine that is gone."""
+        return ProcessDied(f"vLLM engine of {self._name} died; its last words are in the log of {self._name}")
+
+    def close(self) -> None:
+        """End the engine's processes."""
+        self._llm.shutdown(timeout=5)
+
+
+_PLAIN: dict[str, Any] = {
+    "output_kind": RequestOutputKind.FINAL_ONLY,
+    "detokenize": False,
+    "flat_logprobs": True,
+}
+
+
+def _sampled(output: Any) -> Sampled:
+    return Sampled(
+        tokens=list(output.token_ids),
+        logprobs=list(output.logprobs.logprobs),
+        versions=[VersionSpan(int(span.version), span.end - span.start) for span in output.weight_versions],
+        finish_reason=output.finish_reason,
+    )

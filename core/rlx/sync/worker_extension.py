@@ -1,0 +1,13 @@
+"""What rlx adds to vLLM's worker class (`worker_extension_cls`): methods that a replica calls on every worker."""
+
+from __future__ import annotations
+
+
+class WorkerExtension:
+    """Mixed into the worker by vLLM."""
+
+    def rlx_seed(self, seed: int) -> None:
+        """Seed the generators that sampling draws from; equal on all workers, since each samples for itself."""
+        from vllm.utils.torch_utils import set_random_seed
+
+        set_random_seed(seed)
