@@ -1,0 +1,188 @@
+"""What a dataset is, and how rlx opens and reads one.
+
+The rules of this part:
+
+* A dataset is any object with `__len__` and `__getitem__(index)`: a torch Dataset, a Hugging Face dataset, a list. Or a
+  class or function that makes one: it is called with the config's `args`, and with `config` and `tokenizer` where it
+  takes them.
+* `setup(config, tokenizer)` or `setup(config)`, where there is one, is called exactly once, for instances too.
+* The reference answer of a row is `get_reference_answer(index)`, else `query_reference_answer(index)`, else None. One
+  that exists is always called. Rows of a `ConcatDataset` or `Subset` (known by their attributes, without torch) are
+  asked of the dataset that owns them.
+* Rows must be the same in every process: a fingerprint of sampled rows is compared between them.
+* Whatever a dataset raises is reported with the dataset's owner and the row.
+"""
+
+from __future__ import annotations
+
+import inspect
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from inspect import Parameter
+from typing import Any
+
+from rlx.api.fingerprint import digest, spread
+from rlx.api.signature import accepted, named, parameters
+from rlx.errors import ConfigError, DatasetError, RlxError
+
+
+class DatasetView:
+    """An opened dataset: what rlx reads rows through. Made by `open_dataset`."""
+
+    def __init__(self, source: Any, owner: str) -> None:
+        self._source = source
+        self._owner = owner
+        with _attributed(owner, "its length"):
+            self._size = len(source)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def item(self, index: int) -> Any:
+        """Row `index` as the packer gets it: prompt text, chat messages, a mapping, or what your own packer takes."""
+        with _attributed(self._owner, f"row {index}"):
+            return self._source[index]
+
+    def reference(self, index: int) -> Any:
+        """The reference answer of row `index`; None where the dataset has no such method."""
+        with _attributed(self._owner, f"the reference answer of row {index}"):
+            leaf, place = _leaf(self._source, index)
+            ask = getattr(leaf, "get_reference_answer", None) or getattr(leaf, "query_reference_answer", None)
+            return ask(place) if ask is not None else None
+
+    def where(self, index: int) -> str:
+        """How a message speaks of row `index`."""
+        return f"row {index} of {self._owner}"
+
+    def sample(self, count: int = 16) -> list[int]:
+        """Up to `count` row numbers spread over the dataset, first and last included."""
+        return spread(self._size, count)
+
+    def fingerprint(self) -> str:
+        """Hash of the length and of sampled rows with their references; equal wherever the data are equal."""
+        return digest([self._size, *([self.item(index), self.reference(index)] for index in self.sample())])
+
+
+def open_dataset(
+    factory_or_object: Any, args: Mapping[str, Any], config: Any, tokenizer: Any, *, owner: str = "dataset"
+) -> DatasetView:
+    """Make (where it is a factory) and set up a dataset.
+
+    Raises ConfigError where `args` does not fit the factory, and DatasetError where the dataset cannot be made, is
+    empty, or has no `__len__` or `__getitem__`.
+    """
+    check_dataset_args(factory_or_object, args, owner=owner)
+    source = factory_or_object
+    if is_factory(source):
+        with _attributed(owner, "opening it"):
+            source = source(**_offers(source, config, tokenizer), **args)
+    for leaf in _leaves(source):
+        _setup(leaf, config, tokenizer, owner)
+    _check_shape(source, owner)
+    view = DatasetView(source, owner)
+    if len(view) == 0:
+        raise DatasetError(f"{owner} is empty.")
+    return view
+
+
+def is_factory(thing: Any) -> bool:
+    """Whether it makes a dataset (a class or function) or is one."""
+    return inspect.isclass(thing) or (callable(thing) and not hasattr(thing, "__getitem__"))
+
+
+def check_dataset_args(
+    factory_or_object: Any, args: Mapping[str, Any], *, owner: str = "dataset", where: str = "[dataset] args"
+) -> None:
+    """Raises ConfigError where `args` does not fit; opens nothing. `where` is the place in the config."""
+    from rlx.plugins.args import check_args
+
+    if is_factory(factory_or_object):
+        offered = list(_offers(factory_or_object, None, None))
+        check_args(factory_or_object, args, offered=offered, where=where, owner=owner)
+    elif args:
+        raise ConfigError(f"{where}: {owner} is an object, not a class or function: it takes no args.")
+
+
+def _offers(factory: Callable[..., Any], config: Any, tokenizer: Any) -> dict[str, Any]:
+    """What rlx fills in by itself: parameters called `config`, `cfg` or `tokenizer`, or annotated as a Config."""
+    offers = {}
+    for name, parameter in named(factory).items():
+        if name in {"config", "cfg"} or str(parameter.annotation).rstrip("'>").endswith("Config"):
+            offers[name] = config
+        elif name == "tokenizer":
+            offers[name] = tokenizer
+    return offers
+
+
+def _setup(leaf: Any, config: Any, tokenizer: Any, owner: str) -> None:
+    setup = getattr(leaf, "setup", None)
+    if not callable(setup):
+        return
+    with _attributed(owner, "its setup"):
+        if _takes_tokenizer(setup):
+            setup(config, tokenizer)
+        else:
+            setup(config, **accepted(setup, {"tokenizer": tokenizer}))
+
+
+def _takes_tokenizer(setup: Callable[..., Any]) -> bool:
+    """`(config, tokenizer)` and `(config, *rest)` do; `(config)` and `(config, verbose=False)` don't."""
+    known = parameters(setup)
+    positional = [p for p in known if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    if len(positional) >= 2:
+        return positional[1].name == "tokenizer" or positional[1].default is Parameter.empty
+    return any(p.kind is Parameter.VAR_POSITIONAL for p in known)
+
+
+def _check_shape(source: Any, owner: str) -> None:
+    missing = [name for name in ("__len__", "__getitem__") if not hasattr(source, name)]
+    if missing:
+        raise DatasetError(
+            f"{owner} is a {type(source).__name__}, which has no {' and no '.join(missing)}. "
+            "A dataset is an object with __len__ and __getitem__(index)."
+        )
+
+
+def _leaf(source: Any, index: int) -> tuple[Any, int]:
+    """The dataset that owns row `index`, and the row's place in it."""
+    if _concatenates(source):
+        part = bisect_right(source.cumulative_sizes, index)
+        start = source.cumulative_sizes[part - 1] if part else 0
+        return _leaf(source.datasets[part], index - start)
+    if _selects(source):
+        return _leaf(source.dataset, source.indices[index])
+    return source, index
+
+
+def _leaves(source: Any) -> Iterator[Any]:
+    if _concatenates(source):
+        for part in source.datasets:
+            yield from _leaves(part)
+    elif _selects(source):
+        yield from _leaves(source.dataset)
+    else:
+        yield source
+
+
+def _concatenates(source: Any) -> bool:
+    return hasattr(source, "datasets") and hasattr(source, "cumulative_sizes") and not _is_custom(source)
+
+
+def _selects(source: Any) -> bool:
+    return hasattr(source, "dataset") and hasattr(source, "indices") and not _is_custom(source)
+
+
+def _is_custom(source: Any) -> bool:
+    """A dataset that speaks for itself, though it holds others."""
+    return any(hasattr(source, name) for name in ("setup", "get_reference_answer", "query_reference_answer"))
+
+
+@contextmanager
+def _attributed(owner: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except RlxError:
+        raise
+    except Exception as error:  # the boundary: whatever a dataset raises is the dataset's
+        raise DatasetError(f"{owner}, {what}: {type(error).__name__}: {error}") from error

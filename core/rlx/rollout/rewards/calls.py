@@ -1,0 +1,103 @@
+"""What the pool and its workers say to each other: MessagePack frames, each with its length in 4 bytes before it.
+
+Pool to worker: one `Start`, then `Call` after `Call`, each only after the answer to the one before.
+Worker to pool: `Ready` or `Broken`, then for each call `Scored` or `Raised`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from rlx.errors import RewardError
+from rlx.launch.boot import Boot
+
+LENGTH = struct.Struct(">I")
+
+
+class RewardSpec(msgspec.Struct, frozen=True):
+    """One reward to load: a plugin's name, and its options."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    boot: Boot
+    rewards: list[RewardSpec]
+
+
+class Call(msgspec.Struct, frozen=True, tag=True):
+    """Score one completion with reward number `reward` of the Start."""
+
+    reward: int
+    text: str
+    reference: Any
+    offered: dict[str, Any]
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """For each reward: who answers for it, and which of what only the pool has (prompt, example ...) it takes."""
+
+    owners: list[str]
+    wants: list[list[str]]
+
+
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """A reward could not be loaded; the worker is gone."""
+
+    error: str
+    usage: bool
+    """Whether the user's config or plugin is at fault (exit code 2)."""
+
+
+class Scored(msgspec.Struct, frozen=True, tag=True):
+    value: float
+    metrics: dict[str, float]
+    seconds: float
+
+
+class Raised(msgspec.Struct, frozen=True, tag=True):
+    """The reward raised, or returned something that is no reward; `error` is the whole message."""
+
+    error: str
+
+
+ToWorker = Start | Call
+FromWorker = Ready | Broken | Scored | Raised
+
+_TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def frame(message: ToWorker | FromWorker) -> bytes:
+    """The bytes of one message. Raises RewardError where a reference or example can't be sent."""
+    try:
+        body = msgspec.msgpack.encode(message, enc_hook=_plain)
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise RewardError(
+            f"A dataset's reference answer or item can't be sent to the rewards' processes: {error}"
+        ) from error
+    return LENGTH.pack(len(body)) + body
+
+
+def to_worker(body: bytes) -> ToWorker:
+    return _TO_WORKER.decode(body)
+
+
+def from_worker(body: bytes) -> FromWorker:
+    return _FROM_WORKER.decode(body)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays, tensors and NumPy scalars become lists and numbers; other mappings become dicts."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "keys") and hasattr(value, "__getitem__"):
+        return {key: value[key] for key in value.keys()}  # noqa: SIM118 - a mapping by its methods only
+    raise TypeError(
+        f"a {type(value).__module__}.{type(value).__qualname__} is no plain data "
+        "(text, numbers, lists, mappings, arrays)"
+    )

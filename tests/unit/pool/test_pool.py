@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from rlx.errors import PluginError, RewardError
+from rlx.rollout.rewards.calls import Start, frame
+from rlx.rollout.rewards.pool import Completion, RewardPool, _for_rewards
+
+
+def done(text: str) -> Completion:
+    return Completion(text)
+
+
+async def test_scores_in_the_config_s_order_with_weights_and_options(pool):
+    async with pool({"name": "length", "args": {"scale": 0.5}, "weight": 2.0}, {"name": "slow_async"}) as p:
+        scores = await p.score(Completion("abcd", prompt="why"))
+    assert [(r.name, r.value, r.weight) for r in scores.rewards] == [
+        ("./r.py:length", 2.0, 2.0),
+        ("./r.py:slow_async", 0.5, 1.0),
+    ]
+    assert scores.metrics == {"reward/./r.py:slow_async/prompt_length": 3.0}
+    assert scores.seconds["./r.py:slow_async"] >= 0.01
+
+
+async def test_a_reward_gets_what_it_names_and_the_rest_by_kwargs(pool):
+    async with pool({"name": "sees"}) as p:
+        scores = await p.score(
+            Completion(
+                "x", {"gold": [1, 2]}, prompt="q", token_ids=(1, 2), finish_reason="length", example={"prompt": "q"}
+            )
+        )
+    assert scores.rewards[0].value == 1.0
+
+
+async def test_eval_rewards_are_their_own_list(pool):
+    async with pool({"name": "length"}, eval_rewards=[{"name": "pid"}]) as p:
+        train, evals = await p.score(done("ab")), await p.score(done("ab"), "eval")
+    assert [r.name for r in train.rewards] == ["./r.py:length"]
+    assert [r.name for r in evals.rewards] == ["./r.py:pid"]
+
+
+async def test_without_eval_rewards_evaluation_uses_the_training_rewards(pool):
+    async with pool({"name": "length"}) as p:
+        assert (await p.score(done("ab"), "eval")).rewards[0].value == 2.0
+
+
+async def test_a_class_is_made_once_and_called(pool):
+    async with pool({"name": "Counting", "args": {"start": 10}}) as p:
+        assert [(await p.score(done("x"))).rewards[0].value for _ in range(2)] == [11.0, 12.0]
+
+
+async def test_no_rewards_no_processes(pool):
+    async with pool() as p:
+        assert (await p.score(done("x"))).rewards == []
+
+
+async def test_a_worker_without_need_imports_no_torch(pool):
+    async with pool({"name": "imported"}) as p:
+        assert (await p.score(done("x"))).rewards[0].value == 0.0
+
+
+async def test_what_a_reward_prints_or_reads_does_not_touch_the_protocol(pool, capfd):
+    async with pool({"name": "steerable"}) as p:
+        assert (await p.score(done("print"))).rewards[0].value == 0.0
+        assert (await p.score(done("fine"))).rewards[0].value == 1.0
+    assert "noise from a reward" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hang", ["took more than 0.5 s", "timeout_seconds", "'hang'"]),
+        ("deaf", ["took more than 0.5 s"]),
+        ("die", ["exited with code 3", "'die'"]),
+        ("segfault", ["was killed by SIGSEGV", "'segfault'"]),
+        ("sys.exit", ["raised SystemExit", "'sys.exit'"]),
+        ("raise", ["raised KeyError: 'no such key'", "'raise'", "r.py", "Traceback"]),
+        ("nan", ["returned float nan, which is no reward", "'nan'"]),
+    ],
+)
+async def test_a_failing_call_is_an_error_with_owner_and_completion_and_the_next_call_works(pool, text, expected):
+    async with pool({"name": "steerable", "timeout_seconds": 0.5}) as p:
+        with pytest.raises(RewardError) as caught:
+            await p.score(done(text))
+        assert (await p.score(done("fine"))).rewards[0].value == 1.0
+    for part in ["reward './r.py:steerable' (", *expected]:
+        assert part in str(caught.value)
+    assert "steerable" in caught.value.owner
+    assert caught.value.drop is False
+
+
+async def test_on_error_drop_is_told_on_the_error(pool):
+    async with pool({"name": "steerable", "on_error": "drop"}) as p:
+        with pytest.raises(RewardError) as caught:
+            await p.score(done("raise"))
+    assert caught.value.drop is True
+
+
+async def test_of_several_errors_the_one_that_ends_the_run_wins(pool):
+    dropping = {"name": "steerable", "on_error": "drop"}
+    async with pool(dropping, {"name": "sees"}) as p:
+        with pytest.raises(RewardError) as caught:
+            await p.score(done("raise"))
+    assert "sees" in str(caught.value)
+    assert caught.value.drop is False
+
+
+async def test_a_slow_call_holds_up_no_other(pool):
+    async with pool({"name": "steerable"}, workers=2) as p:
+        slow = asyncio.create_task(p.score(done("sleep1")))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await asyncio.gather(*(p.score(done("fine")) for _ in range(20)))
+        assert time.monotonic() - began < 0.9
+        assert not slow.done()
+        owner, age = p.oldest()
+        assert "steerable" in owner
+        assert age > 0
+        assert p.waiting == 1
+        await slow
+        assert p.oldest() is None
+
+
+async def test_waiting_in_the_queue_does_not_count_against_the_timeout(pool):
+    async with pool({"name": "steerable", "timeout_seconds": 0.6}) as p:
+        scores = await asyncio.gather(*(p.score(done("sleep0.3")) for _ in range(4)))
+    assert [s.rewards[0].value for s in scores] == [1.0] * 4
+
+
+async def test_many_calls_with_failures_among_them_lose_and_zero_nothing(pool):
+    texts = ["die" if i % 20 == 7 else "raise" if i % 10 == 3 else f"{i}" for i in range(60)]
+    async with pool({"name": "steerable"}, workers=2) as p:
+        outcomes = await asyncio.gather(*(p.score(done(t)) for t in texts), return_exceptions=True)
+    for text, outcome in zip(texts, outcomes, strict=True):
+        if text in ("die", "raise"):
+            assert isinstance(outcome, RewardError)
+            assert repr(text) in str(outcome)
+        else:
+            assert outcome.rewards[0].value == 1.0
+
+
+async def test_what_a_hanging_reward_started_is_killed_with_it(pool, tmp_path: Path):
+    note = tmp_path / "pid"
+    async with pool({"name": "grandchild", "timeout_seconds": 1}) as p:
+        with pytest.raises(RewardError):
+            await p.score(done(str(note)))
+    await _gone(int(note.read_text()))
+
+
+async def test_close_kills_the_processes_and_cancels_what_waits(pool):
+    p = pool({"name": "pid"}, {"name": "steerable"}, workers=2)
+    await p.start()
+    with pytest.raises(RewardError):
+        await p.score(done("raise"))
+    waiting = asyncio.create_task(p.score(done("hang")))
+    await asyncio.sleep(0.1)
+    pids = [process._process.pid for process in p._processes]
+    await p.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert len(pids) == 2
+    assert not any(_alive(pid) for pid in pids)
+
+
+async def test_a_worker_whose_pool_is_gone_exits_in_the_middle_of_a_call(boot):
+    """The pool runs in a process of its own, which is killed while a reward hangs."""
+    import subprocess
+    import sys
+
+    code = (
+        "import asyncio, sys, msgspec\n"
+        "from rlx.launch.boot import decode_boot\n"
+        "from rlx.rollout.rewards.pool import Completion, RewardPool\n"
+        "async def main():\n"
+        "    pool = RewardPool(decode_boot(sys.stdin.buffer.read()))\n"
+        "    await pool.start()\n"
+        "    print([p._process.pid for p in pool._processes][0], flush=True)\n"
+        "    await pool.score(Completion('hang'))\n"
+        "asyncio.run(main())\n"
+    )
+    from rlx.launch.boot import encode_boot
+
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    parent.stdin.write(encode_boot(boot({"name": "steerable"})))
+    parent.stdin.close()
+    worker = int(parent.stdout.readline())
+    await asyncio.sleep(0.3)
+    assert _alive(worker)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    await _gone(worker)
+
+
+@pytest.mark.parametrize(
+    ("reward", "text", "expected"),
+    [
+        ({"name": "length"}, "import nothing_of_this_name", "nothing_of_this_name"),
+        ({"name": "Broken"}, "class Broken:\n    def __init__(self): raise ValueError('no key')\n", "no key"),
+    ],
+)
+async def test_a_reward_that_cannot_be_loaded_is_told_at_the_start(pool, reward, text, expected):
+    with pytest.raises(PluginError, match=expected):
+        await pool(reward, text=text).start()
+
+
+async def test_a_process_that_dies_while_it_loads_is_told(pool):
+    with pytest.raises(RewardError, match="exited with code 5 while it loaded"):
+        await pool({"name": "length"}, text="import os\nos._exit(5)\n").start()
+
+
+async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
+    async with pool({"name": "length"}) as p:
+        with pytest.raises(RewardError, match=r"can't be sent.*builtins.object"):
+            await p.score(Completion("x", reference=object()))
+        assert p.waiting == 0
+
+
+async def test_the_pool_works_on_after_a_caller_was_cancelled(pool):
+    async with pool({"name": "steerable"}) as p:
+        caller = asyncio.create_task(p.score(done("sleep0.2")))
+        await asyncio.sleep(0.05)
+        caller.cancel()
+        assert (await p.score(done("fine"))).rewards[0].value == 1.0
+        assert p.waiting == 0
+
+
+def test_no_key_of_the_run_reaches_a_reward_process(boot):
+    made = boot({"name": "length"})
+    assert b"the secret key" in frame(Start(made, []))
+    assert b"the secret key" not in frame(Start(_for_rewards(made), []))
+
+
+def test_the_pool_is_made_without_torch(boot):
+    assert RewardPool(boot({"name": "length"}))
+
+
+async def _gone(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while _alive(pid):
+            await asyncio.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return state != "Z"
