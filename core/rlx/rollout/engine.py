@@ -35,6 +35,9 @@ from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 UNSYNCED = -1
 """The weight version of what the engine loaded from the model's folder."""
 
+ENDINGS = {"stop", "length"}
+"""How a completion ends that may be learnt from."""
+
 T = TypeVar("T")
 
 
@@ -86,10 +89,12 @@ class Engine:
     @classmethod
     async def start(cls, args: dict[str, Any], name: str) -> Engine:
         """`args`: vLLM engine arguments (see rlx.rollout.arguments). Returns when the engine can generate."""
-        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
-        engine = cls(llm, name)
-        await llm.update_weight_version(str(UNSYNCED))
-        return engine
+        try:
+            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+            await llm.update_weight_version(str(UNSYNCED))
+        except Exception as error:  # vLLM's own errors have no common base
+            raise RunError(f"vLLM engine of {name} did not start: {error}") from error
+        return cls(llm, name)
 
     @property
     def version(self) -> int:
@@ -121,6 +126,9 @@ class Engine:
     async def collect(self, pending: Pending) -> list[Sampled]:
         """The completions of what was submitted, when all of them have ended."""
         outputs = (await pending.result()).outputs
+        broken = {output.finish_reason for output in outputs} - ENDINGS
+        if broken:
+            raise RunError(f"the engine of {self._name} ended a completion with {', '.join(map(repr, broken))}")
         sampled = [_sampled(output) for output in outputs]
         self.tokens += sum(len(one.tokens) for one in sampled)
         return sampled
@@ -226,6 +234,11 @@ class Engine:
             raise SyncError(f"{self._name}: {what} failed: {error}") from error
 
     # --- its end ------------------------------------------------------------------------------------------------
+
+    @property
+    def dead(self) -> bool:
+        """Whether its processes are gone, with or without anybody waiting for them."""
+        return bool(self._llm.errored)
 
     def death(self) -> ProcessDied:
         """The error for an engine that is gone."""

@@ -1,0 +1,19 @@
+"""`python -m rlx.proc rollout`: one replica, from boot data to exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from rlx.launch.boot import Boot
+from rlx.rollout.arguments import engine_environment
+
+
+def main(boot: Boot) -> int:
+    """Run the replica until the controller says Stop. Raises what ended it otherwise."""
+    # vLLM reads its environment when it is imported, and hands it to the processes that it starts.
+    os.environ.update(engine_environment(boot.load_config()))
+    from rlx.rollout.replica import run
+
+    asyncio.run(run(boot))
+    return 0

@@ -1,0 +1,50 @@
+"""Dataset rows as an engine reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlx.api.dataset import DatasetView, open_dataset
+from rlx.api.prompt import prompt_token_ids
+from rlx.config.data import DatasetConfig, PackerConfig
+from rlx.config.schema import Config
+from rlx.plugins.session import Plugins
+
+PROBES = 4
+PROBE_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """One dataset, packed and tokenised."""
+
+    view: DatasetView
+    packer: Any
+    tokenizer: Any
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def tokens(self, index: int) -> list[int]:
+        """What the engine reads for row `index`. Raises DatasetError or PluginError, with the row."""
+        return prompt_token_ids(self.packer, self.view.item(index), self.tokenizer, where=self.view.where(index))
+
+    def probes(self) -> list[list[int]]:
+        """The beginnings of the first prompts, for the verification of weights: 2 to PROBE_TOKENS tokens each."""
+        heads = [self.tokens(index)[:PROBE_TOKENS] for index in range(min(PROBES, len(self)))]
+        return [head for head in heads if len(head) >= 2]
+
+
+def open_packer(plugins: Plugins, packer: PackerConfig, config: Config, tokenizer: Any) -> Any:
+    """The config's packer, set up."""
+    made = plugins.load("packers", packer.name)(**packer.args)
+    made.setup(config, tokenizer)
+    return made
+
+
+def open_prompts(plugins: Plugins, dataset: DatasetConfig, packer: Any, config: Config, tokenizer: Any) -> Prompts:
+    """Raises DatasetError, ConfigError or PluginError."""
+    source = plugins.load("datasets", dataset.name)
+    view = open_dataset(source, dataset.args, config, tokenizer, owner=plugins.owner("datasets", dataset.name))
+    return Prompts(view, packer, tokenizer)

@@ -1,0 +1,179 @@
+"""One replica: an engine, a reward pool, and the controller's commands.
+
+The rules of this part:
+
+* Commands are answered in their own time: weights are received and tokens scored while groups are sampled.
+* What ends the replica is told to the controller as `Failed`, with who answers for it, and then raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from typing import Any
+
+from rlx.config.schema import Config
+from rlx.errors import ProcessDied, RlxError, SyncError
+from rlx.launch.boot import Boot
+from rlx.plugins.session import Plugins
+from rlx.rollout.arguments import engine_arguments
+from rlx.rollout.engine import Engine
+from rlx.rollout.prompts import Prompts, open_packer, open_prompts
+from rlx.rollout.rewards.pool import RewardPool
+from rlx.rollout.sampler import Sampler, rows_of
+from rlx.tokenizer import load_tokenizer
+from rlx.transport.client import Client
+from rlx.transport.messages import (
+    Failed,
+    InitTransfer,
+    Leases,
+    Message,
+    Ok,
+    ReceiveWeights,
+    RolloutReady,
+    ScoreTokens,
+    Stop,
+    TokenScores,
+)
+
+CONNECT_SECONDS = 30.0
+STATS_SECONDS = 1.0
+
+
+async def run(boot: Boot) -> None:
+    """Until Stop. Raises what ended the replica otherwise, after telling the controller."""
+    replica = Replica(boot)
+    try:
+        await replica.live()
+    except Exception as error:  # the boundary: whatever ends the replica, the controller is told who answers for it
+        await replica.tell(describe(error, boot.name))
+        raise
+    finally:
+        await replica.close()
+
+
+class Replica:
+    """Everything of one replica; `live` runs it."""
+
+    def __init__(self, boot: Boot) -> None:
+        self._boot = boot
+        self._config = boot.load_config()
+        self._client = Client(boot.endpoint, boot.name, boot.attempt, self._handle, on_error=self._refused)
+        self._connected = False
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closing = contextlib.AsyncExitStack()
+
+    async def live(self) -> None:
+        """Start, say so, serve until Stop."""
+        ready = await self._start()
+        await self._connect()
+        start = self._config.run.start_seconds
+        await self._client.request(ready, timeout=start, what=f"{self._boot.name} says that it is ready")
+        reporting = asyncio.create_task(self._report())
+        try:
+            await self._ended
+        finally:
+            reporting.cancel()
+
+    async def tell(self, failure: Failed) -> None:
+        """The last words, if the controller can still be reached."""
+        with contextlib.suppress(RlxError):
+            await self._connect()
+            await self._client.notify(failure)
+
+    async def close(self) -> None:
+        await self._closing.aclose()
+        await self._client.close()
+
+    async def _start(self) -> RolloutReady:
+        config = self._config
+        plugins = Plugins.open(self._boot)
+        plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
+        train, evaluation = _open_data(plugins, config)
+        probes = train.probes()
+        pool = await self._closing.enter_async_context(RewardPool(self._boot))
+        engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name)
+        self._closing.callback(engine.close)
+        self._engine = engine
+        self._sampler = Sampler(
+            engine,
+            pool,
+            rows_of(config, train, evaluation),
+            send=self._client.notify,
+            scored=plugins.hooks.rlx_group_scored,
+            on_failure=self._fail,
+        )
+        self._closing.push_async_callback(self._sampler.close)
+        return RolloutReady(
+            dataset_size=len(train),
+            fingerprint=train.view.fingerprint(),
+            eval_size=0 if evaluation is None else len(evaluation),
+            workers=engine.workers,
+            probe_tokens=probes,
+        )
+
+    async def _connect(self) -> None:
+        if not self._connected:
+            await self._client.connect(CONNECT_SECONDS)
+            self._connected = True
+
+    async def _handle(self, message: Message) -> Message | None:
+        match message:
+            case Leases():
+                await self._sampler.take(message)
+            case InitTransfer():
+                await self._engine.init_transfer(message)
+            case ReceiveWeights():
+                return await self._engine.receive(message)
+            case ScoreTokens():
+                return await self._score(message)
+            case Stop():
+                self._end()
+            case _:
+                raise RlxError(f"{self._boot.name} does not know what to do with {type(message).__name__}")
+        return Ok()
+
+    async def _score(self, message: ScoreTokens) -> TokenScores:
+        if message.version != self._engine.version:
+            raise SyncError(
+                f"{self._boot.name} holds the weights of version {self._engine.version}; "
+                f"scores of version {message.version} were asked for"
+            )
+        return TokenScores(message.version, await self._engine.score(message.tokens))
+
+    async def _report(self) -> None:
+        while True:
+            if self._engine.dead:
+                self._fail(self._engine.death())
+            stats = self._sampler.stats()
+            self._client.doing = stats.oldest_stage
+            await self._client.notify(stats)
+            await asyncio.sleep(STATS_SECONDS)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _refused(self, _peer: str, error: Exception) -> None:
+        self._fail(error)
+
+
+def describe(error: Exception, name: str) -> Failed:
+    """The message that says why the replica cannot go on."""
+    text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}"
+    owner = f"vLLM engine of {name}" if isinstance(error, ProcessDied) else getattr(error, "owner", "") or name
+    return Failed(text, owner=owner, traceback="".join(traceback.format_exception(error)))
+
+
+def _open_data(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | None]:
+    tokenizer: Any = load_tokenizer(config.model)
+    packer = open_packer(plugins, config.packer, config, tokenizer)
+    train = open_prompts(plugins, config.dataset, packer, config, tokenizer)
+    if config.eval is None:
+        return train, None
+    return train, open_prompts(plugins, config.eval.dataset, packer, config, tokenizer)
