@@ -1,0 +1,38 @@
+"""`exact_match`: 1 where the completion is the reference answer, else 0.
+
+Both sides are text without white space around it; a reference that is a number is compared as `str` writes it. With
+`pattern` the answer is the first group (or all) of the pattern's last match in the completion; no match is 0.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def exact_match_reward_fn(
+    to_be_evaluated: str,
+    reference: Any = None,
+    *,
+    pattern: str | None = None,
+    ignore_case: bool = False,
+    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+) -> float:
+    """1.0 or 0.0. Raises ValueError where the row has no reference answer."""
+    if reference is None:
+        raise ValueError("exact_match compares with the dataset's reference answer, and this row has none")
+    answer = to_be_evaluated if pattern is None else _last_match(pattern, to_be_evaluated)
+    if answer is None:
+        return 0.0
+    found, wanted = answer.strip(), str(reference).strip()
+    if ignore_case:
+        found, wanted = found.casefold(), wanted.casefold()
+    return float(found == wanted)
+
+
+def _last_match(pattern: str, text: str) -> str | None:
+    matches = list(re.finditer(pattern, text))
+    if not matches:
+        return None
+    last = matches[-1]
+    return last.group(1) if last.re.groups else last.group()

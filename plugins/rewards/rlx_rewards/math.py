@@ -1,0 +1,71 @@
+r"""`math`: 1 where math-verify finds the completion's answer equal to the reference, else 0.
+
+* The completion's answer is its last `\boxed{...}` where it has one; else what math-verify finds in it (LaTeX, then
+  plain numbers).
+* The reference may be LaTeX in `$...$` or `\boxed{...}`, or bare: `42`, `\frac{1}{2}`, `(1, 2)`. One that can't be read
+  as mathematics is the dataset's fault and raises.
+* A completion that can't be read, or compared within `seconds`, is not equal. The limit needs signals: in any thread
+  but the main one there is none (rlx calls rewards in the main thread of a process that it can kill).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+_LATEX_MARKS = ("\\boxed", "$", "\\(", "\\[")
+
+
+def math_reward_fn(
+    to_be_evaluated: str,
+    reference: Any = None,
+    *,
+    seconds: int = 5,
+    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+) -> float:
+    """1.0 or 0.0. Raises ValueError where the reference is missing or is no mathematics."""
+    from math_verify import verify
+
+    limit = seconds if threading.current_thread() is threading.main_thread() else None
+    gold = _parse_reference(reference, limit)
+    box = last_boxed(to_be_evaluated)
+    answer = _parse(to_be_evaluated if box is None else f"\\boxed{{{box}}}", limit)
+    return float(verify(gold, answer, timeout_seconds=limit))
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What the last `\boxed{...}` holds, braces balanced; None where there is no complete one."""
+    start = text.rfind("\\boxed{")
+    while start >= 0:
+        content = _braced(text, start + len("\\boxed{"))
+        if content is not None:
+            return content
+        start = text.rfind("\\boxed{", 0, start)
+    return None
+
+
+def _braced(text: str, start: int) -> str | None:
+    depth = 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[start:place]
+    return None
+
+
+def _parse_reference(reference: Any, limit: int | None) -> list[Any]:
+    if reference is None:
+        raise ValueError("math compares with the dataset's reference answer, and this row has none")
+    text = str(reference).strip()
+    gold = _parse(text if any(mark in text for mark in _LATEX_MARKS) else f"\\boxed{{{text}}}", limit)
+    if not gold:
+        raise ValueError(f"the reference answer can't be read as mathematics: {text[:80]!r}")
+    return gold
+
+
+def _parse(text: str, limit: int | None) -> list[Any]:
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+
+    kinds = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    found: list[Any] = parse(text, kinds, parsing_timeout=limit)
+    return found
