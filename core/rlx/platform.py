@@ -22,6 +22,8 @@ class Platform:
     engine_args: Mapping[str, object]
     """vLLM engine arguments that rlx sets where the config does not."""
     policy_env: Mapping[str, str]
+    host_memory: bool
+    """Whether policy and engines live in the machine's own memory and compute on its cores."""
 
 
 def _frozen(**values: object) -> Mapping[str, object]:
@@ -46,6 +48,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             ),
             engine_args=_frozen(enforce_eager=True),
             policy_env=MappingProxyType({"OMP_NUM_THREADS": "1"}),
+            host_memory=True,
         ),
         "cuda": Platform(
             device="cuda",
@@ -53,6 +56,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             engine_env=MappingProxyType({}),
             engine_args=_frozen(),
             policy_env=MappingProxyType({}),
+            host_memory=False,
         ),
     }
 )

@@ -107,9 +107,9 @@ def _sequence_limit(config: Config) -> Iterator[str]:
 
 def _no_rewards(config: Config) -> Iterator[str]:
     if config.rewards:
-        yield f"[[rewards]]: algorithm {config.algorithm.name!r} learns from dataset rows; it would ignore rewards"
+        yield f"[[rewards]]: algorithm {config.algorithm.name!r} learns from dataset rows; it ignores rewards"
     if config.eval and config.eval.rewards:
-        yield f"[[eval.rewards]]: algorithm {config.algorithm.name!r} measures the loss on rows; it would ignore rewards"
+        yield f"[[eval.rewards]]: algorithm {config.algorithm.name!r} measures the loss on rows; it ignores rewards"
 
 
 def _no_sampling(config: Config) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Importing one plugin. This is the boundary where other people's import-time failures get an owner.
 
-A file's folder is appended to `sys.path` (last, so that it hides nothing): the file can import its neighbours, as Python
-scripts do.
+A file's folder is appended to `sys.path` (last, so that it hides nothing): the file can import its neighbours,
+as Python scripts do.
 """
 
 from __future__ import annotations

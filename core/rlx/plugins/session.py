@@ -43,6 +43,11 @@ class Plugins:
         return cls(boot.plugins, hooks, registry)
 
     @property
+    def records(self) -> list[PluginRecord]:
+        """What plugins.json holds."""
+        return list(self._records.values())
+
+    @property
     def hooks(self) -> pluggy.HookRelay:
         """`hooks.rlx_step_end(step=3, metrics={...})`: calls every enabled plugin."""
         return self._hooks.relay

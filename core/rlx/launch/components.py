@@ -1,0 +1,164 @@
+"""The plugins that a config names: resolved, imported, and their `args` checked, before anything is started.
+
+Cheap before costly: every name is resolved before the first plugin is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlx.api.dataset import check_dataset_args
+from rlx.api.model import ModelPlugin
+from rlx.api.reward import check_reward_args
+from rlx.api.types import Episode, Reward
+from rlx.config.data import DatasetConfig, RewardConfig
+from rlx.config.schema import Config
+from rlx.errors import ConfigError, PluginError, RlxError
+from rlx.launch.boot import PluginRecord
+from rlx.plugins.args import check_args
+from rlx.plugins.catalog import Catalog, discover
+from rlx.plugins.hooks import Hooks
+from rlx.plugins.registry import Registry
+from rlx.plugins.resolve import resolve
+from rlx.plugins.session import Plugins, open_hooks, resolve_component
+
+DEFAULT_MODEL_PLUGIN = "hf"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where names are looked up."""
+
+    catalog: Catalog
+    registry: Registry
+    hooks: Hooks
+    hook_records: Sequence[PluginRecord]
+    base_dir: Path
+
+    @classmethod
+    def open(cls, config: Config, base_dir: Path) -> Sources:
+        """Reads the metadata of what is installed, and imports the enabled hooks plugins (they may add components)."""
+        catalog = discover()
+        records = [resolve("hooks", name, catalog, base_dir) for name in config.plugins.enable]
+        hooks, registry = open_hooks(records, config.plugins.best_effort)
+        return cls(catalog, registry, hooks, records, base_dir)
+
+    def resolve(self, kind: str, name: str) -> PluginRecord:
+        return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
+
+    def plugins(self, config: Config) -> Plugins:
+        """Every plugin of the run."""
+        wanted = dict.fromkeys(_named(config))  # a dataset may be both training and evaluation data
+        components = [self.resolve(kind, name) for kind, name in wanted]
+        return Plugins([*components, *self.hook_records], self.hooks, self.registry)
+
+    def model_plugin(self, model_type: str) -> str:
+        """The installed plugin that is keyed by the model's `model_type`, else `hf`."""
+        known = {*self.catalog.names("models"), *self.registry.names("models")}
+        return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
+
+
+def _named(config: Config) -> Iterator[tuple[str, str]]:
+    yield "algorithms", config.algorithm.name
+    yield "datasets", config.dataset.name
+    for reward in config.rewards:
+        yield "rewards", reward.name
+    yield "packers", config.packer.name
+    assert config.model.plugin is not None
+    yield "models", config.model.plugin
+    if config.eval is not None:
+        yield "datasets", config.eval.dataset.name
+        for reward in config.eval.rewards or ():
+            yield "rewards", reward.name
+    yield "launchers", config.run.launcher
+    for logger in config.run.loggers:
+        yield "loggers", logger
+
+
+def make_algorithm(config: Config, plugins: Plugins) -> Any:
+    """The run's algorithm. Raises where it can't be made from `[algorithm] args`, or is none."""
+    algorithm = _make(plugins, "algorithms", config.algorithm.name, config.algorithm.args, "[algorithm] args")
+    if not isinstance(getattr(type(algorithm), "rollouts", None), bool):
+        raise PluginError(
+            f"{plugins.owner('algorithms', config.algorithm.name)} does not say whether it learns from samples: "
+            "give its class `rollouts = True` (RL) or `rollouts = False` (SFT)."
+        )
+    return algorithm
+
+
+def make_packer(config: Config, plugins: Plugins) -> Any:
+    """The run's packer, before its `setup`."""
+    return _make(plugins, "packers", config.packer.name, config.packer.args, "[packer] args")
+
+
+def check_components(config: Config, plugins: Plugins) -> None:
+    """Imports every component that has no check of its own elsewhere, and checks its args."""
+    _check_dataset(config.dataset, plugins, "[dataset] args")
+    _check_rewards(config.rewards, plugins, "[[rewards]]")
+    if config.eval is not None:
+        _check_dataset(config.eval.dataset, plugins, "[eval.dataset] args")
+        _check_rewards(config.eval.rewards or [], plugins, "[[eval.rewards]]")
+    for kind in ("launchers", "loggers"):
+        for name in plugins.names(kind):
+            if not callable(plugins.load(kind, name)):
+                raise PluginError(f"{plugins.owner(kind, name)} is no class.")
+    (model,) = plugins.names("models")
+    if not isinstance(plugin := plugins.load("models", model), ModelPlugin):
+        raise PluginError(f"{plugins.owner('models', model)} is a {type(plugin).__name__}, not an rlx.ModelPlugin.")
+
+
+def check_learns(algorithm: Any, config: Config, owner: str) -> None:
+    """Raises ConfigError where a group of this size gets no advantage whatever its rewards are: nothing is learnt."""
+    size = config.algorithm.group_size
+    groups = [_group(number, size) for number in (0, 1)]
+    advantages = _attributed(owner, "advantages", lambda: algorithm.advantages(groups))
+    if not any(value for group in advantages for value in group):
+        raise ConfigError(
+            f"[algorithm] group_size = {size}: {owner} gives such a group no advantage, whatever its rewards are. "
+            "Choose at least 2."
+        )
+
+
+def _group(number: int, size: int) -> list[Episode]:
+    """One completion of reward 1, the others 0."""
+    rewards = [1.0, *[0.0] * (size - 1)]
+    return [Episode(number, i, 0, [], rewards=[Reward("probe", value)]) for i, value in enumerate(rewards)]
+
+
+def _check_dataset(dataset: DatasetConfig, plugins: Plugins, where: str) -> None:
+    source = plugins.load("datasets", dataset.name)
+    check_dataset_args(source, dataset.args, owner=plugins.owner("datasets", dataset.name), where=where)
+
+
+def _check_rewards(rewards: Sequence[RewardConfig], plugins: Plugins, table: str) -> None:
+    for number, reward in enumerate(rewards, 1):
+        where = f"{table} number {number}, args"
+        target = plugins.load("rewards", reward.name)
+        check_reward_args(target, reward.args, owner=plugins.owner("rewards", reward.name), where=where)
+
+
+def _make(plugins: Plugins, kind: str, name: str, args: dict[str, Any], where: str) -> Any:
+    target, owner = plugins.load(kind, name), plugins.owner(kind, name)
+    if not callable(target):
+        raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
+    check_args(target, args, where=where, owner=owner)
+    try:
+        return target(**args)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {owner}: {error}") from error
+    except RlxError:
+        raise
+    except Exception as error:  # the boundary: whatever a constructor raises is the plugin's
+        raise PluginError(f"{owner} can't be made: {type(error).__name__}: {error}") from error
+
+
+def _attributed(owner: str, what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except RlxError:
+        raise
+    except Exception as error:  # the boundary: whatever a plugin raises is the plugin's
+        raise PluginError(f"{owner}: {what} raised {type(error).__name__}: {error}") from error

@@ -1,0 +1,172 @@
+"""Everything that can be found wrong before a process is started: `rlx check`, and the first thing that `rlx run` does.
+
+The rules of this part: what is cheap comes first; nothing is started and nothing is written; each failure is a
+UsageError (exit code 2) that names the key or the plugin.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from rlx.api.dataset import DatasetView, open_dataset
+from rlx.api.prompt import prompt_token_ids
+from rlx.api.sft import sft_trajectory
+from rlx.config.data import DatasetConfig
+from rlx.config.load import LoadedConfig
+from rlx.config.rules import learning_contradictions
+from rlx.config.schema import Config
+from rlx.errors import ConfigError, HookError, PluginError, RlxError, UsageError
+from rlx.launch.components import Sources, check_components, check_learns, make_algorithm, make_packer
+from rlx.launch.engine_args import check_engine_arguments
+from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
+from rlx.launch.model_facts import ModelFacts, model_facts
+from rlx.launch.plan import RunPlan
+from rlx.platform import PLATFORMS
+from rlx.plugins.session import Plugins
+
+LOOPBACK = "127.0.0.1"
+ROWS_READ = 4
+"""Rows that are tokenised as a trial, spread over the dataset, first and last included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that could start, and what was learnt on the way."""
+
+    plan: RunPlan
+    facts: ModelFacts
+    memory: MemoryPlan | None
+    available: int
+    """Bytes of memory that were free."""
+    rows: int
+    eval_rows: int
+
+
+def prepare(loaded: LoadedConfig) -> Prepared:
+    """Check a config completely. Raises UsageError (or one of its kin) with what is wrong."""
+    config = loaded.config
+    check_port(config.run.port)
+    facts = model_facts(config.model)
+    sources = Sources.open(config, loaded.base_dir)
+    config = _with_model_plugin(config, config.model.plugin or sources.model_plugin(facts.model_type))
+    plugins = sources.plugins(config)
+    algorithm = make_algorithm(config, plugins)
+    rollouts: bool = algorithm.rollouts
+    _check_learning(config, plugins, algorithm)
+    if rollouts:
+        check_engine_arguments(config.rollout.vllm)
+        check_parallel(config, facts)
+    memory = plan_memory(config, facts, rollouts=rollouts, needs_reference=algorithm.needs_reference)
+    available = available_memory()
+    if memory is not None:
+        check_memory(memory, available)
+    check_components(config, plugins)
+    rows, eval_rows = _read_rows(config, plugins, rollouts=rollouts)
+    _configure(config, plugins)
+    notes = tuple(_notes(config, rollouts=rollouts))
+    plan = RunPlan(config=config, base_dir=loaded.base_dir, plugins=plugins, rollouts=rollouts, notes=notes)
+    return Prepared(plan=plan, facts=facts, memory=memory, available=available, rows=rows, eval_rows=eval_rows)
+
+
+def _with_model_plugin(config: Config, name: str) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update={"plugin": name})})
+
+
+def check_port(port: int) -> None:
+    """Raises UsageError where the controller could not listen."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise UsageError(
+                f"[run] port = {port}: can't listen there ({error.strerror}). Choose another, or 0 for any free one."
+            ) from error
+
+
+def _check_learning(config: Config, plugins: Plugins, algorithm: Any) -> None:
+    found = learning_contradictions(config, rollouts=algorithm.rollouts)
+    if found:
+        raise ConfigError("\n".join(found))
+    if algorithm.rollouts:
+        check_learns(algorithm, config, plugins.owner("algorithms", config.algorithm.name))
+
+
+def check_parallel(config: Config, facts: ModelFacts) -> None:
+    """Raises ConfigError where the engine can't be split so, or a completion would not fit the model."""
+    ways, heads = config.rollout.tensor_parallel, facts.attention_heads
+    if heads is not None and heads % ways:
+        fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
+        raise ConfigError(
+            f"[rollout] tensor_parallel = {ways} does not divide the model's {heads} attention heads. "
+            f"Possible: {fitting}."
+        )
+    longest, context = config.rollout.max_tokens, config.rollout.vllm.get("max_model_len") or facts.context
+    if isinstance(context, int) and 0 < context <= longest:
+        raise ConfigError(
+            f"[rollout] max_tokens = {longest} leaves no room for a prompt: the model's context is {context} tokens."
+        )
+
+
+def _read_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> tuple[int, int]:
+    """Opens the datasets and tokenises a few rows of each; the number of rows of each."""
+    from rlx.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(config.model)
+    packer = make_packer(config, plugins)
+    _setup(packer, config, tokenizer, plugins.owner("packers", config.packer.name))
+    rows = []
+    for dataset in (config.dataset, config.eval.dataset if config.eval else None):
+        view = _open(dataset, config, plugins, tokenizer) if dataset else None
+        if view is not None:
+            _try_rows(view, packer, tokenizer, rollouts=rollouts)
+        rows.append(len(view) if view is not None else 0)
+    return rows[0], rows[1]
+
+
+def _open(dataset: DatasetConfig, config: Config, plugins: Plugins, tokenizer: Any) -> DatasetView:
+    source, owner = plugins.load("datasets", dataset.name), plugins.owner("datasets", dataset.name)
+    return open_dataset(source, dataset.args, config, tokenizer, owner=owner)
+
+
+def _setup(packer: Any, config: Config, tokenizer: Any, owner: str) -> None:
+    try:
+        packer.setup(config, tokenizer)
+    except RlxError:
+        raise
+    except Exception as error:  # the boundary: whatever a packer raises is the packer's
+        raise PluginError(f"{owner}: its setup raised {type(error).__name__}: {error}") from error
+
+
+def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool) -> None:
+    for index in view.sample(ROWS_READ):
+        item, reference, where = view.item(index), view.reference(index), view.where(index)
+        if rollouts:
+            prompt_token_ids(packer, item, tokenizer, where=where)
+        else:
+            sft_trajectory(packer, item, reference, tokenizer, where=where)
+
+
+def _configure(config: Config, plugins: Plugins) -> None:
+    try:
+        plugins.hooks.rlx_configure(config=config)
+    except HookError as error:
+        # Nothing was started yet: to the user this is a plugin that is not fit, not a run that failed.
+        raise PluginError(str(error)) from error
+
+
+def _notes(config: Config, *, rollouts: bool) -> list[str]:
+    ranks = config.policy.parallel.world_size
+    engines = config.rollout.replicas * config.rollout.tensor_parallel if rollouts else 0
+    cores = os.cpu_count() or 1
+    notes = []
+    if PLATFORMS[config.run.device].host_memory and ranks + engines > 2 * cores:
+        notes.append(f"{ranks} policy ranks and {engines} engine workers share {cores} cores: expect them to wait.")
+    if config.policy.groups_per_step < ranks:
+        notes.append(
+            f"[policy] groups_per_step = {config.policy.groups_per_step} is less than {ranks} ranks: some idle."
+        )
+    return notes
