@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlx.api.dataset import DatasetView, open_dataset
@@ -19,11 +20,10 @@ from rlx.config.load import LoadedConfig
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, HookError, PluginError, RlxError, UsageError
-from rlx.launch.components import Sources, check_components, check_learns, make_algorithm, make_packer
 from rlx.launch.engine_args import check_engine_arguments
 from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
 from rlx.launch.model_facts import ModelFacts, model_facts
-from rlx.launch.plan import RunPlan
+from rlx.launch.preflight_plugins import Sources, check_components, check_learns, make_algorithm, make_packer
 from rlx.platform import PLATFORMS
 from rlx.plugins.session import Plugins
 
@@ -36,7 +36,16 @@ ROWS_READ = 4
 class Prepared:
     """A run that could start, and what was learnt on the way."""
 
-    plan: RunPlan
+    config: Config
+    """With `model.plugin` filled in."""
+    base_dir: Path
+    """Folder of the config file."""
+    plugins: Plugins
+    """The launcher's own; `plugins.records` is what every process loads from."""
+    rollouts: bool
+    """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
+    notes: tuple[str, ...]
+    """What the user should know and what stops nothing."""
     facts: ModelFacts
     memory: MemoryPlan | None
     available: int
@@ -66,9 +75,18 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     check_components(config, plugins)
     rows, eval_rows = _read_rows(config, plugins, rollouts=rollouts)
     _configure(config, plugins)
-    notes = tuple(_notes(config, rollouts=rollouts))
-    plan = RunPlan(config=config, base_dir=loaded.base_dir, plugins=plugins, rollouts=rollouts, notes=notes)
-    return Prepared(plan=plan, facts=facts, memory=memory, available=available, rows=rows, eval_rows=eval_rows)
+    return Prepared(
+        config=config,
+        base_dir=loaded.base_dir,
+        plugins=plugins,
+        rollouts=rollouts,
+        notes=tuple(_notes(config, rollouts=rollouts)),
+        facts=facts,
+        memory=memory,
+        available=available,
+        rows=rows,
+        eval_rows=eval_rows,
+    )
 
 
 def _with_model_plugin(config: Config, name: str) -> Config:
