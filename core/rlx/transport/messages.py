@@ -225,6 +225,8 @@ class PolicyReady(Message, frozen=True):
     ranks: int
     dataset_size: int = 0
     """SFT only: rows of the training dataset, as the policy sees it."""
+    eval_size: int = 0
+    """SFT only: rows of the evaluation dataset; 0 where there is none."""
 
 
 class TrainStep(Message, frozen=True):

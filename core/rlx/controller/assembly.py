@@ -1,0 +1,93 @@
+"""Puts the parts of a run together, once everybody is ready."""
+
+from __future__ import annotations
+
+from rlx.controller import resume
+from rlx.controller.balance import LeastLoaded
+from rlx.controller.checkpoint import Saved
+from rlx.controller.context import Context
+from rlx.controller.cursor import Cursor
+from rlx.controller.evaluate import Evaluation
+from rlx.controller.groups import Groups
+from rlx.controller.ledger import Ledger
+from rlx.controller.rl import Sampling
+from rlx.controller.roster import Roster
+from rlx.controller.sft import Rows
+from rlx.controller.staleness import Window
+from rlx.controller.summary import Totals
+from rlx.controller.sync import WeightSync
+from rlx.errors import RunError
+
+LEDGER_FILE = "ledger.sqlite"
+
+
+def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals: Totals) -> Sampling:
+    """RL: window and ledger as the checkpoint left them, load balance, sync, evaluation."""
+    config = context.config
+    ready = next(iter(roster.rollouts.values()))
+    cursor = _cursor(context, ready.dataset_size)
+    _check_resume(saved, ready.fingerprint, config.policy.groups_per_step)
+    ledger = Ledger(context.run_dir / LEDGER_FILE, failed=context.failure.fail_threadsafe, resume=saved is not None)
+    load = LeastLoaded(context.replicas)
+    version = saved.version if saved else 0
+    window = _window(context, version)
+    groups = Groups(context, window=window, cursor=cursor, ledger=ledger, load=load, version=version)
+    if saved is not None:
+        groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
+        groups.dropped = saved.dropped
+    return Sampling(
+        context,
+        groups=groups,
+        ledger=ledger,
+        sync=WeightSync(context, roster.rollouts),
+        evaluation=_evaluation(context, ready.eval_size, load),
+        fingerprint=ready.fingerprint,
+        synced=totals.synced,
+    )
+
+
+def rows_work(context: Context, roster: Roster, saved: Saved | None) -> Rows:
+    """SFT."""
+    policy = roster.policy
+    assert policy is not None
+    work = Rows(context, policy, _cursor(context, policy.dataset_size))
+    _check_resume(saved, work.fingerprint, context.config.policy.groups_per_step)
+    return work
+
+
+def _window(context: Context, version: int) -> Window:
+    config = context.config
+    return Window(
+        max_staleness=config.asynchrony.max_staleness,
+        groups_per_step=config.policy.groups_per_step,
+        steps=config.run.steps,
+        trained=version * config.policy.groups_per_step,
+    )
+
+
+def _cursor(context: Context, size: int) -> Cursor:
+    if size < 1:
+        raise RunError("the dataset is empty")
+    return Cursor(size, seed=context.config.run.seed, shuffle=context.config.dataset.shuffle)
+
+
+def _evaluation(context: Context, size: int, load: LeastLoaded) -> Evaluation | None:
+    config = context.config.eval
+    if config is None:
+        return None
+    if size < 1:
+        raise RunError("[eval] names a dataset, and the replicas found no rows in it")
+    barrier = context.config.asynchrony.max_staleness == 0
+    return Evaluation(context, rows=min(config.limit or size, size), load=load, barrier=barrier)
+
+
+def _check_resume(saved: Saved | None, fingerprint: str, groups_per_step: int) -> None:
+    """Positions mean the same rows, and steps the same number of groups, or a resume is another run."""
+    if saved is None:
+        return
+    if saved.fingerprint != fingerprint:
+        raise RunError(
+            "the dataset is not the one that the run began with; resume it with the same files and arguments"
+        )
+    if saved.groups_per_step != groups_per_step:
+        raise RunError(f"the run began with groups_per_step = {saved.groups_per_step}, which a resume cannot change")

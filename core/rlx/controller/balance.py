@@ -1,0 +1,41 @@
+"""Who gets the next group: the replica that has the fewest out; of equals, the one that got there first.
+
+Replicas lie in one bucket for each count, so a choice costs the same with ten replicas and with a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class LeastLoaded:
+    """Replicas by the number of groups that they have out."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._count = dict.fromkeys(names, 0)
+        self._buckets: dict[int, dict[str, None]] = {0: dict.fromkeys(self._count)}
+        self._low = 0
+
+    def take(self) -> str:
+        """The least loaded replica, which now has one more."""
+        while not self._buckets.get(self._low):
+            self._low += 1
+        name = next(iter(self._buckets[self._low]))
+        self._move(name, +1)
+        return name
+
+    def give_back(self, name: str) -> None:
+        self._move(name, -1)
+        self._low = min(self._low, self._count[name])
+
+    def out(self, name: str) -> int:
+        return self._count[name]
+
+    def _move(self, name: str, by: int) -> None:
+        before = self._count[name]
+        self._count[name] = before + by
+        bucket = self._buckets[before]
+        del bucket[name]
+        if not bucket:
+            del self._buckets[before]
+        self._buckets.setdefault(before + by, {})[name] = None

@@ -1,0 +1,261 @@
+"""The controller: routes what the other processes send, starts the work, and brings every run to an end that is
+told.
+
+Whatever goes wrong, wherever it is noticed, becomes one failure (failure.py); every ending passes through DRAINING
+and closes with `RunEnded` for the launcher and `Stop` for everybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from rlx.controller import checkpoint
+from rlx.controller.assembly import rows_work, sampling_work
+from rlx.controller.checkpoint import Saved
+from rlx.controller.context import LAUNCHER, Context
+from rlx.controller.loop import Loop
+from rlx.controller.rl import Sampling
+from rlx.controller.roster import Roster, last_lines
+from rlx.controller.state import State, StateMachine
+from rlx.controller.summary import Totals, summarise
+from rlx.controller.watchdog import Watchdog
+from rlx.controller.work import Work
+from rlx.errors import RlxError, RunError
+from rlx.launch.boot import Boot
+from rlx.transport.messages import (
+    Drain,
+    Failed,
+    GroupDone,
+    GroupFailed,
+    Log,
+    Message,
+    Ok,
+    PolicyReady,
+    ProcessExited,
+    RolloutReady,
+    RolloutStats,
+    RunEnded,
+    Status,
+    Stop,
+)
+
+STATUS_SECONDS = 0.3
+GOODBYE_SECONDS = 10.0
+LAST_WORDS_SECONDS = 1.0
+"""How long a failure waits for the launcher to report which process ended, and with which last lines."""
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """One run's controller. `handle` and `run` are all that the process needs."""
+
+    def __init__(self, context: Context, boot: Boot) -> None:
+        self._context = context
+        self._boot = boot
+        self._state = StateMachine(lambda state: log.info("state: %s", state))
+        self._roster = Roster(context)
+        self._totals = Totals()
+        self._work: Work | None = None
+        self._loop: Loop | None = None
+        self._reason = ""
+
+    async def handle(self, peer: str, message: Message) -> Message:
+        """What a client sent. What goes wrong with it is the run's failure, and the sender's too where it asked."""
+        try:
+            await self._take(peer, message)
+        except Exception as error:
+            self._context.failure.fail(error)
+            raise
+        return Ok()
+
+    async def _take(self, peer: str, message: Message) -> None:
+        match message:
+            case GroupDone() | GroupFailed() | RolloutStats():
+                await self._from_rollout(peer, message)
+            case RolloutReady():
+                self._roster.rollout_ready(peer, message)
+            case PolicyReady():
+                self._roster.policy_ready(message)
+            case Log():
+                self._context.log(message.level, f"{peer}: {message.text}")
+            case Drain():
+                self._drain(message.reason)
+            case Failed():
+                self._failed(peer, message)
+            case ProcessExited():
+                self._exited(message)
+            case _:
+                raise RunError(f"{peer} sent {type(message).__name__}, which the controller does not take")
+
+    async def run(self) -> RunEnded:
+        """The whole run, told to everybody. Never raises for what went wrong in it."""
+        failure = self._context.failure
+        try:
+            ended = await failure.guard(self._whole_run())
+        except RlxError as error:
+            ended = await self._failed_end(str(error))
+        except Exception as error:
+            log.exception("the controller has a defect")
+            ended = await self._failed_end(f"internal error of the controller, {type(error).__name__}: {error}")
+        await self._say_goodbye(ended)
+        await failure.cancel_all()
+        return ended
+
+    async def _whole_run(self) -> RunEnded:
+        failure, context = self._context.failure, self._context
+        failure.spawn(self._tell_status(), "status")
+        failure.spawn(self._roster.watch(), "heartbeats")
+        stall = context.config.run.stall_seconds
+        watchdog = Watchdog(
+            context.progress,
+            stall_seconds=stall,
+            describe=self._describe,
+            warn=lambda text: context.log("warning", text),
+        )
+        failure.spawn(watchdog.run(), "watchdog")
+        context.hooks.rlx_run_start(config=context.config, run_dir=context.run_dir)
+        await self._roster.wait()
+        if self._state.ending:
+            status = "stopped"
+        else:
+            status = await self._begin().run()
+            self._reason = self._loop.reason if self._loop else ""
+        await self._close_work()
+        summary = self._summary(status)
+        context.hooks.rlx_run_end(summary=summary)
+        self._state.drain()
+        self._state.to(State.DONE)
+        return RunEnded(status, summary)
+
+    def _begin(self) -> Loop:
+        saved = self._resumed()
+        version = saved.version if saved else 0
+        self._check_policy(version)
+        if self._boot.rollouts:
+            self._work = sampling_work(self._context, self._roster, saved, self._totals)
+        else:
+            self._work = rows_work(self._context, self._roster, saved)
+        before = saved.seconds if saved else 0.0
+        self._loop = Loop(self._context, self._work, self._state, self._totals, version=version, before=before)
+        return self._loop
+
+    def _resumed(self) -> Saved | None:
+        if self._boot.resume_from is None:
+            return None
+        for path in checkpoint.torn(self._context.run_dir):
+            self._context.log("warning", f"{path} was torn by a crash and is skipped")
+        saved = checkpoint.load(self._context.run_dir / self._boot.resume_from)
+        self._totals.evaluations = list(saved.evaluations)
+        self._totals.logprob_diff_max = saved.logprob_diff_max
+        self._totals.dropped = saved.dropped
+        return saved
+
+    def _check_policy(self, version: int) -> None:
+        policy = self._roster.policy
+        assert policy is not None
+        if policy.step != version:
+            raise RunError(f"the policy stands at step {policy.step}, and the checkpoint at step {version}")
+
+    async def _from_rollout(self, peer: str, message: GroupDone | GroupFailed | RolloutStats) -> None:
+        if not isinstance(self._work, Sampling):
+            return  # an engine reports from its start on; there is nothing to count yet
+        if isinstance(message, GroupDone):
+            await self._work.finished(peer, message)
+        elif isinstance(message, GroupFailed):
+            await self._work.failed(peer, message)
+        else:
+            self._work.reported(peer, message)
+
+    def _drain(self, reason: str) -> None:
+        self._reason = reason
+        self._context.log("info", f"draining: {reason}. The step that is going on is finished and saved.")
+        if self._loop is not None:
+            self._loop.drain(reason)
+        else:
+            self._state.drain()
+
+    def _failed(self, peer: str, message: Failed) -> None:
+        owner = f" ({message.owner})" if message.owner else ""
+        log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
+        self._context.failure.fail(RunError(f"{peer}: {message.error}{owner}"))
+
+    def _exited(self, message: ProcessExited) -> None:
+        self._context.failure.fail(self._roster.exited(message))
+
+    def _describe(self) -> str:
+        held = self._work.describe() if self._work else ""
+        return "; ".join(part for part in (self._context.progress.current, held) if part)
+
+    async def _tell_status(self) -> None:
+        stall = self._context.config.run.stall_seconds
+        while True:
+            idle = self._context.progress.idle_seconds
+            waiting = self._describe() if idle >= stall else self._context.progress.current
+            self._context.tell_launcher(self._status(waiting))
+            await asyncio.sleep(STATUS_SECONDS)
+
+    def _status(self, waiting: str) -> Status:
+        steps = self._context.config.run.steps
+        if self._loop is None:
+            return Status(self._state.state, 0, steps, 0.0, waiting, {})
+        return Status(self._state.state, self._loop.version, steps, self._loop.seconds, waiting, self._loop.metrics)
+
+    def _summary(self, status: str) -> dict[str, Any]:
+        version = self._loop.version if self._loop else 0
+        return summarise(
+            self._totals,
+            status=status,
+            reason=self._reason,
+            steps=version,
+            seconds=self._loop.seconds if self._loop else 0.0,
+            trained=version * self._context.config.policy.groups_per_step if self._boot.rollouts else 0,
+            lost=self._lost(),
+            run_dir=self._context.run_dir,
+        )
+
+    async def _failed_end(self, error: str) -> RunEnded:
+        told = len(self._roster.exits)
+        self._state.drain()
+        await asyncio.sleep(LAST_WORDS_SECONDS)
+        for exited in self._roster.exits[told:]:
+            if exited.exit_code:
+                error += f"\n{exited.name} ended with exit code {exited.exit_code}{last_lines(exited)}"
+        await self._close_work()
+        summary = self._summary("failed") | {"error": error}
+        try:
+            self._context.hooks.rlx_run_end(summary=summary)
+        except RlxError as second:
+            error += f"\nAfter that: {second}"
+        self._state.to(State.FAILED)
+        return RunEnded("failed", summary, error)
+
+    def _lost(self) -> int | None:
+        try:
+            return self._work.lost() if self._work else 0
+        except RlxError as error:
+            log.error("the ledger could not be counted: %s", error)  # noqa: TRY400 - it is the end of a run that failed of this
+            return None
+
+    async def _close_work(self) -> None:
+        if self._work is not None:
+            await self._work.close()
+
+    async def _say_goodbye(self, ended: RunEnded) -> None:
+        """Best effort for each: who is gone already cannot be told."""
+        channel = self._context.channel
+        for peer in channel.peers():
+            if peer != LAUNCHER:
+                await self._try_to_tell(channel.notify(peer, Stop(ended.error or ended.status)))
+        if LAUNCHER in channel.peers():
+            what = "the launcher hears of the end of the run"
+            await self._try_to_tell(channel.request(LAUNCHER, ended, timeout=GOODBYE_SECONDS, what=what))
+
+    async def _try_to_tell(self, telling: Coroutine[Any, Any, object]) -> None:
+        try:
+            await telling
+        except RlxError as error:
+            log.warning("at the end: %s", error)

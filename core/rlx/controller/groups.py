@@ -1,0 +1,165 @@
+"""Train groups from lease to training: the window's rules, the ledger's record, and the figures and payloads in
+between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from rlx.controller.balance import LeastLoaded
+from rlx.controller.context import Context
+from rlx.controller.cursor import Cursor, derive
+from rlx.controller.ledger import Ledger
+from rlx.controller.staleness import Window
+from rlx.errors import RunError
+from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, encode
+
+
+class Groups:
+    """All train groups that are not trained yet.
+
+    `verified`: newest version proven to be in all engines. `in_flight`: newest version that may be in any engine.
+    """
+
+    def __init__(
+        self, context: Context, *, window: Window, cursor: Cursor, ledger: Ledger, load: LeastLoaded, version: int
+    ) -> None:
+        self._context = context
+        self._window = window
+        self._cursor = cursor
+        self._ledger = ledger
+        self._load = load
+        self._done: dict[int, GroupDone] = {}
+        self._holder: dict[int, str] = {}
+        self._changed = asyncio.Event()
+        self._drops_in_a_row = 0
+        self._round = 0
+        self.verified = version
+        self.in_flight = version
+        self.dropped = 0
+        self.generated_tokens = 0
+
+    @property
+    def out(self) -> int:
+        return self._window.out
+
+    @property
+    def next_id(self) -> int:
+        return self._window.next_id
+
+    @property
+    def barrier(self) -> bool:
+        """Synchronous runs sample a step's groups in one fixed order, so that they repeat bit for bit."""
+        return self._window.max_staleness == 0
+
+    def stop_after(self, steps: int) -> None:
+        """No lease for a step from `steps` on."""
+        self._window.last_step = min(self._window.last_step, steps)
+
+    def restore(self, finished: dict[int, GroupDone]) -> None:
+        """Groups that the ledger had finished before a resume; the window knows them already."""
+        self._done.update(finished)
+
+    async def prove(self, version: int) -> None:
+        """`version` is verified in all engines: more may be leased, and what was sampled with it may be trained."""
+        self.verified = version
+        if not self.barrier:
+            await self.hand_out()
+        self._changed.set()
+
+    async def collect(self, step: int) -> list[GroupDone]:
+        """The groups that `step` trains, in the order of their ids; leases what is missing and waits for it."""
+        self._round = 0
+        with self._context.progress.waiting(f"policy waits for groups of step {step}"):
+            while (ids := self._window.pick(step, self.verified)) is None:
+                await self.hand_out()
+                await self._changed.wait()
+                self._changed.clear()
+        return [self._done[group_id] for group_id in ids]
+
+    async def hand_out(self) -> None:
+        room = self._window.room(self.verified)
+        if not room or (self.barrier and self._window.out):
+            return
+        batches: dict[str, list[Lease]] = {}
+        for _ in range(room):
+            lease = self._lease()
+            batches.setdefault(self._place(lease), []).append(lease)
+        seed = derive(self._context.config.run.seed, "step", self.verified, self._round)
+        self._round += 1
+        for replica, leases in batches.items():
+            await self._context.channel.notify(replica, Leases(leases, barrier=self.barrier, seed=seed))
+
+    def finished(self, replica: str, message: GroupDone) -> None:
+        if not self._settle(replica, message.group_id):
+            return
+        self._drops_in_a_row = 0
+        self.generated_tokens += message.tokens
+        self._done[message.group_id] = message
+        self._window.finish(message.group_id, self.in_flight)
+        self._ledger.finish(message.group_id, message.oldest_version, self.in_flight, encode(message))
+        self._moved()
+
+    async def failed(self, replica: str, message: GroupFailed) -> None:
+        """The group is dropped and counted; a new one takes its place."""
+        if not self._settle(replica, message.group_id):
+            return
+        self._window.drop(message.group_id)
+        self._ledger.drop(message.group_id, message.error)
+        self.dropped += 1
+        self._drops_in_a_row += 1
+        self._context.log("warning", f"group {message.group_id} dropped: {message.error}{_owned(message.owner)}")
+        self._check_drops(message)
+        self._moved()
+        if not self.barrier:
+            await self.hand_out()
+
+    def train(self, step: int, groups: list[GroupDone], *, keep_payloads: bool) -> None:
+        ids = [group.group_id for group in groups]
+        self._window.train(ids)
+        self._ledger.train(ids, step, keep_payloads=keep_payloads)
+        for group_id in ids:
+            del self._done[group_id]
+
+    def lease_version(self, group_id: int) -> int:
+        return self._window.version_of(group_id)
+
+    def _lease(self) -> Lease:
+        config = self._context.config
+        group_id = self._window.lease(self.verified)
+        row = self._cursor.row(group_id)
+        self._ledger.lease(group_id, row, self.verified)
+        seed = derive(config.run.seed, "group", group_id)
+        return Lease(group_id, row, config.algorithm.group_size, self.verified, seed)
+
+    def _place(self, lease: Lease) -> str:
+        replicas = self._context.replicas
+        name = replicas[lease.group_id % len(replicas)] if self.barrier else self._load.take()
+        self._holder[lease.group_id] = name
+        return name
+
+    def _settle(self, replica: str, group_id: int) -> bool:
+        if self._holder.get(group_id) != replica:
+            self._context.log("warning", f"{replica} sent group {group_id}, which it does not hold; ignored")
+            return False
+        del self._holder[group_id]
+        if not self.barrier:
+            self._load.give_back(replica)
+        return True
+
+    def _moved(self) -> None:
+        self._context.progress.moved()
+        self._changed.set()
+
+    def _check_drops(self, message: GroupFailed) -> None:
+        most = max(16, 4 * self._window.groups_per_step)
+        if self._drops_in_a_row >= most:
+            raise RunError(
+                f"{self._drops_in_a_row} groups in a row were dropped and none finished. The last one: {message.error}"
+                f"{_owned(message.owner)}. Nothing is left to learn from. "
+                "Mend this; with on_error = 'fail' the first one would have ended the run."
+            )
+
+
+def _owned(owner: str) -> str:
+    return f" ({owner})" if owner else ""

@@ -1,0 +1,55 @@
+"""The controller's process: `python -m rlx.proc controller`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from rlx.controller.context import Context
+from rlx.controller.controller import Controller
+from rlx.controller.failure import Failure
+from rlx.controller.progress import Progress
+from rlx.errors import RlxError, RunError
+from rlx.files import write_atomic
+from rlx.launch.boot import Boot
+from rlx.plugins.session import Plugins
+from rlx.transport.channel import Server
+from rlx.transport.messages import Message, RunEnded
+
+PORT_FILE = "controller.port"
+
+
+def main(boot: Boot) -> None:
+    """Raises RunError where the run failed."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ended = asyncio.run(serve(boot))
+    if ended.status == "failed":
+        raise RunError(ended.error)
+
+
+async def serve(boot: Boot) -> RunEnded:
+    """Listens, writes the port where the launcher looks for it, and runs the run."""
+    config = boot.load_config()
+    plugins = Plugins.open(boot)
+    plugins.hooks.rlx_worker_start(process="controller", config=config)
+    failure = Failure()
+    controller: Controller | None = None
+
+    async def handle(peer: str, message: Message) -> Message:
+        assert controller is not None
+        return await controller.handle(peer, message)
+
+    server = Server(boot.endpoint, boot.client_keys, handle, on_error=lambda _, error: failure.fail(error))
+    replicas = tuple(f"rollout-{index}" for index in range(config.rollout.replicas)) if boot.rollouts else ()
+    context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress())
+    controller = Controller(context, boot)
+    try:
+        port = await server.start()
+        write_atomic(boot.run_path / PORT_FILE, f"{port}\n")
+        return await controller.run()
+    finally:
+        await server.close()
+
+
+__all__ = ["RlxError", "main", "serve"]

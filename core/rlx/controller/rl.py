@@ -1,0 +1,190 @@
+"""Learning from samples: groups come from the replicas, weights go back to them.
+
+Synchronous (`async.max_staleness = 0`): sample, train, sync, verify, one after another. With staleness: sampling
+never stops; training goes on as soon as the policy has sent and scored its weights, while the replicas' proof is
+still awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rlx.controller.activity import Activity
+from rlx.controller.context import POLICY, Context
+from rlx.controller.evaluate import Evaluation
+from rlx.controller.groups import Groups
+from rlx.controller.ledger import Ledger
+from rlx.controller.metrics import group_metrics
+from rlx.controller.sync import Sent, SyncFigures, WeightSync
+from rlx.controller.work import Trained
+from rlx.errors import RunError
+from rlx.trajectories import write_groups
+from rlx.transport.messages import GroupDone, GroupFailed, RolloutStats, StepDone, TrainStep
+
+
+class Sampling:
+    """The `Work` of RL."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        groups: Groups,
+        ledger: Ledger,
+        sync: WeightSync,
+        evaluation: Evaluation | None,
+        fingerprint: str,
+        synced: Callable[[SyncFigures], None],
+    ) -> None:
+        self._context = context
+        self._groups = groups
+        self._ledger = ledger
+        self._sync = sync
+        self._evaluation = evaluation
+        self._fingerprint = fingerprint
+        self._synced = synced
+        self._activity = Activity(context.replicas)
+        self._proof: asyncio.Task[None] | None = None
+        self._writes: list[asyncio.Task[None]] = []
+        self._trained: list[bytes] = []
+        self._counted_tokens = 0
+        self._sync_metrics: dict[str, float] = {}
+        self._keep_payloads = context.config.checkpoint.every is not None
+
+    @property
+    def next_group_id(self) -> int:
+        return self._groups.next_id
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def dropped(self) -> int:
+        return self._groups.dropped
+
+    def generate_seconds(self) -> float:
+        return self._activity.generate_seconds()
+
+    def describe(self) -> str:
+        parts = [f"{self._groups.out} leases out" if self._groups.out else "no lease out", self._activity.oldest()]
+        return ", ".join(part for part in parts if part)
+
+    def stop_after(self, steps: int) -> None:
+        self._groups.stop_after(steps)
+
+    async def open(self, version: int) -> None:
+        await self._sync.open()
+        await self.publish(version)
+        await self._proven()
+
+    async def train(self, step: int) -> Trained:
+        began = time.monotonic()
+        groups = await self._groups.collect(step)
+        waited = time.monotonic() - began
+        payloads = [group.payload for group in groups]
+        with self._context.progress.waiting(f"policy trains step {step}"):
+            done = await self._context.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
+        self._groups.train(step, groups, keep_payloads=self._keep_payloads)
+        self._trained = payloads
+        await self._record(f"step_{step:05d}", payloads, step)
+        return Trained(
+            metrics={**done.metrics, **group_metrics(groups, step)},
+            wait_seconds=waited,
+            train_seconds=done.seconds,
+            generated_tokens=self._new_tokens(),
+            trained_tokens=sum(group.tokens + group.prompt_tokens for group in groups),
+        )
+
+    async def publish(self, version: int) -> None:
+        await self._proven()
+        self._groups.in_flight = version
+        sent = await self._sync.send(version, self._trained)
+        self._proof = self._context.failure.spawn(self._prove(sent), f"proof of version {version}")
+        if self._groups.barrier:
+            await self._proven()
+
+    async def evaluate(self, version: int) -> dict[str, float]:
+        assert self._evaluation is not None
+        await self._proven()
+        metrics, groups = await self._evaluation.run(version)
+        await self._record(f"eval_{version:05d}", [group.payload for group in groups], version)
+        return metrics
+
+    async def settle(self) -> None:
+        await self._proven()
+        await asyncio.gather(*self._writes)
+        with self._context.progress.waiting("ledger is written"):
+            await asyncio.to_thread(self._ledger.flush)
+
+    def covered(self, version: int) -> None:
+        self._ledger.purge(version)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._ledger.close)
+
+    def lost(self) -> int:
+        return self._groups.next_id - sum(self._ledger.counts().values())
+
+    def sync_metrics(self) -> dict[str, float]:
+        """Of the newest proven sync."""
+        return self._sync_metrics
+
+    async def finished(self, replica: str, message: GroupDone) -> None:
+        if message.kind == "train":
+            self._groups.finished(replica, message)
+        elif self._evaluation is not None:
+            await self._evaluation.finished(replica, message)
+
+    async def failed(self, replica: str, message: GroupFailed) -> None:
+        """Raises RunError where the group may not be dropped."""
+        if not self._may_drop(message):
+            owner = f" ({message.owner})" if message.owner else ""
+            raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {message.error}{owner}")
+        if message.kind == "train":
+            await self._groups.failed(replica, message)
+        elif self._evaluation is not None:
+            await self._evaluation.failed(replica, message)
+
+    def reported(self, replica: str, message: RolloutStats) -> None:
+        if self._activity.report(replica, message):
+            self._context.progress.moved()
+
+    def _may_drop(self, message: GroupFailed) -> bool:
+        answer = self._context.hooks.rlx_rollout_failed(error=message.error)
+        if answer not in {None, "drop", "fail"}:
+            raise RunError(f"a hook answered rlx_rollout_failed with {answer!r}; it may say 'drop', 'fail' or None")
+        return message.drop if answer is None else bool(answer == "drop")
+
+    async def _prove(self, sent: Sent) -> None:
+        figures = await self._sync.verify(sent)
+        self._synced(figures)
+        self._sync_metrics = figures.metrics
+        self._context.hooks.rlx_weights_synced(version=sent.version, metrics=self._sync_metrics)
+        await self._groups.prove(sent.version)
+
+    async def _proven(self) -> None:
+        if self._proof is not None:
+            await self._proof
+
+    async def _record(self, name: str, payloads: list[bytes], step: int) -> None:
+        """In a thread; what was begun before is awaited, so that files cannot pile up."""
+        await asyncio.gather(*self._writes)
+        path = self._context.run_dir / "trajectories" / f"{name}.parquet"
+        self._writes = [write for write in self._writes if not write.done()]
+        self._writes.append(self._context.failure.spawn(_write(path, payloads, step), f"writes {path.name}"))
+
+    def _new_tokens(self) -> int:
+        new = self._groups.generated_tokens - self._counted_tokens
+        self._counted_tokens = self._groups.generated_tokens
+        return new
+
+
+async def _write(path: Path, payloads: list[bytes], step: int) -> None:
+    try:
+        await asyncio.to_thread(write_groups, path, payloads, step=step)
+    except OSError as error:
+        raise RunError(f"trajectories cannot be written: {error}. Is the disk full?") from error

@@ -1,0 +1,97 @@
+"""Who takes part in the run: readiness at the start, heartbeats from then on, and what the launcher says of their
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rlx.controller.context import POLICY, Context
+from rlx.errors import ProcessDied, RunError
+from rlx.transport.messages import PolicyReady, ProcessExited, RolloutReady
+
+
+class Roster:
+    """The policy, and the replicas of the run (none in SFT)."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._members = (POLICY, *context.replicas)
+        self._changed = asyncio.Event()
+        self.rollouts: dict[str, RolloutReady] = {}
+        self.policy: PolicyReady | None = None
+        self.exits: list[ProcessExited] = []
+
+    @property
+    def missing(self) -> list[str]:
+        here = {*self.rollouts, *([POLICY] if self.policy else [])}
+        return [name for name in self._members if name not in here]
+
+    def policy_ready(self, message: PolicyReady) -> None:
+        self.policy = message
+        self._changed.set()
+
+    def rollout_ready(self, name: str, message: RolloutReady) -> None:
+        """Raises RunError where it does not see the dataset that the others see."""
+        for other, ready in self.rollouts.items():
+            mine, its = (_view(found) for found in (message, ready))
+            if mine != its:
+                raise RunError(
+                    f"{name} and {other} do not see the same dataset: {mine} and {its}. "
+                    "Its files, or what generates it, must be the same wherever replicas run."
+                )
+        self.rollouts[name] = message
+        self._changed.set()
+
+    async def wait(self) -> None:
+        """Until all are ready. Raises RunError naming who is not, after `run.start_seconds`."""
+        seconds = self._context.config.run.start_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while self.missing:
+                    with self._context.progress.waiting(f"run waits for {', '.join(self.missing)} to start"):
+                        await self._changed.wait()
+                        self._changed.clear()
+        except TimeoutError as error:
+            raise RunError(
+                f"not ready within {seconds:.0f} s: {', '.join(self.missing)}. "
+                "Their logs say how far they came; [run] start_seconds gives them longer."
+            ) from error
+
+    def exited(self, message: ProcessExited) -> ProcessDied:
+        """The error that a process's end is, while the run goes on."""
+        self.exits.append(message)
+        return ProcessDied(f"{message.name} ended with exit code {message.exit_code}{last_lines(message)}")
+
+    async def watch(self) -> None:
+        """Raises ProcessDied when a member was silent for `run.heartbeat_seconds`."""
+        limit = self._context.config.run.heartbeat_seconds
+        pause = min(1.0, limit / 4)
+        while True:
+            asleep = time.monotonic()
+            await asyncio.sleep(pause)
+            # Where the controller itself was held up, unread heartbeats lie in its socket: nobody is judged by them.
+            if time.monotonic() - asleep < 2 * pause:
+                self._judge(limit)
+
+    def _judge(self, limit: float) -> None:
+        now = time.monotonic()
+        for name, peer in self._context.channel.peers().items():
+            silent = now - peer.last_heard
+            if name in self._members and silent > limit:
+                raise ProcessDied(
+                    f"{name} has sent no heartbeat for {silent:.0f} s ([run] heartbeat_seconds = {limit:g}) "
+                    "and is taken for dead. "
+                    f"Its log: {self._context.run_dir / 'logs' / f'{name}.log'}"
+                )
+
+
+def last_lines(message: ProcessExited) -> str:
+    if not message.last_lines:
+        return "; its log is empty"
+    return ". The last lines of its log:\n" + "\n".join(f"  {line}" for line in message.last_lines)
+
+
+def _view(ready: RolloutReady) -> str:
+    return f"{ready.dataset_size} rows ({ready.fingerprint}), {ready.eval_size} for evaluation"

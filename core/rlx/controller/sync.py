@@ -1,0 +1,220 @@
+"""Weights from the policy into every engine, and the proof that they arrived.
+
+* One transfer group for the whole run: rank 0 is the policy's first rank, then come the workers of each replica in
+  turn.
+* A sync of version v: the policy sends while every replica receives. Then the policy and each replica score the same
+  tokens; the mean |difference| of their log-probabilities must be within the bound, or the run ends. Only then is v
+  *verified*.
+* The policy's own scoring directly follows its sending, so it still holds v. From there on it may train; the
+  replicas' scores are awaited apart from it.
+* Tokens that are scored: the replicas' probe prompts, and sequences of the last trained step, which the policy has
+  just learnt on and where a lost update would show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlx.api.types import decode_episodes
+from rlx.config.schema import Config
+from rlx.controller.context import POLICY, Context
+from rlx.controller.failure import together
+from rlx.errors import SyncError
+from rlx.transport.messages import (
+    InitTransfer,
+    Ok,
+    OpenTransfer,
+    ReceiveWeights,
+    RolloutReady,
+    ScoreTokens,
+    SendWeights,
+    TokenScores,
+    TransferOpened,
+    WeightManifest,
+    WeightPlan,
+    WeightsReceived,
+    WeightsSent,
+)
+
+BOUNDS = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
+"""Largest mean |difference| by the engine's dtype: what rounding alone explains, with room, and far below what a
+stale or missing tensor does.
+"""
+GRACE_SECONDS = 10.0
+"""Both sides keep the timeout themselves and know better what hung: they are to speak first."""
+PROBE_SEQUENCES = 4
+PROBE_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class SyncFigures:
+    """What one sync was like. `seconds`: until the last engine had the weights; `paused_seconds`: of the slowest
+    engine.
+    """
+
+    version: int
+    seconds: float
+    verify_seconds: float
+    paused_seconds: float
+    bytes: int
+    logprob_diff: float
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {
+            "sync/seconds": self.seconds,
+            "sync/verify_seconds": self.verify_seconds,
+            "sync/paused_seconds": self.paused_seconds,
+            "sync/bytes": float(self.bytes),
+            "sync/logprob_diff": self.logprob_diff,
+        }
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The policy's side of a sync is over: it may train on. The engines have the weights; the proof is still to
+    come.
+    """
+
+    version: int
+    seconds: float
+    received: list[WeightsReceived]
+    tokens: list[list[int]]
+    expected: TokenScores
+
+
+class WeightSync:
+    """The transfer group of one run."""
+
+    def __init__(self, context: Context, ready: dict[str, RolloutReady]) -> None:
+        self._context = context
+        self._ready = ready
+        self._timeout = context.config.sync.timeout_seconds
+        self._wait = self._timeout + GRACE_SECONDS
+        self._bound, self._why = bound_of(context.config)
+        self._manifest = WeightManifest([])
+        self._probe: list[list[int]] = []
+
+    async def open(self) -> None:
+        """Everybody joins the transfer group."""
+        world = 1 + sum(ready.workers for ready in self._ready.values())
+        opened = await self._context.ask(
+            POLICY,
+            OpenTransfer(world, self._timeout),
+            TransferOpened,
+            "opens the weight transfer",
+            timeout=self._timeout,
+        )
+        self._manifest = await self._context.ask(
+            POLICY, WeightPlan(), WeightManifest, "says which weights it will send", timeout=self._wait
+        )
+        ranks = {POLICY: 0} | self._first_ranks()
+        with self._context.progress.waiting(f"weight transfer waits for {world} workers to join"):
+            await together(self._join(peer, opened, world, rank) for peer, rank in ranks.items())
+
+    async def send(self, version: int, trained: Sequence[bytes] = ()) -> Sent:
+        """Moves the weights. `trained`: payloads of the last step, to score. Raises RunError naming who failed."""
+        tokens = self._probe_tokens(trained)
+        started = time.monotonic()
+        with self._context.progress.waiting(f"engines wait for weights of version {version}"):
+            sides: list[Coroutine[Any, Any, WeightsSent | WeightsReceived]] = [self._send(version)]
+            sides += [self._receive(name, version) for name in self._context.replicas]
+            answers = await together(sides)
+            seconds = time.monotonic() - started
+            expected = await self._score(POLICY, version, tokens)
+        received = [answer for answer in answers if isinstance(answer, WeightsReceived)]
+        return Sent(version, seconds, received, tokens, expected)
+
+    async def verify(self, sent: Sent) -> SyncFigures:
+        """Raises SyncError where a replica's log-probabilities are not the policy's."""
+        begun = time.monotonic()
+        with self._context.progress.waiting(f"weights of version {sent.version} wait for their proof"):
+            scores = await together(self._score(name, sent.version, sent.tokens) for name in self._context.replicas)
+        pairs = zip(self._context.replicas, scores, strict=True)
+        differences = [self._compare(name, sent, seen) for name, seen in pairs]
+        return SyncFigures(
+            version=sent.version,
+            seconds=sent.seconds,
+            verify_seconds=time.monotonic() - begun,
+            paused_seconds=max(received.paused_seconds for received in sent.received),
+            bytes=max(received.bytes for received in sent.received),
+            logprob_diff=max(differences),
+        )
+
+    def _first_ranks(self) -> dict[str, int]:
+        ranks, rank = {}, 1
+        for name in self._context.replicas:
+            ranks[name] = rank
+            rank += self._ready[name].workers
+        return ranks
+
+    async def _join(self, peer: str, opened: TransferOpened, world: int, rank: int) -> Ok:
+        message = InitTransfer(opened.host, opened.port, world, rank, opened.backend, self._timeout)
+        return await self._context.ask(peer, message, Ok, "joins the weight transfer", timeout=self._wait)
+
+    async def _send(self, version: int) -> WeightsSent:
+        what = f"sends the weights of version {version}"
+        return await self._context.ask(POLICY, SendWeights(version), WeightsSent, what, timeout=self._wait)
+
+    async def _receive(self, replica: str, version: int) -> WeightsReceived:
+        message = ReceiveWeights(version, self._manifest.buckets, self._timeout)
+        what = f"receives the weights of version {version}"
+        return await self._context.ask(replica, message, WeightsReceived, what, timeout=self._wait)
+
+    async def _score(self, peer: str, version: int, tokens: list[list[int]]) -> TokenScores:
+        what = f"scores the probe tokens with the weights of version {version}"
+        return await self._context.ask(peer, ScoreTokens(version, tokens), TokenScores, what, timeout=self._wait)
+
+    def _probe_tokens(self, trained: Sequence[bytes]) -> list[list[int]]:
+        if not self._probe:
+            prompts = (prompt for ready in self._ready.values() for prompt in ready.probe_tokens)
+            self._probe = _scorable(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        return self._probe + recent_sequences(trained)
+
+    def _compare(self, replica: str, sent: Sent, seen: TokenScores) -> float:
+        difference, count = mean_difference(sent.expected.logprobs, seen.logprobs)
+        if not difference <= self._bound:
+            raise SyncError(
+                f"{replica} does not hold the policy's weights of version {sent.version}: on {count} tokens its "
+                f"log-probabilities differ from the policy's by {difference:.3g} on average, and {self._bound:.3g} is "
+                f"allowed ({self._why}). The engine's loader did not take every tensor, or computes something else than the "
+                "policy's model; if the difference is known to be rounding, raise [sync] max_logprob_diff."
+            )
+        return difference
+
+
+def bound_of(config: Config) -> tuple[float, str]:
+    """The bound on the mean |difference|, and where it comes from."""
+    if config.sync.max_logprob_diff is not None:
+        return config.sync.max_logprob_diff, "[sync] max_logprob_diff"
+    dtype = config.rollout.dtype or config.policy.dtype
+    return BOUNDS[dtype], f"for an engine in {dtype}"
+
+
+def mean_difference(expected: list[list[float]], seen: list[list[float]]) -> tuple[float, int]:
+    """Mean |difference| over all tokens, and their number. NaN on either side gives NaN. Raises SyncError on another
+    shape.
+    """
+    if [len(row) for row in expected] != [len(row) for row in seen]:
+        raise SyncError(
+            "policy and engine scored different numbers of tokens of the same probe; this is a defect of rlx"
+        )
+    pairs = [(a, b) for row, other in zip(expected, seen, strict=True) for a, b in zip(row, other, strict=True)]
+    if not pairs:
+        raise SyncError("there are no tokens to verify the weights with: every probe prompt is shorter than 2 tokens")
+    return sum(abs(a - b) for a, b in pairs) / len(pairs), len(pairs)
+
+
+def recent_sequences(payloads: Sequence[bytes]) -> list[list[int]]:
+    """The beginnings of up to `PROBE_SEQUENCES` trained sequences, one a group as far as there are groups."""
+    episodes = [decode_episodes(payload) for payload in payloads[:PROBE_SEQUENCES]]
+    by_turns = (group[turn] for turn in range(PROBE_SEQUENCES) for group in episodes if turn < len(group))
+    return _scorable(episode.trajectories[0].tokens for episode in by_turns if episode.trajectories)[:PROBE_SEQUENCES]
+
+
+def _scorable(sequences: Iterable[Sequence[int]]) -> list[list[int]]:
+    """The first token has no predecessor, so a sequence of one has nothing to score."""
+    return [list(sequence[:PROBE_TOKENS]) for sequence in sequences if len(sequence) > 1]

@@ -1,0 +1,310 @@
+"""A run without torch and vLLM: the real controller and channels, and scripted peers whose "weights" are a version number."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
+from rlx.config.schema import Config
+from rlx.controller.process import PORT_FILE, serve
+from rlx.launch.boot import Boot
+from rlx.transport.channel import Client
+from rlx.transport.keys import RunKeys
+from rlx.transport.messages import (
+    EvalRows,
+    Export,
+    GroupDone,
+    GroupFailed,
+    InitTransfer,
+    Lease,
+    Leases,
+    Log,
+    Measured,
+    Message,
+    Ok,
+    OpenTransfer,
+    PolicyReady,
+    ProcessExited,
+    ReceiveWeights,
+    RolloutReady,
+    RunEnded,
+    SaveCheckpoint,
+    ScoreTokens,
+    SendWeights,
+    Status,
+    StepDone,
+    StepMetrics,
+    Stop,
+    TensorMeta,
+    TokenScores,
+    TrainStep,
+    TransferOpened,
+    WeightManifest,
+    WeightPlan,
+    WeightsReceived,
+    WeightsSent,
+)
+
+ROWS, EVAL_ROWS = 20, 6
+
+
+def score(version: int, tokens: list[list[int]]) -> TokenScores:
+    return TokenScores(version, [[-0.001 * token - version for token in row[1:]] for row in tokens])
+
+
+def make_group(lease: Lease, version: int) -> GroupDone:
+    """A group whose completions depend on its seed and the weights alone."""
+    rng = random.Random(f"{lease.seed}:{version}")
+    episodes = []
+    for sample in range(lease.samples):
+        tokens = [rng.randrange(100) for _ in range(4)]
+        trajectory = single_turn(
+            [1, 2, lease.index], tokens, logprobs=[-1.0] * 4, versions=[VersionSpan(version, 4)], finish_reason="stop"
+        )
+        rewards = [Reward("exact", float(sample % 2))]
+        episodes.append(Episode(lease.group_id, sample, lease.index, [trajectory], "text", "prompt", rewards))
+    values: list[float | None] = [float(sample % 2) for sample in range(lease.samples)]
+    return GroupDone(
+        lease.group_id, lease.kind, lease.index, version, 4 * lease.samples, 3, values, values,
+        {"exact": 0.5}, [4] * lease.samples, 0, {}, 0.01, 0.001, encode_episodes(episodes),
+    )  # fmt: skip
+
+
+@dataclass
+class Script:
+    """What the peers do out of the ordinary."""
+
+    sample_seconds: float = 0.0
+    train_seconds: float = 0.0
+    drops: set[int] = field(default_factory=set)
+    drop_all: bool = False
+    fails: set[int] = field(default_factory=set)
+    lags: str = ""
+    """This replica never takes new weights."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    at_train: Any = None
+    """async fn(run, step): awaited before a step is trained."""
+    hold_eval: asyncio.Event | None = None
+    silent: set[str] = field(default_factory=set)
+
+
+class Replica:
+    def __init__(self, run: FakeRun, name: str) -> None:
+        self.run, self.name, self.version = run, name, -1
+        self.leases: list[Leases] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def handle(self, message: Message) -> Message:
+        match message:
+            case Leases():
+                self.leases.append(message)
+                self.tasks += [asyncio.create_task(self.sample(lease)) for lease in message.leases]
+            case ReceiveWeights():
+                await self.run.sent[message.version].wait()
+                if self.run.script.lags != self.name:
+                    self.version = message.version
+                return WeightsReceived(message.version, 0.01, 0.01, 100)
+            case ScoreTokens():
+                return score(self.version, message.tokens)
+            case Stop():
+                self.run.stopped.add(self.name)
+        return Ok()
+
+    async def sample(self, lease: Lease) -> None:
+        script, client = self.run.script, self.run.clients[self.name]
+        await asyncio.sleep(random.random() * 2 * script.sample_seconds)
+        if lease.kind == "eval" and script.hold_eval is not None and lease.version > 0:
+            await script.hold_eval.wait()
+        if lease.kind == "train" and (lease.group_id in script.drops or script.drop_all):
+            await client.notify(GroupFailed(lease.group_id, lease.kind, "no reward today", "reward 'judge'", drop=True))
+        elif lease.kind == "train" and lease.group_id in script.fails:
+            await client.notify(
+                GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")
+            )
+        else:
+            await client.notify(make_group(lease, self.version))
+
+
+class Policy:
+    def __init__(self, run: FakeRun) -> None:
+        self.run, self.version = run, run.start_version
+        self.queue = asyncio.Lock()
+        self.steps: list[TrainStep] = []
+
+    async def handle(self, message: Message) -> Message:
+        async with self.queue:
+            return await self.answer(message)
+
+    async def answer(self, message: Message) -> Message:
+        match message:
+            case OpenTransfer():
+                return TransferOpened("127.0.0.1", 1, "gloo")
+            case WeightPlan():
+                return WeightManifest([[TensorMeta("w", "float32", [1])]])
+            case SendWeights():
+                assert message.version == self.version
+                self.run.sent[message.version].set()
+                return WeightsSent(message.version, 0.01, 100)
+            case ScoreTokens():
+                assert message.version == self.version
+                return score(self.version, message.tokens)
+            case TrainStep():
+                await self.train(message)
+                return StepDone(message.step, {"loss": 0.5, "tokens": 7.0}, 0.01)
+            case EvalRows():
+                return Measured({"eval/loss": 1.0 - 0.1 * self.version})
+            case SaveCheckpoint():
+                Path(message.path).mkdir(parents=True)
+                (Path(message.path) / "weights").write_text(str(self.version))
+            case Export():
+                Path(message.path).mkdir()
+            case Stop():
+                self.run.stopped.add("policy")
+        return Ok()
+
+    async def train(self, message: TrainStep) -> None:
+        assert message.step == self.version
+        if self.run.script.at_train is not None:
+            await self.run.script.at_train(self.run, message.step)
+        await asyncio.sleep(self.run.script.train_seconds)
+        self.steps.append(message)
+        self.version += 1
+
+
+class FakeRun:
+    """`await run()` is a whole run; afterwards everything that happened is at hand."""
+
+    def __init__(
+        self, run_dir: Path, config: dict[str, Any], script: Script, *, rollouts: bool, resume: str | None
+    ) -> None:
+        self.run_dir, self.script, self.rollouts = run_dir, script, rollouts
+        self.config = Config.model_validate(config)
+        self.resume = resume
+        self.start_version = int(resume.rsplit("_", 1)[1]) if resume else 0
+        self.sent = {version: asyncio.Event() for version in range(50)}
+        self.names = [f"rollout-{index}" for index in range(self.config.rollout.replicas)] if rollouts else []
+        self.clients: dict[str, Client] = {}
+        self.replicas = {name: Replica(self, name) for name in self.names}
+        self.policy = Policy(self)
+        self.stopped: set[str] = set()
+        self.logs: list[Log] = []
+        self.statuses: list[Status] = []
+        self.metrics: list[StepMetrics] = []
+        self.ended: RunEnded | None = None
+
+    async def __call__(self) -> RunEnded:
+        serving = asyncio.create_task(self.serve())
+        try:
+            async with asyncio.timeout(30):
+                await self.connect()
+                await serving
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            tasks = [task for replica in self.replicas.values() for task in replica.tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(client.close() for client in self.clients.values()))
+        assert self.ended is not None
+        return self.ended
+
+    async def serve(self) -> None:
+        self.keys = RunKeys.make(["launcher", "policy", *self.names])
+        boot = Boot(
+            kind="controller", name="controller", index=0, attempt=0, run_dir=str(self.run_dir), base_dir=str(self.run_dir),
+            config=self.config.model_dump(by_alias=True, mode="json"), plugins=[], rollouts=self.rollouts,
+            endpoint=self.keys.endpoint("controller", "127.0.0.1", 0), client_keys=self.keys.client_keys,
+            resume_from=self.resume,
+        )  # fmt: skip
+        (self.run_dir / PORT_FILE).unlink(missing_ok=True)
+        await serve(boot)
+
+    async def connect(self) -> None:
+        while not (self.run_dir / PORT_FILE).exists():
+            await asyncio.sleep(0.01)
+        port = int((self.run_dir / PORT_FILE).read_text())
+        handlers = {"launcher": self.launcher, "policy": self.policy.handle}
+        handlers |= {name: replica.handle for name, replica in self.replicas.items()}
+        for name, handler in handlers.items():
+            client = Client(self.keys.endpoint(name, "127.0.0.1", port), name, 0, handler)
+            self.clients[name] = client
+            await client.connect(5)
+        await asyncio.gather(
+            *(self.be_ready(name) for name in handlers if name not in {"launcher", *self.script.silent})
+        )
+
+    async def be_ready(self, name: str) -> None:
+        fingerprint = self.script.fingerprints.get(name, "f")
+        ready: Message = RolloutReady(ROWS, fingerprint, EVAL_ROWS, 1, [[1, 2, 3], [4, 5]])
+        if name == "policy":
+            ready = PolicyReady(self.start_version, 1, 1, dataset_size=ROWS, eval_size=EVAL_ROWS)
+        try:
+            await self.clients[name].request(ready, timeout=5, what="ready")
+        except Exception as error:
+            self.refused = str(error)
+
+    async def launcher(self, message: Message) -> Message:
+        match message:
+            case RunEnded():
+                self.ended = message
+            case Log():
+                self.logs.append(message)
+            case Status():
+                self.statuses.append(message)
+            case StepMetrics():
+                self.metrics.append(message)
+        return Ok()
+
+    async def say(self, message: Message) -> None:
+        await self.clients["launcher"].notify(message)
+
+    @property
+    def trained(self) -> list[list[tuple[int, int]]]:
+        """(group id, version of its oldest token) of each step."""
+        steps = []
+        for step in self.policy.steps:
+            episodes = [decode_episodes(payload)[0] for payload in step.payloads]
+            steps.append([(episode.group_id, episode.oldest_version) for episode in episodes])
+        return steps
+
+    def times_trained(self) -> Counter[int]:
+        return Counter(group_id for step in self.trained for group_id, _ in step)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path):
+    """`make_run(k=0, replicas=2, steps=3, ...)`: a run below `tmp_path`; the same folder each time, so a run can be resumed."""
+
+    def make(
+        *, script: Script | None = None, rollouts: bool = True, resume: str | None = None, k: int = 0, steps: int = 3,
+        replicas: int = 2, groups: int = 4, **sections: Any,
+    ) -> FakeRun:  # fmt: skip
+        config: dict[str, Any] = {
+            "model": {"path": "m"},
+            "dataset": {"name": "d"},
+            "run": {"steps": steps} | sections.pop("run", {}),
+            "algorithm": {"group_size": 2},
+            "policy": {"groups_per_step": groups, "dtype": "float32"},
+            "rollout": {"replicas": replicas},
+            "async": {"max_staleness": k},
+        }
+        return FakeRun(tmp_path, config | sections, script or Script(), rollouts=rollouts, resume=resume)
+
+    return make
+
+
+@pytest.fixture
+def script() -> type[Script]:
+    return Script
+
+
+@pytest.fixture
+def exited() -> type[ProcessExited]:
+    return ProcessExited

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+
+import pyarrow.parquet as pq
+import pytest
+from rlx.controller import checkpoint
+from rlx.transport.messages import Drain, Failed, ProcessExited
+
+EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
+
+
+async def test_synchronous_run_is_on_policy_and_complete(make_run, script):
+    run = make_run(k=0, steps=3, eval=EVAL)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert run.trained == [[(4 * step + place, step) for place in range(4)] for step in range(3)]
+    assert all(message.barrier for replica in run.replicas.values() for message in replica.leases)
+    assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 3]
+    assert run.stopped == {"policy", "rollout-0", "rollout-1"}
+    assert (run.run_dir / "export").is_dir()
+    summary = ended.summary
+    assert (summary["groups/trained"], summary["groups/dropped"], summary["groups/lost"]) == (12, 0, 0)
+    assert summary["eval/accuracy_first"] == summary["eval/accuracy_last"] == 0.5
+    assert summary["sync/logprob_diff_max"] == 0.0
+    assert json.dumps(summary)
+
+
+async def test_a_step_is_told_with_its_figures(make_run):
+    run = make_run(k=0, steps=2)
+    await run()
+    first, second = [m.metrics for m in run.metrics if m.kind == "train"]
+    assert first["loss"] == 0.5
+    assert first["reward/mean"] == first["reward/exact"] == 0.5
+    assert first["staleness/max"] == 0
+    assert first["completion/length_mean"] == 4
+    assert second["groups/trained"] == 8
+    assert {"sync/seconds", "sync/logprob_diff", "time/step", "time/wait", "time/train_busy"} <= set(first)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+async def test_overlapped_run_keeps_its_promise_on_staleness(make_run, script, k):
+    run = make_run(k=k, steps=6, script=script(sample_seconds=0.02, train_seconds=0.01))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert [len(step) for step in run.trained] == [4] * 6
+    assert set(run.times_trained().values()) == {1}
+    ages = [step - version for step, groups in enumerate(run.trained) for _, version in groups]
+    assert max(ages) <= k
+    assert max(ages) > 0, "sampling never ran ahead: nothing was overlapped"
+    assert not any(message.barrier for replica in run.replicas.values() for message in replica.leases)
+
+
+async def test_evaluation_does_not_hold_up_training_when_staleness_is_allowed(make_run, script):
+    gate = asyncio.Event()
+
+    async def at_train(run, step):
+        if step == 5:
+            assert not any(m.kind == "eval" and m.step == 2 for m in run.metrics)
+            gate.set()
+
+    run = make_run(k=1, steps=6, eval=EVAL, script=script(hold_eval=gate, at_train=at_train))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("k", [0, 2])
+async def test_dropped_groups_are_replaced_and_counted(make_run, script, k):
+    run = make_run(k=k, steps=3, script=script(drops={0, 5, 6}))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert not {0, 5, 6} & set(run.times_trained())
+    assert sum(run.times_trained().values()) == 12
+    assert ended.summary["groups/dropped"] == 3
+    assert ended.summary["groups/lost"] == 0
+    assert any("no reward today" in line.text for line in run.logs)
+
+
+async def test_a_run_that_drops_everything_ends_with_a_reason(make_run, script):
+    ended = await make_run(script=script(drop_all=True))()
+    assert ended.status == "failed"
+    assert "no reward today" in ended.error
+    assert "reward 'judge'" in ended.error
+
+
+async def test_a_replica_that_did_not_get_the_weights_is_named(make_run, script):
+    run = make_run(script=script(lags="rollout-1"))
+    run.replicas["rollout-1"].version = 7
+    ended = await run()
+    assert ended.status == "failed"
+    assert "rollout-1 does not hold the policy's weights of version 0" in ended.error
+    assert "0.0001 is allowed (for an engine in float32)" in ended.error
+    assert "differ from the policy's by 7 " in ended.error
+    assert run.policy.steps == []
+
+
+@pytest.mark.parametrize("k", [0, 1])
+async def test_a_later_sync_that_fails_its_proof_ends_the_run(make_run, script, k):
+    async def at_train(run, step):
+        if step == 1:
+            run.script.lags = "rollout-0"
+
+    ended = await make_run(k=k, steps=5, script=script(at_train=at_train))()
+    assert ended.status == "failed"
+    assert "rollout-0 does not hold the policy's weights of version 2" in ended.error
+
+
+async def test_a_reward_that_raises_ends_the_run_with_its_owner(make_run, script):
+    ended = await make_run(script=script(fails={2}))()
+    assert ended.status == "failed"
+    assert "ValueError: boom" in ended.error
+    assert "reward 'judge' (d 1, m:f)" in ended.error
+
+
+async def test_a_process_that_ends_is_named_with_its_last_lines(make_run, script):
+    async def at_train(run, step):
+        await run.say(ProcessExited("rollout-1", -9, ["out of memory", "killed"]))
+        await asyncio.sleep(30)
+
+    ended = await make_run(script=script(at_train=at_train))()
+    assert ended.status == "failed"
+    assert "rollout-1 ended with exit code -9" in ended.error
+    assert "  killed" in ended.error
+
+
+async def test_a_failure_told_by_a_peer_ends_the_run(make_run, script):
+    async def at_train(run, step):
+        await run.clients["rollout-0"].notify(Failed("the engine is gone", "vLLM"))
+        await asyncio.sleep(30)
+
+    ended = await make_run(script=script(at_train=at_train))()
+    assert ended.error.startswith("rollout-0: the engine is gone (vLLM)")
+
+
+async def test_replicas_that_disagree_on_the_dataset_end_the_run(make_run, script):
+    run = make_run(script=script(fingerprints={"rollout-1": "other"}))
+    ended = await run()
+    assert ended.status == "failed"
+    assert "do not see the same dataset" in ended.error
+    assert "do not see the same dataset" in run.refused
+
+
+async def test_who_does_not_come_up_is_named(make_run, script):
+    ended = await make_run(run={"start_seconds": 0.5}, script=script(silent={"rollout-1"}))()
+    assert ended.status == "failed"
+    assert "not ready within 0 s: rollout-1" in ended.error or "not ready within 1 s: rollout-1" in ended.error
+
+
+@pytest.mark.parametrize("k", [0, 2])
+async def test_draining_finishes_the_step_and_saves(make_run, script, k):
+    async def at_train(run, step):
+        if step == 1:
+            await run.say(Drain("Ctrl-C"))
+            await asyncio.sleep(0.1)
+
+    run = make_run(k=k, steps=9, script=script(at_train=at_train, train_seconds=0.05))
+    ended = await run()
+    assert ended.status == "stopped", ended.error
+    assert len(run.policy.steps) == 2
+    assert [path.name for path in checkpoint.committed(run.run_dir)] == ["step_00002"]
+    assert ended.summary["reason"] == "Ctrl-C"
+    assert not (run.run_dir / "export").exists()
+
+
+async def test_steps_zero_evaluates_and_exports(make_run):
+    run = make_run(steps=0, eval=EVAL)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert ended.summary["eval/accuracy_first"] == 0.5
+    assert (run.run_dir / "export").is_dir()
+    assert run.policy.steps == []
+
+
+async def test_rows_are_trained_once_an_epoch(make_run):
+    run = make_run(rollouts=False, steps=5, eval=EVAL)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert sorted(row for step in run.policy.steps for row in step.rows) == list(range(20))
+    assert [m.metrics["eval/loss"] for m in run.metrics if m.kind == "eval"] == pytest.approx([1.0, 0.8, 0.6, 0.5])
+
+
+async def test_trajectories_and_ledger_say_what_was_trained(make_run):
+    run = make_run(k=0, steps=2, eval=EVAL)
+    await run()
+    table = pq.read_table(run.run_dir / "trajectories" / "step_00001.parquet").to_pylist()
+    assert [row["group_id"] for row in table] == [4, 4, 5, 5, 6, 6, 7, 7]
+    assert table[0]["weight_versions"] == [1] * 4
+    assert (run.run_dir / "trajectories" / "eval_00002.parquet").is_file()
+    with sqlite3.connect(run.run_dir / "ledger.sqlite") as ledger:
+        states = ledger.execute("SELECT state, step, count(*) FROM groups GROUP BY state, step").fetchall()
+        payloads = ledger.execute("SELECT count(*) FROM payloads").fetchone()[0]
+    assert states == [("trained", 0, 4), ("trained", 1, 4)]
+    assert payloads == 0, "the checkpoint at the end covers them all"
