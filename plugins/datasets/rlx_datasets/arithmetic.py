@@ -1,0 +1,132 @@
+"""`arithmetic`: generated problems such as `07+45=`, answer `052`.
+
+The rules of this dataset:
+
+* A problem's split depends on the problem and `seed` only: eval (10 %), sft (20 %) and train (70 %) share none,
+  whatever `size` is. `a+b` and `b+a` (`a*b` and `b*a`) are always in one split: no held-out problem is seen in another order.
+* Rows come in a fixed shuffled order, so that a smaller `size` is a prefix of a larger one.
+* With `pad` both numbers and the answer have a fixed width. With `reverse` the answer's digits run from the last to the
+  first (`250` for `052`): the order in which a sum is carried.
+* `noise` is the share of rows with one wrong digit in the answer, for SFT that must leave room for RL; never in eval.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Literal
+
+Split = Literal["train", "sft", "eval"]
+
+_SHARES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"eval": (0.0, 0.1), "sft": (0.1, 0.3), "train": (0.3, 1.0)}
+)
+_OPERATIONS: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
+    {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+)
+_ENUMERABLE = 1_000_000
+
+
+class ArithmeticDataset:
+    """Problems `a op b =` with `low <= a, b <= high`, both inclusive."""
+
+    def __init__(
+        self,
+        split: Split = "train",
+        low: int = 0,
+        high: int = 99,
+        operation: Literal["+", "-", "*"] = "+",
+        pad: bool = True,
+        reverse: bool = False,
+        size: int | None = None,
+        seed: int = 0,
+        noise: float = 0.0,
+    ) -> None:
+        _check(split, low, high, operation, noise)
+        self._low, self._high, self._operation, self._seed = low, high, operation, seed
+        self._pad, self._reverse, self._noise = pad, reverse, noise
+        self._range = _SHARES[split]
+        self._problems = self._first(size)
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __getitem__(self, index: int) -> str:
+        a, b = self._problems[index]
+        width = len(str(self._high)) if self._pad else 0
+        return f"{a:0{width}d}{self._operation}{b:0{width}d}="
+
+    def get_reference_answer(self, index: int) -> str:
+        a, b = self._problems[index]
+        answer = self._written(_OPERATIONS[self._operation](a, b))
+        noisy = self._share(f"noise {a} {b}") < self._noise
+        return self._with_wrong_digit(answer, f"{a} {b}") if noisy else answer
+
+    def _written(self, result: int) -> str:
+        digits = str(abs(result)).zfill(self._answer_width() if self._pad else 1)
+        return ("-" if result < 0 else "") + (digits[::-1] if self._reverse else digits)
+
+    def _answer_width(self) -> int:
+        corners = [(self._high, self._high), (self._high, self._low), (self._low, self._high)]
+        return max(len(str(abs(_OPERATIONS[self._operation](a, b)))) for a, b in corners)
+
+    def _with_wrong_digit(self, answer: str, problem: str) -> str:
+        rng = random.Random(f"{self._seed} {problem}")  # noqa: S311 - data, no secrets
+        place = rng.choice([i for i, character in enumerate(answer) if character.isdigit()])
+        wrong = rng.choice([digit for digit in "0123456789" if digit != answer[place]])
+        return answer[:place] + wrong + answer[place + 1 :]
+
+    def _first(self, size: int | None) -> list[tuple[int, int]]:
+        """The first `size` problems of the split; all of them for None."""
+        count = self._high - self._low + 1
+        if count * count <= _ENUMERABLE:
+            known = sorted(
+                (p for p in self._every_problem() if self._mine(*p)), key=lambda p: self._share(f"order {p}")
+            )
+        else:
+            known = list(self._drawn(size))
+        if size is not None and size > len(known):
+            raise ValueError(f"size = {size}, but this split has only {len(known)} problems; widen low .. high")
+        return known[:size]
+
+    def _every_problem(self) -> Iterator[tuple[int, int]]:
+        numbers = range(self._low, self._high + 1)
+        return ((a, b) for a in numbers for b in numbers)
+
+    def _drawn(self, size: int | None) -> Iterator[tuple[int, int]]:
+        """Too many problems to list: draw until there are `size` of this split."""
+        # A fortieth of all is at most a quarter of the smallest split, so that few draws are repeats.
+        limit = (self._high - self._low + 1) ** 2 // 40
+        if size is None or size > limit:
+            raise ValueError(f"{self._low} .. {self._high} has too many problems to list: set size, at most {limit}")
+        rng = random.Random(f"{self._seed} drawn")  # noqa: S311 - data, no secrets
+        seen: set[tuple[int, int]] = set()
+        while len(seen) < size:
+            problem = (rng.randint(self._low, self._high), rng.randint(self._low, self._high))
+            if problem not in seen and self._mine(*problem):
+                seen.add(problem)
+                yield problem
+
+    def _mine(self, a: int, b: int) -> bool:
+        first, second = (min(a, b), max(a, b)) if self._operation in "+*" else (a, b)
+        start, end = self._range
+        return start <= self._share(f"split {first}{self._operation}{second}") < end
+
+    def _share(self, word: str) -> float:
+        """A number in [0, 1) that depends on `word` and the seed only."""
+        return int.from_bytes(blake2b(f"{self._seed} {word}".encode(), digest_size=6).digest()) / 2**48
+
+
+def _check(split: str, low: int, high: int, operation: str, noise: float) -> None:
+    if split not in _SHARES:
+        raise ValueError(f"split must be one of {', '.join(_SHARES)}, not {split!r}")
+    if operation not in _OPERATIONS:
+        raise ValueError(f"operation must be one of {', '.join(_OPERATIONS)}, not {operation!r}")
+    if not 0 <= low <= high:
+        raise ValueError(f"0 <= low <= high must hold, but low = {low} and high = {high}")
+    if not 0 <= noise <= 1:
+        raise ValueError(f"noise is a share between 0 and 1, not {noise}")
+    if noise and split == "eval":
+        raise ValueError("noise makes answers wrong on purpose; it can't be used for split = 'eval'")

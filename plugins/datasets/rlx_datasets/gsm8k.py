@@ -1,0 +1,63 @@
+"""`gsm8k`: grade-school maths, asked so that the answer ends in `#### number`, as the `gsm8k` reward reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+INSTRUCTION = "Solve the problem step by step. End with a line that holds only your final answer: #### <number>"
+
+
+class Gsm8kDataset:
+    """Rows with `question` and `answer` (which ends in `#### number`): of the Hub's openai/gsm8k, or of a file.
+
+    path: a JSON-lines file to read instead; `split` is not looked at then.
+    chat: whether a prompt is chat messages (for models with a chat template) or text.
+    instruction: what tells the model how to answer; a system message, or the first line of the text.
+    """
+
+    def __init__(
+        self, split: str = "train", path: str | None = None, chat: bool = True, instruction: str = INSTRUCTION
+    ) -> None:
+        self._rows = _read(Path(path)) if path is not None else _load(split)
+        self._chat = chat
+        self._instruction = instruction
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> str | list[dict[str, str]]:
+        question = self._rows[index]["question"]
+        if self._chat:
+            return [{"role": "system", "content": self._instruction}, {"role": "user", "content": question}]
+        return f"{self._instruction}\n\nQuestion: {question}\nAnswer:"
+
+    def get_reference_answer(self, index: int) -> str:
+        answer: str = self._rows[index]["answer"]
+        return answer
+
+
+def _load(split: str) -> Any:
+    import datasets
+
+    return datasets.load_dataset("openai/gsm8k", "main", split=split)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            rows.append(_row(line, f"{path}, line {number}"))
+    return rows
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from error
+    if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
+        found = ", ".join(row) if isinstance(row, dict) else f"{row!r:.80}"
+        raise ValueError(f"{where} has no 'question' and 'answer', but: {found}")
+    return row

@@ -1,0 +1,80 @@
+"""`hf`: any dataset of the Hugging Face Hub, or local files, through `datasets.load_dataset`.
+
+The rules of this dataset:
+
+* `path` is a Hub name, a folder, a builder (`json`, `parquet`, `csv`, with `data_files`), a single file of such a
+  format, or what `Dataset.save_to_disk` wrote.
+* A cell of `prompt_column` is text or a list of chat messages. With `chat` or a `system_prompt`, text becomes a
+  conversation.
+* The reference answer is the row's `reference_column`, if one is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+_BUILDERS: Mapping[str, str] = MappingProxyType(
+    {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".arrow": "arrow", ".txt": "text"}
+)
+
+
+class HFDataset:
+    """Rows of one split, read lazily from Arrow files on disk."""
+
+    def __init__(
+        self,
+        path: str,
+        name: str | None = None,
+        split: str = "train",
+        prompt_column: str = "prompt",
+        reference_column: str | None = None,
+        data_files: str | list[str] | dict[str, Any] | None = None,
+        system_prompt: str | None = None,
+        chat: bool = False,
+        load_args: dict[str, Any] | None = None,
+    ) -> None:
+        """`load_args` are further arguments of `datasets.load_dataset`, by their own names."""
+        self._rows = _load(path, name, split, data_files, load_args or {})
+        self._prompt_column = prompt_column
+        self._reference_column = reference_column
+        self._system_prompt = system_prompt
+        self._chat = chat or system_prompt is not None
+        for column in filter(None, (prompt_column, reference_column)):
+            if column not in self._rows.column_names:
+                raise ValueError(f"no column {column!r}; the columns are: {', '.join(self._rows.column_names)}")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> str | list[dict[str, Any]]:
+        prompt = self._rows[index][self._prompt_column]
+        if not self._chat:
+            return prompt  # type: ignore[no-any-return]
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        if self._system_prompt is None or messages[0]["role"] == "system":
+            return messages
+        return [{"role": "system", "content": self._system_prompt}, *messages]
+
+    def get_reference_answer(self, index: int) -> Any:
+        return None if self._reference_column is None else self._rows[index][self._reference_column]
+
+
+def _load(path: str, name: str | None, split: str, data_files: Any, load_args: dict[str, Any]) -> Any:
+    import datasets
+
+    folder = Path(path)
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        saved = datasets.load_from_disk(path)
+        return _of_split(saved, split) if isinstance(saved, datasets.DatasetDict) else saved
+    if folder.suffix in _BUILDERS and folder.is_file():
+        path, data_files = _BUILDERS[folder.suffix], str(folder)
+    return datasets.load_dataset(path, name, split=split, data_files=data_files, **load_args)
+
+
+def _of_split(saved: Any, split: str) -> Any:
+    if split not in saved:
+        raise ValueError(f"no split {split!r}; the splits are: {', '.join(saved)}")
+    return saved[split]
