@@ -1,4 +1,4 @@
-"""What a run is, once everything about it was checked: the launcher starts processes from this and nothing else."""
+"""What `run` is asked to do: a run that has been checked."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from rlx.plugins.session import Plugins
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """A checked run. `config.model.plugin` is filled in."""
+    """The config holds, and its plugins are resolved."""
 
     config: Config
+    """With `model.plugin` filled in."""
     base_dir: Path
     """Folder of the config file."""
     plugins: Plugins
-    """The launcher's own; `plugins.records` is what plugins.json and every process's boot data hold."""
+    """The launcher's own; its `records` are what plugins.json and every process's boot data hold."""
     rollouts: bool
     """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
     run_dir: Path | None = None
-    """`--run-dir`; None: a new folder below `[run] dir`."""
+    """Take this very directory. Default: a new one below `run.dir`."""
     resume: Path | None = None
-    """`--resume`: the run directory to go on in."""
-    notes: tuple[str, ...] = ()
-    """What the user should know and what stops nothing."""
+    """Go on in this run directory."""
+    argv: tuple[str, ...] = ()
+    """The command line, for environment.json."""

@@ -9,69 +9,14 @@ import psutil
 import pytest
 
 from rlx.launch.boot import Boot, Endpoint
-from rlx.launch.local import MARK
 
-MAINS = '''
-"""Mains of processes that stand in for the real ones."""
-import os, signal, subprocess, sys, time
-
-FORK_AWAY = """
-import os, signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if os.fork(): os._exit(0)
-os.setsid()
-if os.fork(): os._exit(0)
-open(sys.argv[1], "w").write(str(os.getpid()))
-time.sleep(600)
-"""
-
-def note(boot, name, text):
-    path = os.path.join(boot.run_dir, name)
-    with open(path + ".part", "w") as file:
-        file.write(text)
-    os.rename(path + ".part", path)
-
-def exit_7(boot):
-    print("about to leave")
-    return 7
-
-def crash(boot):
-    raise KeyError("lost")
-
-def killed(boot):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def say(boot):
-    note(boot, "said", f"{boot.name} {boot.attempt} {sys.stdin.read()!r}")
-
-def family(boot, wait=600):
-    """A child of its own session that forked away and ignores SIGTERM, and a plain child."""
-    subprocess.Popen(["sleep", "600"])
-    subprocess.Popen([sys.executable, "-c", FORK_AWAY, os.path.join(boot.run_dir, "away")]).wait()
-    while not os.path.exists(os.path.join(boot.run_dir, "away")):
-        time.sleep(0.01)
-    note(boot, "ready", str(os.getpid()))
-    time.sleep(wait)
-
-def family_leaves(boot):
-    family(boot, 0)
-    return 3
-
-def launch(boot):
-    """A launcher within a process: it starts `family` and waits to be killed."""
-    import msgspec
-    from rlx.launch.local import LocalLauncher
-    LocalLauncher().start(msgspec.structs.replace(boot, kind="stand_ins:family", name="child"))
-    time.sleep(600)
-'''
+FOLDER = "RLX_TEST_FOLDER"
 
 
 @pytest.fixture
 def boot(tmp_path, monkeypatch) -> Callable[..., Boot]:
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    (folder / "stand_ins.py").write_text(MAINS)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv(FOLDER, str(tmp_path))
 
     def make(kind: str, **values) -> Boot:
         kind = kind if ":" in kind else f"stand_ins:{kind}"
@@ -105,8 +50,7 @@ def until() -> Callable[..., None]:
 
 @pytest.fixture
 def living(tmp_path) -> Callable[[], list[psutil.Process]]:
-    """Every process of the machine that belongs to this test: it has this test's folder in its PYTHONPATH and a
-    launcher's mark."""
+    """Every process of the machine that this test has started, however far away it forked."""
 
     def find() -> list[psutil.Process]:
         found = []
@@ -115,7 +59,7 @@ def living(tmp_path) -> Callable[[], list[psutil.Process]]:
                 environment = process.environ()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-            if MARK in environment and environment.get("PYTHONPATH") == str(tmp_path / "modules"):
+            if environment.get(FOLDER) == str(tmp_path):
                 found.append(process)
         return found
 

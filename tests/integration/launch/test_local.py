@@ -13,7 +13,7 @@ import pytest
 
 from rlx.launch.blob import frame_blob
 from rlx.launch.boot import encode_boot
-from rlx.launch.local import MARK, LocalLauncher
+from rlx.launch.local import LocalLauncher
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_an_unknown_kind_is_a_usage_error(launcher, boot, until):
 
 def test_what_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
     process = launcher.start(boot("family_leaves"))
-    away = int(read("away"))
+    away = int(read("x.away"))
     until(lambda: process.poll() is not None)
     assert process.poll() == 3
     assert not psutil.pid_exists(away)
@@ -62,7 +62,7 @@ def test_what_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boo
 
 def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
     process = launcher.start(boot("family"))
-    read("ready")
+    read("x.ready")
     assert len(living()) >= 4
     process.kill()
     until(lambda: process.poll() is not None, 5)
@@ -71,7 +71,7 @@ def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
 
 def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
     process = launcher.start(boot("family"))
-    read("ready")
+    read("x.ready")
     os.kill(process.pid, signal.SIGKILL)
     until(lambda: process.poll() is not None, 5)
     assert process.poll() == 128 + 9
@@ -80,7 +80,7 @@ def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
 
 def test_a_stopped_nanny_does_not_save_its_tree(launcher, boot, living, read):
     process = launcher.start(boot("family"))
-    read("ready")
+    read("x.ready")
     os.kill(process.pid, signal.SIGSTOP)
     launcher.close()
     assert living() == []
@@ -91,13 +91,12 @@ def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
     parent = subprocess.Popen(
         [sys.executable, "-P", "-m", "rlx.proc", "stand_ins:launch"],
         stdin=subprocess.PIPE,
-        env={**os.environ, MARK: "outer"},
         start_new_session=True,
     )
     with parent:
         parent.stdin.write(frame_blob(encode_boot(boot("launch"))))
         parent.stdin.flush()
-        read("ready")
+        read("x.ready")
         assert len(living()) >= 5
         parent.kill()
         parent.wait()
@@ -107,7 +106,7 @@ def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
 def test_other_children_of_this_process_are_left_alone(launcher, boot, until, read):
     with subprocess.Popen(["sleep", "600"]) as bystander:
         process = launcher.start(boot("family"))
-        read("ready")
+        read("x.ready")
         os.kill(process.pid, signal.SIGKILL)
         until(lambda: process.poll() is not None)
         launcher.close()
@@ -117,6 +116,6 @@ def test_other_children_of_this_process_are_left_alone(launcher, boot, until, re
 
 def test_ctrl_c_in_a_terminal_does_not_reach_the_processes(launcher, boot, read):
     process = launcher.start(boot("family"))
-    child = int(read("ready"))
+    child = int(read("x.ready"))
     sessions = {os.getsid(os.getpid()), os.getsid(process.pid), os.getsid(child)}
     assert len(sessions) == 3

@@ -1,0 +1,76 @@
+"""How a run ended, and what the user is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rlx.api.launcher import ProcessHandle
+from rlx.transport.messages import ProcessExited, RunEnded
+
+LAST_LINES = 20
+KILLED_CODE = 130
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that ended before the run did."""
+
+    name: str
+    code: int
+    log: Path
+    last_lines: list[str]
+
+    @classmethod
+    def of(cls, process: ProcessHandle, code: int) -> Death:
+        return cls(process.name, code, process.log, process.last_lines(LAST_LINES))
+
+    def message(self) -> ProcessExited:
+        return ProcessExited(self.name, self.code, self.last_lines)
+
+    def headline(self) -> str:
+        how = f"was killed by signal {self.code - 128}" if self.code > 128 else f"ended with exit code {self.code}"
+        return f"{self.name} {how} before the run was over"
+
+    def report(self) -> str:
+        lines = [f"    {line}" for line in self.last_lines] or ["    (nothing)"]
+        return "\n".join([f"{self.headline()}. The last lines of {self.log}:", *lines])
+
+
+@dataclass(frozen=True)
+class Ending:
+    """`status` is the controller's word (`done`, ...), `failed`, or `killed`."""
+
+    status: str
+    exit_code: int
+    error: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    deaths: tuple[Death, ...] = ()
+
+    @classmethod
+    def said(cls, ended: RunEnded) -> Ending:
+        return cls(ended.status, 1 if ended.status == "failed" else 0, ended.error, ended.summary)
+
+    @classmethod
+    def failed(cls, error: str, exit_code: int = 1) -> Ending:
+        return cls("failed", exit_code, error)
+
+    @classmethod
+    def killed(cls) -> Ending:
+        return cls("killed", KILLED_CODE, "stopped at once, on request; nothing was saved")
+
+    def with_deaths(self, deaths: list[Death]) -> Ending:
+        return replace(self, deaths=tuple(deaths))
+
+    def as_summary(self) -> dict[str, Any]:
+        """What summary.json holds."""
+        error = {"error": self.error} if self.error else {}
+        return {**self.summary, **error, "status": self.status}
+
+    def report(self) -> str:
+        """Empty where all went well."""
+        if self.exit_code == 0:
+            return ""
+        parts = [f"rlx run {self.status}: {self.error}", *(death.report() for death in self.deaths)]
+        return "\n\n".join(parts)

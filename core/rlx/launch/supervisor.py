@@ -1,0 +1,160 @@
+"""Watches a run from the launcher: the processes from outside, the controller's word from inside.
+
+The rules of this part:
+
+* The controller decides how a run ends; the supervisor tells it what it cannot see (a process that is gone, Ctrl-C, a
+  logger that failed) and holds it to its time.
+* A process that ends before `RunEnded` is a death, whatever its exit code. A little time passes before it is called
+  one: `RunEnded` may be on its way.
+* Where the controller is dead or silent, or the user says so twice, the supervisor ends the run itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from rlx.api.launcher import ProcessHandle
+from rlx.errors import PeerFailed
+from rlx.launch.ending import Death, Ending
+from rlx.launch.loggers import Loggers
+from rlx.launch.signals import Signals
+from rlx.transport.channel import Client
+from rlx.transport.keys import SERVER
+from rlx.transport.messages import Drain, Log, Message, RunEnded, Status, StepMetrics
+
+POLL_SECONDS = 0.1
+SETTLE_SECONDS = 0.5
+VERDICT_SECONDS = 30.0
+"""How long the controller may take to end a run after it was told of a death."""
+STOP_SECONDS = 20.0
+"""How long processes may take to end by themselves after `RunEnded`."""
+
+
+class Inbox:
+    """What the controller tells the launcher."""
+
+    def __init__(self, loggers: Loggers, say: Callable[[str], None]) -> None:
+        self._loggers = loggers
+        self._say = say
+        self._arrived = asyncio.Event()
+        self.ended: RunEnded | None = None
+
+    async def take(self, message: Message) -> None:
+        match message:
+            case Status():
+                self._loggers.status(message)
+            case StepMetrics():
+                self._loggers.log(message)
+            case Log():
+                self._say(f"{message.level}: {message.text}")
+            case RunEnded():
+                self.ended = message
+                self._arrived.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until the run has ended, for so long at most."""
+        try:
+            await asyncio.wait_for(self._arrived.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+class Supervisor:
+    """`watch` returns when the run is over; processes may still live then, and the launcher's `close` ends them."""
+
+    def __init__(
+        self,
+        client: Client,
+        processes: Sequence[ProcessHandle],
+        inbox: Inbox,
+        loggers: Loggers,
+        signals: Signals,
+        say: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._processes = processes
+        self._inbox = inbox
+        self._loggers = loggers
+        self._signals = signals
+        self._say = say
+        self._seen_dead: dict[str, float] = {}
+        self._deaths: dict[str, Death] = {}
+        self._draining = False
+        self._told_failures = 0
+        self._verdict_due = float("inf")
+
+    async def watch(self) -> Ending:
+        while (ending := await self._look()) is None:
+            await self._inbox.wait(POLL_SECONDS)
+        return ending.with_deaths(list(self._deaths.values()))
+
+    async def _look(self) -> Ending | None:
+        """One look at everything; the ending, once there is one."""
+        if self._inbox.ended is not None:
+            return await self._let_stop(self._inbox.ended)
+        if self._signals.count > 1:
+            return Ending.killed()
+        await self._pass_on_signal()
+        await self._pass_on_logger_failures()
+        await self._note_deaths()
+        if SERVER in self._deaths:
+            return Ending.failed(self._deaths[SERVER].headline())
+        if time.monotonic() > self._verdict_due:
+            return Ending.failed(
+                f"the controller did not end the run within {VERDICT_SECONDS:g} s of the first failure"
+            )
+        return None
+
+    async def _pass_on_signal(self) -> None:
+        if self._signals.count == 1 and not self._draining:
+            self._draining = True
+            self._say("draining: finishing the step and saving; Ctrl-C again stops now")
+            await self._tell(Drain(f"{self._signals.name} in the launcher"))
+
+    async def _pass_on_logger_failures(self) -> None:
+        for failure in self._loggers.failures[self._told_failures :]:
+            self._told_failures += 1
+            await self._tell(failure)
+            self._expect_verdict()
+
+    async def _note_deaths(self) -> None:
+        for process in self._processes:
+            code = process.poll()
+            if code is None or process.name in self._deaths:
+                continue
+            since = self._seen_dead.setdefault(process.name, time.monotonic())
+            if time.monotonic() - since >= SETTLE_SECONDS:
+                death = self._deaths[process.name] = Death.of(process, code)
+                await self._tell(death.message())
+                self._expect_verdict()
+
+    def _expect_verdict(self) -> None:
+        self._verdict_due = min(self._verdict_due, time.monotonic() + VERDICT_SECONDS)
+
+    async def _tell(self, message: Message) -> None:
+        try:
+            await self._client.notify(message)
+        except PeerFailed as error:
+            # Its death, or its silence, is what the run fails of.
+            self._say(f"the controller cannot be told of {type(message).__name__}: {error}")
+
+    async def _let_stop(self, ended: RunEnded) -> Ending:
+        """The controller has told everybody to stop; those that died of an error are in the report."""
+        asked, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
+        while any(process.poll() is None for process in self._processes) and time.monotonic() < deadline:
+            if self._signals.count > asked:
+                self._say("stopping now")
+                break
+            await asyncio.sleep(POLL_SECONDS / 2)
+        self._note_failed_exits()
+        return Ending.said(ended)
+
+    def _note_failed_exits(self) -> None:
+        for process in self._processes:
+            code = process.poll()
+            if code is None:
+                self._say(f"{process.name} did not stop within {STOP_SECONDS:g} s and is killed")
+            elif code != 0 and process.name not in self._deaths:
+                self._deaths[process.name] = Death.of(process, code)

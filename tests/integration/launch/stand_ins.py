@@ -1,0 +1,194 @@
+"""Mains of processes that stand in for the real ones. `rlx.proc` imports this module; tests do not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from rlx.errors import PeerFailed
+from rlx.files import write_atomic
+from rlx.launch.local import LocalLauncher
+from rlx.transport.channel import Client, Server
+from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, Status, StepMetrics, Stop
+
+FORK_AWAY = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+open(sys.argv[1], "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def exit_7(boot):
+    print("about to leave")
+    return 7
+
+
+def crash(boot):
+    raise KeyError("lost")
+
+
+def killed(boot):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say(boot):
+    write_atomic(boot.run_path / "said", f"{boot.name} {boot.attempt} {sys.stdin.read()!r}")
+
+
+def family(boot, wait=600):
+    """A child of its own session that forked away and ignores SIGTERM, and a plain child."""
+    away = boot.run_path / f"{boot.name}.away"
+    subprocess.Popen(["sleep", "600"])
+    subprocess.Popen([sys.executable, "-c", FORK_AWAY, str(away)]).wait()
+    while not away.exists() or not away.read_text():
+        time.sleep(0.01)
+    write_atomic(boot.run_path / f"{boot.name}.ready", str(os.getpid()))
+    time.sleep(wait)
+
+
+def family_leaves(boot):
+    family(boot, 0)
+    return 3
+
+
+def launch(boot):
+    """A launcher within a process: it starts `family` and waits to be killed."""
+    LocalLauncher().start(msgspec.structs.replace(boot, kind="stand_ins:family"))
+    time.sleep(600)
+
+
+def controller(boot):
+    """`meta.controller` says how it behaves."""
+    return asyncio.run(_control(boot, boot.config["meta"].get("controller", "end")))
+
+
+async def _control(boot, mode):
+    if mode == "dies":
+        print("cannot bind")
+        return boot.config["meta"]["code"]
+    inbox = asyncio.Queue()
+
+    async def take(name, message):
+        await inbox.put((name, message))
+
+    server = Server(boot.endpoint, boot.client_keys, take)
+    port = await server.start()
+    if mode == "no port":
+        await asyncio.sleep(600)
+    write_atomic(boot.run_path / "controller.port", str(port))
+    while len(server.peers()) < len(boot.client_keys):  # noqa: ASYNC110 - the transport has no event for it
+        await asyncio.sleep(0.01)
+    await server.notify("launcher", Status("running", 0, 2, 0.0, "nothing", {}))
+    await server.notify("launcher", StepMetrics(0, {"loss": 1.5}))
+    if mode == "leaves":
+        return 0
+    write_atomic(boot.run_path / "running", "")
+    ended = RunEnded("done", {"steps": 2}) if mode == "end" else await _verdict(inbox, mode)
+    await server.request("launcher", ended, timeout=5, what="the last word")
+    for name in boot.client_keys:
+        with contextlib.suppress(PeerFailed):
+            await server.notify(name, Stop())
+    await server.close()
+    return 0
+
+
+async def _verdict(inbox, mode):
+    while True:
+        name, message = await inbox.get()
+        match message:
+            case Drain() if mode != "never ends":
+                return RunEnded("done", {"reason": message.reason})
+            case ProcessExited() if mode != "never ends":
+                return RunEnded(
+                    "failed", {}, f"{message.name} is gone: {message.exit_code}, {len(message.last_lines)} lines"
+                )
+            case Failed():
+                return RunEnded("failed", {}, f"{name} says: {message.error}")
+            case Log():
+                print(message.text)
+
+
+def client(boot):
+    """`meta.<name>` says how it behaves."""
+    return asyncio.run(_be_client(boot, boot.config["meta"].get(boot.name, "")))
+
+
+async def _be_client(boot, mode):
+    stopped = asyncio.Event()
+
+    async def take(message):
+        if isinstance(message, Stop) and mode != "ignores stop":
+            stopped.set()
+
+    peer = Client(boot.endpoint, boot.name, boot.attempt, take)
+    await peer.connect(30)
+    if mode == "exits":
+        print("\n".join(f"line {number}" for number in range(30)))
+        return 3
+    if mode == "has family":
+        await asyncio.to_thread(family, boot, 0)
+    await stopped.wait()
+    await peer.close()
+    return 0
+
+
+class Recorder:
+    """A logger that writes down what it is told; with a `bomb`, it raises in that method."""
+
+    def __init__(self, path: Path, bomb: str) -> None:
+        self.path, self.bomb = path, bomb
+
+    def _note(self, method, what):
+        if method == self.bomb:
+            raise OSError("disk full")
+        with self.path.open("a") as file:
+            file.write(f"{method} {what}\n")
+
+    def log(self, step, metrics, kind):
+        self._note("log", f"{step} {metrics} {kind}")
+
+    def status(self, status):
+        self._note("status", status.state)
+
+    def close(self, summary):
+        self._note("close", summary["status"])
+
+
+def run_plan(path):
+    """The launcher's process in tests: `python -m stand_ins PLAN.json`."""
+    from rlx.config.schema import Config
+    from rlx.launch.plan import RunPlan
+    from rlx.launch.run import run
+    from rlx.plugins.hooks import Hooks
+    from rlx.plugins.registry import Registry
+    from rlx.plugins.session import Plugins
+
+    values = msgspec.json.decode(Path(path).read_bytes())
+    config = Config.model_validate(values["config"], strict=False)
+    plan = RunPlan(
+        config=config,
+        base_dir=Path(),
+        plugins=Plugins([], Hooks([], []), Registry()),
+        rollouts=values["rollouts"],
+        run_dir=Path(values["run_dir"]) if values["run_dir"] else None,
+    )
+    recorder = Recorder(Path("recorded"), config.meta.get("bomb", ""))
+    mains = {"controller": "stand_ins:controller", "policy": "stand_ins:client", "rollout": "stand_ins:client"}
+    loggers = [("logger 'recorder'", recorder)]
+    return run(plan, launcher=LocalLauncher(), loggers=lambda *_: loggers, mains=mains)
+
+
+if __name__ == "__main__":
+    sys.exit(run_plan(sys.argv[1]))

@@ -1,0 +1,210 @@
+"""`run` with real processes that stand in for controller, policy and replicas."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rlx.launch.supervisor import VERDICT_SECONDS
+
+
+class Run:
+    """`rlx run` in a process of its own, in a folder of its own."""
+
+    def __init__(self, folder, until):
+        self.folder = folder
+        self.dir = folder / "runs" / "job"
+        self._until = until
+
+    def start(self, *, rollouts=True, run_dir=None, start_seconds=60.0, **meta):
+        config = {
+            "run": {"name": "job", "start_seconds": start_seconds},
+            "model": {"path": "m"},
+            "dataset": {"name": "d"},
+            "rollout": {"replicas": 2},
+            "meta": meta,
+        }
+        plan = self.folder / "plan.json"
+        plan.write_text(json.dumps({"config": config, "rollouts": rollouts, "run_dir": run_dir}))
+        command = [sys.executable, "-P", "-m", "stand_ins", str(plan)]
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        return self
+
+    def running(self):
+        self._until(lambda: (self.dir / "running").exists(), 60)
+        return self
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self, timeout=60):
+        """Exit code and what was printed."""
+        output, _ = self.process.communicate(timeout=timeout)
+        return self.process.returncode, output
+
+    def summary(self):
+        return json.loads((self.dir / "summary.json").read_text())
+
+    def recorded(self):
+        return (self.folder / "recorded").read_text().splitlines()
+
+
+@pytest.fixture
+def run(tmp_path, boot, until, living):
+    run = Run(tmp_path, until)
+    yield run
+    run.process.kill()
+    run.process.communicate()
+    until(lambda: living() == [], 5)
+
+
+def test_a_run_that_ends_by_itself(run, living):
+    code, output = run.start().end()
+    assert (code, output) == (0, "")
+    assert living() == []
+    assert run.summary() == {"steps": 2, "status": "done"}
+    assert run.recorded() == ["status running", "log 0 {'loss': 1.5} train", "close done"]
+    assert {path.name for path in (run.dir / "logs").iterdir()} == {
+        "controller.log",
+        "policy.log",
+        "rollout-0.log",
+        "rollout-1.log",
+    }
+    assert {"config.json", "plugins.json", "environment.json", "keys.json"} <= {path.name for path in run.dir.iterdir()}
+
+
+def test_without_rollouts_there_are_two_processes(run):
+    assert run.start(rollouts=False).end()[0] == 0
+    assert {path.name for path in (run.dir / "logs").iterdir()} == {"controller.log", "policy.log"}
+
+
+def test_a_process_that_exits_fails_the_run_and_is_shown(run, living):
+    code, output = run.start(controller="waits", policy="exits").end()
+    assert code == 1
+    assert living() == []
+    assert "rlx run failed: policy is gone: 3, 20 lines" in output
+    assert "policy ended with exit code 3 before the run was over. The last lines of" in output
+    assert "    line 10\n" in output
+    assert "    line 29\n" in output
+    assert "    line 9\n" not in output
+    assert run.summary() == {"status": "failed", "error": "policy is gone: 3, 20 lines"}
+    assert run.recorded()[-1] == "close failed"
+
+
+def test_a_killed_process_fails_the_run_and_the_signal_is_named(run, living):
+    run.start(controller="waits").running()
+    [policy] = [process for process in living() if process.cmdline()[-1] == "stand_ins:client"][:1]
+    policy.kill()
+    code, output = run.end()
+    assert code == 1
+    assert "was killed by signal 9 before the run was over" in output
+
+
+def test_a_controller_that_leaves_fails_the_run(run):
+    code, output = run.start(controller="leaves").end()
+    assert code == 1
+    assert "rlx run failed: controller ended with exit code 0 before the run was over" in output
+    assert run.summary()["status"] == "failed"
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_controller_that_cannot_start_gives_its_exit_code(run, code):
+    seen, output = run.start(controller="dies", code=code).end()
+    assert seen == code
+    assert "cannot bind" in output
+
+
+def test_a_controller_that_never_listens_is_a_timeout(run):
+    code, output = run.start(controller="no port", start_seconds=3.0).end()
+    assert code == 1
+    assert "the controller did not listen within 3 s (run.start_seconds); see" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_drains(run, number, living):
+    run.start(controller="waits").running().signal(number)
+    code, output = run.end()
+    assert code == 0
+    assert "draining: finishing the step and saving; Ctrl-C again stops now" in output
+    assert "in the launcher" in run.summary()["reason"]
+    assert living() == []
+
+
+def test_the_second_signal_stops_now(run, living, until):
+    run.start(controller="never ends", **{"rollout-0": "has family"}).running()
+    until(lambda: (run.dir / "rollout-0.ready").exists())
+    run.signal(signal.SIGINT)
+    assert run.process.stdout.readline().startswith("draining")
+    run.signal(signal.SIGINT)
+    assert run.end(timeout=VERDICT_SECONDS / 2)[0] == 130
+    assert living() == []
+    assert run.summary()["status"] == "killed"
+
+
+def test_ctrl_c_before_the_controller_listens_stops_now(run, living, until):
+    run.start(controller="no port")
+    until(lambda: any(process.cmdline()[-1] == "stand_ins:controller" for process in living()))
+    run.signal(signal.SIGINT)
+    assert run.end(timeout=15)[0] == 130
+    assert living() == []
+
+
+def test_a_killed_launcher_leaves_no_process(run, living, until):
+    run.start(controller="waits", **{"rollout-0": "has family"}).running()
+    until(lambda: (run.dir / "rollout-0.ready").exists())
+    assert len(living()) >= 10
+    run.signal(signal.SIGKILL)
+    until(lambda: living() == [], 5)
+
+
+def test_a_process_that_ignores_stop_is_killed(run, living):
+    code, output = run.start(policy="ignores stop").end()
+    assert code == 0
+    assert "policy did not stop within 20 s and is killed" in output
+    assert living() == []
+
+
+def test_a_logger_that_raises_ends_the_run_with_its_name(run):
+    code, output = run.start(controller="waits", bomb="log").end()
+    assert code == 1
+    assert "launcher says: logger 'recorder' failed: OSError: disk full" in output
+
+
+def test_a_logger_that_raises_at_the_end_is_reported(run):
+    code, output = run.start(bomb="close").end()
+    assert code == 1
+    assert "logger 'recorder' failed: OSError: disk full" in output
+    assert run.summary()["status"] == "done"
+
+
+def test_a_second_run_takes_the_next_name_and_an_asked_directory_is_kept_apart(run, tmp_path):
+    assert run.start().end()[0] == 0
+    assert run.start().end()[0] == 0
+    assert (tmp_path / "runs" / "job-2" / "summary.json").exists()
+    code, output = run.start(run_dir=str(run.dir)).end()
+    assert code != 0
+    assert "is the directory of another run" in output
+
+
+def test_a_process_stopped_by_the_kernel_is_no_reason_to_hang(run, living):
+    """SIGSTOP the policy, then Ctrl-C twice."""
+    run.start(controller="never ends").running()
+    [policy] = [process for process in living() if process.cmdline()[-1] == "stand_ins:client"][:1]
+    os.kill(policy.pid, signal.SIGSTOP)
+    run.signal(signal.SIGINT)
+    assert run.process.stdout.readline().startswith("draining")
+    run.signal(signal.SIGINT)
+    assert run.end(timeout=15)[0] == 130
+    assert living() == []
