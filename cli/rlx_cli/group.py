@@ -1,0 +1,65 @@
+"""The top command, with those of installed distributions (entry-point group `rlx.commands`).
+
+Their names come from metadata; one is imported when it is called, or asked for its help. A built-in command is never
+replaced. What an entry point names is a `typer.Typer` or a function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rlx.errors import PluginError
+
+if TYPE_CHECKING:
+    from rlx.plugins.catalog import Catalog
+
+
+class CommandGroup(TyperGroup):
+    """rlx's own commands first, then the others by name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = list(super().list_commands(ctx))
+        return [*own, *(name for name in _catalog().names("commands") if name not in own)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or not _catalog().named("commands", cmd_name):
+            return own
+        return _load(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Help without an import: of a third-party command, who provides it."""
+        rows = []
+        for name in self.list_commands(ctx):
+            own = super().get_command(ctx, name)
+            provider = ", ".join(f"{e.dist} {e.version}" for e in _catalog().named("commands", name))
+            rows.append((name, own.get_short_help_str() if own is not None else f"From {provider}."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _catalog() -> Catalog:
+    from rlx.plugins.catalog import discover
+
+    return discover()
+
+
+def _load(name: str) -> Any:
+    from pathlib import Path
+
+    from rlx.plugins.load import load
+    from rlx.plugins.records import owner
+    from rlx.plugins.resolve import resolve
+
+    record = resolve("commands", name, _catalog(), Path())
+    found = load(record)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    if not callable(found):
+        raise PluginError(f"{owner(record)} is a {type(found).__name__}; it must be a typer.Typer or a function.")
+    wrapped = typer.Typer(add_completion=False)
+    wrapped.command(name)(found)
+    return typer.main.get_command(wrapped)

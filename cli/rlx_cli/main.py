@@ -1,0 +1,106 @@
+"""`rlx`: what a command takes is said here; what it does is in a module of its own, imported when it is called.
+
+So `rlx --help` imports neither torch, vLLM, transformers nor pydantic.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlx.errors import RlxError
+from rlx_cli.group import CommandGroup
+from rlx_cli.messages import say_bug, say_error
+
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Post-train language models with reinforcement learning.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The config file.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key: --set policy.optimizer.lr=1e-5")
+]
+Policy = Annotated[
+    int | None, typer.Option("--policy", metavar="N", help="Policy ranks: short for policy.parallel.dp_shard=N.")
+]
+Rollout = Annotated[int | None, typer.Option("--rollout", metavar="M", help="Engines: short for rollout.replicas=M.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Option("--config", metavar="X.toml", help="The config file.")] = None,
+    sets: Sets = None,
+    policy: Policy = None,
+    rollout: Rollout = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", metavar="D", help="Write here. Default: a new folder below [run] dir.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the resolved config; start nothing.")
+    ] = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="Go on from a run's newest checkpoint.")
+    ] = None,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Train."""
+    from rlx_cli.run import run_command
+
+    code = run_command(config, sets or [], policy, rollout, run_dir, dry_run=dry_run, resume=resume)
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(
+    config: ConfigFile,
+    sets: Sets = None,
+    policy: Policy = None,
+    rollout: Rollout = None,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Check a config completely, in seconds; start nothing."""
+    from rlx_cli.check import check_command
+
+    check_command(config, sets or [], policy, rollout)
+
+
+@app.command()
+def plugins(as_json: AsJson = False) -> None:
+    """List installed components and hooks, from metadata."""
+    from rlx_cli.plugins import plugins_command
+
+    plugins_command(as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the config's JSON Schema, for editors."""
+    from rlx_cli.schema import schema_command
+
+    schema_command()
+
+
+def main() -> None:
+    """The `rlx` command: runs one command and exits with its code."""
+    try:
+        app(prog_name="rlx")
+    except RlxError as error:
+        say_error(error, traceback="--traceback" in sys.argv)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: what nobody foresaw is shown whole
+        say_bug(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
