@@ -12,7 +12,7 @@ The rules of this part:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rlx.errors import DatasetError, PluginError, RlxError, UsageError
 
@@ -64,9 +64,9 @@ def encode_prompt(tokenizer: Any, prompt: str | Messages | list[int]) -> list[in
     """Token ids of a prompt, by the rules above."""
     if isinstance(prompt, str):
         return encode_text(tokenizer, prompt)
-    if prompt and isinstance(prompt[0], int):
-        return list(prompt)  # type: ignore[arg-type]
-    return encode_messages(tokenizer, prompt)  # type: ignore[arg-type]
+    if is_messages(prompt):
+        return encode_messages(tokenizer, cast("Messages", prompt))
+    return list(cast("list[int]", prompt))
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:

@@ -3,7 +3,8 @@
 The rules of this dataset:
 
 * A problem's split depends on the problem and `seed` only: eval (10 %), sft (20 %) and train (70 %) share none,
-  whatever `size` is. `a+b` and `b+a` (`a*b` and `b*a`) are always in one split: no held-out problem is seen in another order.
+  whatever `size` is. `a+b` and `b+a` (`a*b` and `b*a`) are always in one split: no held-out problem is seen in another
+  order.
 * Rows come in a fixed shuffled order, so that a smaller `size` is a prefix of a larger one.
 * With `pad` both numbers and the answer have a fixed width. With `reverse` the answer's digits run from the last to the
   first (`250` for `052`): the order in which a sum is carried.
