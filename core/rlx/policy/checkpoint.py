@@ -1,0 +1,74 @@
+"""Model, optimizer and random state of the policy, written by all ranks and read by any number of them.
+
+The rules of this part:
+
+* Tensors go through torch DCP in safetensors files: every rank writes its shards, and a reader with another number of
+  ranks finds what it needs by offsets. There is no pickle in a checkpoint.
+* `state.json` is written last; without it there is no checkpoint.
+* The caller names a folder that does not count until it renames it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+
+from rlx.errors import RunError
+from rlx.files import write_atomic
+from rlx.policy.tensors import named_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from rlx.policy.optimizer import Optimizer
+    from rlx.policy.world import World
+
+_STATE = "state.json"
+
+
+class State(msgspec.Struct, frozen=True):
+    """What a checkpoint holds besides tensors."""
+
+    step: int
+    ranks: int
+
+
+def save(path: Path, world: World, network: nn.Module, optimizer: Optimizer, step: int) -> None:
+    """Write a checkpoint of `step` updates at `path`. All ranks call it."""
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {**_tensors(network, optimizer), _random_name(world.rank): torch.get_rng_state()}
+    dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
+    world.barrier()
+    if world.rank == 0:
+        write_atomic(path / _STATE, msgspec.json.encode(State(step, world.size)))
+
+
+def load(path: Path, world: World, network: nn.Module, optimizer: Optimizer) -> int:
+    """Read a checkpoint into what was just built; returns its step. All ranks call it."""
+    try:
+        state = msgspec.json.decode((path / _STATE).read_bytes(), type=State)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunError(f"{path} is no whole checkpoint of the policy: {error}") from error
+    random = torch.get_rng_state()
+    tensors = _tensors(network, optimizer)
+    if world.rank < state.ranks:
+        tensors[_random_name(world.rank)] = random
+    dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
+    torch.set_rng_state(random)
+    optimizer.restore(state.step)
+    return state.step
+
+
+def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    model = {f"model.{name}": tensor.detach() for name, tensor in named_tensors(network).items()}
+    return {**model, **optimizer.moments()}
+
+
+def _random_name(rank: int) -> str:
+    return f"random.rank_{rank}"

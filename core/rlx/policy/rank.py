@@ -1,0 +1,55 @@
+"""The life of one rank: join, build, report, serve, leave."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from rlx.platform import PLATFORMS
+from rlx.plugins.session import Plugins
+from rlx.policy.commands import serve
+from rlx.policy.failures import Board, reported, watch
+from rlx.policy.setup import make_worker
+from rlx.policy.world import World, open_world, rendezvous_store
+from rlx.transport.sync_client import SyncClient
+
+if TYPE_CHECKING:
+    from rlx.config.schema import Config
+    from rlx.launch.boot import Boot
+
+
+def run(boot: Boot) -> None:
+    """Serve the controller until it says stop. Raises what ended the rank, after it was reported."""
+    logging.basicConfig(level=logging.INFO)
+    config = boot.load_config()
+    leads = os.environ["RANK"] == "0"
+    client = SyncClient(boot.endpoint, boot.name, boot.attempt) if leads else None
+    try:
+        _join(boot, config, client)
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _join(boot: Boot, config: Config, client: SyncClient | None) -> None:
+    board = Board(rendezvous_store())
+    with reported(int(os.environ["RANK"]), board, client):
+        world = open_world(PLATFORMS[config.run.device], config.policy.parallel)
+        # A connection of its own: stores are not to be shared between threads.
+        done = watch(Board(rendezvous_store()), client) if client is not None else None
+        _work(boot, config, world, client, board)
+        if done is not None:
+            done.set()
+        world.close()
+
+
+def _work(boot: Boot, config: Config, world: World, client: SyncClient | None, board: Board) -> None:
+    plugins = Plugins.open(boot)
+    plugins.hooks.rlx_worker_start(process=boot.name, config=config)
+    worker = make_worker(boot, config, plugins, world)
+    world.barrier()
+    if client is not None:
+        client.request(worker.ready(), timeout=config.run.start_seconds, what="the policy reports that it is ready")
+    serve(world, client, worker.handle, board)
+    worker.sender.close()

@@ -1,0 +1,97 @@
+"""From boot data to a worker: what a rank is made of.
+
+The rule of this part: all ranks make the same things in the same order, since building is full of collectives.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rlx.api.dataset import open_dataset
+from rlx.api.model import ModelPlugin, torch_dtype
+from rlx.errors import PluginError
+from rlx.platform import PLATFORMS
+from rlx.policy import checkpoint
+from rlx.policy.build import Built, build_policy, freeze
+from rlx.policy.feed import Feed
+from rlx.policy.gather import Gatherer
+from rlx.policy.optimizer import Optimizer
+from rlx.policy.source import load_config, model_folder
+from rlx.policy.trainer import Trainer
+from rlx.policy.worker import Worker
+from rlx.sync.sender import Sender
+from rlx.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from rlx.api.algorithm import Algorithm
+    from rlx.config.data import DatasetConfig
+    from rlx.config.schema import Config
+    from rlx.launch.boot import Boot
+    from rlx.plugins.session import Plugins
+    from rlx.policy.world import World
+
+
+def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> Worker:
+    """Build, load and (where the run goes on) restore the policy. All ranks call it."""
+    torch.manual_seed(config.run.seed * world.size + world.rank)
+    algorithm: Algorithm = plugins.load("algorithms", config.algorithm.name)(**config.algorithm.args)
+    built = _build(config, plugins, world)
+    plugins.hooks.rlx_model_built(model=built.network)
+    # After the hook: it may have frozen parameters.
+    optimizer = Optimizer(dict(built.network.named_parameters()), config.policy.optimizer, config.run.steps)
+    reference = freeze(_build(config, plugins, world)).model if algorithm.needs_reference else None
+    trainer = Trainer(world, built.model, optimizer, algorithm, config.policy, reference=reference)
+    if boot.resume_from is not None:
+        trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", world, built.network, optimizer)
+    rows, eval_rows = (None, None) if boot.rollouts else _feeds(config, plugins, built)
+    return Worker(
+        world=world,
+        model=config.model,
+        built=built,
+        optimizer=optimizer,
+        trainer=trainer,
+        sender=_sender(config, built, world),
+        rows=rows,
+        eval_rows=eval_rows,
+    )
+
+
+def _build(config: Config, plugins: Plugins, world: World) -> Built:
+    # One rank fetches from the Hub; the others find it fetched.
+    if world.rank == 0:
+        model_folder(config.model)
+    world.barrier()
+    folder = model_folder(config.model)
+    hf_config = load_config(config.model, folder)
+    return build_policy(_model_plugin(plugins), hf_config, folder, world, config.policy, config.rollout.temperature)
+
+
+def _model_plugin(plugins: Plugins) -> ModelPlugin:
+    (name,) = plugins.names("models")
+    plugin = plugins.load("models", name)
+    if not isinstance(plugin, ModelPlugin):
+        raise PluginError(f"{plugins.owner('models', name)} is a {type(plugin).__name__}, not an rlx.ModelPlugin.")
+    return plugin
+
+
+def _sender(config: Config, built: Built, world: World) -> Sender:
+    dtype = torch_dtype(config.rollout.dtype or config.policy.dtype)
+    return Sender(Gatherer(built, dtype), world.rank, PLATFORMS[config.run.device].collectives)
+
+
+def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed | None]:
+    tokenizer = load_tokenizer(config.model)
+    packer = plugins.load("packers", config.packer.name)(**config.packer.args)
+    packer.setup(config, tokenizer)
+    longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
+
+    def feed(dataset: DatasetConfig) -> Feed:
+        source: Any = plugins.load("datasets", dataset.name)
+        owner = plugins.owner("datasets", dataset.name)
+        view = open_dataset(source, dataset.args, config, tokenizer, owner=owner)
+        return Feed(view, packer, tokenizer, longest)
+
+    return feed(config.dataset), feed(config.eval.dataset) if config.eval is not None else None

@@ -1,0 +1,131 @@
+"""What one rank does with each command of the controller.
+
+The rules of this part:
+
+* Every rank executes every command, and answers it the same way; rank 0's answer is the one that is sent.
+* Commands are handled one after another, in the order of arrival: weights that are sent or scored are those of one
+  version.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlx.api.types import decode_episodes
+from rlx.errors import RunError
+from rlx.policy import checkpoint
+from rlx.policy.export import export
+from rlx.transport.messages import (
+    EvalRows,
+    Export,
+    InitTransfer,
+    Measured,
+    Message,
+    Ok,
+    OpenTransfer,
+    PolicyReady,
+    SaveCheckpoint,
+    ScoreTokens,
+    SendWeights,
+    StepDone,
+    TokenScores,
+    TrainStep,
+    WeightManifest,
+    WeightPlan,
+)
+
+if TYPE_CHECKING:
+    from rlx.config.model import ModelConfig
+    from rlx.policy.build import Built
+    from rlx.policy.feed import Feed
+    from rlx.policy.optimizer import Optimizer
+    from rlx.policy.trainer import Trainer
+    from rlx.policy.world import World
+    from rlx.sync.sender import Sender
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One rank of the policy. `rows` and `eval_rows` are there where the algorithm learns from rows."""
+
+    world: World
+    model: ModelConfig
+    built: Built
+    optimizer: Optimizer
+    trainer: Trainer
+    sender: Sender
+    rows: Feed | None = None
+    eval_rows: Feed | None = None
+
+    def ready(self) -> PolicyReady:
+        return PolicyReady(
+            self.trainer.step, self.built.parameters, self.world.size, len(self.rows) if self.rows is not None else 0
+        )
+
+    def handle(self, message: Message) -> Message:
+        """Execute a command; all ranks call it with the same message. Raises RunError where it cannot be done."""
+        match message:
+            case TrainStep():
+                return self._train(message)
+            case SendWeights():
+                self._expect(message.version)
+                return self.sender.send(message.version)
+            case ScoreTokens():
+                self._expect(message.version)
+                return TokenScores(message.version, self.trainer.score(message.tokens))
+            case EvalRows():
+                return self._evaluate(message)
+            case OpenTransfer():
+                return self.sender.open(message)
+            case WeightPlan():
+                return WeightManifest(self.sender.plan)
+            case InitTransfer():
+                self.sender.join(message)
+                return Ok()
+            case SaveCheckpoint():
+                checkpoint.save(
+                    Path(message.path), self.world, self.built.network, self.optimizer, self._expect(message.step)
+                )
+                return Ok()
+            case Export():
+                self._export(Path(message.path))
+                return Ok()
+        raise RunError(f"the policy was sent a {type(message).__name__}, which is not for it")
+
+    def _expect(self, step: int) -> int:
+        if step != self.trainer.step:
+            raise RunError(f"the policy has made {self.trainer.step} steps, and was asked for the weights of {step}")
+        return step
+
+    def _train(self, message: TrainStep) -> StepDone:
+        self._expect(message.step)
+        began = time.perf_counter()
+        groups = [decode_episodes(payload) for payload in message.payloads]
+        if message.rows:
+            groups += self._feed(self.rows, "training").groups(message.rows)
+        decoded = time.perf_counter()
+        metrics = self.trainer.train(groups)
+        metrics["time/policy_decode"] = decoded - began
+        return StepDone(message.step, metrics, time.perf_counter() - began)
+
+    def _evaluate(self, message: EvalRows) -> Measured:
+        episodes = [group[0] for group in self._feed(self.eval_rows, "evaluation").groups(message.rows)]
+        return Measured(self.trainer.evaluate(episodes))
+
+    def _feed(self, feed: Feed | None, what: str) -> Feed:
+        if feed is None:
+            raise RunError(f"the policy was sent {what} rows, but has no dataset to take them from")
+        return feed
+
+    def _export(self, path: Path) -> None:
+        tokenizer = Path(self.model.tokenizer) if self.model.tokenizer is not None else None
+        export(
+            self.built,
+            path,
+            leads=self.world.rank == 0,
+            tokenizer=tokenizer,
+            chat_template=self.model.chat_template,
+        )

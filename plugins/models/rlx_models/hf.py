@@ -1,0 +1,143 @@
+"""Any Hugging Face causal LM, with the names that its checkpoints have.
+
+The rules of this part:
+
+* transformers knows, for each architecture, how checkpoint tensors become a module's parameters (experts that are
+  stacked, parts that are renamed). Both directions here come from that one table; nothing is kept by model name.
+* A parameter must be written from itself alone: an architecture whose checkpoints merge several parameters into one
+  tensor needs a plugin of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlx.api.model import ModelPlugin, WeightMapper
+from rlx.errors import PluginError
+
+
+def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None) -> nn.Module:
+    """The causal LM that the config describes, on the current default device."""
+    from transformers import AutoModelForCausalLM
+
+    # Code of the model's own folder was allowed, or refused, when its config was loaded.
+    own_code = type(hf_config).__module__.startswith("transformers_modules.")
+    # A copy for each model: setting one's attention writes to its config.
+    model: nn.Module = AutoModelForCausalLM.from_config(
+        deepcopy(hf_config), dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=own_code
+    )
+    return model
+
+
+class HFWeightMapper(WeightMapper):
+    """By transformers' own conversion table."""
+
+    def __init__(self, hf_config: Any) -> None:
+        self._config = hf_config
+
+    def policy_to_hf(self, name: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
+        from transformers.core_model_loading import revert_weight_conversion
+
+        if not self._conversions:
+            return [(name, tensor)]
+        return list(revert_weight_conversion(self._model, {name: tensor}).items())
+
+    def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Names that the architecture does not know come out as they are. Holds the parts of a tensor until all are
+        there.
+        """
+        waiting: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors:
+            target = self._target_of.get(name)
+            if target is None:
+                if not self._ignored(name):
+                    yield name, tensor
+                continue
+            parts = waiting.setdefault(target, {})
+            parts[name] = tensor
+            if len(parts) == len(self._parts_of[target]):
+                yield target, self._joined(target, waiting.pop(target))
+        for parts in waiting.values():
+            yield from parts.items()
+
+    @cached_property
+    def _model(self) -> Any:
+        with torch.device("meta"):
+            model: Any = build(self._config)
+        model._weight_conversions = _conversions(model)  # noqa: SLF001 - where `revert_weight_conversion` looks
+        return model
+
+    @property
+    def _conversions(self) -> list[Any]:
+        conversions: list[Any] = self._model._weight_conversions  # noqa: SLF001
+        return conversions
+
+    @cached_property
+    def _parts_of(self) -> dict[str, list[str]]:
+        """Policy name -> the checkpoint names that it is made of."""
+        kept = set(self._model.state_dict(keep_vars=True))
+        named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        return {
+            name: [part for part, _ in self.policy_to_hf(name, tensor)]
+            for name, tensor in named.items()
+            if name in kept
+        }
+
+    @cached_property
+    def _target_of(self) -> dict[str, str]:
+        return {part: name for name, parts in self._parts_of.items() for part in parts}
+
+    def _joined(self, target: str, parts: dict[str, Tensor]) -> Tensor:
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+
+        converters = [entry for entry in self._conversions if isinstance(entry, WeightConverter)]
+        renamings = [entry for entry in self._conversions if isinstance(entry, WeightRenaming)]
+        by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
+        converter: Any = None
+        for name in sorted(parts, key=dot_natural_key):
+            renamed, pattern = rename_source_key(name, renamings, converters)
+            if pattern is None:
+                return parts[name]
+            converter = converter or deepcopy(by_pattern[pattern])
+            converter.add_tensor(renamed, name, pattern, parts[name])
+        made = converter.convert(target, model=self._model, config=self._config)
+        tensor: Any = made[target]
+        whole: Tensor = tensor[0] if isinstance(tensor, list) else tensor
+        return whole
+
+    def _ignored(self, name: str) -> bool:
+        """Whether the architecture declares that it leaves this tensor of a checkpoint alone."""
+        patterns = self._model._keys_to_ignore_on_load_unexpected or ()  # noqa: SLF001 - transformers has no public name
+        return any(re.search(pattern, name) for pattern in patterns)
+
+
+def _conversions(model: Any) -> list[Any]:
+    """The table's entries for this model, checkpoint -> module. Raises PluginError where one can't be undone by
+    itself.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import PrefixChange, WeightConverter
+
+    # A prefix that checkpoints may or may not have is not written: `save_pretrained` of a new model leaves it out, too.
+    entries = [e for e in get_model_conversion_mapping(model, add_legacy=False) if not isinstance(e, PrefixChange)]
+    splitting = [e for e in entries if isinstance(e, WeightConverter) and len(e.target_patterns) > 1]
+    for entry in splitting:
+        undo = entry.reverse_transform()
+        used = [name for name, _ in model.named_parameters() if undo.rename_source_key(name)[1] is not None]
+        if used:
+            merged = ", ".join(entry.source_patterns)
+            raise PluginError(
+                f"Checkpoints of {type(model).__name__} hold {merged} as one tensor, which the model splits ({used[0]} "
+                "...). The model plugin 'hf' cannot write that back: set [model] plugin to one that can."
+            )
+    return entries
+
+
+plugin = ModelPlugin(build=build, weight_mapper=HFWeightMapper)
