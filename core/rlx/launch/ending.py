@@ -15,7 +15,7 @@ KILLED_CODE = 130
 
 @dataclass(frozen=True)
 class Death:
-    """A process that ended before the run did."""
+    """A process that ended when it should not have, or with an error."""
 
     name: str
     code: int
@@ -30,8 +30,10 @@ class Death:
         return ProcessExited(self.name, self.code, self.last_lines)
 
     def headline(self) -> str:
-        how = f"was killed by signal {self.code - 128}" if self.code > 128 else f"ended with exit code {self.code}"
-        return f"{self.name} {how} before the run was over"
+        if self.code > 128:
+            return f"{self.name} was killed by signal {self.code - 128}"
+        when = " before the run was over" if self.code == 0 else ""
+        return f"{self.name} ended with exit code {self.code}{when}"
 
     def report(self) -> str:
         lines = [f"    {line}" for line in self.last_lines] or ["    (nothing)"]
@@ -69,8 +71,6 @@ class Ending:
         return {**self.summary, **error, "status": self.status}
 
     def report(self) -> str:
-        """Empty where all went well."""
-        if self.exit_code == 0:
-            return ""
-        parts = [f"rlx run {self.status}: {self.error}", *(death.report() for death in self.deaths)]
-        return "\n\n".join(parts)
+        """Empty where all went well. A process that failed on its way out is told of, though the run has ended well."""
+        headline = [f"rlx run {self.status}: {self.error}"] if self.exit_code else []
+        return "\n\n".join([*headline, *(death.report() for death in self.deaths)])

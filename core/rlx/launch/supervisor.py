@@ -148,12 +148,16 @@ class Supervisor:
                 self._say("stopping now")
                 break
             await asyncio.sleep(POLL_SECONDS / 2)
-        self._note_failed_exits()
-        return Ending.said(ended)
+        ending = Ending.said(ended)
+        self._note_failed_exits(ending)
+        return ending
 
-    def _note_failed_exits(self) -> None:
+    def _note_failed_exits(self, ending: Ending) -> None:
         for process in self._processes:
             code = process.poll()
+            if process.name == SERVER and code == ending.exit_code:
+                # It ends as the run did; what it had to say is in `RunEnded`.
+                continue
             if code is None:
                 self._say(f"{process.name} did not stop within {STOP_SECONDS:g} s and is killed")
             elif code != 0 and process.name not in self._deaths:

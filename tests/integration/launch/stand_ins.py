@@ -95,16 +95,20 @@ async def _control(boot, mode):
     if mode == "leaves":
         return 0
     write_atomic(boot.run_path / "running", "")
-    ended = RunEnded("done", {"steps": 2}) if mode == "end" else await _verdict(inbox, mode)
+    ended = await _verdict(inbox, mode)
     await server.request("launcher", ended, timeout=5, what="the last word")
     for name in boot.client_keys:
         with contextlib.suppress(PeerFailed):
             await server.notify(name, Stop())
     await server.close()
-    return 0
+    return int(ended.status == "failed")
 
 
 async def _verdict(inbox, mode):
+    if mode == "end":
+        return RunEnded("done", {"steps": 2})
+    if mode == "fails":
+        return RunEnded("failed", {}, "reward 'judge' raised ValueError")
     while True:
         name, message = await inbox.get()
         match message:
@@ -141,7 +145,7 @@ async def _be_client(boot, mode):
         await asyncio.to_thread(family, boot, 0)
     await stopped.wait()
     await peer.close()
-    return 0
+    return 4 if mode == "trips" else 0
 
 
 class Recorder:

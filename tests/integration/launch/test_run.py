@@ -95,7 +95,7 @@ def test_a_process_that_exits_fails_the_run_and_is_shown(run, living):
     assert code == 1
     assert living() == []
     assert "rlx run failed: policy is gone: 3, 20 lines" in output
-    assert "policy ended with exit code 3 before the run was over. The last lines of" in output
+    assert "policy ended with exit code 3. The last lines of" in output
     assert "    line 10\n" in output
     assert "    line 29\n" in output
     assert "    line 9\n" not in output
@@ -109,7 +109,20 @@ def test_a_killed_process_fails_the_run_and_the_signal_is_named(run, living):
     policy.kill()
     code, output = run.end()
     assert code == 1
-    assert "was killed by signal 9 before the run was over" in output
+    assert "was killed by signal 9. The last lines of" in output
+
+
+def test_a_failed_run_ends_in_the_words_of_who_failed_only(run):
+    """The controller exits with code 1, too: that is no second failure to tell of."""
+    code, output = run.start(controller="fails").end()
+    assert code == 1
+    assert output == "rlx run failed: reward 'judge' raised ValueError\n"
+
+
+def test_a_process_that_fails_on_its_way_out_of_a_good_run_is_told_of(run):
+    code, output = run.start(policy="trips").end()
+    assert code == 0
+    assert "policy ended with exit code 4. The last lines of" in output
 
 
 def test_a_controller_that_leaves_fails_the_run(run):

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlx.launch.ending import Death, Ending
+from rlx.transport.messages import RunEnded
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "summary"),
+    [
+        (Ending.said(RunEnded("done", {"steps": 3})), 0, {"steps": 3, "status": "done"}),
+        (
+            Ending.said(RunEnded("failed", {"steps": 1}, "reward raised")),
+            1,
+            {"steps": 1, "status": "failed", "error": "reward raised"},
+        ),
+        (Ending.failed("the controller is gone"), 1, {"status": "failed", "error": "the controller is gone"}),
+    ],
+)
+def test_exit_code_and_summary(ending, code, summary):
+    assert ending.exit_code == code
+    assert ending.as_summary() == summary
+
+
+def test_stopped_at_once_is_130():
+    assert Ending.killed().exit_code == 130
+    assert Ending.killed().as_summary()["status"] == "killed"
+
+
+def test_a_good_end_has_nothing_to_report():
+    assert Ending.said(RunEnded("done", {})).report() == ""
+
+
+def test_the_report_shows_who_died_and_its_last_lines():
+    death = Death("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
+    assert Ending.failed("a replica is gone").with_deaths([death]).report() == (
+        "rlx run failed: a replica is gone\n\n"
+        "rollout-1 was killed by signal 9. The last lines of /r/logs/rollout-1.log:\n"
+        "    loading\n"
+        "    out of memory"
+    )

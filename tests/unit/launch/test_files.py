@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from rlx.files import write_atomic
+
+
+@pytest.mark.parametrize("data", ["text", b"bytes"])
+def test_the_file_is_replaced_whole(tmp_path, data):
+    path = tmp_path / "x"
+    path.write_text("a much longer text that was there before")
+    write_atomic(path, data, mode=0o600)
+    assert path.read_text() == (data if isinstance(data, str) else data.decode())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [found.name for found in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def full(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("rlx.files.os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["x"]
