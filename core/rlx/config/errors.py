@@ -59,7 +59,8 @@ def expectation(error: ErrorDetails) -> str:
         return f"expected {_EXPECTED[kind]}, {got}"
     if kind in _BOUNDS:
         bound, text = _BOUNDS[kind]
-        return f"{text.format(context[bound])}, {got}"
+        limit = context[bound]
+        return f"{text.format(f'{limit:g}' if isinstance(limit, float) else limit)}, {got}"
     if kind == "literal_error":
         hint = did_you_mean(str(error["input"]), [word.strip("' ") for word in _words(context["expected"])])
         return f"expected {context['expected']}, {got}.{hint}" if hint else f"expected {context['expected']}, {got}"
@@ -104,7 +105,7 @@ def _problem(model: type[BaseModel], error: ErrorDetails, loc: Loc) -> str:
     if error["type"] == "extra_forbidden":
         return _unknown(model, table, loc, error["input"])
     if error["type"] == "missing":
-        return _missing(table, loc)
+        return _missing(table, loc, depth)
     return f"{place(loc[:depth], loc[depth:])}: {expectation(error)}"
 
 
@@ -121,13 +122,13 @@ def _elsewhere(model: type[BaseModel], name: str) -> str:
     return f" It is a key of {' and of '.join(homes)}." if homes else ""
 
 
-def _missing(table: type[BaseModel], loc: Loc) -> str:
+def _missing(table: type[BaseModel], loc: Loc, depth: int) -> str:
     name = str(loc[-1])
     inner = table_of(keys(table)[name]) if name in keys(table) else None
     if inner is not None:
         needed = ", ".join(key for key, annotation in keys(inner).items() if _required(inner, key))
         return f"[{'.'.join(map(str, loc))}]: this section is missing. It needs: {needed}"
-    return f"{place(loc[:-1], loc[-1:])}: this key is missing"
+    return f"{place(loc[:depth], loc[depth:])}: this is missing"
 
 
 def _required(table: type[BaseModel], key: str) -> bool:

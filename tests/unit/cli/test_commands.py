@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from rlx_cli.main import main
+
+
+@pytest.fixture
+def rlx(monkeypatch, capsys):
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["rlx", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def test_schema_has_the_keys_of_the_file(rlx):
+    code, out, _ = rlx("schema")
+    schema = json.loads(out)
+    assert code == 0
+    assert {"run", "model", "async", "rewards"} <= set(schema["properties"])
+    assert schema["$defs"]["RolloutConfig"]["properties"]["replicas"]["description"] == "Engines."
+    assert schema["additionalProperties"] is False
+
+
+def test_plugins_for_programs(rlx):
+    code, out, _ = rlx("plugins", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {
+        "kind": "algorithms",
+        "name": "grpo",
+        "dist": "rlx",
+        "version": "0.1.0",
+        "target": "rlx.algorithms.grpo:GRPO",
+    } in rows
+
+
+def test_message_is_shown_as_it_is_without_a_traceback(rlx, tmp_path):
+    code, _, err = rlx("check", tmp_path / "[bold]absent[/bold].toml")
+    assert code == 2
+    assert "[bold]absent[/bold].toml" in err
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_traceback_on_demand(rlx, tmp_path):
+    code, _, err = rlx("check", tmp_path / "absent.toml", "--traceback")
+    assert code == 2
+    assert "Traceback" in err
+
+
+def test_what_nobody_foresaw_is_shown_whole(rlx, monkeypatch):
+    def explode(**_):
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("rlx_cli.plugins.plugins_command", explode)
+    code, _, err = rlx("plugins")
+    assert code == 1
+    assert "Traceback" in err
+    assert "Please report it" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run"], "Say what to run"),
+        (["run", "--resume", "absent-dir"], "is no run directory"),
+        (["run", "--resume", "x", "--set", "run.steps=3"], "leave out --set"),
+        (["run", "--resume", "x", "--config", "y.toml"], "leave out --config"),
+        (["rnu"], "Did you mean 'run'"),
+        (["run", "--polcy", "3"], "--polcy"),
+        (["run", "--policy", "three"], "'--policy'"),
+    ],
+)
+def test_wrong_calls(rlx, args, message):
+    code, _, err = rlx(*args)
+    assert code == 2
+    assert message in err
+
+
+def test_third_party_command(rlx, tmp_path, monkeypatch):
+    info = tmp_path / "cmd_dist-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cmd-dist\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rlx.commands]\ngreet = greet_cmd:greet\nrun = greet_cmd:greet\n")
+    (tmp_path / "greet_cmd.py").write_text(
+        "def greet(name: str, loud: bool = False):\n    print('hello', name, loud)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert rlx("greet", "you", "--loud")[:2] == (0, "hello you True\n")
+    assert "Say what to run" in rlx("run")[2]

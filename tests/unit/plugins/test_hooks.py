@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+
+import rlx
+from rlx.api import hookspecs
+from rlx.errors import ConfigError, HookError, PluginError
+from rlx.launch.boot import PluginRecord
+from rlx.plugins.hooks import HOOKS, Hooks
+
+
+def record(name):
+    return PluginRecord("hooks", name, f"{name}-dist", "1.0", f"{name}_mod:plugin", "")
+
+
+def plugin(**functions):
+    return SimpleNamespace(**{name: rlx.hookimpl(function) for name, function in functions.items()})
+
+
+def test_every_hook_of_the_design_is_specified_and_documented():
+    assert set(HOOKS) == {
+        "rlx_register", "rlx_configure", "rlx_run_start", "rlx_run_end", "rlx_worker_start", "rlx_model_built",
+        "rlx_group_scored", "rlx_step_end", "rlx_weights_synced", "rlx_checkpoint_saved", "rlx_evaluated",
+        "rlx_should_stop", "rlx_rollout_failed",
+    }  # fmt: skip
+    for name in HOOKS:
+        text = inspect.getdoc(getattr(hookspecs, name))
+        assert "Process:" in text
+        assert "Frequency:" in text
+
+
+def test_called_in_the_order_of_the_config():
+    called = []
+    make = lambda name: plugin(rlx_step_end=lambda step: called.append((name, step)))  # noqa: E731
+    hooks = Hooks([(record(name), make(name)) for name in ("b", "a", "c")])
+    hooks.relay.rlx_step_end(step=4, metrics={})
+    assert called == [("b", 4), ("a", 4), ("c", 4)]
+
+
+def test_first_answer_wins_and_none_passes_on():
+    answers = {"a": None, "b": "enough", "c": True}
+    hooks = Hooks([(record(k), plugin(rlx_should_stop=lambda step, v=v: v)) for k, v in answers.items()])
+    assert hooks.relay.rlx_should_stop(step=1, metrics={}) == "enough"
+
+
+def test_metrics_can_be_added_in_place():
+    hooks = Hooks([(record("a"), plugin(rlx_step_end=lambda metrics: metrics.update(mine=1.0)))])
+    metrics = {}
+    hooks.relay.rlx_step_end(step=1, metrics=metrics)
+    assert metrics == {"mine": 1.0}
+
+
+def test_class_is_made_and_its_methods_are_called():
+    class Mine:
+        def __init__(self):
+            self.steps = []
+
+        @rlx.hookimpl
+        def rlx_step_end(self, step, metrics):
+            self.steps.append(step)
+            metrics["seen"] = float(len(self.steps))
+
+    metrics = {}
+    hooks = Hooks([(record("a"), Mine)])
+    hooks.relay.rlx_step_end(step=1, metrics=metrics)
+    hooks.relay.rlx_step_end(step=2, metrics=metrics)
+    assert metrics == {"seen": 2.0}
+
+
+def test_misspelt_hook():
+    with pytest.raises(PluginError) as caught:
+        Hooks([(record("a"), plugin(rlx_step_edn=lambda step: None))])
+    assert "hooks plugin 'a' (a-dist 1.0, a_mod:plugin)" in str(caught.value)
+    assert "no hook 'rlx_step_edn'. Did you mean 'rlx_step_end'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (plugin(rlx_step_end=lambda stpe: None), "stpe"),
+        (SimpleNamespace(rlx_step_end=lambda step: None), "lacks the marker"),
+        (SimpleNamespace(), "implements no hook"),
+        (SimpleNamespace(rlx_step_end=rlx.hookimpl(wrapper=True)(lambda step: (yield))), "wrapper"),
+    ],
+)
+def test_plugin_whose_hooks_would_not_be_called(broken, message):
+    with pytest.raises(PluginError, match=message):
+        Hooks([(record("a"), broken)])
+
+
+def fail(step):
+    raise KeyError("lost")
+
+
+def test_raising_hook_ends_the_run_with_its_name():
+    with pytest.raises(HookError) as caught:
+        Hooks([(record("a"), plugin(rlx_step_end=fail))]).relay.rlx_step_end(step=1, metrics={})
+    assert "hooks plugin 'a' (a-dist 1.0, a_mod:plugin): its hook rlx_step_end raised KeyError: 'lost'" in str(
+        caught.value
+    )
+    assert isinstance(caught.value, PluginError)
+    assert caught.value.exit_code == 1
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_best_effort_is_counted_and_the_others_still_called(caplog):
+    called = []
+    plugins = [
+        (record("a"), plugin(rlx_step_end=fail)),
+        (record("b"), plugin(rlx_step_end=lambda step: called.append(step))),
+    ]
+    hooks = Hooks(plugins, best_effort=["a"])
+    for step in (1, 2):
+        hooks.relay.rlx_step_end(step=step, metrics={})
+    assert called == [1, 2]
+    assert hooks.failures == {"a": 2}
+    assert "rlx_step_end raised" in caplog.text
+
+
+def test_a_hook_may_refuse_the_config_in_its_own_words():
+    def refuse(config):
+        raise ConfigError("[meta] owner: who are you?")
+
+    with pytest.raises(ConfigError, match="who are you"):
+        Hooks([(record("a"), plugin(rlx_configure=refuse))]).relay.rlx_configure(config=None)

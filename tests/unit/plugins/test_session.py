@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rlx.errors import PluginError
+from rlx.launch.boot import Boot, Endpoint
+from rlx.plugins.catalog import discover
+from rlx.plugins.resolve import resolve
+from rlx.plugins.session import Plugins, open_hooks, resolve_component
+
+FAMILY = """
+import rlx
+
+@rlx.hookimpl
+def rlx_register(registry):
+    for level in ("easy", "hard"):
+        registry.add("rewards", f"family-{level}", lambda text, level=level: level)
+"""
+
+
+def boot(records, base_dir=Path(), **config):
+    return Boot("rollout", "rollout-0", 0, 0, "", str(base_dir), config, records, True, Endpoint("", 0, "", "", ""))
+
+
+def test_loads_just_what_is_asked_for(fake_dist):
+    fake_dist(
+        "two",
+        {"rlx.rewards": {"good": "good_m:fn", "bad": "bad_m:fn"}},
+        {"good_m.py": "def fn(): return 1", "bad_m.py": "1/0"},
+    )
+    plugins = Plugins.open(boot([resolve("rewards", name, discover(), Path()) for name in ("good", "bad")]))
+    assert not {"good_m", "bad_m"} & set(sys.modules)
+    assert plugins.load("rewards", "good")() == 1
+    assert "bad_m" not in sys.modules
+    assert plugins.owner("rewards", "good") == "reward 'good' (two 1.0, good_m:fn)"
+    assert plugins.names("rewards") == ["good", "bad"]
+    with pytest.raises(PluginError, match=r"names no reward 'god'\. Did you mean 'good'"):
+        plugins.load("rewards", "god")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("version", "0.9"), ("sha256", "00"), ("target", "other:fn"), ("dist", "elsewhere")]
+)
+def test_other_environment_than_the_launchers_is_refused(fake_dist, field, value):
+    fake_dist("one", {"rlx.rewards": {"r": "r_mod:fn"}}, {"r_mod.py": "def fn(): ..."})
+    record = msgspec.structs.replace(resolve("rewards", "r", discover(), Path()), **{field: value})
+    with pytest.raises(PluginError, match=rf"not the same in this process: {field} was '{value}'"):
+        Plugins.open(boot([record]))
+
+
+def test_file_that_changed_since_is_refused(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def fn(): return 1")
+    record = resolve("rewards", "./mine.py:fn", discover(), tmp_path)
+    file.write_text("def fn(): return 2")
+    with pytest.raises(PluginError, match="sha256"):
+        Plugins.open(boot([record], tmp_path))
+
+
+def test_hooks_plugin_is_used_only_where_it_is_enabled(fake_dist):
+    fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": FAMILY})
+    Plugins.open(boot([]))
+    assert "fam_mod" not in sys.modules
+
+
+def test_components_registered_by_code_are_found_and_owned_in_every_process(fake_dist):
+    fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": FAMILY})
+    catalog = discover()
+    hook = resolve("hooks", "fam", catalog, Path())
+    _, registry = open_hooks([hook], [])
+    reward = resolve_component("rewards", "family-hard", catalog, registry, Path())
+    plugins = Plugins.open(boot([hook, reward]))
+    assert plugins.load("rewards", "family-hard")("x") == "hard"
+    assert plugins.owner("rewards", "family-hard") == "reward 'family-hard' (fam 1.0, fam_mod)"
+    with pytest.raises(PluginError, match="Did you mean 'family-hard'"):
+        resolve_component("rewards", "family-hrad", catalog, registry, Path())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ('registry.add("rewrads", "x", 1)', "Did you mean 'rewards'"),
+        ('registry.add("rewards", "x", 1); registry.add("rewards", "x", 2)', "registers reward 'x' again"),
+    ],
+)
+def test_wrong_registrations(fake_dist, call, message):
+    text = f"import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    {call}\n"
+    fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": text})
+    with pytest.raises(PluginError, match=message):
+        open_hooks([resolve("hooks", "fam", discover(), Path())], [])
+
+
+def test_registered_name_never_overrides_an_installed_one(fake_dist):
+    text = 'import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    registry.add("rewards", "exact_match", 1)\n'
+    fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": text})
+    _, registry = open_hooks([resolve("hooks", "fam", discover(), Path())], [])
+    with pytest.raises(PluginError, match="rlx/exact_match and registered by"):
+        resolve_component("rewards", "exact_match", discover(), registry, Path())
+    assert resolve_component("rewards", "rlx/exact_match", discover(), registry, Path()).dist == "rlx"
