@@ -1,0 +1,188 @@
+"""From a model folder to a sharded network and back, in one rank."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM
+
+from rlx.errors import PluginError, UsageError
+from rlx.policy.export import export
+from rlx.policy.gather import Gatherer
+from rlx.policy.packing import score_plan
+from rlx.policy.source import INDEX, weight_files
+from rlx.sync.sender import Sender
+from rlx_models.hf import HFWeightMapper
+
+MODELS = ["tied", "untied", "moe"]
+
+
+def _logprobs(built, sequences):
+    plan = score_plan(sequences, max_tokens=64, packing=built.model.packing)
+    found = {}
+    with torch.no_grad():
+        for micro in plan.micro:
+            found.update(micro.by_episode(built.model(micro).logprobs))
+    return found
+
+
+def _reference(folder, sequences):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        for tokens in sequences:
+            ids = torch.tensor([tokens])
+            logprobs = model(ids).logits[0, :-1].log_softmax(-1)
+            yield logprobs.gather(1, ids[0, 1:, None])[:, 0]
+
+
+def _assert_scores(built, folder, sequences):
+    found = _logprobs(built, sequences)
+    for index, wanted in enumerate(_reference(folder, sequences)):
+        torch.testing.assert_close(torch.tensor(found[index]), wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("packing", [True, False])
+def test_loads_what_from_pretrained_loads(build, sequences, request, model, packing):
+    folder = request.getfixturevalue(model)
+    built = build(folder, packing=packing)
+    assert all(isinstance(parameter, DTensor) for parameter in built.network.parameters())
+    _assert_scores(built, folder, sequences)
+
+
+def test_scores_stay_what_they_are_when_a_mapper_is_used(build, sequences, tied):
+    """Naming tensors builds a second model of the same config; the policy must not notice."""
+    built = build(tied)
+    list(built.mapper.policy_to_hf("model.norm.weight", torch.zeros(64)))
+    assert built.network.config._attn_implementation == "rlx_varlen"
+    _assert_scores(built, tied, sequences)
+
+
+def test_tied_parameters_stay_one(build, tied):
+    network = build(tied).network
+    assert network.lm_head.weight is network.model.embed_tokens.weight
+    assert "lm_head.weight" not in dict(network.named_parameters())
+
+
+def test_gradient_checkpointing_changes_no_gradient(build, tied, sequences):
+    gradients = []
+    for recompute in (False, True):
+        built = build(tied, gradient_checkpointing=recompute)
+        built.model.train()
+        (micro,) = score_plan(sequences, max_tokens=1000, packing=True).micro
+        built.model(micro).logprobs.sum().backward()
+        gradients.append({name: p.grad.full_tensor() for name, p in built.network.named_parameters()})
+    plain, recomputed = gradients
+    assert plain.keys() == recomputed.keys()
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_export_is_the_source_folder_again(build, request, model, sequences, tmp_path):
+    folder = request.getfixturevalue(model)
+    built = build(folder)
+    with torch.no_grad():
+        for parameter in built.network.parameters():
+            parameter.mul_(1.25)
+    export(built, tmp_path / "export", leads=True, tokenizer=None, chat_template="{{ messages }}")
+    source, made = load_file(folder / "model.safetensors"), load_file(tmp_path / "export" / "model.safetensors")
+    assert source.keys() == made.keys()
+    assert all(torch.equal(made[name], source[name] * 1.25) for name in source)
+    files = {path.name for path in folder.iterdir()} | {"chat_template.jinja"}
+    assert {path.name for path in (tmp_path / "export").iterdir()} == files
+    _assert_scores(built, tmp_path / "export", sequences)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
+    folder = request.getfixturevalue(model)
+    plan = Sender(Gatherer(build(folder), torch.bfloat16), 0, "gloo").plan
+    source = load_file(folder / "model.safetensors")
+    announced = {meta.name: meta for bucket in plan for meta in bucket}
+    assert announced.keys() == source.keys()
+    assert all(announced[name].shape == list(source[name].shape) for name in source)
+    assert {meta.dtype for meta in announced.values()} == {"bfloat16"}
+    assert len(plan) == 3
+    for layer, bucket in enumerate(plan[1:]):
+        assert all(meta.name.startswith(f"model.layers.{layer}.") for meta in bucket)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gathers_what_was_loaded(build, request, model):
+    folder = request.getfixturevalue(model)
+    built = build(folder)
+    gathered = {name: tensor for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    source = load_file(folder / "model.safetensors")
+    assert gathered.keys() == source.keys()
+    assert all(torch.equal(gathered[name], source[name]) for name in source)
+
+
+def _folder(source, target, change):
+    shutil.copytree(source, target)
+    tensors = load_file(target / "model.safetensors")
+    change(tensors)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def test_missing_tensors_are_named(build, untied, tmp_path):
+    folder = _folder(untied, tmp_path / "m", lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    with pytest.raises(UsageError, match=r"1 missing: model\.layers\.1\.mlp\.up_proj\.weight"):
+        build(folder)
+
+
+def test_missing_experts_are_named(build, moe, tmp_path):
+    folder = _folder(moe, tmp_path / "m", lambda tensors: tensors.pop("model.layers.1.mlp.experts.3.up_proj.weight"))
+    with pytest.raises(UsageError, match=r"1 missing: model\.layers\.1\.mlp\.experts\.gate_up_proj"):
+        build(folder)
+
+
+def test_surplus_tensors_are_named(build, untied, tmp_path):
+    folder = _folder(untied, tmp_path / "m", lambda tensors: tensors.update({"model.extra.weight": torch.zeros(2)}))
+    with pytest.raises(UsageError, match=r"no place for: model\.extra\.weight"):
+        build(folder)
+
+
+def test_wrong_shapes_are_named(build, untied, tmp_path):
+    folder = _folder(untied, tmp_path / "m", lambda tensors: tensors.update({"lm_head.weight": torch.zeros(3, 64)}))
+    with pytest.raises(UsageError, match=r"lm_head\.weight has the shape \[3, 64\].* \[128, 64\]"):
+        build(folder)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_tied_tensor_that_is_stored_twice_must_be_equal(build, tied, tmp_path, sequences, same):
+    def store(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + (0.0 if same else 1.0)
+
+    folder = _folder(tied, tmp_path / "m", store)
+    if same:
+        _assert_scores(build(folder), tied, sequences)
+    else:
+        with pytest.raises(UsageError, match="differs from the tensor that config.json ties it to"):
+            build(folder)
+
+
+def test_a_folder_without_weights(build, tied, tmp_path):
+    shutil.copytree(tied, tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    with pytest.raises(UsageError, match="holds no safetensors weights"):
+        build(tmp_path / "m")
+
+
+def test_an_index_that_names_a_missing_file(tmp_path):
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(UsageError, match="model-00001-of-00002.safetensors"):
+        weight_files(tmp_path)
+
+
+def test_an_architecture_that_cannot_be_written_back_is_refused():
+    from transformers import HrmTextConfig
+
+    config = HrmTextConfig(hidden_size=32, intermediate_size=48, num_attention_heads=2, vocab_size=64)
+    with pytest.raises(PluginError, match="set \\[model\\] plugin"):
+        list(HFWeightMapper(config).policy_to_hf("x", torch.zeros(1)))

@@ -1,0 +1,117 @@
+"""The policy as the controller meets it: real processes, real torch elastic, real FSDP2 over gloo."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlx.errors import PeerFailed
+from rlx.sync.wire import join, receive_buckets
+from rlx.transport.messages import (
+    EvalRows,
+    Export,
+    InitTransfer,
+    OpenTransfer,
+    SaveCheckpoint,
+    ScoreTokens,
+    SendWeights,
+    TrainStep,
+    WeightPlan,
+)
+
+
+async def _exported(controller, path):
+    await controller.ask(Export(str(path)))
+    return load_file(path / "model.safetensors")
+
+
+async def test_one_rank_and_two_make_the_same_weights(policy, tied, groups, tmp_path):
+    async def weights(ranks):
+        async with policy(tied, ranks=ranks) as controller:
+            assert controller.ready.result().ranks == ranks
+            for step in range(2):
+                done = await controller.train(step, groups(step))
+            made = await _exported(controller, tmp_path / f"export{ranks}")
+            assert await controller.stop() == 0, controller.logs()
+            return made, done.metrics
+
+    (one, one_metrics), (two, two_metrics) = await weights(1), await weights(2)
+    before = load_file(tied / "model.safetensors")
+    assert one.keys() == two.keys() == before.keys()
+    for name in one:
+        assert not torch.equal(one[name], before[name])
+        torch.testing.assert_close(one[name], two[name], rtol=1e-6, atol=1e-7)
+    assert one_metrics["microbatches"] == 2 * two_metrics["microbatches"]
+    for name in ("loss", "grad_norm", "entropy", "mismatch/kl", "lr", "tokens/trained"):
+        assert one_metrics[name] == pytest.approx(two_metrics[name], rel=1e-5)
+
+
+async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, tied, groups, tmp_path):
+    async with policy(tied) as controller:
+        for step in range(4):
+            if step == 2:
+                await controller.ask(SaveCheckpoint(str(tmp_path / "saved" / "policy"), 2))
+            await controller.train(step, groups(step))
+        straight = await _exported(controller, tmp_path / "straight")
+        await controller.stop()
+    async with policy(tied, resume=tmp_path / "saved") as controller:
+        assert controller.ready.result().step == 2
+        for step in (2, 3):
+            await controller.train(step, groups(step))
+        resumed = await _exported(controller, tmp_path / "resumed")
+        await controller.stop()
+    for name in straight:
+        assert torch.equal(straight[name], resumed[name]), name
+
+
+async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequences):
+    async with policy(untied, rollout={"dtype": "bfloat16"}) as controller:
+        opened = await controller.ask(OpenTransfer(2, 30))
+        plan = await controller.ask(WeightPlan())
+        init = InitTransfer(opened.host, opened.port, 2, 0, opened.backend, 30)
+        receiver = asyncio.to_thread(join, opened.host, opened.port, 1, 2, opened.backend, 30)
+        group, _ = await asyncio.gather(receiver, controller.ask(init))
+
+        def receive():
+            buckets = receive_buckets(group, 0, plan.buckets)
+            return {name: tensor.clone() for bucket in buckets for name, tensor in bucket}
+
+        got, sent = await asyncio.gather(asyncio.to_thread(receive), controller.ask(SendWeights(0)))
+        before = load_file(untied / "model.safetensors")
+        assert got.keys() == before.keys()
+        assert sent.bytes == 2 * sum(tensor.numel() for tensor in before.values())
+        for name, tensor in before.items():
+            assert torch.equal(got[name], tensor.to(torch.bfloat16))
+        scores = await controller.ask(ScoreTokens(0, sequences))
+        assert [len(row) for row in scores.logprobs] == [len(tokens) - 1 for tokens in sequences]
+        with pytest.raises(PeerFailed, match="made 0 steps, and was asked for the weights of 1"):
+            await controller.ask(SendWeights(1))
+
+
+async def test_learns_from_rows(policy, tied):
+    tables = {"policy": {"groups_per_step": 16, "optimizer": {"lr": 3e-3}}}
+    dataset = {"name": "arithmetic"}
+    async with policy(tied, rollouts=False, dataset=dataset, eval={"dataset": dataset}, **tables) as controller:
+        assert controller.ready.result().dataset_size > 16
+        before = await controller.ask(EvalRows(list(range(16))))
+        for step in range(5):
+            done = await controller.ask(TrainStep(step, rows=list(range(16))))
+        after = await controller.ask(EvalRows(list(range(16))))
+        assert after.metrics["eval/loss"] < before.metrics["eval/loss"] - 0.2
+        assert not any(name.startswith("mismatch/") for name in done.metrics)
+        assert await controller.stop() == 0
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+async def test_a_rank_that_raises_is_reported_with_its_words(policy, tied, groups, ranks, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file where a folder must be made")
+    async with policy(tied, ranks=ranks) as controller:
+        with pytest.raises(PeerFailed, match="NotADirectoryError|FileExistsError"):
+            await controller.ask(SaveCheckpoint(str(tmp_path / "file" / "policy"), 0))
+        failed = await asyncio.wait_for(controller.failed, 20)
+        assert "file" in failed.error
+        assert await asyncio.wait_for(controller.process.wait(), 30) == 1
+        assert "ended with exit code 1. Its last lines:" in (controller.run_dir / "logs" / "policy.log").read_text()
