@@ -28,7 +28,8 @@ OFFERED = ("prompt", "token_ids", "finish_reason", "tokenizer", "config", "examp
 """Keyword arguments that rlx passes to a reward that takes them.
 
 prompt: the prompt as text. token_ids: the completion's tokens. finish_reason: `stop` or `length`. example: the
-dataset's item. tokenizer, config, data_packer: the run's.
+dataset's item. tokenizer, config, data_packer: the run's; a reward that names `tokenizer` or `data_packer` finds them
+loaded, for one that only has `**kwargs` they load on first use, within that call's timeout.
 """
 
 SHOWN_CHARACTERS = 300

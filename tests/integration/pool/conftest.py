@@ -62,6 +62,16 @@ def sees(to_be_evaluated, reference=None, *, config, token_ids, finish_reason, e
     assert kwargs["prompt"] == "q"
     return 1
 
+def tokens(to_be_evaluated, reference=None, **kwargs):
+    "Uses the tokenizer and the packer through what its **kwargs soak up."
+    ids = kwargs["tokenizer"].encode(to_be_evaluated)
+    assert kwargs["data_packer"].get_rollout_input(to_be_evaluated) == ids
+    assert kwargs["tokenizer"](to_be_evaluated).input_ids == ids
+    return float(len(ids))
+
+def named_tokenizer(to_be_evaluated, reference=None, *, tokenizer, data_packer):
+    return float(type(tokenizer).__name__ != "Lazy" and type(data_packer).__name__ == "DecoderOnlyLLMDataPacker")
+
 class Counting:
     def __init__(self, start=0): self.n = start
     def __call__(self, to_be_evaluated, reference=None):
@@ -83,14 +93,20 @@ def boot(tmp_path: Path):
     """`boot({"name": "length"}, {...}, workers=2)`: boot data of a run with these rewards, all of them in r.py."""
     (tmp_path / "r.py").write_text(dedent(REWARDS))
 
-    def make(*rewards: dict, workers: int = 1, eval_rewards: list[dict] | None = None, text: str | None = None) -> Boot:
+    def make(
+        *rewards: dict,
+        workers: int = 1,
+        eval_rewards: list[dict] | None = None,
+        text: str | None = None,
+        model: str = "nowhere",
+    ) -> Boot:
         if text is not None:
             (tmp_path / "r.py").write_text(dedent(text))
         named = [{**reward, "name": f"./r.py:{reward['name']}"} for reward in rewards]
         evals = [{**reward, "name": f"./r.py:{reward['name']}"} for reward in eval_rewards or []]
         config = Config.model_validate(
             {
-                "model": {"path": "nowhere"},
+                "model": {"path": model},
                 "dataset": {"name": "none"},
                 "rewards": named,
                 "rollout": {"reward_workers": workers},
@@ -100,6 +116,7 @@ def boot(tmp_path: Path):
         catalog = discover()
         names = dict.fromkeys(reward["name"] for reward in [*named, *evals])
         records = [resolve("rewards", name, catalog, tmp_path) for name in names]
+        records.append(resolve("packers", "decoder_only_llm", catalog, tmp_path))
         return Boot(
             kind="rollout",
             name="rollout-0",

@@ -10,6 +10,7 @@ import pytest
 from rlx.errors import PluginError, RewardError
 from rlx.rollout.rewards.calls import Start, frame
 from rlx.rollout.rewards.pool import Completion, RewardPool, _for_rewards
+from rlx.testing.models import save_char_tokenizer
 
 
 def done(text: str) -> Completion:
@@ -35,6 +36,13 @@ async def test_a_reward_gets_what_it_names_and_the_rest_by_kwargs(pool):
             )
         )
     assert scores.rewards[0].value == 1.0
+
+
+async def test_tokenizer_and_packer_are_offered_by_name_and_through_kwargs(pool, tmp_path):
+    save_char_tokenizer(tmp_path / "model")
+    async with pool({"name": "tokens"}, {"name": "named_tokenizer"}, model=str(tmp_path / "model")) as p:
+        scores = await p.score(done("12+3"))
+    assert [reward.value for reward in scores.rewards] == [4.0, 1.0]
 
 
 async def test_eval_rewards_are_their_own_list(pool):
