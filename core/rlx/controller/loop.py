@@ -8,7 +8,9 @@ as if its steps were done.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
+from pathlib import Path
 
 from rlx.controller import checkpoint
 from rlx.controller.checkpoint import Saved
@@ -173,5 +175,15 @@ class Loop:
 
     async def _export(self) -> None:
         path = self._context.run_dir / "export"
+        unfinished = path.with_suffix(".tmp")
         with self._context.progress.waiting("run waits for the export of the policy"):
-            await self._context.ask(POLICY, Export(str(path)), Ok, f"exports the policy to {path}")
+            await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
+            await self._context.ask(POLICY, Export(str(unfinished)), Ok, f"exports the policy to {unfinished}")
+            await asyncio.to_thread(_replace, unfinished, path)
+
+
+def _replace(unfinished: Path, path: Path) -> None:
+    """A resumed run exports again, over what the run exported before."""
+    if path.exists():
+        shutil.rmtree(path)
+    unfinished.rename(path)

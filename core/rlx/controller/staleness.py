@@ -4,12 +4,15 @@ With `k = async.max_staleness`, `G = policy.groups_per_step`, and `v` the newest
 in all engines:
 
 * Admission: groups ever leased, less those dropped, stay at or below `min(v + k + 1, steps) * G`.
-* Step `s` consumes exactly G groups. Every group leased at a version `<= s - k` that is not trained yet must be
-  among them; the step waits for those. Finished groups in the order (lease version, id) fill it up.
+* A group leased at version w is due at step w + k. Step `s` consumes exactly G groups: finished ones in the order
+  (lease version, id), that is, earliest due first.
+* Step `s` waits for older groups that are still out where going on without them would leave more groups due by some
+  step t than the steps up to t take: after step s, at most `(t - s) * G` groups due by t may be left.
 
-So a group leased at version w is trained at step w + k at the latest, and no finished group is ever thrown away for
-its age: when step s begins, s * G groups are trained, and at most (s + 1) * G were admitted at versions `<= s - k`,
-which leaves at most G that must be in it.
+So every group is trained at its due step at the latest, and none is ever thrown away for its age. Admission starts
+the induction (when step s begins, at most `(t - s + 1) * G` groups are due by t), and the wait carries it from step
+to step. To wait only for what is due at s itself would be too late: slow groups of an early version could pile up
+behind quick ones of later versions, until one step is due more than G of them.
 
 A group that finished while version n was on its way into the engines may hold tokens of n. It is ready for training
 only once n is verified: nothing sampled with weights that are not proven is learnt from.
@@ -17,6 +20,7 @@ only once n is verified: nothing sampled with weights that are not proven is lea
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -104,10 +108,11 @@ class Window:
         if self._finished < self.groups_per_step:
             return None
         ready = [slot for slot in self._slots.values() if slot.newest is not None and slot.newest <= verified]
-        if len(ready) < self.groups_per_step or self._overdue(step) > sum(self._is_due(slot, step) for slot in ready):
+        if len(ready) < self.groups_per_step:
             return None
         ready.sort(key=lambda slot: slot.order)
-        return sorted(slot.group_id for slot in ready[: self.groups_per_step])
+        chosen = ready[: self.groups_per_step]
+        return sorted(slot.group_id for slot in chosen) if self._leaves_room(chosen, step) else None
 
     def train(self, group_ids: Iterable[int]) -> None:
         for group_id in group_ids:
@@ -117,11 +122,16 @@ class Window:
             self._finished -= 1
             self._trained += 1
 
-    def _is_due(self, slot: Slot, step: int) -> bool:
-        return slot.version <= step - self.max_staleness
-
-    def _overdue(self, step: int) -> int:
-        return sum(self._is_due(slot, step) for slot in self._slots.values())
+    def _leaves_room(self, chosen: list[Slot], step: int) -> bool:
+        """Whether what is left after `step` trained `chosen` can all be trained in time."""
+        left = Counter(slot.version + self.max_staleness for slot in self._slots.values())
+        left.subtract(slot.version + self.max_staleness for slot in chosen)
+        due = 0
+        for last in sorted(left):
+            due += left[last]
+            if due > (last - step) * self.groups_per_step:
+                return False
+        return True
 
     def _take_id(self) -> int:
         self.next_id += 1

@@ -180,8 +180,8 @@ class WeightSync:
             raise SyncError(
                 f"{replica} does not hold the policy's weights of version {sent.version}: on {count} tokens its "
                 f"log-probabilities differ from the policy's by {difference:.3g} on average, and {self._bound:.3g} is "
-                f"allowed ({self._why}). The engine's loader did not take every tensor, or computes something else than the "
-                "policy's model; if the difference is known to be rounding, raise [sync] max_logprob_diff."
+                f"allowed ({self._why}). Its loader did not take every tensor, or it computes something else than "
+                "the policy's model; if the difference is known to be rounding, raise [sync] max_logprob_diff."
             )
         return difference
 

@@ -36,7 +36,7 @@ class Watchdog:
         elif idle >= PATIENCE * self._stall:
             raise RunError(
                 f"nothing has moved for {idle:.0f} s, {PATIENCE} times [run] stall_seconds: {self._describe()}. "
-                "Look into the log of the process that is waited for; if it only needs longer, raise [run] stall_seconds."
+                "Look into the log of who is waited for; if it only needs longer, raise [run] stall_seconds."
             )
         elif idle >= self._next:
             self._next *= 2

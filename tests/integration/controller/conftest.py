@@ -1,4 +1,4 @@
-"""A run without torch and vLLM: the real controller and channels, and scripted peers whose "weights" are a version number."""
+"""A run without torch and vLLM: the real controller and channels, and scripted peers whose weights are a number."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
 from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
@@ -21,7 +22,6 @@ from rlx.transport.messages import (
     Export,
     GroupDone,
     GroupFailed,
-    InitTransfer,
     Lease,
     Leases,
     Log,
@@ -30,7 +30,6 @@ from rlx.transport.messages import (
     Ok,
     OpenTransfer,
     PolicyReady,
-    ProcessExited,
     ReceiveWeights,
     RolloutReady,
     RunEnded,
@@ -74,6 +73,11 @@ def make_group(lease: Lease, version: int) -> GroupDone:
         lease.group_id, lease.kind, lease.index, version, 4 * lease.samples, 3, values, values,
         {"exact": 0.5}, [4] * lease.samples, 0, {}, 0.01, 0.001, encode_episodes(episodes),
     )  # fmt: skip
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
 
 
 @dataclass
@@ -160,10 +164,9 @@ class Policy:
             case EvalRows():
                 return Measured({"eval/loss": 1.0 - 0.1 * self.version})
             case SaveCheckpoint():
-                Path(message.path).mkdir(parents=True)
-                (Path(message.path) / "weights").write_text(str(self.version))
+                write(Path(message.path) / "weights", str(self.version))
             case Export():
-                Path(message.path).mkdir()
+                write(Path(message.path) / "model", str(self.version))
             case Stop():
                 self.run.stopped.add("policy")
         return Ok()
@@ -190,6 +193,7 @@ class FakeRun:
         self.sent = {version: asyncio.Event() for version in range(50)}
         self.names = [f"rollout-{index}" for index in range(self.config.rollout.replicas)] if rollouts else []
         self.clients: dict[str, Client] = {}
+        self.keys = RunKeys.make(["launcher", "policy", *self.names])
         self.replicas = {name: Replica(self, name) for name in self.names}
         self.policy = Policy(self)
         self.stopped: set[str] = set()
@@ -199,6 +203,7 @@ class FakeRun:
         self.ended: RunEnded | None = None
 
     async def __call__(self) -> RunEnded:
+        (self.run_dir / PORT_FILE).unlink(missing_ok=True)
         serving = asyncio.create_task(self.serve())
         try:
             async with asyncio.timeout(30):
@@ -216,18 +221,17 @@ class FakeRun:
         return self.ended
 
     async def serve(self) -> None:
-        self.keys = RunKeys.make(["launcher", "policy", *self.names])
         boot = Boot(
-            kind="controller", name="controller", index=0, attempt=0, run_dir=str(self.run_dir), base_dir=str(self.run_dir),
+            kind="controller", name="controller", index=0, attempt=0,
+            run_dir=str(self.run_dir), base_dir=str(self.run_dir),
             config=self.config.model_dump(by_alias=True, mode="json"), plugins=[], rollouts=self.rollouts,
             endpoint=self.keys.endpoint("controller", "127.0.0.1", 0), client_keys=self.keys.client_keys,
             resume_from=self.resume,
         )  # fmt: skip
-        (self.run_dir / PORT_FILE).unlink(missing_ok=True)
         await serve(boot)
 
     async def connect(self) -> None:
-        while not (self.run_dir / PORT_FILE).exists():
+        while not (self.run_dir / PORT_FILE).exists():  # noqa: ASYNC110 - in real life another process waits for it
             await asyncio.sleep(0.01)
         port = int((self.run_dir / PORT_FILE).read_text())
         handlers = {"launcher": self.launcher, "policy": self.policy.handle}
@@ -280,11 +284,11 @@ class FakeRun:
 
 @pytest.fixture
 def make_run(tmp_path: Path):
-    """`make_run(k=0, replicas=2, steps=3, ...)`: a run below `tmp_path`; the same folder each time, so a run can be resumed."""
+    """`make_run(k=0, replicas=2, steps=3, ...)`: a run in `tmp_path`, always the same, so that it can be resumed."""
 
     def make(
         *, script: Script | None = None, rollouts: bool = True, resume: str | None = None, k: int = 0, steps: int = 3,
-        replicas: int = 2, groups: int = 4, **sections: Any,
+        replicas: int = 2, groups: int = 4, run_dir: Path | None = None, **sections: Any,
     ) -> FakeRun:  # fmt: skip
         config: dict[str, Any] = {
             "model": {"path": "m"},
@@ -295,7 +299,7 @@ def make_run(tmp_path: Path):
             "rollout": {"replicas": replicas},
             "async": {"max_staleness": k},
         }
-        return FakeRun(tmp_path, config | sections, script or Script(), rollouts=rollouts, resume=resume)
+        return FakeRun(run_dir or tmp_path, config | sections, script or Script(), rollouts=rollouts, resume=resume)
 
     return make
 
@@ -303,8 +307,3 @@ def make_run(tmp_path: Path):
 @pytest.fixture
 def script() -> type[Script]:
     return Script
-
-
-@pytest.fixture
-def exited() -> type[ProcessExited]:
-    return ProcessExited

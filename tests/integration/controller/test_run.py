@@ -6,6 +6,7 @@ import sqlite3
 
 import pyarrow.parquet as pq
 import pytest
+
 from rlx.controller import checkpoint
 from rlx.transport.messages import Drain, Failed, ProcessExited
 

@@ -1,0 +1,122 @@
+"""The run on the screen: a live display on a terminal, one plain line a step everywhere else.
+
+What comes from configs, plugins and data is shown as it is, never read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rlx.config.schema import Config
+from rlx.loggers.figures import Pace, clock, eval_line, pairs, status_line, step_line
+from rlx.transport.messages import Status
+
+
+class _Screen(Protocol):
+    def log(self, step: int, metrics: dict[str, float], kind: str) -> None: ...
+
+    def status(self, status: Status) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ConsoleLogger:
+    """Picks the display that fits where it writes to."""
+
+    def __init__(self, config: Config, run_dir: Path, steps: int, *, console: Console | None = None) -> None:
+        console = console or Console()
+        title = f"{config.run.name} in {run_dir}"
+        self._screen: _Screen = (
+            LiveScreen(console, title, steps) if console.is_terminal else Lines(console, title, steps)
+        )
+
+    def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
+        self._screen.log(step, metrics, kind)
+
+    def status(self, status: Status) -> None:
+        self._screen.status(status)
+
+    def close(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - what the run came to is told by the launcher
+        self._screen.close()
+
+
+class Lines:
+    """One line for each step, each evaluation, and each change of the run's state."""
+
+    def __init__(self, console: Console, title: str, steps: int) -> None:
+        self._console = console
+        self._steps = steps
+        self._pace = Pace()
+        self._state = ""
+        self._say(title)
+
+    def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
+        if kind == "eval":
+            self._say(eval_line(step, metrics))
+            return
+        self._pace.step(metrics)
+        self._say(step_line(step, self._steps, metrics, self._pace.left(self._steps - step - 1)))
+
+    def status(self, status: Status) -> None:
+        if status.state != self._state:
+            self._state = status.state
+            self._say(status_line(status))
+
+    def close(self) -> None:
+        """Every line is out already."""
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+
+class LiveScreen:
+    """A panel that is drawn over and over; what others print appears above it."""
+
+    def __init__(self, console: Console, title: str, steps: int) -> None:
+        self._title = title
+        self._steps = steps
+        self._pace = Pace()
+        self._metrics: dict[str, float] = {}
+        self._status = Status("starting", 0, steps, 0.0, "", {})
+        self._live = Live(self._draw(), console=console, auto_refresh=False, transient=False)
+        self._live.start()
+
+    def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
+        self._metrics |= metrics
+        if kind == "eval":
+            self._live.console.print(Text(eval_line(step, metrics)))
+        else:
+            self._pace.step(metrics)
+        self._refresh()
+
+    def status(self, status: Status) -> None:
+        self._status = status
+        self._refresh()
+
+    def close(self) -> None:
+        self._refresh()
+        self._live.stop()
+
+    def _refresh(self) -> None:
+        self._live.update(self._draw(), refresh=True)
+
+    def _draw(self) -> Group:
+        status = self._status
+        left = self._pace.left(self._steps - status.step)
+        head = f"step {status.step}/{self._steps}  {clock(status.seconds)}"
+        head += f"  {clock(left)} left" if left else ""
+        table = Table.grid(padding=(0, 2))
+        for label, figure in pairs(self._metrics):
+            table.add_row(Text(label, style="dim"), Text(figure))
+        table.add_row(Text("state", style="dim"), Text(status.state))
+        table.add_row(Text("waiting", style="dim"), Text(status.waiting_for or "-"))
+        bar = ProgressBar(total=max(self._steps, 1), completed=status.step, width=40)
+        return Group(Text(self._title, style="bold"), Text(head), bar, table)

@@ -1,0 +1,126 @@
+"""A run that is cut off at any moment and resumed: nothing is lost, nothing is trained twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from rlx.controller import checkpoint
+from rlx.controller.ledger import Ledger
+
+
+def newest(run) -> str:
+    return f"checkpoints/{checkpoint.newest(run.run_dir).name}"
+
+
+def payloads(run) -> dict[int, list[bytes]]:
+    return {step.step: step.payloads for step in run.policy.steps}
+
+
+async def cut(run, after_step: int) -> None:
+    """The controller dies while `after_step` is trained."""
+
+    async def at_train(run, step):
+        if step == after_step:
+            dying.cancel()
+            await asyncio.sleep(30)
+
+    run.script.at_train = at_train
+    dying = asyncio.create_task(run())
+    with pytest.raises(asyncio.CancelledError):
+        await dying
+
+
+async def test_synchronous_run_goes_on_as_if_never_cut_off(make_run, script, tmp_path, tmp_path_factory):
+    first = make_run(k=0, steps=6, checkpoint={"every": 2})
+    await cut(first, after_step=5)
+    assert newest(first) == "checkpoints/step_00004"
+    second = make_run(k=0, steps=6, checkpoint={"every": 2}, resume=newest(first))
+    ended = await second()
+    assert ended.status == "done", ended.error
+    whole = make_run(k=0, steps=6, run_dir=tmp_path_factory.mktemp("whole"))
+    assert (await whole()).status == "done"
+    cut_off = {step: found for step, found in payloads(first).items() if step < 4} | payloads(second)
+    assert cut_off == payloads(whole)
+    assert ended.summary["groups/lost"] == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_run_with_staleness_loses_and_repeats_nothing(make_run, script, tmp_path, seed):
+    rng = random.Random(seed)
+    steps, k, resume = 8, 2, None
+    trained: dict[int, list[int]] = {}
+    for _ in range(3):
+        odd = script(sample_seconds=0.01, drops={3, 11, 17})
+        run = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=odd, resume=resume)
+        await cut(run, after_step=min(run.start_version + rng.randrange(2, 4), steps - 1))
+        trained |= {step.step: ids for step, ids in zip(run.policy.steps, ids_of(run), strict=True)}
+        resume = newest(run)
+    last = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=script(drops={3, 11, 17}), resume=resume)
+    ended = await last()
+    assert ended.status == "done", ended.error
+    trained |= {step.step: ids for step, ids in zip(last.policy.steps, ids_of(last), strict=True)}
+    counts = Counter(group_id for step in range(steps) for group_id in trained[step])
+    assert set(counts.values()) == {1}
+    assert sum(counts.values()) == steps * 4
+    ledger = Ledger(tmp_path / "ledger.sqlite", failed=pytest.fail, resume=True)
+    rows = ledger.rows()
+    ledger.close()
+    assert {row.group_id for row in rows if row.state == "trained"} == set(counts)
+    assert [row.group_id for row in rows] == list(range(len(rows))), "no id is missing"
+    assert {row.state for row in rows} <= {"trained", "dropped"}, "every prompt that was begun was brought to its end"
+
+
+def ids_of(run) -> list[list[int]]:
+    return [[group_id for group_id, _ in step] for step in run.trained]
+
+
+async def test_finished_groups_are_used_again(make_run, script):
+    first = make_run(k=1, steps=4, checkpoint={"every": 1})
+    await cut(first, after_step=2)
+    leased_before = {lease.group_id for r in first.replicas.values() for m in r.leases for lease in m.leases}
+    second = make_run(k=1, steps=4, checkpoint={"every": 1}, resume=newest(first))
+    assert (await second()).status == "done"
+    leased_again = {lease.group_id for r in second.replicas.values() for m in r.leases for lease in m.leases}
+    assert set(ids_of(second)[0]) & leased_before, "step 2 has groups that the first attempt sampled"
+    assert not leased_again & set(ids_of(second)[0])
+
+
+async def test_draining_and_resuming_is_one_run(make_run, script):
+    first = make_run(k=0, steps=2)
+    await first()
+    second = make_run(k=0, steps=4, resume=newest(first))
+    ended = await second()
+    assert ended.status == "done", ended.error
+    assert [step.step for step in second.policy.steps] == [2, 3]
+    assert ended.summary["steps"] == 4
+
+
+async def test_evaluations_before_the_cut_are_remembered(make_run, script):
+    section = {"dataset": {"name": "held_out"}, "every": 2}
+    first = make_run(k=0, steps=6, eval=section, checkpoint={"every": 2})
+    await cut(first, after_step=3)
+    second = make_run(k=0, steps=6, eval=section, checkpoint={"every": 2}, resume=newest(first))
+    ended = await second()
+    assert [found["step"] for found in ended.summary["evaluations"]] == [0, 2, 4, 6]
+
+
+async def test_another_dataset_is_refused(make_run, script):
+    first = make_run(k=0, steps=2)
+    await first()
+    prints = {"rollout-0": "other", "rollout-1": "other"}
+    ended = await make_run(k=0, steps=4, resume=newest(first), script=script(fingerprints=prints))()
+    assert ended.status == "failed"
+    assert "the dataset is not the one that the run began with" in ended.error
+
+
+async def test_torn_checkpoints_are_told(make_run, script):
+    first = make_run(k=0, steps=2)
+    await first()
+    torn = checkpoint.begin(first.run_dir, 9)
+    second = make_run(k=0, steps=3, resume=newest(first))
+    await second()
+    assert any(str(torn) in line.text and "skipped" in line.text for line in second.logs)

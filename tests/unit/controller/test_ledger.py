@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import random
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlx.controller import checkpoint
+from rlx.controller.checkpoint import Saved
+from rlx.controller.ledger import Ledger, Row
+from rlx.controller.resume import plan, reconcile
+from rlx.controller.staleness import Window
+from rlx.errors import RunError
+from rlx.transport.messages import GroupDone, encode
+
+
+@pytest.fixture
+def make_ledger(tmp_path):
+    opened = []
+
+    def make(*, resume: bool = False, failed=lambda error: pytest.fail(str(error))) -> Ledger:
+        opened.append(Ledger(tmp_path / "ledger.sqlite", failed=failed, resume=resume))
+        return opened[-1]
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+def done(group_id: int) -> bytes:
+    return encode(GroupDone(group_id, "train", 0, 0, 1, 1, [], [], {}, [], 0, {}, 0.0, 0.0, b"episodes"))
+
+
+def states(ledger: Ledger) -> dict[int, str]:
+    return {row.group_id: row.state for row in ledger.rows()}
+
+
+def test_what_became_of_every_group(make_ledger):
+    ledger = make_ledger()
+    for group_id in range(4):
+        ledger.lease(group_id, row=group_id * 10, version=1)
+    for group_id in (0, 1):
+        ledger.finish(group_id, oldest=1, newest=2, payload=b"x")
+    ledger.train([0], step=2, keep_payloads=True)
+    ledger.drop(3, "no reward")
+    ledger.flush()
+    assert states(ledger) == {0: "trained", 1: "finished", 2: "leased", 3: "dropped"}
+    assert ledger.counts() == {"trained": 1, "finished": 1, "leased": 1, "dropped": 1}
+    assert ledger.rows()[1] == Row(1, 10, "finished", 1, 1, 2, None, None, True)
+    assert ledger.rows()[3].why == "no reward"
+    assert ledger.payload(0) == b"x"
+
+
+def test_payloads_go_when_a_checkpoint_covers_their_step(make_ledger):
+    ledger = make_ledger()
+    for group_id in range(3):
+        ledger.lease(group_id, 0, 0)
+        ledger.finish(group_id, 0, 0, b"x")
+    ledger.train([0], step=0, keep_payloads=True)
+    ledger.train([1], step=1, keep_payloads=True)
+    ledger.purge(1)
+    ledger.flush()
+    assert [ledger.payload(group_id) for group_id in range(3)] == [None, b"x", b"x"]
+    ledger.train([2], step=2, keep_payloads=False)
+    ledger.flush()
+    assert ledger.payload(2) is None
+
+
+def test_a_failing_disk_is_told_and_not_forgotten(make_ledger):
+    told = []
+    ledger = make_ledger(failed=told.append)
+    ledger.flush()
+    ledger._connection.execute("PRAGMA query_only = ON")
+    ledger.lease(0, 0, 0)
+    with pytest.raises(RunError, match="cannot be written"):
+        ledger.flush()
+    assert len(told) == 1
+
+
+def test_a_run_does_not_write_over_another_one(make_ledger):
+    make_ledger().close()
+    with pytest.raises(RunError, match="a run has been here"):
+        make_ledger()
+
+
+def test_a_resume_needs_a_ledger_it_can_read(make_ledger, tmp_path):
+    with pytest.raises(RunError, match="no ledger to resume from"):
+        make_ledger(resume=True)
+    make_ledger().close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(RunError, match="format 99"):
+        make_ledger(resume=True)
+
+
+def test_synchronous_resume_forgets_what_came_after_the_checkpoint(make_ledger):
+    ledger = make_ledger()
+    for group_id in range(6):
+        ledger.lease(group_id, 0, group_id // 2)
+        ledger.finish(group_id, 0, 0, done(group_id))
+    for step in range(3):
+        ledger.train([2 * step, 2 * step + 1], step=step, keep_payloads=True)
+    window = Window(max_staleness=0, groups_per_step=2, steps=9, trained=2)
+    assert reconcile(ledger, window, version=1, frontier=2) == {}
+    assert states(ledger) == {0: "trained", 1: "trained"}
+    assert [window.lease(1), window.lease(1)] == [2, 3]
+    assert window.room(1) == 0
+
+
+def test_resume_with_staleness_keeps_what_is_still_good(make_ledger):
+    ledger = make_ledger()
+    versions = {0: (0, 0), 1: (0, 0), 2: (0, 1), 3: (0, 2), 4: (1, 1), 5: (2, 2)}
+    for group_id, (lease_version, newest) in versions.items():
+        ledger.lease(group_id, 0, lease_version)
+        ledger.finish(group_id, lease_version, newest, done(group_id))
+    ledger.lease(6, 0, 1)
+    ledger.lease(7, 0, 1)
+    ledger.drop(7, "x")
+    ledger.train([0, 1], step=0, keep_payloads=True)
+    ledger.train([2, 4], step=1, keep_payloads=True)
+    window = Window(max_staleness=2, groups_per_step=2, steps=9, trained=2)
+    finished = reconcile(ledger, window, version=1, frontier=6)
+    assert sorted(finished) == [2, 4], "step 1 did not happen; 3 and 5 hold tokens of version 2, which is gone"
+    assert [window.lease(1) for _ in range(window.room(1))] == [3, 5, 6, 8]
+    assert window.pick(1, 1) == [2, 4]
+
+
+def test_an_untrained_group_whose_episodes_were_not_kept_is_sampled_again(make_ledger):
+    ledger = make_ledger()
+    ledger.lease(0, 0, 0)
+    ledger.finish(0, 0, 0, done(0))
+    ledger.train([0], step=0, keep_payloads=False)
+    window = Window(max_staleness=1, groups_per_step=1, steps=9)
+    assert reconcile(ledger, window, version=0, frontier=0) == {}
+    assert window.lease(0) == 0
+
+
+@settings(max_examples=200)
+@given(seed=st.integers(0, 10**9), version=st.integers(0, 4), k=st.integers(1, 3))
+def test_a_resume_loses_no_id_and_uses_none_twice(seed, version, k):
+    rng = random.Random(seed)
+    rows = []
+    for group_id in range(rng.randrange(30)):
+        if rng.random() < 0.1:
+            continue  # a lease that was not written before the end
+        state = rng.choice(["leased", "finished", "trained", "dropped"])
+        lease = rng.randrange(5)
+        rows.append(Row(group_id, 0, state, lease, lease, lease + rng.randrange(3), None, None, rng.random() < 0.9))
+    found = plan(rows, version=version, max_staleness=k, next_id=0)
+    reuse = {row.group_id for row in found.reuse}
+    closed = {row.group_id for row in rows if row.state in {"trained", "dropped"}}
+    assert reuse | set(found.again) | closed == set(range(found.next_id))
+    assert len(reuse) + len(found.again) + len(closed) == found.next_id
+    assert all(row.newest_version <= version <= row.lease_version + k and row.stored for row in found.reuse)
+
+
+def saved(version: int) -> Saved:
+    return Saved(version, version * 4, 4, "f", 0, 1.0, [{"step": 0.0}], 1e-7)
+
+
+def test_a_checkpoint_counts_once_it_is_renamed(tmp_path):
+    path = checkpoint.begin(tmp_path, 3)
+    assert checkpoint.newest(tmp_path) is None
+    final = checkpoint.commit(path, saved(3), keep=2)
+    assert checkpoint.newest(tmp_path) == final
+    assert checkpoint.load(final) == saved(3)
+
+
+def test_torn_checkpoints_are_skipped_with_a_word_and_replaced(tmp_path):
+    whole = checkpoint.commit(checkpoint.begin(tmp_path, 3), saved(3), keep=2)
+    torn = checkpoint.begin(tmp_path, 6)
+    (torn / "half").write_text("x")
+    skipped = []
+    assert checkpoint.newest(tmp_path, skipped.append) == whole
+    assert skipped == [torn]
+    assert list(checkpoint.begin(tmp_path, 6).iterdir()) == []
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [9]), (2, [6, 9]), (None, [3, 6, 9])])
+def test_the_newest_are_kept(tmp_path, keep, left):
+    for version in (3, 6, 9):
+        checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version), keep=keep)
+    assert [checkpoint.load(path).version for path in checkpoint.committed(tmp_path)] == left
+    assert checkpoint.torn(tmp_path) == []
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no checkpoint to resume from"):
+        checkpoint.load(tmp_path)

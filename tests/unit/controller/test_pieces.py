@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlx.api.types import Episode, encode_episodes, single_turn
+from rlx.config.schema import Config
+from rlx.controller.activity import Activity
+from rlx.controller.balance import LeastLoaded
+from rlx.controller.cursor import Cursor, derive
+from rlx.controller.failure import Failure, together
+from rlx.controller.metrics import eval_metrics, group_metrics
+from rlx.controller.progress import Progress
+from rlx.controller.state import LEGAL, State, StateMachine
+from rlx.controller.sync import bound_of, mean_difference, recent_sequences
+from rlx.controller.watchdog import PATIENCE, Watchdog
+from rlx.errors import RunError, SyncError
+from rlx.transport.messages import GroupDone, RolloutStats
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def group(group_id: int = 0, *, rewards=(1.0, 0.0), accuracies=(1.0, 0.0), oldest: int = 0, **other) -> GroupDone:
+    fields = {"group_id": group_id, "kind": "train", "index": 0, "oldest_version": oldest, "tokens": 10}
+    fields |= {"prompt_tokens": 3, "rewards": list(rewards), "accuracies": list(accuracies), "lengths": [4, 6]}
+    fields |= {"reward_means": {"exact": 0.5}, "truncated": 1, "metrics": {}, "payload": b""}
+    fields |= {"generate_seconds": 1.0, "score_seconds": 0.5}
+    return GroupDone(**fields | other)
+
+
+@pytest.mark.parametrize("start", State)
+@pytest.mark.parametrize("goal", State)
+def test_only_legal_transitions(start, goal):
+    machine = StateMachine()
+    machine._state = start
+    if goal in LEGAL[start]:
+        machine.to(goal)
+        assert machine.state is goal
+    else:
+        with pytest.raises(AssertionError, match="illegal transition"):
+            machine.to(goal)
+
+
+def test_every_ending_passes_through_draining():
+    assert [state for state in State if {State.DONE, State.FAILED} & LEGAL[state]] == [State.DRAINING]
+
+
+@given(size=st.integers(1, 50), seed=st.integers(0, 2**31 - 1))
+def test_each_epoch_has_each_row_once(size, seed):
+    cursor = Cursor(size, seed=seed, shuffle=True)
+    for epoch in range(3):
+        assert sorted(cursor.rows(epoch * size, size)) == list(range(size))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    rows = Cursor(100, seed=1, shuffle=True).rows(0, 200)
+    assert [Cursor(100, seed=1, shuffle=True).row(position) for position in (150, 7)] == [rows[150], rows[7]]
+    assert rows[:100] != rows[100:]
+    assert rows != Cursor(100, seed=2, shuffle=True).rows(0, 200)
+    assert Cursor(3, seed=1, shuffle=False).rows(0, 5) == [0, 1, 2, 0, 1]
+
+
+def test_derived_seeds_fit_and_differ():
+    seeds = {derive(0, "group", number) for number in range(1000)}
+    assert len(seeds) > 990
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert derive(3, "step", 1) == derive(3, "step", 1)
+
+
+@given(st.lists(st.integers(0, 4), max_size=60))
+def test_the_least_loaded_replica_is_taken(moves):
+    names = [f"r{index}" for index in range(4)]
+    load, slow = LeastLoaded(names), Counter(dict.fromkeys(names, 0))
+    for move in moves:
+        if move < 4 and slow[names[move]]:
+            load.give_back(names[move])
+            slow[names[move]] -= 1
+        else:
+            taken = load.take()
+            assert slow[taken] == min(slow.values())
+            slow[taken] += 1
+    assert {name: load.out(name) for name in names} == dict(slow)
+
+
+def test_unscored_is_not_zero():
+    metrics = group_metrics([group(rewards=(1.0, None)), group(rewards=(0.0, 0.0), oldest=1)], step=2)
+    assert metrics["reward/mean"] == pytest.approx(1 / 3)
+    assert metrics["groups/zero_std"] == 1.0
+    assert (metrics["staleness/mean"], metrics["staleness/max"]) == (1.5, 2.0)
+    assert metrics["completion/truncated"] == 0.5
+    assert metrics["reward/exact"] == 0.5
+
+
+def test_accuracy_is_the_share_of_scored_completions_that_are_right():
+    metrics = eval_metrics([group(accuracies=(1.0, 0.99)), group(accuracies=(None, 2.0))], dropped=1, seconds=2.0)
+    assert metrics["eval/accuracy"] == pytest.approx(2 / 3)
+    assert metrics["eval/dropped"] == 1.0
+
+
+def test_engines_are_busy_between_their_reports_and_never_less_than_before():
+    clock = Clock()
+    activity = Activity(("a", "b"), clock)
+    stats = RolloutStats(1, 0, 480.0, "reward 'judge'", 10.0, 5)
+    assert activity.report("a", stats)
+    assert not activity.report("a", stats)
+    clock.now = 0.5
+    assert activity.generate_seconds() == pytest.approx((10.5 + 0.0) / 2)
+    activity.report("a", RolloutStats(0, 0, 0.0, "", 10.2, 5))
+    assert activity.generate_seconds() == pytest.approx(10.5 / 2)
+    assert activity.oldest() == ""
+    activity.report("b", stats)
+    assert activity.oldest() == "oldest 480 s in reward 'judge' on b"
+
+
+def test_watchdog_speaks_with_back_off_and_then_gives_up():
+    clock, said = Clock(), []
+    progress = Progress(clock)
+    watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: progress.current, warn=said.append)
+    with progress.waiting("policy waits for groups"):
+        for clock.now in range(1, 10 * PATIENCE):
+            watchdog.check()
+        assert [line.split(":")[0] for line in said] == [f"nothing has moved for {s} s" for s in (10, 20, 40, 80)]
+        assert said[0].endswith("policy waits for groups")
+        clock.now = 10 * PATIENCE
+        with pytest.raises(RunError, match="policy waits for groups"):
+            watchdog.check()
+
+
+def test_watchdog_begins_anew_when_something_moved():
+    clock, said = Clock(), []
+    progress = Progress(clock)
+    watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: "x", warn=said.append)
+    for clock.now in (10, 15, 20):
+        watchdog.check()
+    progress.moved()
+    for clock.now in (25, 31):
+        watchdog.check()
+    assert [line.split(":")[0][-4:] for line in said] == ["10 s", "20 s", "11 s"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "bound"),
+    [
+        ({"policy": {"dtype": "float32"}}, 1e-4),
+        ({}, 0.05),
+        ({"policy": {"dtype": "float32"}, "rollout": {"dtype": "bfloat16"}}, 0.05),
+        ({"sync": {"max_logprob_diff": 0.3}}, 0.3),
+    ],
+)
+def test_bound_follows_the_engines_dtype_unless_it_is_set(sections, bound):
+    config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}} | sections)
+    assert bound_of(config)[0] == bound
+
+
+def test_mean_difference_is_over_tokens_not_sequences():
+    assert mean_difference([[0.0, 0.0, 0.0], [0.0]], [[1.0, -1.0, 0.0], [2.0]]) == (1.0, 4)
+
+
+@pytest.mark.parametrize("seen", [[[1.0]], [[1.0, 2.0, 3.0]], []])
+def test_scores_of_another_shape_are_refused(seen):
+    with pytest.raises(SyncError):
+        mean_difference([[1.0, 2.0]], seen)
+
+
+def test_recent_sequences_are_few_short_and_from_different_groups():
+    def payload(first: int) -> bytes:
+        return encode_episodes([Episode(0, n, 0, [single_turn([first, n], [9] * 400)]) for n in range(8)])
+
+    found = recent_sequences([payload(1), payload(2)])
+    assert [row[:2] for row in found] == [[1, 0], [2, 0], [1, 1], [2, 1]]
+    assert {len(row) for row in found} == {256}
+
+
+async def test_the_first_failure_cancels_guarded_work():
+    failure = Failure()
+    cancelled = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    async def break_down() -> None:
+        raise RunError("first")
+
+    failure.spawn(break_down(), "x")
+    with pytest.raises(RunError, match="first"):
+        await failure.guard(work())
+    assert cancelled.is_set()
+    failure.fail(RunError("second"))
+    assert str(failure.error) == "first"
+
+
+async def test_together_cancels_the_rest_at_the_first_error():
+    ended = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("slow")
+
+    async def bad() -> None:
+        await asyncio.sleep(0)
+        raise RunError("bad")
+
+    with pytest.raises(RunError, match="bad"):
+        await together([slow(), bad()])
+    assert ended == ["slow"]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlx.controller.staleness import Slot, Window
+
+
+def window(k: int, groups: int = 2, steps: int = 10) -> Window:
+    return Window(max_staleness=k, groups_per_step=groups, steps=steps)
+
+
+def lease_all(w: Window, version: int) -> list[int]:
+    return [w.lease(version) for _ in range(w.room(version))]
+
+
+@pytest.mark.parametrize(("k", "version", "room"), [(0, 0, 2), (1, 0, 4), (3, 0, 8), (1, 9, 20), (5, 9, 20)])
+def test_room_at_the_start_is_k_plus_one_steps_and_never_more_than_the_run(k, version, room):
+    assert window(k).room(version) == room
+
+
+def test_a_dropped_group_makes_room_for_another():
+    w = window(0)
+    assert lease_all(w, 0) == [0, 1]
+    assert w.room(0) == 0
+    w.drop(1)
+    assert lease_all(w, 0) == [2]
+
+
+def test_a_step_waits_for_groups_that_would_be_too_old_for_the_next_one():
+    w = window(1)
+    lease_all(w, 0)
+    for group_id in (1, 2):
+        w.finish(group_id, 0)
+    assert w.pick(0, 0) == [1, 2]
+    w.train([1, 2])
+    assert lease_all(w, 1) == [4, 5]
+    for group_id in (4, 5):
+        w.finish(group_id, 1)
+    assert w.pick(1, 1) is None, "0 and 3 were leased at version 0 and must be in step 1"
+    w.finish(0, 1)
+    w.finish(3, 1)
+    assert w.pick(1, 1) == [0, 3]
+
+
+def test_slow_groups_cannot_pile_up_behind_quick_ones():
+    w = window(3)
+    lease_all(w, 0)
+    w.finish(0, 0)
+    w.finish(1, 0)
+    w.train([0, 1])
+    for group_id in lease_all(w, 1):
+        w.finish(group_id, 1)
+    assert w.pick(1, 1) is None, "six groups are due by step 3: steps 1 to 3 must all be made of them"
+    w.finish(5, 1)
+    w.finish(6, 1)
+    assert w.pick(1, 1) == [5, 6]
+
+
+def test_what_was_sampled_with_unproven_weights_is_not_trained():
+    w = window(1)
+    lease_all(w, 0)
+    for group_id in range(4):
+        w.finish(group_id, newest=1)
+    assert w.pick(0, verified=0) is None
+    assert w.pick(0, verified=1) == [0, 1]
+
+
+def test_order_is_lease_version_then_id():
+    w = window(2)
+    w.restore([Slot(7, 1, 1), Slot(3, 2, 2), Slot(9, 1, 1)], again=[])
+    assert w.pick(2, 2) == [7, 9]
+
+
+def test_ids_to_be_sampled_again_come_before_new_ones():
+    w = Window(max_staleness=1, groups_per_step=2, steps=10, next_id=6)
+    w.restore([Slot(5, 0, 0)], again=[4, 1])
+    assert lease_all(w, 0) == [1, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "move", [lambda w: w.lease(0), lambda w: w.finish(0, 0), lambda w: w.train([1]), lambda w: w.drop(0)]
+)
+def test_what_must_not_happen_is_refused(move):
+    w = window(0)
+    lease_all(w, 0)
+    w.finish(0, 0)
+    with pytest.raises(AssertionError):
+        move(w)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    k=st.integers(0, 3),
+    groups=st.integers(1, 3),
+    steps=st.integers(1, 7),
+    choices=st.randoms(use_true_random=False),
+    drop_share=st.sampled_from([0.0, 0.1, 0.5]),
+    lag=st.integers(0, 1),
+)
+def test_no_interleaving_trains_a_group_too_late_twice_or_never(k, groups, steps, choices, drop_share, lag):
+    """Groups finish and drop in any order; the proof of new weights may come any time before the next ones are sent."""
+    w = window(k, groups, steps)
+    out: dict[int, int] = {}
+    done: dict[int, int] = {}
+    trained: dict[int, int] = {}
+    dropped: set[int] = set()
+    version = verified = 0
+    turns = 0
+    while version < steps:
+        turns += 1
+        assert turns < 5000, "the run is stuck"
+        while w.room(verified):
+            out[w.lease(verified)] = verified
+        ids = w.pick(version, verified)
+        if ids is not None and choices.random() < 0.5:
+            assert len(ids) == groups
+            assert not set(ids) & (set(trained) | dropped)
+            assert all(version - done[group_id] <= k for group_id in ids)
+            w.train(ids)
+            trained |= dict.fromkeys(ids, version)
+            if verified < version:  # a sync begins only when the last one is proven
+                verified = version
+            version += 1
+            if k == 0 or not lag:
+                verified = version
+        elif verified < version and choices.random() < 0.3:
+            verified = version
+        elif out:
+            group_id = choices.choice(sorted(out))
+            lease_version = out.pop(group_id)
+            if choices.random() < drop_share:
+                w.drop(group_id)
+                dropped.add(group_id)
+            else:
+                done[group_id] = lease_version
+                w.finish(group_id, newest=version)
+    assert len(trained) == steps * groups
+    assert set(range(w.next_id)) == set(trained) | dropped, "nothing was leased that no step could train"
