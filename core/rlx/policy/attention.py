@@ -58,7 +58,7 @@ def varlen_layout(paths: Sequence[Sequence[int]]) -> VarlenLayout:
 
 
 def varlen_attention(
-    module: nn.Module,
+    _module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -95,14 +95,14 @@ def varlen_attention(
     rows = [tensor.transpose(1, 2).squeeze(0) for tensor in (query, key, value)]
     outputs = []
     for bucket in rlx_layout.buckets:
-        gathered = (_gather(row, bucket.flatten()).unflatten(0, bucket.shape).transpose(1, 2) for row in rows)
+        gathered = (_gather(row, bucket).transpose(1, 2) for row in rows)
         outputs.append(attend(*gathered).transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs).index_select(0, rlx_layout.source).unsqueeze(0), None
 
 
 def _gather(rows: Tensor, index: Tensor) -> Tensor:
-    gathered: Tensor = _GatherRows.apply(rows, index)  # type: ignore[no-untyped-call]
-    return gathered
+    gathered: Tensor = _GatherRows.apply(rows, index.flatten())  # type: ignore[no-untyped-call]
+    return gathered.view(*index.shape, *rows.shape[1:])
 
 
 class _GatherRows(torch.autograd.Function):
@@ -117,7 +117,7 @@ class _GatherRows(torch.autograd.Function):
         return rows.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         wide = torch.promote_types(gradient.dtype, torch.float32)
         total = torch.zeros(ctx.rows, *gradient.shape[1:], dtype=wide, device=gradient.device)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rlx.policy import support
+from rlx.policy import attention, support
 from rlx.policy.batch import MicroBatch, TokenOutputs
 from rlx.policy.logprobs import logits_logprobs, token_logprobs
 
@@ -29,8 +29,8 @@ class PolicyModel(nn.Module):
     """A causal LM that answers with log-probabilities of given tokens.
 
     temperature: logits are divided by it, as the sampler does. chunk: vocabulary entries whose logits exist at once.
-    packing: whether micro-batches may be packed rows. own_logits: whether the model computes its own logits, all [T, V]
-    of them.
+    packing: whether micro-batches are packed rows; False where the model does not allow them, whatever was asked.
+    own_logits: whether the model computes its own logits, all [T, V] of them in the compute dtype.
     """
 
     def __init__(self, causal_lm: nn.Module, *, temperature: float, chunk: int, packing: bool = True) -> None:
@@ -38,11 +38,24 @@ class PolicyModel(nn.Module):
         self.causal_lm = causal_lm
         self.temperature = temperature
         self.chunk = chunk
-        self.packing = packing and support.supports_packing(causal_lm)
-        self.own_logits = support.head_of(causal_lm) is None
-        if self.packing:
-            support.use_packing(causal_lm)
+        self._own_attention = getattr(getattr(causal_lm, "config", None), "_attn_implementation", None)
         self._takes_positions = "position_ids" in inspect.signature(causal_lm.forward).parameters
+        self.use(packing=packing and support.supports_packing(causal_lm), own_logits=support.head_of(causal_lm) is None)
+
+    def use(self, *, packing: bool, own_logits: bool) -> None:
+        """Set how it computes. Packing needs a model of transformers, and switches its attention."""
+        self.packing = packing
+        self.own_logits = own_logits
+        if self._own_attention is not None:
+            attention.register()
+            self.causal_lm.set_attn_implementation(attention.NAME if packing else self._own_attention)  # type: ignore[operator]
+
+    def verify(self) -> list[str]:
+        """Measure that packing and chunked logits are right for this model, and switch off what is not; says what.
+
+        To be called once its weights are there; under FSDP by all ranks.
+        """
+        return support.verify(self)
 
     def forward(self, micro: MicroBatch, *, temperature: float | None = None) -> TokenOutputs:
         """Log-probabilities and entropy [T] of the micro-batch's trained tokens. `temperature` replaces the model's
@@ -62,18 +75,11 @@ class PolicyModel(nn.Module):
         inputs: dict[str, Any] = {"input_ids": micro.tokens}
         if self._takes_positions:
             inputs["position_ids"] = micro.positions
-        if isinstance(self.causal_lm, _pretrained()):
+        if self._own_attention is not None:
             inputs["use_cache"] = False
         if micro.layout is not None:
             inputs["rlx_layout"] = micro.layout
         return inputs
-
-
-def _pretrained() -> type[nn.Module]:
-    from transformers import PreTrainedModel
-
-    model: type[nn.Module] = PreTrainedModel
-    return model
 
 
 def _slots(values: Tensor, micro: MicroBatch) -> Tensor:

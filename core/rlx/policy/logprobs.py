@@ -36,8 +36,8 @@ class Head:
 def token_logprobs(
     hidden: Tensor, head: Head, targets: Tensor, *, temperature: float, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """log softmax(logits / temperature)[targets] and the entropy of that softmax, both [T] float32; the entropy has no
-    gradient.
+    """The log-probability of each target under softmax(logits / temperature), and that distribution's entropy without
+    gradient: both [T] float32.
 
     hidden: [T, H]. targets: [T] int64. chunk: vocabulary entries whose logits exist at once. Raises ValueError unless
     temperature > 0 and chunk >= 1.
@@ -60,9 +60,13 @@ def logits_logprobs(logits: Tensor, targets: Tensor, *, temperature: float, chun
     """The same from logits [T, V] that a model has already computed: `chunk` rows of them at a time are float32."""
     parts = [
         _dense(rows, wanted, temperature)
-        for rows, wanted in zip(logits.split(chunk), targets.split(chunk), strict=True)
+        for rows, wanted in zip(_split(logits, chunk), _split(targets, chunk), strict=True)
     ]
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropy for _, entropy in parts])
+
+
+def _split(tensor: Tensor, rows: int) -> list[Tensor]:
+    return [tensor[start : start + rows] for start in range(0, max(len(tensor), 1), rows)]
 
 
 def _dense(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -143,7 +147,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return wanted - normaliser, entropy
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser = ctx.saved_tensors
         logits_of = _Logits(hidden, weight, bias, *ctx.constants)
         hidden_grad = torch.zeros(hidden.shape, dtype=normaliser.dtype, device=hidden.device)

@@ -63,7 +63,7 @@ def plan_step(
     fit its tokens.
     """
     sequences = _step_sequences(groups, advantages)
-    return _plan(sequences, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
+    return plan_sequences(sequences, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
 
 
 def score_plan(
@@ -79,7 +79,7 @@ def score_plan(
         for index, tokens in enumerate(sequences)
         if len(tokens) > 1
     ]
-    return _plan(rows, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
+    return plan_sequences(rows, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
 
 
 def _step_sequences(groups: Sequence[Sequence[Episode]], advantages: Sequence[Sequence[float]]) -> list[TokenSequence]:
@@ -120,7 +120,9 @@ def _sequence(trajectory: Trajectory, advantage: float, episode: int, family: in
     return TokenSequence(tokens, trained, logprobs, advantage, episode, family, prefix)
 
 
-def _plan(sequences: list[TokenSequence], *, ranks: int, rank: int, max_tokens: int, packing: bool) -> StepPlan:
+def plan_sequences(
+    sequences: list[TokenSequence], *, ranks: int, rank: int, max_tokens: int, packing: bool
+) -> StepPlan:
     order = _by_family(sequences) if packing else sorted(sequences, key=len, reverse=True)
     cost = _packed_cost if packing else _padded_cost
     parts = sorted(_balanced(order, ranks, max_tokens, packing), key=cost, reverse=True)

@@ -1,21 +1,34 @@
-"""What a model allows: packed rows, and logits that can be computed a chunk of the vocabulary at a time.
+"""What a model allows: packed rows, and logits that are computed a chunk of the vocabulary at a time.
 
 The rules of this part:
 
-* The config is asked first: a window, a soft cap, sinks, a position bias or a recurrent layer rule packing out.
-* Then the model itself (`verify`): two forwards on a few random tokens must agree. What cannot be shown to be equal is
-  not used: without packing, rows are padded; without a known head, the model computes its own logits.
+* The config is asked first: a window, a soft cap of attention scores, or a layer without attention rules packing out.
+* Then the model itself is asked (`verify`): the same few tokens, computed in both ways, must come out equal. What does
+  not is switched off: without packing rows are padded, and without a known head the model computes its own logits.
 """
 
 from __future__ import annotations
 
+import logging
+import random
 from typing import TYPE_CHECKING, Any
 
-from rlx.policy import attention
+import torch
+
 from rlx.policy.logprobs import Head
+from rlx.policy.packing import TokenSequence, plan_sequences
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from rlx.policy.forward import PolicyModel
+
+_LOG = logging.getLogger(__name__)
+_TOLERANCE = 0.05
+"""Root mean square difference of log-probabilities that counts as equal, as a share of how much they vary from token to
+token. bfloat16 alone was seen to make 0.001; a wrong mask or position makes a good part of 1."""
+_PROBE_FAMILIES = ((5, (1, 4, 9)), (3, (7, 2)))
+"""Prompt length, and the lengths of the completions that share it."""
 
 
 def packing_refusal(causal_lm: nn.Module) -> str | None:
@@ -41,17 +54,11 @@ def packing_refusal(causal_lm: nn.Module) -> str | None:
 
 
 def supports_packing(causal_lm: nn.Module) -> bool:
-    """Whether the model may run on packed rows, as far as its config tells; `PolicyModel.verify` measures it."""
+    """Whether the model may run on packed rows, as far as its config tells. `verify` measures it."""
     return packing_refusal(causal_lm) is None
 
 
-def use_packing(causal_lm: Any) -> None:
-    """Switch a model that supports it to the packed attention (which does padded rows too)."""
-    attention.register()
-    causal_lm.set_attn_implementation(attention.NAME)
-
-
-def head_of(causal_lm: nn.Module) -> Head | None:
+def head_of(causal_lm: Any) -> Head | None:
     """How the model makes logits of its last hidden states, as far as its config tells; None where that is unknown."""
     from transformers import PreTrainedModel
 
@@ -61,3 +68,77 @@ def head_of(causal_lm: nn.Module) -> Head | None:
     config = causal_lm.config.get_text_config()
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     return Head(output.weight, getattr(output, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+
+
+@torch.no_grad()
+def verify(policy: PolicyModel) -> list[str]:
+    """Compute a few tokens in the model's own way and in rlx's, and switch off what differs; says what and by how much.
+
+    For a policy whose weights are there. Under FSDP all ranks call it.
+    """
+    if policy.own_logits and not policy.packing:
+        return []
+    training = policy.training
+    policy.eval()  # dropout would make any two forwards differ
+    findings = _compare(policy)
+    policy.train(training)
+    for finding in findings:
+        _LOG.warning(finding)
+    return findings
+
+
+def _compare(policy: PolicyModel) -> list[str]:
+    wanted = (policy.packing, policy.own_logits)
+    policy.use(packing=False, own_logits=True)
+    expected = _scores(policy)
+    findings: list[str] = []
+    own_logits = wanted[1]
+    if not own_logits:
+        policy.use(packing=False, own_logits=False)
+        own_logits = not _equal(findings, "chunked logits", expected, _scores(policy))
+    packing = wanted[0]
+    if packing:
+        policy.use(packing=True, own_logits=own_logits)
+        packing = _equal(findings, "packed rows", expected, _scores(policy))
+    policy.use(packing=packing, own_logits=own_logits)
+    return findings
+
+
+def _scores(policy: PolicyModel) -> Tensor:
+    """Log-probabilities of the probe, sequence after sequence, in the way that the policy is set to."""
+    config: Any = policy.causal_lm.config
+    sequences = _probe(config.get_text_config().vocab_size)
+    plan = plan_sequences(sequences, ranks=1, rank=0, max_tokens=1 << 20, packing=policy.packing)
+    (micro,) = plan.micro
+    device = next(policy.parameters()).device
+    scores = micro.by_episode(policy(micro.to(device), temperature=1.0).logprobs)
+    return torch.tensor([score for index in range(len(sequences)) for score in scores[index]])
+
+
+def _probe(vocabulary: int) -> list[TokenSequence]:
+    source = random.Random(0)  # noqa: S311 - not for secrets: every rank must draw the same
+
+    def draw(count: int) -> list[int]:
+        return [source.randrange(vocabulary) for _ in range(count)]
+
+    sequences: list[TokenSequence] = []
+    for family, (prompt_length, lengths) in enumerate(_PROBE_FAMILIES):
+        prompt = draw(prompt_length)
+        for length in lengths:
+            tokens = prompt + draw(length)
+            trained = list(range(1, len(tokens)))
+            blank = [0.0] * len(trained)
+            sequences.append(TokenSequence(tokens, trained, blank, 0.0, len(sequences), family, prompt_length))
+    return sequences
+
+
+def _equal(findings: list[str], what: str, expected: Tensor, seen: Tensor) -> bool:
+    spread = float(expected.std())
+    difference = float((seen - expected).square().mean().sqrt())
+    if difference <= _TOLERANCE * spread:
+        return True
+    findings.append(
+        f"{what} are switched off: they give this model other log-probabilities than its own forward "
+        f"(difference {difference:.3g}, of {spread:.3g} between tokens)"
+    )
+    return False
