@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.inputs.engine import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -52,24 +53,31 @@ class Sampled:
 
 
 class Pending:
-    """A prompt that is in the engine."""
+    """Requests that are in the engine."""
 
-    def __init__(self, engine: Engine, collector: Any, request_id: str) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._collector = collector
-        self._request_id = request_id
+        self._collectors: list[Any] = []
 
-    async def result(self) -> Any:
-        """The final RequestOutput of vLLM. Cancelling the wait takes the request out of the engine."""
+    def add(self, collector: Any) -> None:
+        self._collectors.append(collector)
+
+    async def results(self) -> list[Any]:
+        """The final RequestOutput of each, in order. Cancelling the wait takes them all out of the engine."""
         try:
-            return await self._collector.get()
-        except asyncio.CancelledError:
-            await self._engine.abort(self._request_id)
-            raise
+            outputs = [await collector.get() for collector in self._collectors]
         except EngineDeadError as error:
             raise self._engine.death() from error
-        finally:
-            self._engine.left()
+        except BaseException:
+            await self.withdraw()
+            raise
+        self._engine.left(len(self._collectors))
+        return outputs
+
+    async def withdraw(self) -> None:
+        """Take them out of the engine, wherever they stand."""
+        self._engine.left(len(self._collectors))
+        await self._engine.abort([collector.request_id for collector in self._collectors])
 
 
 class Engine:
@@ -120,12 +128,13 @@ class Engine:
 
     async def submit(self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float) -> Pending:
         """Put `samples` completions of a prompt into the engine; returns when they are on their way, in order."""
-        params = SamplingParams(n=samples, max_tokens=max_tokens, temperature=temperature, logprobs=0, **_PLAIN)
-        return await self._add(prompt, params)
+        # Not n=samples: that is no faster, and vLLM refuses it at temperature 0.
+        params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_PLAIN)
+        return await self._add([prompt] * samples, params)
 
     async def collect(self, pending: Pending) -> list[Sampled]:
         """The completions of what was submitted, when all of them have ended."""
-        outputs = (await pending.result()).outputs
+        outputs = [result.outputs[0] for result in await pending.results()]
         broken = {output.finish_reason for output in outputs} - ENDINGS
         if broken:
             raise RunError(f"the engine of {self._name} ended a completion with {', '.join(map(repr, broken))}")
@@ -144,9 +153,8 @@ class Engine:
     async def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probabilities at temperature 1 of `sequences[i][1:]`, each given what precedes it."""
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **_PLAIN)
-        pending = [await self._add(tokens, params) for tokens in sequences]
-        outputs = await asyncio.gather(*(one.result() for one in pending))
-        return [list(output.prompt_logprobs.logprobs) for output in outputs]
+        pending = await self._add(sequences, params)
+        return [list(output.prompt_logprobs.logprobs) for output in await pending.results()]
 
     @asynccontextmanager
     async def barrier(self, seed: int) -> AsyncIterator[None]:
@@ -167,29 +175,39 @@ class Engine:
             # Requests and calls reach the engine through one queue, so all that was submitted is there by now.
             await core.resume_scheduler_async()
 
-    async def abort(self, request_id: str) -> None:
-        await self._llm.abort(request_id)
+    async def abort(self, requests: list[str]) -> None:
+        """By vLLM's internal ids."""
+        await self._llm.abort(requests, internal=True)
 
-    async def _add(self, prompt: Sequence[int], params: SamplingParams) -> Pending:
-        request_id = str(next(self._ids))
+    async def _add(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> Pending:
+        pending = Pending(self)
+        try:
+            for prompt in prompts:
+                pending.add(await self._add_one(prompt, params))
+                self._enter()
+        except BaseException:
+            await pending.withdraw()
+            raise
+        return pending
+
+    async def _add_one(self, prompt: Sequence[int], params: SamplingParams) -> Any:
         try:
             inputs = tokens_input(list(prompt), cache_salt=str(self._version))
-            collector = await self._llm.add_request(request_id, inputs, params)
+            return await self._llm.add_request(str(next(self._ids)), inputs, params)
         except EngineDeadError as error:
             raise self.death() from error
-        except ValueError as error:
+        except (VLLMClientError, ValueError) as error:
             raise RunError(f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}") from error
-        self._enter()
-        return Pending(self, collector, request_id)
 
     def _enter(self) -> None:
         if not self._inside:
             self._busy_since = time.monotonic()
         self._inside += 1
 
-    def left(self) -> None:
-        self._inside -= 1
-        if not self._inside:
+    def left(self, requests: int) -> None:
+        """So many requests are done with."""
+        self._inside -= requests
+        if requests and not self._inside:
             self._busy_seconds += time.monotonic() - self._busy_since
 
     # --- weights ------------------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
 
     def start_weight_update(self) -> None:
         self._ties = reload.find_ties(self.model)
+        reload.forget_expert_kernels(self.model)
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
@@ -81,8 +82,10 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         if self._group is None:
             raise SyncError("weights were announced before the engine joined a transfer group")
         buckets = _BUCKETS.decode(update_info.plan)
+        reloading = reload.Reloading(self.model)
         for tensors in wire.receive_buckets(self._group, update_info.version, buckets):
             self.model.load_weights(tensors)
+            reloading.keep_waiting_tensors()
 
     def finish_weight_update(self) -> None:
         assert self._ties is not None, "an update is finished that was not started"

@@ -1,0 +1,169 @@
+"""Engines are started once and shared: a start costs more than all the checks together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+import torch
+
+from rlx.config.schema import Config
+from rlx.rollout.arguments import engine_arguments, engine_environment
+from rlx.sync import wire
+from rlx.testing.models import make_char_model, save_char_tokenizer
+from rlx.transport.messages import InitTransfer, ReceiveWeights
+
+TIMEOUT = 60.0
+
+
+def _config(model, **rollout):
+    rollout = {"dtype": "float32", "vllm": {"max_model_len": 256}} | rollout
+    return Config.model_validate({"model": {"path": str(model)}, "dataset": {"name": "none"}, "rollout": rollout})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engine_environment():
+    before = dict(os.environ)
+    os.environ.update(engine_environment(_config("none")))
+    os.environ.update({"VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"})
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def start_engine():
+    """`async with start_engine(model_folder, **rollout_config) as engine`."""
+
+    @asynccontextmanager
+    async def start(model, name="rollout-0", **rollout):
+        from rlx.rollout.engine import Engine
+
+        engine = await Engine.start(engine_arguments(_config(model, **rollout), 0), name)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    return start
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engine(start_engine, tiny_model):
+    """Of the tiny model; tests leave it with other weights than they found."""
+    async with start_engine(tiny_model) as engine:
+        yield engine
+
+
+class Policy:
+    """A plain torch stand-in for the policy: a state dict, and rank 0 of the transfer group."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.group = None
+        self.store = None
+
+    async def open(self):
+        self.store, port = wire.open_store("127.0.0.1", 1 + self.engine.workers, TIMEOUT)
+        world = 1 + self.engine.workers
+        join = asyncio.to_thread(wire.join, "127.0.0.1", port, 0, world, "gloo", TIMEOUT)
+        entered = self.engine.init_transfer(InitTransfer("127.0.0.1", port, world, 1, "gloo", TIMEOUT))
+        self.group, _ = await asyncio.gather(join, entered)
+
+    async def send(self, version, weights):
+        """`weights`: checkpoint name -> tensor; two buckets, so that a layer's parts may come apart."""
+        pairs = list(weights.items())
+        halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
+        buckets = [[wire.meta_of(name, tensor) for name, tensor in half] for half in halves]
+        tensors = [[tensor for _, tensor in half] for half in halves]
+        sending = asyncio.to_thread(wire.send_buckets, self.group, version, buckets, tensors)
+        receiving = self.engine.receive(ReceiveWeights(version, buckets, TIMEOUT))
+        sent, received = await asyncio.gather(sending, receiving, return_exceptions=True)
+        if isinstance(received, BaseException):
+            raise received
+        assert sent == received.bytes
+        return received
+
+
+@pytest.fixture(scope="session")
+def open_policy():
+    """`await open_policy(engine)`: a policy that has joined the engine's transfer group."""
+
+    async def make(engine):
+        policy = Policy(engine)
+        await policy.open()
+        return policy
+
+    return make
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def policy(engine, open_policy):
+    return await open_policy(engine)
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    """`checkpoint(folder, noise, seed)`: the folder's tensors under checkpoint names, each moved by relative noise."""
+    from safetensors.torch import load_file
+
+    def make(folder, noise=0.0, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = load_file(folder / "model.safetensors")
+        return {
+            name: tensor + noise * tensor.std().nan_to_num(1.0) * torch.randn(tensor.shape, generator=generator)
+            for name, tensor in tensors.items()
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """`reference(folder, weights, sequences)`: what transformers says of each token but the first, in float32."""
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    def score(folder, weights, sequences, temperature=1.0):
+        place = tmp_path_factory.mktemp("reference")
+        for name in ("config.json", "generation_config.json"):
+            (place / name).write_bytes((folder / name).read_bytes())
+        save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
+        rows = []
+        with torch.no_grad():
+            for sequence in sequences:
+                logits = model(input_ids=torch.tensor([sequence])).logits[0, :-1] / temperature
+                picked = logits.log_softmax(-1).gather(-1, torch.tensor(sequence[1:]).unsqueeze(-1))
+                rows.append(picked.squeeze(-1).tolist())
+        return rows
+
+    return score
+
+
+@pytest.fixture(scope="session")
+def untied_model(tmp_path_factory):
+    return make_char_model(tmp_path_factory.mktemp("models") / "untied", seed=2, tie_word_embeddings=False)
+
+
+@pytest.fixture(scope="session")
+def moe_model(tmp_path_factory):
+    """Qwen3-MoE, whose experts are fused in transformers and separate in a checkpoint."""
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "moe"
+    folder.mkdir()
+    eos = save_char_tokenizer(folder)
+    torch.manual_seed(3)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True}
+    config = Qwen3MoeConfig(
+        vocab_size=128, max_position_embeddings=512, eos_token_id=eos, pad_token_id=0, bos_token_id=None,
+        tie_word_embeddings=False, **shape, **heads, **experts,
+    )  # fmt: skip
+    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    return folder

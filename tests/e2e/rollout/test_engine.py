@@ -1,0 +1,74 @@
+"""What a real engine emits: tokens, logprobs, versions, scores."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rlx.errors import RunError
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+PROMPTS = [[5, 6, 7, 8], [20, 21], [30, 31, 32, 33, 34, 35, 36]]
+
+
+async def test_completions_are_what_was_asked_for(engine):
+    groups = await asyncio.gather(
+        *(engine.generate(prompt, samples=4, max_tokens=12, temperature=1.0) for prompt in PROMPTS)
+    )
+    for group in groups:
+        assert len(group) == 4
+        assert len({tuple(one.tokens) for one in group}) > 1, "four samples at temperature 1 are not one text"
+        for one in group:
+            assert 1 <= len(one.tokens) == len(one.logprobs) <= 12
+            assert [(span.version, span.length) for span in one.versions] == [(engine.version, len(one.tokens))]
+            assert one.finish_reason == ("stop" if one.tokens[-1] == 1 else "length")
+            assert 1 not in one.tokens[:-1]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+async def test_sampler_logprobs_are_of_the_distribution_at_its_temperature(
+    engine, tiny_model, checkpoint, reference, policy, temperature
+):
+    weights = checkpoint(tiny_model, noise=0.1, seed=10)
+    await policy.send(10, weights)
+    samples = await engine.generate(PROMPTS[0], samples=8, max_tokens=40, temperature=temperature)
+    sequences = [PROMPTS[0] + one.tokens for one in samples]
+    expected = reference(tiny_model, weights, sequences, temperature=temperature)
+    for one, row in zip(samples, expected, strict=True):
+        assert one.logprobs == pytest.approx(row[len(PROMPTS[0]) - 1 :], abs=1e-5)
+
+
+async def test_scores_are_of_the_raw_model_and_not_from_a_cache(engine, tiny_model, checkpoint, reference, policy):
+    weights = checkpoint(tiny_model, noise=0.1, seed=11)
+    await policy.send(11, weights)
+    long = [3 + i % 60 for i in range(200)]
+    expected = reference(tiny_model, weights, [*PROMPTS, long])
+    await engine.generate(long, samples=2, max_tokens=4, temperature=0.5)
+    for _ in range(2):
+        scores = await engine.score([*PROMPTS, long])
+        assert [len(row) for row in scores] == [len(prompt) - 1 for prompt in [*PROMPTS, long]]
+        for row, wanted in zip(scores, expected, strict=True):
+            assert row == pytest.approx(wanted, abs=1e-5)
+
+
+async def test_greedy_is_greedy(engine):
+    one, other = await engine.generate([9, 10, 11], samples=2, max_tokens=16, temperature=0.0)
+    assert one.tokens == other.tokens
+
+
+async def test_a_prompt_that_does_not_fit_is_refused_by_name(engine):
+    with pytest.raises(RunError, match="rollout-0 refuses a prompt of 300 tokens"):
+        await engine.generate([5] * 300, samples=1, max_tokens=4, temperature=1.0)
+    assert (await engine.generate([5], samples=1, max_tokens=2, temperature=1.0))[0].tokens
+
+
+async def test_time_and_tokens_are_counted_while_something_is_inside(engine):
+    seconds, tokens = engine.busy_seconds, engine.tokens
+    group = await engine.generate([5, 6], samples=2, max_tokens=8, temperature=1.0)
+    assert engine.tokens - tokens == sum(len(one.tokens) for one in group)
+    busy = engine.busy_seconds
+    assert busy > seconds
+    await asyncio.sleep(0.05)
+    assert engine.busy_seconds == busy

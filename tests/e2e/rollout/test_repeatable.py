@@ -1,0 +1,54 @@
+"""Synchronous runs repeat bit for bit: two engines, started apart and with different pasts, sample the same."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rlx.errors import RunError
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+PROMPTS = [[3 + (i * 7 + j) % 70 for j in range(4 + i % 5)] for i in range(12)]
+
+
+async def _step(engine, seed, temperature=1.0):
+    """A step's worth of groups behind a barrier, as plain data."""
+    async with engine.barrier(seed):
+        pending = [await engine.submit(prompt, samples=8, max_tokens=24, temperature=temperature) for prompt in PROMPTS]
+    groups = [await engine.collect(one) for one in pending]
+    return [(one.tokens, one.logprobs, one.finish_reason) for group in groups for one in group]
+
+
+async def test_the_same_seed_gives_the_same_bits_in_another_engine(
+    engine, policy, start_engine, open_policy, tiny_model, checkpoint
+):
+    weights = checkpoint(tiny_model, noise=0.2, seed=50)
+    await policy.send(50, weights)
+    first = await _step(engine, seed=7)
+    await engine.generate([70, 71], samples=3, max_tokens=9, temperature=0.7)
+    await engine.score(PROMPTS)
+    assert await _step(engine, seed=7) == first, "the past of an engine shows"
+    assert await _step(engine, seed=8) != first
+    async with start_engine(tiny_model, name="other") as other:
+        await (await open_policy(other)).send(1, weights)
+        await _step(other, seed=1)
+        assert await _step(other, seed=7) == first
+
+
+async def test_nothing_is_sampled_before_all_is_submitted(engine):
+    async with engine.barrier(3):
+        pending = await engine.submit([5, 6], samples=1, max_tokens=1, temperature=1.0)
+        collecting = asyncio.create_task(engine.collect(pending))
+        await asyncio.sleep(0.2)
+        assert not collecting.done()
+    assert len(await collecting) == 1
+
+
+async def test_a_barrier_wants_the_engine_empty(engine):
+    pending = await engine.submit([5, 6, 7], samples=1, max_tokens=30, temperature=1.0)
+    with pytest.raises(RunError, match="1 requests still in its engine"):
+        async with engine.barrier(1):
+            pass
+    await engine.collect(pending)

@@ -1,0 +1,74 @@
+"""Weights from a plain torch sender into real engines, against transformers on the same weights."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rlx.errors import SyncError
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+SEQUENCES = [[5, 6, 7, 8, 9, 10, 11, 12], [40, 41, 42, 43], [3 + i % 70 for i in range(90)]]
+
+
+def _difference(scores, expected):
+    pairs = [(a, b) for row, other in zip(scores, expected, strict=True) for a, b in zip(row, other, strict=True)]
+    return max(abs(a - b) for a, b in pairs)
+
+
+async def _check_sync(engine, policy, folder, checkpoint, reference, version):
+    """New weights change the scores to what transformers says, twice over."""
+    for seed in (version, version + 1):
+        weights = checkpoint(folder, noise=0.3, seed=seed)
+        expected = reference(folder, weights, SEQUENCES)
+        assert _difference(await engine.score(SEQUENCES), expected) > 1e-2
+        received = await policy.send(seed, weights)
+        assert received.version == engine.version == seed
+        assert 0 < received.transfer_seconds <= received.paused_seconds
+        assert _difference(await engine.score(SEQUENCES), expected) <= 1e-5
+
+
+async def test_tied_embeddings_reach_the_output_head(engine, policy, tiny_model, checkpoint, reference):
+    await _check_sync(engine, policy, tiny_model, checkpoint, reference, version=20)
+
+
+async def test_a_transfer_in_the_middle_of_a_completion(engine, policy, tiny_model, checkpoint):
+    first = engine.version
+    pending = await engine.submit([5, 6, 7], samples=4, max_tokens=240, temperature=1.0)
+    await asyncio.sleep(0.02)
+    await policy.send(30, checkpoint(tiny_model, noise=0.05, seed=30))
+    spans = [one.versions for one in await engine.collect(pending)]
+    assert any([span.version for span in versions] == [first, 30] for versions in spans), spans
+
+
+async def test_a_cached_prompt_is_not_read_with_other_weights(engine, policy, tiny_model, checkpoint, reference):
+    prompt = [3 + i % 60 for i in range(200)]
+    await policy.send(40, checkpoint(tiny_model, noise=0.0))
+    await engine.generate(prompt, samples=2, max_tokens=4, temperature=1.0)
+    weights = checkpoint(tiny_model, noise=0.5, seed=41)
+    await policy.send(41, weights)
+    one = (await engine.generate(prompt, samples=1, max_tokens=8, temperature=1.0))[0]
+    expected = reference(tiny_model, weights, [prompt + one.tokens])[0]
+    assert one.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-5)
+
+
+async def test_untied_embeddings(start_engine, open_policy, untied_model, checkpoint, reference):
+    async with start_engine(untied_model, name="untied") as engine:
+        policy = await open_policy(engine)
+        await _check_sync(engine, policy, untied_model, checkpoint, reference, version=1)
+        weights = checkpoint(untied_model)
+        del weights["model.layers.1.self_attn.k_proj.weight"]
+        with pytest.raises(SyncError, match=r"left parameters .* out: model\.layers\.1\.self_attn\.qkv_proj"):
+            await policy.send(3, weights)
+
+
+async def test_fused_experts_under_their_checkpoint_names(start_engine, open_policy, moe_model, checkpoint, reference):
+    async with start_engine(moe_model, name="moe") as engine:
+        policy = await open_policy(engine)
+        await _check_sync(engine, policy, moe_model, checkpoint, reference, version=1)
+        weights = checkpoint(moe_model)
+        del weights["model.layers.0.mlp.experts.2.up_proj.weight"]
+        with pytest.raises(SyncError, match=r"left parameters .* out: model\.layers\.0\.mlp\.experts"):
+            await policy.send(3, weights)
