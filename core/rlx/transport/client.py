@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 
 import msgspec
 import zmq
@@ -19,7 +20,7 @@ import zmq.asyncio
 
 from rlx.errors import PeerFailed, WaitTimeout
 from rlx.launch.boot import Endpoint
-from rlx.transport.conversation import Conversation, Handle, OnError, log_error
+from rlx.transport.conversation import Conversation, Handle, OnError, log_error, watch_task
 from rlx.transport.keys import SERVER
 from rlx.transport.messages import Heartbeat, Hello, Message
 from rlx.transport.wire import open_envelope
@@ -70,14 +71,14 @@ class Client:
             on_error=self._on_error,
             handle_told=self._on_notification,
         )
-        self._tasks = [asyncio.create_task(self._receive(socket))]
+        self._start(self._receive(socket))
         hello = Hello(self._name, self._attempt, os.getpid())
         where = f"{self._endpoint.host}:{self._endpoint.port}"
         try:
             await self.request(hello, timeout=timeout, what=f"{self._name} connects to the controller at {where}")
         except WaitTimeout as error:
             raise WaitTimeout(f"{error}. Is it running, and are these the keys of its run?") from error
-        self._tasks.append(asyncio.create_task(self._beat()))
+        self._start(self._beat())
 
     async def request(self, message: Message, *, timeout: float, what: str) -> Message:
         """Raises WaitTimeout (a TimeoutError) naming `what`, or what the controller's handler raised."""
@@ -97,6 +98,11 @@ class Client:
             self._socket.close(linger=LINGER_MS)
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        watch_task(task, SERVER, self._on_error)
+        self._tasks.append(task)
 
     def _open_socket(self) -> zmq.asyncio.Socket:
         socket = self._context.socket(zmq.DEALER)

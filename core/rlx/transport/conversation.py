@@ -34,6 +34,17 @@ def log_error(peer: str, error: Exception) -> None:
     log.error("a message from %s could not be handled", peer, exc_info=error)
 
 
+def watch_task(task: asyncio.Task[None], peer: str, on_error: OnError) -> None:
+    """A loop over a socket ends by being cancelled; any other end must be heard of, for no message comes after it."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            on_error(peer, error)
+
+    task.add_done_callback(ended)
+
+
 class Conversation:
     """The talk with `peer`. `send` carries an envelope and a body to it. `handle` answers requests, and takes
     notifications too where there is no `handle_told`; `on_error` gets what a notification's handler raises.

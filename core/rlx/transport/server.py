@@ -24,7 +24,8 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 
 from rlx.errors import PeerFailed, RlxError, UsageError
 from rlx.launch.boot import Endpoint
-from rlx.transport.conversation import Conversation, OnError, log_error
+from rlx.transport.conversation import Conversation, OnError, log_error, watch_task
+from rlx.transport.keys import SERVER
 from rlx.transport.messages import Heartbeat, Hello, Message, Ok, decode, encode
 from rlx.transport.wire import Envelope, error_body, open_envelope, pack
 
@@ -94,6 +95,7 @@ class Server:
         self._socket = self._open_socket()
         port = self._bind(self._socket)
         self._receiver = asyncio.create_task(self._receive(self._socket))
+        watch_task(self._receiver, SERVER, self._on_error)
         return port
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message:

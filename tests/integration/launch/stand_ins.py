@@ -87,6 +87,7 @@ async def _control(boot, mode):
     port = await server.start()
     if mode == "no port":
         await asyncio.sleep(600)
+    print(f"resume from {boot.resume_from}")
     write_atomic(boot.run_path / "controller.port", str(port))
     while len(server.peers()) < len(boot.client_keys):  # noqa: ASYNC110 - the transport has no event for it
         await asyncio.sleep(0.01)
@@ -187,6 +188,7 @@ def run_plan(path):
         plugins=Plugins([], Hooks([], []), Registry()),
         rollouts=values["rollouts"],
         run_dir=Path(values["run_dir"]) if values["run_dir"] else None,
+        resume=Path(values["resume"]) if values["resume"] else None,
     )
     recorder = Recorder(Path("recorded"), config.meta.get("bomb", ""))
     mains = {"controller": "stand_ins:controller", "policy": "stand_ins:client", "rollout": "stand_ins:client"}

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import msgspec
 import psutil
@@ -86,16 +87,19 @@ def test_a_stopped_nanny_does_not_save_its_tree(launcher, boot, living, read):
     assert living() == []
 
 
-def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
-    """The launcher here is a process of its own, without a nanny."""
-    parent = subprocess.Popen(
-        [sys.executable, "-P", "-m", "rlx.proc", "stand_ins:launch"],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    with parent:
+@contextmanager
+def start_a_launcher(boot):
+    """A launcher in a process of its own, without a nanny; its child is a `family`."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "rlx.proc", "stand_ins:launch"], stdin=subprocess.PIPE, start_new_session=True
+    ) as parent:
         parent.stdin.write(frame_blob(encode_boot(boot("launch"))))
         parent.stdin.flush()
+        yield parent
+
+
+def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
+    with start_a_launcher(boot) as parent:
         read("x.ready")
         assert len(living()) >= 5
         parent.kill()
@@ -119,3 +123,17 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_processes(launcher, boot, read)
     child = int(read("x.ready"))
     sessions = {os.getsid(os.getpid()), os.getsid(process.pid), os.getsid(child)}
     assert len(sessions) == 3
+
+
+def test_a_process_does_not_outlive_launcher_and_nanny_killed_together(boot, until, living, read):
+    """Nobody is left then to end what the process itself has started; the test does."""
+    with start_a_launcher(boot) as parent:
+        child = int(read("x.ready"))
+        [nanny] = [process for process in living() if process.cmdline()[-1] == "nanny"]
+        parent.send_signal(signal.SIGSTOP)
+        nanny.kill()
+        parent.kill()
+        until(lambda: child not in [process.pid for process in living()], 5)
+    for process in living():
+        process.kill()
+    until(lambda: living() == [])

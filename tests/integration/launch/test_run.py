@@ -21,7 +21,7 @@ class Run:
         self.dir = folder / "runs" / "job"
         self._until = until
 
-    def start(self, *, rollouts=True, run_dir=None, start_seconds=60.0, **meta):
+    def start(self, *, rollouts=True, run_dir=None, resume=None, start_seconds=60.0, **meta):
         config = {
             "run": {"name": "job", "start_seconds": start_seconds},
             "model": {"path": "m"},
@@ -30,7 +30,7 @@ class Run:
             "meta": meta,
         }
         plan = self.folder / "plan.json"
-        plan.write_text(json.dumps({"config": config, "rollouts": rollouts, "run_dir": run_dir}))
+        plan.write_text(json.dumps({"config": config, "rollouts": rollouts, "run_dir": run_dir, "resume": resume}))
         command = [sys.executable, "-P", "-m", "stand_ins", str(plan)]
         self.process = subprocess.Popen(
             command,
@@ -209,6 +209,24 @@ def test_a_second_run_takes_the_next_name_and_an_asked_directory_is_kept_apart(r
     code, output = run.start(run_dir=str(run.dir)).end()
     assert code != 0
     assert "is the directory of another run" in output
+
+
+def test_a_resumed_run_goes_on_in_its_directory_from_the_newest_checkpoint(run, tmp_path):
+    assert run.start().end()[0] == 0
+    old_keys = (run.dir / "keys.json").read_text()
+    code, output = run.start(resume=str(run.dir)).end()
+    assert code != 0
+    assert "holds no checkpoint to go on from" in output
+    for name in ("step_00002", "step_00004.tmp"):
+        (run.dir / "checkpoints" / name).mkdir(parents=True)
+        (run.dir / "checkpoints" / name / "controller.json").write_text("{}")
+    code, output = run.start(resume=str(run.dir)).end()
+    assert code == 0
+    assert "step_00004.tmp is torn" in output
+    log = (run.dir / "logs" / "controller.log").read_text().splitlines()
+    assert log == ["resume from None", f"resume from {run.dir}/checkpoints/step_00002"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["job"]
+    assert (run.dir / "keys.json").read_text() != old_keys
 
 
 def test_a_process_stopped_by_the_kernel_is_no_reason_to_hang(run, living):
