@@ -79,7 +79,7 @@ def _memory(prepared: Prepared) -> Iterator[tuple[str, str]]:
         return
     yield "memory", f"at least {shown(prepared.memory.total)} of {shown(prepared.available)} available"
     for name, size in prepared.memory.lines():
-        yield "", f"{shown(size):>10}  {name}"
+        yield "", f"{shown(size):>11}  {name}"
 
 
 def _table(*columns: str) -> Table:

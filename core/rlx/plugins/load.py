@@ -56,13 +56,15 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _failed(record: PluginRecord, place: str, error: BaseException) -> str:
-    todo = "Correct the file." if is_file(place) else _advice(record, error)
+    todo = _advice(record, place, error)
     return f"{owner(record)} can't be imported: {type(error).__name__}: {error}\n{todo} (--traceback shows where.)"
 
 
-def _advice(record: PluginRecord, error: BaseException) -> str:
+def _advice(record: PluginRecord, place: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"Install what provides the module {error.name!r}."
+    if is_file(place):
+        return "Correct the file."
     return (
         f"Report it to the authors of {record.dist}, or try another version." if record.dist else "Correct the module."
     )

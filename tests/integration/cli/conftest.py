@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from rlx.testing.models import make_char_model
+from rlx_cli.main import main
+
+DATA = """
+rows = ["1+1=", "2+2="]
+chat = [[{"role": "user", "content": "1+1="}]]
+empty = []
+columns = [{"question": "1+1=", "answer": "2"}]
+targets = [{"prompt": "1+1=", "answer": "2"}]
+
+def score(text, reference=None, *, strict: bool = False, **kwargs):
+    return 1.0
+
+def many(count: int = 2, config=None):
+    return ["1+1="] * count
+
+def broken():
+    raise OSError("no such table")
+
+class Odd:
+    def __init__(self, size: int): ...
+
+not_callable = 3
+"""
+
+
+@pytest.fixture(scope="session")
+def char_model(tmp_path_factory):
+    shape = {
+        "num_hidden_layers": 1,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "head_dim": 8,
+        "max_position_embeddings": 1024,
+    }
+    return make_char_model(tmp_path_factory.mktemp("model"), **shape)
+
+
+@pytest.fixture
+def model(char_model, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(char_model, tmp_path / "model")
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """`rlx` in this process: exit code, stdout, stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["rlx", *map(str, args)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path, model, monkeypatch):
+    """`project(**changes)`: a folder with a good config, changed by dotted keys; returns the config's path."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "data.py").write_text(DATA)
+
+    def write(rewards="./data.py:score", dataset="./data.py:rows", algorithm="grpo", extra=""):
+        reward = f"[[rewards]]\nname = {json.dumps(rewards)}\n" if rewards else ""
+        text = (
+            f"[model]\npath = {json.dumps(str(model))}\n[algorithm]\nname = {json.dumps(algorithm)}\n{reward}"
+            f"[run]\nloggers = []\nsteps = 2\n[dataset]\nname = {json.dumps(dataset)}\n{extra}"
+        )
+        (folder / "x.toml").write_text(text)
+        return folder / "x.toml"
+
+    return write

@@ -1,0 +1,187 @@
+"""What can't work is refused with exit code 2 and one message, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+
+import psutil
+import pytest
+
+
+@pytest.fixture
+def refused(call, tmp_path):
+    """Runs `rlx run` and returns what it says; both that and `rlx check` must refuse, and write nothing."""
+
+    def refused(config, *args):
+        before = sorted(tmp_path.rglob("*"))
+        code, out, err = call("run", "--config", config, *args)
+        assert code == 2, err
+        assert out == ""
+        assert "Traceback" not in err
+        after = sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts)
+        assert after == [path for path in before if "__pycache__" not in path.parts]
+        assert call("check", config, *args)[0::2] == (2, err)
+        return err
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "./data.py:empty"}, "dataset './data.py:empty'"),
+        ({"dataset": "./data.py:columns"}, "'question', 'answer'"),
+        ({"dataset": "./data.py:chat"}, "has no chat template"),
+        ({"dataset": "./data.py:broken"}, "OSError: no such table"),
+        ({"dataset": "./data.py:rwos"}, "Did you mean 'rows'?"),
+        ({"dataset": "./dta.py:rows"}, "there is no file"),
+        ({"dataset": "arithmetik"}, "There is no dataset 'arithmetik'. Did you mean 'arithmetic'?"),
+        ({"dataset": "./data.py:many", "extra": 'args = {count = "2"}\n'}, 'args: count: expected an integer'),
+        ({"dataset": "./data.py:many", "extra": "args = {cuont = 2}\n"}, "Did you mean 'count'?"),
+        ({"rewards": "exact_mach"}, "There is no reward 'exact_mach'. Did you mean 'exact_match'?"),
+        ({"rewards": "./data.py:not_callable"}, "not a function"),
+        ({"rewards": None}, "needs at least one reward"),
+        ({"algorithm": "grop"}, "There is no algorithm 'grop'. Did you mean 'grpo'?"),
+        ({"algorithm": "./data.py:not_callable"}, "is a int, not a class"),
+        ({"algorithm": "./data.py:Odd"}, "'size' is required"),
+        ({"algorithm": "sft"}, "it ignores rewards"),
+        ({"algorithm": "sft", "rewards": None}, "no target"),
+    ],
+)  # fmt: skip
+def test_plugins_and_rows(refused, project, options, message):
+    assert message in refused(project(**options))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rewards.0.args={strikt=true}", "[[rewards]] number 1, args: 'strikt' is not an option of reward"),
+        ('rewards.0.args={strict="yes"}', "strict: expected true or false"),
+        ("rewards.0.args={prompt=1}", "'prompt' is given by rlx itself"),
+        ("algorithm.args={clip_lo=0.1}", "[algorithm] args: 'clip_lo' is not an option of algorithm 'grpo'"),
+        ("algorithm.args={clip_low=-1}", "clip_low must be"),
+        ("algorithm.group_size=1", "[algorithm] group_size = 1"),
+        ("rollout.tensor_parallel=3", "does not divide the model's 4 attention heads. Possible: 1, 2, 4."),
+        ("rollout.max_tokens=1024", "leaves no room for a prompt: the model's context is 1024 tokens"),
+        ("rollout.vllm.gpu_memory_utilisation=0.5", "Did you mean 'gpu_memory_utilization'?"),
+        ("rollout.vllm.dtype=float32", "use [rollout] dtype"),
+        ("run.launcher=locl", "There is no launcher 'locl'. Did you mean 'local'?"),
+        ('run.loggers=["jsonll"]', "There is no logger 'jsonll'. Did you mean 'jsonl'?"),
+        ('plugins.enable=["nothing"]', "There is no hooks plugin 'nothing'"),
+        ("model.plugin=hff", "There is no model plugin 'hff'. Did you mean 'hf'?"),
+        ("model.path=./absent", "there is no folder './absent'"),
+        ("packer.name=decoder", "There is no packer 'decoder'"),
+    ],
+)  # fmt: skip
+def test_settings(refused, project, setting, message):
+    assert message in refused(project(), "--set", setting)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is no JSON"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "names no model_type"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no safetensors weights"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100),
+            "is no safetensors file, or is damaged",
+        ),
+        (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "No tokenizer could be loaded"),
+        (shutil.rmtree, "there is no folder"),
+    ],
+)
+def test_models(refused, project, model, damage, message):
+    config = project()
+    damage(model)
+    assert message in refused(config)
+
+
+def test_port_in_use(refused, project):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"[run] port = {port}: can't listen there" in refused(project(), "--set", f"run.port={port}")
+
+
+def test_too_little_memory_says_what_is_needed_and_what_there_is(refused, project, monkeypatch):
+    monkeypatch.setattr("rlx.launch.preflight.available_memory", lambda: 2**30)
+    said = refused(project())
+    assert "1.00 GiB are available" in said
+    assert "key-value cache" in said
+
+
+def test_plugin_that_fails_to_import(refused, project, tmp_path):
+    (tmp_path / "project" / "bad.py").write_text("import not_there_xyz\n")
+    said = refused(project(rewards="./bad.py:score"))
+    assert "reward './bad.py:score'" in said
+    assert "Install what provides the module 'not_there_xyz'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import rlx\n@rlx.hookimpl\ndef rlx_step_edn(step): ...\n", "Did you mean 'rlx_step_end'?"),
+        ("import rlx\n@rlx.hookimpl\ndef rlx_configure(config): 1 / 0\n", "rlx_configure raised ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_hooks(refused, project, tmp_path, text, message):
+    (tmp_path / "project" / "hooks.py").write_text(f"{text}\nimport sys\nme = sys.modules[__name__]\n")
+    assert message in refused(project(), "--set", 'plugins.enable=["./hooks.py:me"]')
+
+
+def test_two_distributions_of_one_name(refused, project, tmp_path, monkeypatch):
+    for name in ("alpha", "beta"):
+        info = tmp_path / name / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[rlx.rewards]\njudge = judge_mod:score\n")
+        (tmp_path / name / "judge_mod.py").write_text("def score(text, reference=None): return 1.0\n")
+        monkeypatch.syspath_prepend(str(tmp_path / name))
+    said = refused(project(rewards="judge"))
+    assert "alpha/judge" in said
+    assert "beta/judge" in said
+
+
+def test_directory_of_another_run(call, project, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    code, _, err = call("run", "--config", project(), "--run-dir", other)
+    assert code == 2
+    assert "is the directory of another run" in err
+    assert [path.name for path in other.iterdir()] == ["config.json"]
+
+
+def test_good_config_passes_in_seconds_and_starts_nothing(call, project, tmp_path):
+    config = project(dataset="./data.py:many", extra="args = {count = 5}\n")
+    before = psutil.Process().children(recursive=True)
+    started = time.monotonic()
+    code, out, err = call("check", config)
+    assert (code, err) == (0, "")
+    assert time.monotonic() - started < 30
+    for words in ("./data.py:many", "qwen3", "5 rows", "1 policy rank(s)", "1 engine(s)", "is fine"):
+        assert words in out
+    assert psutil.Process().children(recursive=True) == before
+    assert not (tmp_path / "project" / "runs").exists()
+
+
+def test_dry_run_prints_the_resolved_config(call, project, tmp_path):
+    code, out, _ = call("run", "--config", project(), "--dry-run", "--policy", 2)
+    resolved = json.loads(out)
+    assert code == 0
+    assert resolved["policy"]["parallel"] == {"dp_replicate": 1, "dp_shard": 2}
+    assert resolved["model"]["plugin"] == "hf"
+    assert "async" in resolved
+    assert not (tmp_path / "project" / "runs").exists()
+
+
+def test_sft_config_passes(call, project):
+    code, out, err = call("check", project(algorithm="sft", rewards=None, dataset="./data.py:targets"))
+    assert (code, err) == (0, "")
+    assert "engine" not in out
