@@ -1,0 +1,43 @@
+"""What the launcher is handed. The launcher's own tests start from there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """The plans that reached the launcher; its exit code is 7."""
+    plans = []
+    monkeypatch.setattr("rlx.launch.run.run", lambda plan: plans.append(plan) or 7)
+    return plans
+
+
+def test_run_hands_over_a_checked_plan_and_exits_with_its_code(call, project, handed, tmp_path):
+    config = project()
+    code, _, _ = call("run", "--config", config, "--run-dir", tmp_path / "here", "--set", "run.seed=5")
+    (plan,) = handed
+    assert code == 7
+    assert (plan.config.run.seed, plan.config.model.plugin, plan.rollouts) == (5, "hf", True)
+    assert (plan.run_dir, plan.resume, plan.base_dir) == (tmp_path / "here", None, config.parent)
+    assert [record.name for record in plan.plugins.records if record.kind == "rewards"] == ["./data.py:score"]
+    assert plan.argv[:2] == ("rlx", "run")
+
+
+@pytest.mark.parametrize("key", ["base_dir", "folder"])
+def test_resume_finds_config_and_files_from_the_run_directory(call, project, handed, tmp_path, monkeypatch, key):
+    config = project()
+    call("run", "--config", config)
+    run_dir = tmp_path / "earlier"
+    run_dir.mkdir()
+    (run_dir / "config.json").write_text(json.dumps(handed[0].config.model_dump(by_alias=True, mode="json")))
+    (run_dir / "environment.json").write_text(json.dumps({key: str(config.parent)}))
+    config.unlink()
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("run", "--resume", run_dir)
+    assert code == 7, err
+    assert handed[1].resume == run_dir
+    assert handed[1].config == handed[0].config
+    assert handed[1].base_dir == config.parent
