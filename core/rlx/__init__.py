@@ -1,7 +1,7 @@
 """rlx: post-train language models with reinforcement learning.
 
-Importing this package is free: every public name is loaded when it is first used, so neither torch, vLLM nor transformers is
-imported by `import rlx`.
+Importing this package is free: every public name is loaded when it is first used, so neither torch, vLLM nor
+transformers is imported by `import rlx`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WHERE = {
     "hookimpl": "rlx.api.hookspecs",
 }
 
-__all__ = ["__version__", *_WHERE]
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
     from rlx.api.hookspecs import hookimpl as hookimpl

@@ -36,8 +36,8 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             device="cpu",
             collectives="gloo",
             # nobind: two tensor-parallel workers on one NUMA node are refused otherwise. Space is in GiB.
-            # Without multiprocessing, vLLM's CPU platform lets the engine's core be its own only worker: one interpreter
-            # and one hop per step less. (AsyncLLM's core is a process all the same.)
+            # Without multiprocessing, vLLM's CPU platform lets the engine's core be its own only worker: one
+            # interpreter and one hop per step less. (AsyncLLM's core is a process all the same.)
             engine_env=MappingProxyType(
                 {
                     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -25,7 +25,7 @@ class TokenBatch:
     """The trained tokens of one micro-batch, flat: T = number of tokens in the loss mask. All float32 [T].
 
     logprobs: the policy's, with gradient, temperature applied.
-    sampler_logprobs: what the engine reported for the same tokens (equals `logprobs.detach()` where nothing was sampled).
+    sampler_logprobs: what the engine reported for the same tokens (`logprobs.detach()` where nothing was sampled).
     advantages: one per token.
     reference_logprobs: of the frozen reference; None unless the algorithm asks for a reference.
     entropy: of the policy's distribution at each token, no gradient.
@@ -70,5 +70,6 @@ class Algorithm(Protocol):
     def loss(self, batch: TokenBatch, totals: StepTotals) -> tuple[Tensor, dict[str, Tensor]]:
         """The micro-batch's share of the step's loss, and metrics as *sums over tokens* ([] float32 each).
 
-        Shares add up: the sum over micro-batches and ranks is the step's loss. The trainer divides metric sums by `totals.tokens`.
+        Shares add up: the sum over micro-batches and ranks is the step's loss. The trainer divides metric sums by
+        `totals.tokens`.
         """

@@ -5,7 +5,8 @@ The rules of this part:
 * Tokens are the source of truth. A segment's ids are what the engine read or emitted; text is never tokenised again on
   the way to the loss.
 * A *segment* is a run of tokens of one kind. A *trajectory* is an append-only list of segments: every prompt that the
-  engine saw is a prefix of its trajectory. An *episode* is one or more trajectories of one dataset row, with its rewards.
+  engine saw is a prefix of its trajectory. An *episode* is one or more trajectories of one dataset row, with its
+  rewards.
 * The loss mask is `sampled and trainable`. A reward of None means "not scored", never 0.
 * All of it is plain data: msgspec encodes it as MessagePack on the wire and in the ledger, or as JSON for people.
 """

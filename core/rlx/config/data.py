@@ -31,4 +31,4 @@ class RewardConfig(Component):
     timeout_seconds: float = Field(60.0, gt=0)
     """A call that takes longer is killed."""
     on_error: Literal["fail", "drop"] = "fail"
-    """What a call that raises or times out does: end the run, or drop (and count) its group. It is never a reward of 0."""
+    """What a call that raises or times out does: end the run, or drop (and count) its group. Never a reward of 0."""

@@ -55,9 +55,10 @@ class PolicyConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """What forward and backward compute in. Master weights, reductions and optimizer state are float32."""
     packing: bool = True
-    """Compute on real tokens only, prompts of a group once, where the attention implementation allows it; otherwise pad."""
+    """Compute on real tokens only, prompts of a group once, where the attention implementation allows it; else pad."""
     attention: str | None = None
-    """A transformers attention implementation. Default: rlx's own variable-length SDPA where the model allows it, else `sdpa`."""
+    """A transformers attention implementation. Default: rlx's own variable-length SDPA where the model allows it, else
+    `sdpa`."""
     gradient_checkpointing: bool = False
     """Recompute each decoder layer in the backward pass: less memory, about a third more time."""
     logprob_chunk: int = Field(8192, ge=1)

@@ -11,7 +11,7 @@ from rlx.config.schema import Config
 
 
 class PluginRecord(msgspec.Struct, frozen=True):
-    """One plugin that the run uses, as plugins.json has it. Every process loads from these and stops if it finds others."""
+    """One plugin that the run uses, as plugins.json has it. Every process loads from these, or stops."""
 
     kind: str
     """`datasets`, `rewards`, ... or `hooks`."""

@@ -58,14 +58,15 @@ def make_char_model(
     chat_template: str | None = None,
     **shape: Any,
 ) -> Path:
-    """A character-level Qwen3 with random weights at `path`, in float32; `shape` overrides fields of its Qwen3Config."""
+    """A character-level Qwen3 with random float32 weights at `path`; `shape` overrides fields of its Qwen3Config."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     eos = save_char_tokenizer(folder, vocab_size=vocab_size, chat_template=chat_template)
-    config = Qwen3Config(vocab_size=vocab_size, eos_token_id=eos, pad_token_id=0, bos_token_id=None, **{**SHAPE, **shape})
+    ids = {"eos_token_id": eos, "pad_token_id": 0, "bos_token_id": None}
+    config = Qwen3Config(vocab_size=vocab_size, **ids, **{**SHAPE, **shape})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)

@@ -75,8 +75,11 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Leases(Message, frozen=True):
-    """Controller -> replica. With `barrier`, all of them enter the engine in this order before any is scheduled, and the
-    engine is reseeded with `seed` first: a synchronous run repeats bit for bit."""
+    """Controller -> replica.
+
+    With `barrier`, all of them enter the engine in this order before any is scheduled, and the engine is reseeded with
+    `seed` first: a synchronous run repeats bit for bit.
+    """
 
     leases: list[Lease]
     barrier: bool = False
@@ -203,7 +206,7 @@ class WeightsSent(Message, frozen=True):
 
 
 class ScoreTokens(Message, frozen=True):
-    """Log-probabilities, at temperature 1, of `tokens[i][1:]` given what precedes. Asked of the policy and of every replica."""
+    """Log-probabilities, at temperature 1, of `tokens[i][1:]`: asked of the policy and of every replica."""
 
     version: int
     tokens: list[list[int]]
@@ -214,7 +217,7 @@ class TokenScores(Message, frozen=True):
     logprobs: list[list[float]]
 
 
-# --- policy <-> controller ---------------------------------------------------------------------------------------------
+# --- policy <-> controller -------------------------------------------------------------------------------------
 
 
 class PolicyReady(Message, frozen=True):
@@ -274,7 +277,7 @@ class Stop(Message, frozen=True):
     reason: str = ""
 
 
-# --- launcher <-> controller ----------------------------------------------------------------------------------------------
+# --- launcher <-> controller -------------------------------------------------------------------------------------
 
 
 class Hello(Message, frozen=True):
