@@ -84,10 +84,10 @@ def _earlier(run_dir: Path) -> LoadedConfig:
 
 
 def _base_dir(run_dir: Path) -> Path:
-    """Where the run's `./file.py:name` are: its config's folder, else (a run that did not say) where it was called."""
+    """Where the run's `./file.py:name` are: its config's folder."""
     file = run_dir / "environment.json"
     try:
         environment = json.loads(file.read_text())
-        return Path(environment.get("base_dir") or environment["folder"])
+        return Path(environment["base_dir"])
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{file} does not say where the run was started: {error!r}") from error

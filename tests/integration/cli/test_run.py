@@ -26,14 +26,13 @@ def test_run_hands_over_a_checked_plan_and_exits_with_its_code(call, project, ha
     assert plan.argv[:2] == ("rlx", "run")
 
 
-@pytest.mark.parametrize("key", ["base_dir", "folder"])
-def test_resume_finds_config_and_files_from_the_run_directory(call, project, handed, tmp_path, monkeypatch, key):
+def test_resume_finds_config_and_files_from_the_run_directory(call, project, handed, tmp_path, monkeypatch):
     config = project()
     call("run", "--config", config)
     run_dir = tmp_path / "earlier"
     run_dir.mkdir()
     (run_dir / "config.json").write_text(json.dumps(handed[0].config.model_dump(by_alias=True, mode="json")))
-    (run_dir / "environment.json").write_text(json.dumps({key: str(config.parent)}))
+    (run_dir / "environment.json").write_text(json.dumps({"base_dir": str(config.parent)}))
     config.unlink()
     monkeypatch.chdir(tmp_path)
     code, _, err = call("run", "--resume", run_dir)

@@ -8,10 +8,10 @@ from rlx.launch.environment import describe_environment
 
 def test_versions_and_arguments_and_absence_are_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = describe_environment(["rlx", "run"])
+    found = describe_environment(["rlx", "run"], tmp_path)
     assert found["versions"]["rlx"] == __version__
     assert found["argv"] == ["rlx", "run"]
-    assert found["folder"] == str(tmp_path)
+    assert found["folder"] == found["base_dir"] == str(tmp_path)
     assert found["git_commit"] is None
     assert found["git_changed"] is False
 
@@ -23,7 +23,7 @@ def test_the_commit_of_the_folder_is_said(tmp_path, monkeypatch):
     for command in (["init", "-q"], ["add", "x"], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert describe_environment([])["git_commit"] == commit
-    assert describe_environment([])["git_changed"] is False
+    assert describe_environment([], tmp_path)["git_commit"] == commit
+    assert describe_environment([], tmp_path)["git_changed"] is False
     (tmp_path / "x").write_text("2")
-    assert describe_environment([])["git_changed"] is True
+    assert describe_environment([], tmp_path)["git_changed"] is True
