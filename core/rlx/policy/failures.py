@@ -2,8 +2,8 @@
 
 The rules of this part:
 
-* Only rank 0 talks to the controller. Another rank that fails posts its reason in the rendezvous store, which
-  outlives it, and exits; torch elastic then ends the rest.
+* Only rank 0 talks to the controller. Another rank that fails posts its reason in the rendezvous store and stays until
+  rank 0 has told it: torch elastic ends all ranks as soon as one is gone.
 * Rank 0 may be inside a collective that will never finish. A thread of its own watches the store, so the message leaves
   anyway, and the process with it.
 * When rank 0's own collective breaks because another rank is gone, that rank's reason is the one to tell.
@@ -26,8 +26,10 @@ from rlx.errors import RlxError
 from rlx.transport.messages import Failed, Message
 
 _KEY = "failed"
+_TOLD = "told"
 _POLL_SECONDS = 0.5
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 2.0
+_TOLD_SECONDS = 20.0
 EXIT_CODE = 1
 
 
@@ -70,6 +72,16 @@ class Board:
             time.sleep(0.05)
         return msgspec.json.decode(self._store.get(_KEY), type=Failed)
 
+    def mark_told(self) -> None:
+        """The controller knows."""
+        self._store.set(_TOLD, "1")
+
+    def wait_told(self, seconds: float) -> None:
+        """Returns when rank 0 has told the controller, or after so many seconds without it."""
+        deadline = time.monotonic() + seconds
+        while not self._store.check([_TOLD]) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS / 5)
+
 
 @contextmanager
 def reported(rank: int, board: Board, teller: Teller | None) -> Iterator[None]:
@@ -79,22 +91,29 @@ def reported(rank: int, board: Board, teller: Teller | None) -> Iterator[None]:
     except Exception as error:
         if teller is None:
             board.post(rank, describe(error))
+            board.wait_told(_TOLD_SECONDS)
         else:
             teller.notify(blame(error, board))
+            board.mark_told()
         raise
 
 
-def watch(board: Board, teller: Teller) -> threading.Event:
-    """Tell the controller what another rank posted, and end this process, unless the event is set in time."""
+@contextmanager
+def watch(board: Board, teller: Teller) -> Iterator[None]:
+    """Meanwhile, tell the controller what another rank posts, and end this process."""
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(_POLL_SECONDS):
             failure = board.read()
-            # The main thread may be about to tell it itself, with the command it failed at.
-            if failure is not None and not done.wait(2 * _GRACE_SECONDS):
+            # The main thread may be about to tell it itself, and to answer the command that it failed at.
+            if failure is not None and not done.wait(_GRACE_SECONDS):
                 teller.notify(failure)
+                board.mark_told()
                 os._exit(EXIT_CODE)
 
     threading.Thread(target=look, name="rlx-failures", daemon=True).start()
-    return done
+    try:
+        yield
+    finally:
+        done.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from rlx.platform import PLATFORMS
@@ -37,10 +38,9 @@ def _join(boot: Boot, config: Config, client: SyncClient | None) -> None:
     with reported(int(os.environ["RANK"]), board, client):
         world = open_world(PLATFORMS[config.run.device], config.policy.parallel)
         # A connection of its own: stores are not to be shared between threads.
-        done = watch(Board(rendezvous_store()), client) if client is not None else None
-        _work(boot, config, world, client, board)
-        if done is not None:
-            done.set()
+        watching = watch(Board(rendezvous_store()), client) if client is not None else nullcontext()
+        with watching:
+            _work(boot, config, world, client, board)
         world.close()
 
 

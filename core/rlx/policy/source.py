@@ -38,11 +38,12 @@ def model_folder(model: ModelConfig) -> Path:
 
 def load_config(model: ModelConfig, folder: Path) -> Any:
     """The Hugging Face config of the model."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise UsageError(f"model.path {model.path!r}: config.json cannot be read: {error}") from error
 
 

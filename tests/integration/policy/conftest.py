@@ -1,5 +1,5 @@
-"""Two ways to a policy: one rank inside the test's own process, and the real thing (`python -m rlx.proc policy`: a torch elastic
-agent with its ranks) with the test in the controller's place.
+"""Two ways to a policy: one rank inside the test's own process, and the real thing (`python -m rlx.proc policy`: a
+torch elastic agent with its ranks) with the test in the controller's place.
 """
 
 from __future__ import annotations

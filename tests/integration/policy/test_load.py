@@ -163,7 +163,7 @@ def test_a_tied_tensor_that_is_stored_twice_must_be_equal(build, tied, tmp_path,
     if same:
         _assert_scores(build(folder), tied, sequences)
     else:
-        with pytest.raises(UsageError, match="differs from the tensor that config.json ties it to"):
+        with pytest.raises(UsageError, match=r"differs from the tensor that config.json ties it to"):
             build(folder)
 
 
@@ -176,8 +176,17 @@ def test_a_folder_without_weights(build, tied, tmp_path):
 
 def test_an_index_that_names_a_missing_file(tmp_path):
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
-    with pytest.raises(UsageError, match="model-00001-of-00002.safetensors"):
+    with pytest.raises(UsageError, match=r"model-00001-of-00002.safetensors"):
         weight_files(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"hidden_size": "wide"}])
+def test_a_config_that_contradicts_itself(build, tied, tmp_path, change):
+    shutil.copytree(tied, tmp_path / "m")
+    config = json.loads((tied / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UsageError, match=r"config\.json cannot be read"):
+        build(tmp_path / "m")
 
 
 def test_an_architecture_that_cannot_be_written_back_is_refused():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -109,9 +112,37 @@ async def test_learns_from_rows(policy, tied):
 async def test_a_rank_that_raises_is_reported_with_its_words(policy, tied, groups, ranks, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file where a folder must be made")
     async with policy(tied, ranks=ranks) as controller:
-        with pytest.raises(PeerFailed, match="NotADirectoryError|FileExistsError"):
+        with pytest.raises(PeerFailed, match=r"NotADirectoryError|FileExistsError"):
             await controller.ask(SaveCheckpoint(str(tmp_path / "file" / "policy"), 0))
         failed = await asyncio.wait_for(controller.failed, 20)
         assert "file" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 30) == 1
         assert "ended with exit code 1. Its last lines:" in (controller.run_dir / "logs" / "policy.log").read_text()
+
+
+async def test_a_failure_of_another_rank_alone_is_reported_with_its_words(policy, tied):
+    async with policy(tied, rollouts=False, dataset={"name": "./rows.py:UnevenRows"}) as controller:
+        await controller.server.notify("policy", TrainStep(0, rows=[0, 1]))
+        failed = await asyncio.wait_for(controller.failed, 20)
+        assert failed.error.startswith("policy rank 1: ")
+        assert "rank 1 has no such row" in failed.error
+        assert await asyncio.wait_for(controller.process.wait(), 40) != 0
+
+
+async def test_a_rank_that_is_killed_ends_the_policy(policy, tied):
+    async with policy(tied) as controller:
+        victim = max(psutil.Process(controller.process.pid).children(), key=lambda child: child.pid)
+        victim.kill()
+        assert await asyncio.wait_for(controller.process.wait(), 40) == 1
+        assert "exit code -9" in (controller.run_dir / "logs" / "policy.log").read_text()
+
+
+async def test_a_model_that_does_not_fit_its_config_ends_it_with_the_exit_code_of_misuse(policy, untied, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(untied, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 97}))
+    async with policy(folder, ranks=1) as controller:
+        failed = await asyncio.wait_for(controller.failed, 20)
+        assert "by config.json it must be [97, 64]" in failed.error
+        assert await asyncio.wait_for(controller.process.wait(), 40) == 2

@@ -47,7 +47,9 @@ def test_equals_torch_with_clipping_and_decay_on_matrices_only():
     optimizer = Optimizer(dict(ours.named_parameters()), config, 3)
     matrices = [p for p in theirs.parameters() if p.ndim == 2]
     rest = [p for p in theirs.parameters() if p.ndim == 1]
-    adamw = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.5}, {"params": rest, "weight_decay": 0.0}], lr=0.1)
+    adamw = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.5}, {"params": rest, "weight_decay": 0.0}], lr=0.1
+    )
     for update in range(3):
         _gradients(ours, 10.0)
         _gradients(theirs, 10.0)
