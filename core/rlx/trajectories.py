@@ -10,11 +10,12 @@ A file appears whole, by a rename. Reading while the run goes on is safe.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlx.api.types import Episode, Segment, Trajectory, decode_episodes
+from rlx.api.types import Episode, Segment, decode_episodes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,85 +23,88 @@ if TYPE_CHECKING:
 
 def write_groups(path: Path, payloads: Iterable[bytes], *, step: int) -> None:
     """Write the groups' episodes to `path`. Raises OSError where the disk does not take it."""
-    episodes = [episode for payload in payloads for episode in decode_episodes(payload)]
-    write_episodes(path, episodes, step=step)
+    write_episodes(path, [episode for payload in payloads for episode in decode_episodes(payload)], step=step)
 
 
 def write_episodes(path: Path, episodes: Sequence[Episode], *, step: int) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = sorted({reward.name for episode in episodes for reward in episode.rewards})
-    rows = [_row(episode, index, names, step) for episode in episodes for index in range(len(episode.trajectories))]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_schema(names)), unfinished, compression="zstd")
+        pq.write_table(_table(episodes, step), unfinished, compression="zstd")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _schema(rewards: Sequence[str]) -> pa.Schema:
+def _table(episodes: Sequence[Episode], step: int) -> pa.Table:
+    """Column by column: token lists are millions of numbers, and one Python object a row would cost more than the
+    disk.
+    """
     import pyarrow as pa
 
-    fields: list[Any] = [
-        ("step", pa.int64()),
-        ("group_id", pa.int64()),
-        ("sample", pa.int32()),
-        ("trajectory", pa.int32()),
-        ("dataset_index", pa.int64()),
-        ("prompt", pa.string()),
-        ("completion", pa.string()),
-        ("reward", pa.float64()),
-        ("stop_reason", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt_token_ids", pa.list_(pa.int32())),
-        ("token_ids", pa.list_(pa.int32())),
-        ("logprobs", pa.list_(pa.float32())),
-        ("weight_versions", pa.list_(pa.int32())),
-        ("advantage", pa.float64()),
-    ]
-    if rewards:  # Parquet has no struct without fields
-        fields.insert(8, ("rewards", pa.struct([(name, pa.float64()) for name in rewards])))
-    return pa.schema(fields)
-
-
-def _row(episode: Episode, index: int, rewards: Sequence[str], step: int) -> dict[str, Any]:
-    prompt, rest = _split(episode.trajectories[index])
-    named = {reward.name: reward.value for reward in episode.rewards}
-    return {
-        "step": step,
-        "group_id": episode.group_id,
-        "sample": episode.sample,
-        "trajectory": index,
-        "dataset_index": episode.dataset_index,
-        "prompt": episode.prompt_text,
-        "completion": episode.text,
-        "reward": episode.total_reward,
-        "rewards": {name: named.get(name) for name in rewards},
-        "stop_reason": episode.stop_reason,
-        "finish_reason": rest[-1].finish_reason if rest else None,
-        "prompt_token_ids": prompt,
-        "token_ids": [token for segment in rest for token in segment.tokens],
-        "logprobs": [value for segment in rest for value in _padded(segment.logprobs, len(segment.tokens))],
-        "weight_versions": [version for segment in rest for version in _versions(segment)],
-        "advantage": None,
+    rows = [_Row(episode, index) for episode in episodes for index in range(len(episode.trajectories))]
+    columns = {
+        "step": pa.array([step] * len(rows), pa.int64()),
+        "group_id": pa.array([row.episode.group_id for row in rows], pa.int64()),
+        "sample": pa.array([row.episode.sample for row in rows], pa.int32()),
+        "trajectory": pa.array([row.index for row in rows], pa.int32()),
+        "dataset_index": pa.array([row.episode.dataset_index for row in rows], pa.int64()),
+        "prompt": pa.array([row.episode.prompt_text for row in rows], pa.string()),
+        "completion": pa.array([row.episode.text for row in rows], pa.string()),
+        "reward": pa.array([row.episode.total_reward for row in rows], pa.float64()),
+        **_rewards(rows),
+        "stop_reason": pa.array([row.episode.stop_reason for row in rows], pa.string()),
+        "finish_reason": pa.array([row.finish_reason for row in rows], pa.string()),
+        "prompt_token_ids": _lists([row.prompt for row in rows], pa.int32()),
+        "token_ids": _lists([row.tokens for row in rows], pa.int32()),
+        "logprobs": _lists([row.logprobs for row in rows], pa.float32()),
+        "weight_versions": _lists([row.versions for row in rows], pa.int32()),
+        "advantage": pa.nulls(len(rows), pa.float64()),
     }
+    return pa.table(columns)
 
 
-def _split(trajectory: Trajectory) -> tuple[list[int], list[Segment]]:
-    """The prompt that the trajectory begins with, and all that follows."""
-    segments = trajectory.segments
-    if segments and segments[0].kind == "prompt":
-        return segments[0].tokens, segments[1:]
-    return [], segments
+def _rewards(rows: Sequence[_Row]) -> dict[str, pa.Array]:
+    """One struct column; none where nothing was rewarded, since Parquet has no struct without fields."""
+    import pyarrow as pa
+
+    named = [{reward.name: reward.value for reward in row.episode.rewards} for row in rows]
+    names = sorted({name for found in named for name in found})
+    if not names:
+        return {}
+    values = [pa.array([found.get(name) for found in named], pa.float64()) for name in names]
+    return {"rewards": pa.StructArray.from_arrays(values, names)}
 
 
-def _versions(segment: Segment) -> list[int | None]:
-    found = [span.version for span in segment.versions for _ in range(span.length)]
-    return _padded(found, len(segment.tokens))
+def _lists(rows: Sequence[Sequence[Any]], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    offsets = list(itertools.accumulate((len(row) for row in rows), initial=0))
+    flat = pa.array(list(itertools.chain.from_iterable(rows)), kind)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
-def _padded(values: Sequence[Any], length: int) -> list[Any]:
-    return list(values) if values else [None] * length
+class _Row:
+    """One trajectory of an episode, split into the prompt that it begins with and all that follows."""
+
+    def __init__(self, episode: Episode, index: int) -> None:
+        segments = episode.trajectories[index].segments
+        prompted = bool(segments) and segments[0].kind == "prompt"
+        rest = segments[1:] if prompted else segments
+        self.episode = episode
+        self.index = index
+        self.finish_reason = rest[-1].finish_reason if rest else None
+        self.prompt = segments[0].tokens if prompted else []
+        self.tokens = [token for segment in rest for token in segment.tokens]
+        self.logprobs = [value for segment in rest for value in _padded(segment.logprobs, segment)]
+        self.versions = [version for segment in rest for version in _padded(_versions(segment), segment)]
+
+
+def _versions(segment: Segment) -> list[int]:
+    return [version for span in segment.versions for version in itertools.repeat(span.version, span.length)]
+
+
+def _padded(values: Sequence[Any], segment: Segment) -> Sequence[Any]:
+    return values or [None] * len(segment.tokens)

@@ -12,7 +12,7 @@ from rlx.controller.cursor import Cursor, derive
 from rlx.controller.ledger import Ledger
 from rlx.controller.staleness import Window
 from rlx.errors import RunError
-from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, encode
+from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 
 
 class Groups:
@@ -97,7 +97,7 @@ class Groups:
         self.generated_tokens += message.tokens
         self._done[message.group_id] = message
         self._window.finish(message.group_id, self.in_flight)
-        self._ledger.finish(message.group_id, message.oldest_version, self.in_flight, encode(message))
+        self._ledger.finish(message, self.in_flight)
         self._moved()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:

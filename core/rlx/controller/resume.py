@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from rlx.controller.ledger import Ledger, Row
 from rlx.controller.staleness import Slot, Window
 from rlx.errors import RunError
-from rlx.transport.messages import GroupDone, decode
+from rlx.transport.messages import GroupDone
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def _usable(row: Row, *, version: int, max_staleness: int) -> bool:
 
 
 def _stored(ledger: Ledger, group_id: int) -> GroupDone:
-    payload = ledger.payload(group_id)
-    message = None if payload is None else decode(payload)
-    if not isinstance(message, GroupDone):
+    message = ledger.stored(group_id)
+    if message is None:
         raise RunError(f"the ledger lacks the episodes of group {group_id}, which it has as finished")
     return message

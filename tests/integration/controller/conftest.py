@@ -14,7 +14,7 @@ import pytest
 from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
 from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
-from rlx.launch.boot import Boot
+from rlx.launch.boot import Boot, PluginRecord
 from rlx.transport.channel import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
@@ -96,6 +96,7 @@ class Script:
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
     silent: set[str] = field(default_factory=set)
+    twice: bool = False
 
 
 class Replica:
@@ -132,7 +133,8 @@ class Replica:
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")
             )
         else:
-            await client.notify(make_group(lease, self.version))
+            for _ in range(1 + script.twice):
+                await client.notify(make_group(lease, self.version))
 
 
 class Policy:
@@ -192,6 +194,7 @@ class FakeRun:
         self.start_version = int(resume.rsplit("_", 1)[1]) if resume else 0
         self.sent = {version: asyncio.Event() for version in range(50)}
         self.names = [f"rollout-{index}" for index in range(self.config.rollout.replicas)] if rollouts else []
+        self.records: list[PluginRecord] = []
         self.clients: dict[str, Client] = {}
         self.keys = RunKeys.make(["launcher", "policy", *self.names])
         self.replicas = {name: Replica(self, name) for name in self.names}
@@ -207,7 +210,9 @@ class FakeRun:
         serving = asyncio.create_task(self.serve())
         try:
             async with asyncio.timeout(30):
-                await self.connect()
+                connecting = asyncio.create_task(self.connect())
+                await asyncio.wait({serving, connecting}, return_when=asyncio.FIRST_EXCEPTION)
+                connecting.cancel()
                 await serving
         finally:
             serving.cancel()
@@ -224,7 +229,7 @@ class FakeRun:
         boot = Boot(
             kind="controller", name="controller", index=0, attempt=0,
             run_dir=str(self.run_dir), base_dir=str(self.run_dir),
-            config=self.config.model_dump(by_alias=True, mode="json"), plugins=[], rollouts=self.rollouts,
+            config=self.config.model_dump(by_alias=True, mode="json"), plugins=self.records, rollouts=self.rollouts,
             endpoint=self.keys.endpoint("controller", "127.0.0.1", 0), client_keys=self.keys.client_keys,
             resume_from=self.resume,
         )  # fmt: skip
@@ -288,7 +293,7 @@ def make_run(tmp_path: Path):
 
     def make(
         *, script: Script | None = None, rollouts: bool = True, resume: str | None = None, k: int = 0, steps: int = 3,
-        replicas: int = 2, groups: int = 4, run_dir: Path | None = None, **sections: Any,
+        replicas: int = 2, groups: int = 4, run_dir: Path | None = None, records: Any = (), **sections: Any,
     ) -> FakeRun:  # fmt: skip
         config: dict[str, Any] = {
             "model": {"path": "m"},
@@ -299,7 +304,9 @@ def make_run(tmp_path: Path):
             "rollout": {"replicas": replicas},
             "async": {"max_staleness": k},
         }
-        return FakeRun(run_dir or tmp_path, config | sections, script or Script(), rollouts=rollouts, resume=resume)
+        run = FakeRun(run_dir or tmp_path, config | sections, script or Script(), rollouts=rollouts, resume=resume)
+        run.records = list(records)
+        return run
 
     return make
 

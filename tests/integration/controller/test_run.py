@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlx.controller import checkpoint
-from rlx.transport.messages import Drain, Failed, ProcessExited
+from rlx.transport.messages import Drain, Failed, ProcessExited, RolloutStats
 
 EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
 
@@ -195,3 +195,107 @@ async def test_trajectories_and_ledger_say_what_was_trained(make_run):
         payloads = ledger.execute("SELECT count(*) FROM payloads").fetchone()[0]
     assert states == [("trained", 0, 4), ("trained", 1, 4)]
     assert payloads == 0, "the checkpoint at the end covers them all"
+
+
+HOOKS = """
+import rlx
+
+class Watch:
+    def say(self, text):
+        with self.path.open("a") as file:
+            print(text, file=file)
+
+    @rlx.hookimpl
+    def rlx_run_start(self, config, run_dir):
+        self.path = run_dir / "hooks.txt"
+        self.say("start")
+
+    @rlx.hookimpl
+    def rlx_step_end(self, step, metrics):
+        metrics["mine"] = 42.0
+        self.say(f"step {step}")
+
+    @rlx.hookimpl
+    def rlx_weights_synced(self, version, metrics):
+        self.say(f"synced {version}")
+
+    @rlx.hookimpl
+    def rlx_evaluated(self, step, metrics):
+        self.say(f"evaluated {step}")
+
+    @rlx.hookimpl
+    def rlx_checkpoint_saved(self, path, step):
+        self.say(f"saved {path.name}")
+
+    @rlx.hookimpl
+    def rlx_should_stop(self, step, metrics):
+        return "good enough" if step == 1 else None
+
+    @rlx.hookimpl
+    def rlx_rollout_failed(self, error):
+        return "drop" if "boom" in error else None
+
+    @rlx.hookimpl
+    def rlx_run_end(self, summary):
+        summary["by"] = "hooks"
+        self.say("end " + summary["status"])
+"""
+
+
+@pytest.fixture
+def hooks_record(tmp_path):
+    from rlx.plugins.catalog import discover
+    from rlx.plugins.resolve import resolve
+
+    file = tmp_path / "hooks.py"
+    file.write_text(HOOKS)
+    return resolve("hooks", "./hooks.py:Watch", discover(), tmp_path)
+
+
+async def test_hooks_see_the_run_and_have_their_say(make_run, script, hooks_record, tmp_path):
+    plugins = {"enable": ["./hooks.py:Watch"]}
+    run = make_run(k=0, steps=5, eval=EVAL, plugins=plugins, script=script(fails={1}), records=[hooks_record])
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert (ended.summary["reason"], ended.summary["by"]) == ("good enough", "hooks")
+    assert ended.summary["groups/dropped"] == 1
+    assert [m.metrics["mine"] for m in run.metrics if m.kind == "train"] == [42.0, 42.0]
+    assert (tmp_path / "hooks.txt").read_text().splitlines() == [
+        "start", "synced 0", "evaluated 0", "synced 1", "step 0", "synced 2", "step 1", "evaluated 2",
+        "saved step_00002", "end done",
+    ]  # fmt: skip
+
+
+async def test_a_stall_is_told_with_who_holds_what(make_run, script):
+    async def at_train(run, step):
+        if step == 1:
+            await run.clients["rollout-1"].notify(RolloutStats(1, 1, 480.0, "reward 'judge'", 1.0, 0))
+            await asyncio.sleep(1.0)
+
+    run = make_run(k=1, steps=3, run={"stall_seconds": 0.2}, script=script(at_train=at_train))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    told = [line.text for line in run.logs if "nothing has moved" in line.text]
+    assert told
+    assert "policy trains step 1" in told[0]
+    assert "oldest 480 s in reward 'judge' on rollout-1" in told[0]
+    assert len(told) <= 3, "it backs off"
+
+
+async def test_a_silent_process_is_taken_for_dead(make_run, script):
+    async def at_train(run, step):
+        run.clients["rollout-1"]._tasks[-1].cancel()
+        await asyncio.sleep(30)
+
+    ended = await make_run(run={"heartbeat_seconds": 3.0}, script=script(at_train=at_train))()
+    assert ended.status == "failed"
+    assert "rollout-1 has sent no heartbeat" in ended.error
+    assert "rollout-1.log" in ended.error
+
+
+async def test_a_group_that_comes_twice_counts_once(make_run, script):
+    run = make_run(k=1, steps=3, script=script(twice=True))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert set(run.times_trained().values()) == {1}
+    assert any("which it does not hold" in line.text for line in run.logs)

@@ -13,7 +13,7 @@ from rlx.controller.ledger import Ledger, Row
 from rlx.controller.resume import plan, reconcile
 from rlx.controller.staleness import Window
 from rlx.errors import RunError
-from rlx.transport.messages import GroupDone, encode
+from rlx.transport.messages import GroupDone
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def make_ledger(tmp_path):
         ledger.close()
 
 
-def done(group_id: int) -> bytes:
-    return encode(GroupDone(group_id, "train", 0, 0, 1, 1, [], [], {}, [], 0, {}, 0.0, 0.0, b"episodes"))
+def done(group_id: int, oldest: int = 0) -> GroupDone:
+    return GroupDone(group_id, "train", 0, oldest, 1, 1, [0.5], [None], {"r": 0.5}, [1], 0, {}, 0.1, 0.2, b"episodes")
 
 
 def states(ledger: Ledger) -> dict[int, str]:
@@ -42,7 +42,7 @@ def test_what_became_of_every_group(make_ledger):
     for group_id in range(4):
         ledger.lease(group_id, row=group_id * 10, version=1)
     for group_id in (0, 1):
-        ledger.finish(group_id, oldest=1, newest=2, payload=b"x")
+        ledger.finish(done(group_id, oldest=1), newest=2)
     ledger.train([0], step=2, keep_payloads=True)
     ledger.drop(3, "no reward")
     ledger.flush()
@@ -50,22 +50,22 @@ def test_what_became_of_every_group(make_ledger):
     assert ledger.counts() == {"trained": 1, "finished": 1, "leased": 1, "dropped": 1}
     assert ledger.rows()[1] == Row(1, 10, "finished", 1, 1, 2, None, None, True)
     assert ledger.rows()[3].why == "no reward"
-    assert ledger.payload(0) == b"x"
+    assert ledger.stored(0) == done(0, oldest=1)
 
 
 def test_payloads_go_when_a_checkpoint_covers_their_step(make_ledger):
     ledger = make_ledger()
     for group_id in range(3):
         ledger.lease(group_id, 0, 0)
-        ledger.finish(group_id, 0, 0, b"x")
+        ledger.finish(done(group_id), 0)
     ledger.train([0], step=0, keep_payloads=True)
     ledger.train([1], step=1, keep_payloads=True)
     ledger.purge(1)
     ledger.flush()
-    assert [ledger.payload(group_id) for group_id in range(3)] == [None, b"x", b"x"]
+    assert [ledger.stored(group_id) for group_id in range(3)] == [None, done(1), done(2)]
     ledger.train([2], step=2, keep_payloads=False)
     ledger.flush()
-    assert ledger.payload(2) is None
+    assert ledger.stored(2) is None
 
 
 def test_a_failing_disk_is_told_and_not_forgotten(make_ledger):
@@ -99,7 +99,7 @@ def test_synchronous_resume_forgets_what_came_after_the_checkpoint(make_ledger):
     ledger = make_ledger()
     for group_id in range(6):
         ledger.lease(group_id, 0, group_id // 2)
-        ledger.finish(group_id, 0, 0, done(group_id))
+        ledger.finish(done(group_id), 0)
     for step in range(3):
         ledger.train([2 * step, 2 * step + 1], step=step, keep_payloads=True)
     window = Window(max_staleness=0, groups_per_step=2, steps=9, trained=2)
@@ -114,7 +114,7 @@ def test_resume_with_staleness_keeps_what_is_still_good(make_ledger):
     versions = {0: (0, 0), 1: (0, 0), 2: (0, 1), 3: (0, 2), 4: (1, 1), 5: (2, 2)}
     for group_id, (lease_version, newest) in versions.items():
         ledger.lease(group_id, 0, lease_version)
-        ledger.finish(group_id, lease_version, newest, done(group_id))
+        ledger.finish(done(group_id, lease_version), newest)
     ledger.lease(6, 0, 1)
     ledger.lease(7, 0, 1)
     ledger.drop(7, "x")
@@ -130,7 +130,7 @@ def test_resume_with_staleness_keeps_what_is_still_good(make_ledger):
 def test_an_untrained_group_whose_episodes_were_not_kept_is_sampled_again(make_ledger):
     ledger = make_ledger()
     ledger.lease(0, 0, 0)
-    ledger.finish(0, 0, 0, done(0))
+    ledger.finish(done(0), 0)
     ledger.train([0], step=0, keep_payloads=False)
     window = Window(max_staleness=1, groups_per_step=1, steps=9)
     assert reconcile(ledger, window, version=0, frontier=0) == {}

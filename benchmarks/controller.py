@@ -1,0 +1,238 @@
+"""The controller alone: how many groups a second it takes in, and what a group costs it with 10, 100 and 1,000
+replicas.
+
+Real controller process, real channels (CurveZMQ over loopback), real ledger. Replicas and policy are simulated in
+this process: they answer at once. A group is 8 completions x 256 tokens. Cost is the controller's CPU time, so that
+it means something on a busy machine.
+
+python benchmarks/controller.py [--replicas 10 100 1000] [--groups 2000] [--steps 6] [--trajectories]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import zmq.asyncio
+
+from rlx.api.types import Episode, Reward, VersionSpan, encode_episodes, single_turn
+from rlx.config.schema import Config
+from rlx.controller import process, rl
+from rlx.launch.boot import Boot, decode_boot, encode_boot
+from rlx.transport.channel import Client
+from rlx.transport.keys import RunKeys
+from rlx.transport.messages import (
+    GroupDone,
+    Leases,
+    Message,
+    Ok,
+    OpenTransfer,
+    PolicyReady,
+    ReceiveWeights,
+    RolloutReady,
+    RunEnded,
+    ScoreTokens,
+    SendWeights,
+    StepDone,
+    StepMetrics,
+    TokenScores,
+    TrainStep,
+    TransferOpened,
+    WeightManifest,
+    WeightPlan,
+    WeightsReceived,
+    WeightsSent,
+)
+
+SAMPLES, TOKENS = 8, 256
+
+
+def make_payload() -> bytes:
+    rng = random.Random(0)
+    episodes = []
+    for sample in range(SAMPLES):
+        tokens = [rng.randrange(49152) for _ in range(TOKENS)]
+        logprobs = [-rng.random() for _ in tokens]
+        trajectory = single_turn([1] * 40, tokens, logprobs=logprobs, versions=[VersionSpan(0, TOKENS)])
+        episodes.append(Episode(0, sample, 0, [trajectory], "x" * 800, "y" * 100, [Reward("r", 1.0)]))
+    return encode_episodes(episodes)
+
+
+class Peers:
+    """All clients of one run, on one ZeroMQ context."""
+
+    def __init__(self, keys: RunKeys, replicas: int, port: int) -> None:
+        self.payload = make_payload()
+        self.context = zmq.asyncio.Context(2)
+        self.context.set(zmq.MAX_SOCKETS, replicas + 100)
+        self.keys, self.port, self.replicas = keys, port, replicas
+        self.clients: dict[str, Client] = {}
+        self.version = -1
+        self.marks: list[tuple[float, float]] = []
+        self.ended = asyncio.Event()
+        self.error = ""
+        self.controller: psutil.Process | None = None
+
+    async def connect(self) -> None:
+        for name in ("launcher", "policy", *(f"rollout-{index}" for index in range(self.replicas))):
+            client = Client(self.keys.endpoint(name, "127.0.0.1", self.port), name, 0, self.handler(name))
+            client._context.term()  # noqa: SLF001 - a thousand clients share one set of I/O threads here
+            client._context = self.context  # noqa: SLF001
+            self.clients[name] = client
+            await client.connect(60)
+        ready = RolloutReady(100_000, "f", 0, 1, [[1, 2, 3, 4]])
+        await self.clients["policy"].request(PolicyReady(0, 1, 1), timeout=60, what="ready")
+        for name, client in self.clients.items():
+            if name.startswith("rollout"):
+                await client.request(ready, timeout=60, what="ready")
+
+    def handler(self, name: str):
+        async def handle(message: Message) -> Message:
+            if name == "launcher":
+                return self.launcher(message)
+            return await self.rollout(name, message) if name.startswith("rollout") else self.policy(message)
+
+        return handle
+
+    def launcher(self, message: Message) -> Message:
+        if isinstance(message, StepMetrics):
+            assert self.controller is not None
+            cpu = self.controller.cpu_times()
+            self.marks.append((time.perf_counter(), cpu.user + cpu.system))
+        if isinstance(message, RunEnded):
+            self.error = message.error
+            self.ended.set()
+        return Ok()
+
+    async def rollout(self, name: str, message: Message) -> Message:
+        match message:
+            case Leases():
+                for lease in message.leases:
+                    await self.clients[name].notify(self.done(lease.group_id, lease.index, lease.version))
+            case ReceiveWeights():
+                return WeightsReceived(message.version, 0.0, 0.0, 0)
+            case ScoreTokens():
+                return scores(message)
+        return Ok()
+
+    def done(self, group_id: int, index: int, version: int) -> GroupDone:
+        rewards: list[float | None] = [1.0, 0.0] * (SAMPLES // 2)
+        return GroupDone(
+            group_id, "train", index, version, SAMPLES * TOKENS, 40, rewards, rewards,
+            {"r": 0.5}, [TOKENS] * SAMPLES, 0, {}, 1.0, 0.1, self.payload,
+        )  # fmt: skip
+
+    def policy(self, message: Message) -> Message:
+        match message:
+            case OpenTransfer():
+                return TransferOpened("127.0.0.1", 1, "gloo")
+            case WeightPlan():
+                return WeightManifest([])
+            case SendWeights():
+                return WeightsSent(message.version, 0.0, 0)
+            case ScoreTokens():
+                return scores(message)
+            case TrainStep():
+                return StepDone(message.step, {"loss": 0.0}, 0.0)
+        return Ok()
+
+
+def scores(message: ScoreTokens) -> TokenScores:
+    return TokenScores(message.version, [[-1.0] * (len(row) - 1) for row in message.tokens])
+
+
+def make_boot(run_dir: Path, keys: RunKeys, replicas: int, groups: int, steps: int) -> Boot:
+    config = Config.model_validate(
+        {
+            "model": {"path": "m"},
+            "dataset": {"name": "d"},
+            "run": {"steps": steps},
+            "algorithm": {"group_size": SAMPLES},
+            "policy": {"groups_per_step": groups, "dtype": "float32"},
+            "rollout": {"replicas": replicas},
+            "async": {"max_staleness": 1},
+            "checkpoint": {"every": 2, "export": False},
+        }
+    )
+    return Boot(
+        "controller", "controller", 0, 0, str(run_dir), str(run_dir),
+        config.model_dump(by_alias=True, mode="json"), [], True,
+        keys.endpoint("controller", "127.0.0.1", 0), keys.client_keys,
+    )  # fmt: skip
+
+
+def start_controller(boot: Boot, *, trajectories: bool) -> tuple[subprocess.Popen[bytes], int]:
+    command = [sys.executable, __file__, "--controller", *(["--trajectories"] if trajectories else [])]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=(boot.run_path / "controller.log").open("wb"))
+    assert child.stdin is not None
+    child.stdin.write(encode_boot(boot))
+    child.stdin.close()
+    port_file = boot.run_path / process.PORT_FILE
+    while not port_file.exists():
+        if child.poll() is not None:
+            sys.exit((boot.run_path / "controller.log").read_text())
+        time.sleep(0.05)
+    return child, int(port_file.read_text())
+
+
+async def measure(
+    run_dir: Path, replicas: int, groups: int, steps: int, *, trajectories: bool
+) -> tuple[float, float, int]:
+    """Groups a second, controller CPU microseconds a group, number of groups; the first two steps warm up."""
+    keys = RunKeys.make(["launcher", "policy", *(f"rollout-{index}" for index in range(replicas))])
+    boot = make_boot(run_dir, keys, replicas, groups, steps)
+    child, port = start_controller(boot, trajectories=trajectories)
+    peers = Peers(keys, replicas, port)
+    peers.controller = psutil.Process(child.pid)
+    await peers.connect()
+    await asyncio.wait_for(peers.ended.wait(), 600)
+    child.wait(60)
+    if peers.error:
+        sys.exit(peers.error)
+    (t0, c0), (t1, c1) = peers.marks[1], peers.marks[-1]
+    counted = (len(peers.marks) - 2) * groups
+    return counted / (t1 - t0), (c1 - c0) / counted * 1e6, counted
+
+
+def run_controller(*, trajectories: bool) -> None:
+    boot = decode_boot(sys.stdin.buffer.read())
+    if not trajectories:
+        rl.write_groups = lambda *args, **kwargs: None  # type: ignore[assignment]
+    process.main(boot)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--groups", type=int, default=2000, help="groups a step")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--trajectories", action="store_true", help="write Parquet, too")
+    parser.add_argument("--controller", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.controller:
+        run_controller(trajectories=args.trajectories)
+        return
+    size, parquet = len(make_payload()) / 1000, "with" if args.trajectories else "without"
+    print(f"{SAMPLES} x {TOKENS} tokens a group ({size:.0f} KB), ledger included, {parquet} Parquet")
+    print(f"{'replicas':>8}  {'groups':>7}  {'groups/s':>9}  {'CPU us/group':>12}  {'to 10 replicas':>14}")
+    first = 0.0
+    for replicas in args.replicas:
+        with tempfile.TemporaryDirectory(prefix="rlx-controller-") as folder:
+            rate, cost, counted = asyncio.run(
+                measure(Path(folder), replicas, args.groups, args.steps, trajectories=args.trajectories)
+            )
+        first = first or cost
+        print(f"{replicas:>8}  {counted:>7}  {rate:>9,.0f}  {cost:>12.0f}  {cost / first:>13.2f}x", flush=True)
+    os._exit(0)  # a thousand clients hold sockets that nobody needs to close
+
+
+if __name__ == "__main__":
+    main()
