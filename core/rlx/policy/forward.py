@@ -39,7 +39,7 @@ class PolicyModel(nn.Module):
         self.temperature = temperature
         self.chunk = chunk
         self._own_attention = getattr(getattr(causal_lm, "config", None), "_attn_implementation", None)
-        self._takes_positions = "position_ids" in inspect.signature(causal_lm.forward).parameters
+        self._takes_positions = _takes(causal_lm, "position_ids")
         self.use(packing=packing and support.supports_packing(causal_lm), own_logits=support.head_of(causal_lm) is None)
 
     def use(self, *, packing: bool, own_logits: bool) -> None:
@@ -80,6 +80,11 @@ class PolicyModel(nn.Module):
         if micro.layout is not None:
             inputs["rlx_layout"] = micro.layout
         return inputs
+
+
+def _takes(module: nn.Module, name: str) -> bool:
+    parameters = inspect.signature(module.forward).parameters
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def _slots(values: Tensor, micro: MicroBatch) -> Tensor:

@@ -1,4 +1,4 @@
-"""GRPO against TRL's own functions: GRPOTrainer methods run on a stand-in for the trainer, nothing is copied from them."""
+"""GRPO against TRL's own functions: methods of GRPOTrainer, run on a stand-in for the trainer."""
 
 from __future__ import annotations
 
@@ -127,7 +127,9 @@ def trl_run(trainer_class, golden, *, old=None, **options):
 def groups():
     """The same rewards as rlx's episodes."""
     episodes = [
-        Episode(i // GENERATIONS, i % GENERATIONS, 0, [single_turn([1, 2], [5] * length)], rewards=[Reward("only", reward)])
+        Episode(
+            i // GENERATIONS, i % GENERATIONS, 0, [single_turn([1, 2], [5] * length)], rewards=[Reward("only", reward)]
+        )
         for i, (length, reward) in enumerate(zip(LENGTHS, REWARDS, strict=True))
     ]
     return [episodes[start : start + GENERATIONS] for start in range(0, len(episodes), GENERATIONS)]

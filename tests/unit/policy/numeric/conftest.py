@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from rlx.api.types import Episode, Reward, Segment, single_turn
+
+VOCABULARY = 61
+
+
+def _draw(source, count):
+    return [source.randrange(VOCABULARY) for _ in range(count)]
+
+
+def _completion(source, prompt, length):
+    return single_turn(prompt, _draw(source, length), logprobs=[-4.5 + source.random() for _ in range(length)])
+
+
+@pytest.fixture
+def groups():
+    """Ragged groups of 4 with a prompt in common; one episode unscored, one untrainable, one of two turns, one of two
+    trajectories, one with a prompt of its own."""
+    source = random.Random(0)
+    groups = []
+    for group_id in range(3):
+        prompt = _draw(source, source.randint(3, 9))
+        episodes = [
+            Episode(group_id, sample, 0, [_completion(source, prompt, source.randint(1, 8))]) for sample in range(4)
+        ]
+        for episode in episodes:
+            episode.rewards = [Reward("reward", source.random())]
+        groups.append(episodes)
+    groups[0][1].rewards = [Reward("reward", None)]
+    groups[0][2].trajectories[0].segments[1].trainable = False
+    groups[1][0].trajectories[0].segments += [
+        Segment("observed", _draw(source, 3)),
+        Segment("sampled", _draw(source, 4), logprobs=[-4.0] * 4),
+    ]
+    groups[1][1].trajectories.append(_completion(source, groups[1][1].trajectories[0].segments[0].tokens, 5))
+    groups[2][3].trajectories = [_completion(source, _draw(source, 4), 3)]
+    return groups
+
+
+@pytest.fixture
+def tiny():
+    """tiny("qwen3", tied=True, ...) -> a random causal LM with grouped-query attention, float32, in training mode."""
+    import transformers
+
+    families = {
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM),
+        "granite": (transformers.GraniteConfig, transformers.GraniteForCausalLM),
+    }
+
+    def make(family="qwen3", *, tied=True, cls=None, **options):
+        config_class, model_class = families[family]
+        config = config_class(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            # Large enough that logits differ clearly from token to token.
+            initializer_range=0.15,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            tie_word_embeddings=tied,
+            **options,
+        )
+        torch.manual_seed(0)
+        return (cls or model_class)(config).train()
+
+    return make

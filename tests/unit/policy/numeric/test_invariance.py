@@ -1,0 +1,164 @@
+"""However a step is cut (ranks, micro-batches, packing, shared prompts), its gradient is that of a slow, obvious loop over
+whole sequences.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rlx.algorithms.grpo import GRPO
+from rlx.algorithms.sft import SFT
+from rlx.policy.forward import PolicyModel
+from rlx.policy.packing import plan_step
+
+TEMPERATURE = 0.7
+
+
+def gradient_of(model):
+    names = sorted(name for name, parameter in model.named_parameters() if parameter.grad is not None)
+    return torch.cat([model.get_parameter(name).grad.flatten() for name in names]).double()
+
+
+def obvious(model, groups, advantages, per_token):
+    """Loss and gradient: every sequence alone, full logits, log_softmax; per_token(logprob, sampler, advantage)."""
+    model.zero_grad()
+    losses = []
+    for group, values in zip(groups, advantages, strict=True):
+        for episode, advantage in zip(group, values, strict=True):
+            for trajectory in episode.trajectories:
+                logits = model(input_ids=torch.tensor([trajectory.tokens])).logits[0].float() / TEMPERATURE
+                logprobs = logits.log_softmax(-1)
+                position = 0
+                for segment in trajectory.segments:
+                    for offset, token in enumerate(segment.tokens):
+                        if segment.learns:
+                            own = logprobs[position + offset - 1, token]
+                            losses.append(per_token(own, segment.logprobs[offset], advantage))
+                    position += len(segment.tokens)
+    loss = sum(losses) / len(losses)
+    loss.backward()
+    return float(loss.detach()), gradient_of(model), len(losses)
+
+
+def planned(policy, algorithm, groups, advantages, *, ranks, max_tokens, packing):
+    """Loss and gradient summed over the ranks' plans, and the number of micro-batches of each rank."""
+    policy.zero_grad()
+    loss, counts = 0.0, []
+    for rank in range(ranks):
+        plan = plan_step(groups, advantages, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
+        counts.append(len(plan.micro))
+        for micro in plan.micro:
+            share, _ = algorithm.loss(micro.token_batch(policy(micro)), plan.totals)
+            share.backward()
+            loss += float(share.detach())
+    return loss, gradient_of(policy.causal_lm), counts
+
+
+def grpo_token(logprob, sampler, advantage):
+    weight = min(float(torch.exp(logprob.detach() - sampler)), 2.0)
+    return -weight * advantage * torch.exp(logprob - logprob.detach())
+
+
+def sft_token(logprob, _sampler, _advantage):
+    return -logprob
+
+
+def assert_same(seen, expected):
+    assert seen[0] == pytest.approx(expected[0], rel=1e-5, abs=1e-7)
+    assert float((seen[1] - expected[1]).norm() / expected[1].norm()) <= 1e-6
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(
+    ("ranks", "max_tokens", "micro"), [(1, 10_000, 1), (1, 36, 4), (2, 36, 2), (3, 10_000, 1), (20, 10_000, 1)]
+)
+def test_any_cut_of_the_step_gives_the_gradient_of_the_obvious_loop(tiny, groups, ranks, max_tokens, micro, packing):
+    model, algorithm = tiny(), GRPO()
+    advantages = algorithm.advantages(groups)
+    expected = obvious(model, groups, advantages, grpo_token)
+    policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
+    seen = planned(policy, algorithm, groups, advantages, ranks=ranks, max_tokens=max_tokens, packing=packing)
+    assert_same(seen, expected)
+    assert len(set(seen[2])) == 1
+    if packing:
+        assert seen[2][0] == micro
+
+
+@pytest.mark.parametrize(
+    ("family", "tied", "options"),
+    [
+        ("qwen3", False, {}),
+        ("llama", True, {}),
+        ("llama", False, {"attention_bias": True}),
+        ("granite", False, {"logits_scaling": 4.0}),
+        ("gemma2", True, {"final_logit_softcapping": 2.0, "sliding_window": 4}),
+    ],
+)
+@pytest.mark.parametrize("packing", [True, False])
+def test_other_architectures(tiny, groups, family, tied, options, packing):
+    model, algorithm = tiny(family, tied=tied, **options), GRPO()
+    advantages = algorithm.advantages(groups)
+    expected = obvious(model, groups, advantages, grpo_token)
+    policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17, packing=packing)
+    seen = planned(policy, algorithm, groups, advantages, ranks=2, max_tokens=50, packing=policy.packing)
+    assert_same(seen, expected)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_prompts_that_nobody_shares(tiny, groups, packing):
+    model, algorithm = tiny(), GRPO()
+    advantages = algorithm.advantages(groups)
+    expected = obvious(model, groups, advantages, grpo_token)
+    alone = [[episode] for group in groups for episode in group]
+    values = [[value] for group in advantages for value in group]
+    policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
+    assert_same(planned(policy, algorithm, alone, values, ranks=2, max_tokens=50, packing=packing), expected)
+
+
+def test_supervised_loss_is_the_mean_over_all_tokens(tiny, groups):
+    model, algorithm = tiny(), SFT()
+    advantages = algorithm.advantages(groups)
+    expected = obvious(model, groups, advantages, sft_token)
+    policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
+    assert_same(planned(policy, algorithm, groups, advantages, ranks=2, max_tokens=40, packing=True), expected)
+
+
+def test_a_model_that_computes_its_own_logits(tiny, groups):
+    model, algorithm = tiny(), GRPO()
+    advantages = algorithm.advantages(groups)
+    expected = obvious(model, groups, advantages, grpo_token)
+    policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
+    for packing in (True, False):
+        policy.use(packing=packing, own_logits=True)
+        assert_same(planned(policy, algorithm, groups, advantages, ranks=1, max_tokens=50, packing=packing), expected)
+
+
+def test_recomputed_layers_give_the_same_gradient(tiny, groups):
+    model, algorithm = tiny(), GRPO()
+    advantages = algorithm.advantages(groups)
+    expected = obvious(model, groups, advantages, grpo_token)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
+    assert_same(planned(policy, algorithm, groups, advantages, ranks=1, max_tokens=50, packing=True), expected)
+
+
+def test_an_idle_rank_reaches_every_parameter_with_a_zero_gradient(tiny, groups):
+    policy = PolicyModel(tiny(tied=False), temperature=1.0, chunk=17)
+    for packing in (True, False):
+        policy.zero_grad()
+        idle = plan_step([groups[0][:1]], [[1.0]], ranks=2, rank=1, max_tokens=100, packing=packing).micro
+        assert [micro.empty for micro in idle] == [True]
+        policy(idle[0]).logprobs.sum().backward()
+        gradients = [parameter.grad for parameter in policy.parameters()]
+        assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+@torch.no_grad()
+def test_temperature_can_be_replaced_for_scoring(tiny, groups):
+    policy = PolicyModel(tiny(), temperature=TEMPERATURE, chunk=17)
+    (micro,) = plan_step(groups, [[0.0] * 4] * 3, ranks=1, rank=0, max_tokens=9999, packing=True).micro
+    cool, raw = policy(micro).logprobs, policy(micro, temperature=1.0).logprobs
+    policy.temperature = 1.0
+    torch.testing.assert_close(policy(micro).logprobs, raw)
+    assert float((cool - raw).abs().max()) > 0.1
