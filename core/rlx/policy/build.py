@@ -75,6 +75,7 @@ def build_policy(
     _materialise(model, world.device)
     built = Built(model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config)
     load_weights(network, folder, built.mapper)
+    model.verify()
     return built
 
 

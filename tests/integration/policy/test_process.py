@@ -144,5 +144,5 @@ async def test_a_model_that_does_not_fit_its_config_ends_it_with_the_exit_code_o
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 97}))
     async with policy(folder, ranks=1) as controller:
         failed = await asyncio.wait_for(controller.failed, 20)
-        assert "by config.json it must be [97, 64]" in failed.error
+        assert "by config.json it must be [64, 97]" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) == 2
