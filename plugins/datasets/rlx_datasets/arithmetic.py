@@ -8,7 +8,8 @@ The rules of this dataset:
 * Rows come in a fixed shuffled order, so that a smaller `size` is a prefix of a larger one.
 * With `pad` both numbers and the answer have a fixed width. With `reverse` the answer's digits run from the last to the
   first (`250` for `052`): the order in which a sum is carried.
-* `noise` is the share of rows with one wrong digit in the answer, for SFT that must leave room for RL; never in eval.
+* `declined` is the share of rows whose answer is `?`: SFT on them gives a policy that often declines to answer, which a
+  reward for right answers undoes. Never in eval.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from types import MappingProxyType
 from typing import Literal
 
 Split = Literal["train", "sft", "eval"]
+
+DECLINED = "?"
 
 _SHARES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"eval": (0.0, 0.1), "sft": (0.1, 0.3), "train": (0.3, 1.0)}
@@ -43,11 +46,11 @@ class ArithmeticDataset:
         reverse: bool = False,
         size: int | None = None,
         seed: int = 0,
-        noise: float = 0.0,
+        declined: float = 0.0,
     ) -> None:
-        _check(split, low, high, operation, noise)
+        _check(split, low, high, operation, declined)
         self._low, self._high, self._operation, self._seed = low, high, operation, seed
-        self._pad, self._reverse, self._noise = pad, reverse, noise
+        self._pad, self._reverse, self._declined = pad, reverse, declined
         self._range = _SHARES[split]
         self._problems = self._first(size)
 
@@ -61,9 +64,9 @@ class ArithmeticDataset:
 
     def get_reference_answer(self, index: int) -> str:
         a, b = self._problems[index]
-        answer = self._written(_OPERATIONS[self._operation](a, b))
-        noisy = self._share(f"noise {a} {b}") < self._noise
-        return self._with_wrong_digit(answer, f"{a} {b}") if noisy else answer
+        if self._share(f"declined {a} {b}") < self._declined:
+            return DECLINED
+        return self._written(_OPERATIONS[self._operation](a, b))
 
     def _written(self, result: int) -> str:
         digits = str(abs(result)).zfill(self._answer_width() if self._pad else 1)
@@ -72,12 +75,6 @@ class ArithmeticDataset:
     def _answer_width(self) -> int:
         corners = [(self._high, self._high), (self._high, self._low), (self._low, self._high)]
         return max(len(str(abs(_OPERATIONS[self._operation](a, b)))) for a, b in corners)
-
-    def _with_wrong_digit(self, answer: str, problem: str) -> str:
-        rng = random.Random(f"{self._seed} {problem}")  # noqa: S311 - data, no secrets
-        place = rng.choice([i for i, character in enumerate(answer) if character.isdigit()])
-        wrong = rng.choice([digit for digit in "0123456789" if digit != answer[place]])
-        return answer[:place] + wrong + answer[place + 1 :]
 
     def _first(self, size: int | None) -> list[tuple[int, int]]:
         """The first `size` problems of the split; all of them for None."""
@@ -120,14 +117,14 @@ class ArithmeticDataset:
         return int.from_bytes(blake2b(f"{self._seed} {word}".encode(), digest_size=6).digest()) / 2**48
 
 
-def _check(split: str, low: int, high: int, operation: str, noise: float) -> None:
+def _check(split: str, low: int, high: int, operation: str, declined: float) -> None:
     if split not in _SHARES:
         raise ValueError(f"split must be one of {', '.join(_SHARES)}, not {split!r}")
     if operation not in _OPERATIONS:
         raise ValueError(f"operation must be one of {', '.join(_OPERATIONS)}, not {operation!r}")
     if not 0 <= low <= high:
         raise ValueError(f"0 <= low <= high must hold, but low = {low} and high = {high}")
-    if not 0 <= noise <= 1:
-        raise ValueError(f"noise is a share between 0 and 1, not {noise}")
-    if noise and split == "eval":
-        raise ValueError("noise makes answers wrong on purpose; it can't be used for split = 'eval'")
+    if not 0 <= declined <= 1:
+        raise ValueError(f"declined is a share between 0 and 1, not {declined}")
+    if declined and split == "eval":
+        raise ValueError("declined rows have no right answer; they can't be used for split = 'eval'")

@@ -72,20 +72,19 @@ def test_ranges_too_large_to_list_are_drawn():
     assert problems(ArithmeticDataset("train", **{**options, "size": 100}), "+") == splits[0][:100]
 
 
-def test_noise_makes_one_digit_wrong_in_about_so_many_rows():
-    clean, noisy = ArithmeticDataset("sft"), ArithmeticDataset("sft", noise=0.25)
-    pairs = [(clean.get_reference_answer(i), noisy.get_reference_answer(i)) for i in range(len(clean))]
-    wrong = [(a, b) for a, b in pairs if a != b]
-    assert abs(len(wrong) / len(pairs) - 0.25) < 0.03
-    assert all(sum(x != y for x, y in zip(a, b, strict=True)) == 1 for a, b in wrong)
-    assert [noisy[i] for i in range(50)] == [clean[i] for i in range(50)]
-    assert pairs == [(clean.get_reference_answer(i), noisy.get_reference_answer(i)) for i in range(len(clean))]
+def test_about_so_many_rows_are_declined_and_the_rest_stay_right():
+    clean, some = ArithmeticDataset("sft"), ArithmeticDataset("sft", declined=0.25)
+    pairs = [(clean.get_reference_answer(i), some.get_reference_answer(i)) for i in range(len(clean))]
+    declined = [answer for _, answer in pairs if answer == "?"]
+    assert abs(len(declined) / len(pairs) - 0.25) < 0.03
+    assert all(right == answer for right, answer in pairs if answer != "?")
+    assert [some[i] for i in range(50)] == [clean[i] for i in range(50)]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 30), st.integers(0, 30), st.sampled_from(["+", "-", "*"]), st.floats(0, 1))
-def test_padded_answers_have_one_width_apart_from_the_sign(low, more, operation, noise):
-    dataset = ArithmeticDataset("train", low=low, high=low + more, operation=operation, noise=noise)
+@given(st.integers(0, 30), st.integers(0, 30), st.sampled_from(["+", "-", "*"]))
+def test_padded_answers_have_one_width_apart_from_the_sign(low, more, operation):
+    dataset = ArithmeticDataset("train", low=low, high=low + more, operation=operation)
     widths = {len(dataset.get_reference_answer(i).lstrip("-")) for i in range(len(dataset))}
     assert len(widths) <= 1
 
@@ -97,8 +96,8 @@ def test_padded_answers_have_one_width_apart_from_the_sign(low, more, operation,
         ({"operation": "/"}, "operation must be one of"),
         ({"low": 5, "high": 4}, "low <= high"),
         ({"low": -1}, "low <= high"),
-        ({"noise": 1.5}, "between 0 and 1"),
-        ({"split": "eval", "noise": 0.1}, "can't be used for split = 'eval'"),
+        ({"declined": 1.5}, "between 0 and 1"),
+        ({"split": "eval", "declined": 0.1}, "can't be used for split = 'eval'"),
         ({"split": "eval", "size": 5000}, "only 1[0-9]{3} problems|only 9[0-9]{2} problems"),
         ({"high": 99_999}, "set size"),
         ({"high": 1999, "size": 2_000_000}, "at most 100000"),
