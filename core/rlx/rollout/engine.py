@@ -16,7 +16,6 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,26 +29,14 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlx.api.types import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
+from rlx.rollout.sampled import ENDINGS, Sampled
 from rlx.sync import wire
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 
 UNSYNCED = -1
 """The weight version of what the engine loaded from the model's folder."""
 
-ENDINGS = {"stop", "length"}
-"""How a completion ends that may be learnt from."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """One completion. `logprobs` are as many as `tokens`; the end-of-text token that was sampled is one of them."""
-
-    tokens: list[int]
-    logprobs: list[float]
-    versions: list[VersionSpan]
-    finish_reason: str
 
 
 class Pending:

@@ -10,11 +10,8 @@ from typing import Any
 
 from rlx.api.types import Episode, encode_episodes, single_turn
 from rlx.errors import RlxError
-from rlx.rollout.engine import Sampled
+from rlx.rollout.sampled import LENGTH, Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
-
-LENGTH = "length"
-"""The finish reason of a completion that was cut off."""
 
 
 def make_episodes(lease: Lease, prompt: list[int], sampled: Sequence[Sampled], tokenizer: Any) -> list[Episode]:

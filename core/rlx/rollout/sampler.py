@@ -17,10 +17,11 @@ from functools import partial
 
 from rlx.config.schema import Config
 from rlx.errors import ProcessDied, RlxError
-from rlx.rollout.engine import Engine, Pending, Sampled
+from rlx.rollout.engine import Engine, Pending
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
 from rlx.rollout.prompts import Prompts
 from rlx.rollout.rewards.pool import Completion, Kind, RewardPool
+from rlx.rollout.sampled import Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
 
 
