@@ -60,11 +60,14 @@ def engine_arguments(config: Config, index: int) -> dict[str, Any]:
 
 def check_names(arguments: dict[str, Any]) -> None:
     """Raises ConfigError for names that are not vLLM's, or not the user's to set."""
+    for name in arguments:
+        if name in RESERVED:
+            raise ConfigError(f"[rollout.vllm] {name}: rlx sets it; use {RESERVED[name]}")
+    if not arguments:
+        return
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     known = {field.name for field in fields(AsyncEngineArgs)}
     for name in arguments:
-        if name in RESERVED:
-            raise ConfigError(f"[rollout.vllm] {name}: rlx sets it; use {RESERVED[name]}")
         if name not in known:
             raise ConfigError(f"[rollout.vllm] {name}: vLLM has no such engine argument.{did_you_mean(name, known)}")
