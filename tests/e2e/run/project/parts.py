@@ -1,0 +1,133 @@
+"""What a user would write beside a config: rewards, a model plugin that is wrong on purpose, and a plugin of hooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import rlx
+
+
+def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
+    """The share of the reference's characters that are right, and a bonus for all of them."""
+    right = sum(a == b for a, b in zip(to_be_evaluated, reference, strict=False)) / len(reference)
+    # A little for variety, so that hardly a group is without signal.
+    return right + bonus * (to_be_evaluated == reference) + 0.01 * len(set(to_be_evaluated))
+
+
+def raises(to_be_evaluated, reference=None):
+    raise KeyError("no such answer")
+
+
+def hangs(to_be_evaluated, reference=None):
+    time.sleep(3600)
+
+
+class Recorder:
+    """Appends every hook call to the file that `[meta] record` names; holds the run up after step `[meta] hold_step`
+    for as long as the file `[meta] hold` exists.
+    """
+
+    meta = {}
+
+    @rlx.hookimpl
+    def rlx_configure(self, config):
+        self.meta = config.meta
+        self._write("configure")
+
+    @rlx.hookimpl
+    def rlx_worker_start(self, process, config):
+        self.meta = config.meta
+        self._write("worker_start", process=process)
+
+    @rlx.hookimpl
+    def rlx_run_start(self, run_dir):
+        self._write("run_start", run_dir=str(run_dir))
+
+    @rlx.hookimpl
+    def rlx_run_end(self, summary):
+        summary["recorder"] = "was here"
+        self._write("run_end", status=summary["status"])
+
+    @rlx.hookimpl
+    def rlx_model_built(self, model):
+        self._write("model_built", tensors=len(list(model.parameters())))
+
+    @rlx.hookimpl
+    def rlx_group_scored(self, group):
+        for episode in group:
+            episode.metrics["letters"] = float(len(episode.text))
+        self._write("group_scored", episodes=len(group))
+
+    @rlx.hookimpl
+    def rlx_weights_synced(self, version):
+        self._write("weights_synced", version=version)
+
+    @rlx.hookimpl
+    def rlx_checkpoint_saved(self, path, step):
+        self._write("checkpoint_saved", step=step, there=(path / "controller.json").exists())
+
+    @rlx.hookimpl
+    def rlx_evaluated(self, step):
+        self._write("evaluated", step=step)
+
+    @rlx.hookimpl
+    def rlx_step_end(self, step, metrics):
+        metrics["recorder/step"] = float(step)
+        self._write("step_end", step=step)
+        hold = Path(self.meta.get("hold", "/nowhere"))
+        while step == self.meta.get("hold_step") and hold.exists():
+            time.sleep(0.02)
+
+    @rlx.hookimpl
+    def rlx_should_stop(self, step):
+        self._write("should_stop", step=step)
+
+    def _write(self, hook, **values):
+        if "record" in self.meta:
+            with Path(self.meta["record"]).open("a") as file:
+                file.write(json.dumps({"hook": hook, "pid": os.getpid(), **values}) + "\n")
+
+
+EMBEDDING = "model.embed_tokens.weight"
+
+
+class Stale(rlx.WeightMapper):
+    """Goes on sending the embedding that it saw first."""
+
+    def __init__(self, hf_config):
+        self.kept = None
+
+    def policy_to_hf(self, name, tensor):
+        if name == EMBEDDING and not tensor.is_meta:
+            self.kept = tensor.clone() if self.kept is None else self.kept
+            return [(name, self.kept)]
+        return [(name, tensor)]
+
+    def hf_to_policy(self, tensors):
+        yield from tensors
+
+
+class Forgetful(rlx.WeightMapper):
+    """Leaves one tensor out of what is sent."""
+
+    def __init__(self, hf_config):
+        pass
+
+    def policy_to_hf(self, name, tensor):
+        return [] if name.endswith("layers.1.mlp.up_proj.weight") else [(name, tensor)]
+
+    def hf_to_policy(self, tensors):
+        yield from tensors
+
+
+def _build(*args, **kwargs):
+    from rlx_models.hf import build
+
+    return build(*args, **kwargs)
+
+
+stale = rlx.ModelPlugin(build=_build, weight_mapper=Stale)
+forgetful = rlx.ModelPlugin(build=_build, weight_mapper=Forgetful)

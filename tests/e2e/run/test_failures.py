@@ -1,0 +1,127 @@
+"""What goes wrong while a run goes on: exit code 1, who it was, its last words, and no process left."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+LONG = {"run.steps": 100_000, "policy.optimizer.lr": 1e-5}
+
+
+def ended_badly(run):
+    """What the user was told of a run that must have failed and left nothing."""
+    assert run.wait() == 1, run.output
+    assert run.summary["status"] == "failed"
+    assert not run.survivors()
+    assert "Traceback" not in run.output.partition("The last lines of")[0]
+    return run.output
+
+
+def learning(run):
+    """Waits until the run has made its first step."""
+    path = run.dir / "metrics.jsonl"
+    run.until(lambda: path.exists() and '"train"' in path.read_text(), "the first step")
+
+
+@pytest.mark.parametrize(
+    ("reward", "timeout", "said"),
+    [("raises", 60, ["KeyError", "no such answer", "completion"]), ("hangs", 2, ["2 s", "timeout_seconds"])],
+)
+def test_a_reward_that_fails(start, warm, quick_engine, reward, timeout, said):
+    name = f"./parts.py:{reward}"
+    rewards = f'[{{name = "{name}", timeout_seconds = {timeout}}}]'
+    output = ended_badly(start("rl", warm, **{"rewards": rewards, "checkpoint.export": "false"}, **quick_engine))
+    for word in [name, "rollout-0", *said]:
+        assert word in output
+
+
+def test_an_engine_that_is_killed(start, warm, kill):
+    run = start("rl", warm, **{**LONG, "eval.limit": 2})
+    learning(run)
+    kill(run.find("EngineCore"))
+    output = ended_badly(run)
+    assert "vLLM engine of rollout-0 died" in output
+    assert str(run.dir / "logs" / "rollout-0.log") in output
+
+
+def test_a_rank_that_is_killed(start, tiny_model, kill):
+    run = start("sft", tiny_model, **LONG)
+    learning(run)
+    ranks = run.find("rlx.policy")
+    assert len(ranks) == 2, [process.cmdline() for process in run.below()]
+    kill(ranks[1:])
+    output = ended_badly(run)
+    assert "policy" in output
+    assert "rank 1" in output
+    assert "SIGKILL" in output or "signal 9" in output
+
+
+def test_a_controller_that_is_killed(start, tiny_model, kill):
+    run = start("sft", tiny_model, **LONG)
+    learning(run)
+    kill(run.find("rlx.proc controller"))
+    output = ended_badly(run)
+    assert "controller was killed by signal 9" in output
+    assert str(run.dir / "logs" / "controller.log") in output
+
+
+def test_a_disk_that_is_full(start, tiny_model, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        run = start("sft", tiny_model, run_dir=disk / "run", **{"checkpoint.every": 2})
+        output = ended_badly(run)
+        assert "No space left on device" in output
+        assert str(disk) in output
+        assert not list(run.dir.glob("checkpoints/step_00002"))
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+        shutil.rmtree(disk)
+
+
+def test_ctrl_c_saves_and_the_run_can_go_on(start, tiny_model):
+    run = start("sft", tiny_model, **LONG)
+    learning(run)
+    run.signal(signal.SIGINT)
+    assert run.wait() == 0, run.output
+    assert "draining" in run.output
+    summary = run.summary
+    assert summary["status"] == "stopped"
+    assert "Ctrl-C" in summary["reason"]
+    assert len(run.metrics()) == summary["steps"] > 0
+    (saved,) = run.dir.glob("checkpoints/*")
+    assert saved.name == f"step_{summary['steps']:05d}"
+    assert not run.survivors()
+
+
+def test_ctrl_c_twice_stops_at_once_though_engines_are_starting(start, tiny_model):
+    run = start("rl", tiny_model)
+    run.until(lambda: run.find("rlx.proc rollout", "EngineCore"), "an engine that starts")
+    run.signal(signal.SIGINT)
+    time.sleep(0.5)
+    began = time.monotonic()
+    run.signal(signal.SIGINT)
+    assert run.wait() == 130, run.output
+    assert time.monotonic() - began < 15
+    assert run.summary["status"] == "killed"
+    assert not run.survivors()
+
+
+def test_a_port_in_use(start, tiny_model):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run = start("sft", tiny_model, **{"run.port": port})
+        assert run.wait() == 2, run.output
+    assert f"port {port}" in run.output or f"port = {port}" in run.output
+    assert not run.dir.exists() or not list(run.dir.iterdir())
+    assert not run.survivors()

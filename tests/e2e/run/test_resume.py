@@ -1,0 +1,86 @@
+"""A run that is killed between two checkpoints goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+REPEATS = ("loss", "grad_norm", "entropy", "mismatch/kl", "reward/mean", "completion/length_mean", "sync/logprob_diff")
+
+
+@pytest.fixture(scope="module")
+def killed_and_resumed(start, resume, warm, tmp_path_factory):
+    """Killed after its third step, of which no checkpoint has heard; then resumed."""
+    folder = tmp_path_factory.mktemp("kill")
+    hold = folder / "hold"
+    hold.touch()
+    run = start("rl", warm, **{"meta.hold": hold, "meta.hold_step": 2, "meta.record": folder / "calls.jsonl"})
+    third = run.dir / "trajectories" / "step_00002.parquet"
+    run.until(lambda: third.exists() and '"step_end", ' in _read(folder / "calls.jsonl", '"step": 2'), "the third step")
+    assert [path.name for path in run.dir.glob("checkpoints/*")] == ["step_00002"]
+    run.signal(signal.SIGKILL)
+    run.process.wait()
+    assert not run.survivors()
+    hold.unlink()
+    again = resume(run.dir)
+    again.wait()
+    return again
+
+
+def _read(path, word):
+    """The lines of `path` with `word` in them."""
+    return "\n".join(line for line in path.read_text().splitlines() if word in line) if path.exists() else ""
+
+
+def test_goes_on_to_the_end(killed_and_resumed):
+    assert killed_and_resumed.process.returncode == 0, killed_and_resumed.output
+    assert killed_and_resumed.summary["status"] == "done"
+    assert killed_and_resumed.summary["groups/lost"] == 0
+    assert not killed_and_resumed.survivors()
+
+
+def test_same_trajectories_bit_for_bit(killed_and_resumed, whole_run):
+    names = sorted(path.name for path in whole_run.dir.glob("trajectories/*.parquet"))
+    assert len(names) == 7
+    assert names == sorted(path.name for path in killed_and_resumed.dir.glob("trajectories/*.parquet"))
+    for name in names:
+        one, other = (pq.read_table(run.dir / "trajectories" / name) for run in (whole_run, killed_and_resumed))
+        assert one.num_rows > 0
+        assert one.equals(other), f"{name}: {[column for column in one.column_names if one[column] != other[column]]}"
+
+
+def test_same_weights_and_optimizer_bit_for_bit(killed_and_resumed, whole_run):
+    files = [
+        path.relative_to(whole_run.dir) for path in whole_run.dir.glob("checkpoints/step_00004/policy/*.safetensors")
+    ]
+    files += [path.relative_to(whole_run.dir) for path in whole_run.dir.glob("export/*.safetensors")]
+    assert len(files) >= 3
+    for file in files:
+        one, other = (load_file(run.dir / file) for run in (whole_run, killed_and_resumed))
+        assert one.keys() == other.keys()
+        # As bytes: NaN equals itself, and 0.0 is not -0.0.
+        differ = [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()]
+        assert not differ, f"{file}: {differ}"
+
+
+def test_same_figures(killed_and_resumed, whole_run):
+    one, other = whole_run.metrics(), killed_and_resumed.metrics()
+    assert [line["step"] for line in other] == [0, 1, 2, 3]
+    for name in REPEATS:
+        assert [line[name] for line in one] == [line[name] for line in other], name
+    accuracy = [line["eval/accuracy"] for line in whole_run.metrics("eval")]
+    assert [line["eval/accuracy"] for line in killed_and_resumed.metrics("eval")] == accuracy
+
+
+def test_no_prompt_is_lost_and_none_trained_twice(killed_and_resumed, whole_run):
+    def groups(run):
+        with sqlite3.connect(run.dir / "ledger.sqlite") as ledger:
+            return ledger.execute("SELECT group_id, row, state, step FROM groups ORDER BY group_id").fetchall()
+
+    assert groups(killed_and_resumed) == groups(whole_run)

