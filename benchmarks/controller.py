@@ -53,6 +53,8 @@ from rlx.transport.messages import (
 )
 
 SAMPLES, TOKENS = 8, 256
+KEPT: list[Peers] = []
+"""A context that is collected waits for its sockets to close, without end; the process's own end is quicker."""
 
 
 def make_payload() -> bytes:
@@ -191,6 +193,7 @@ async def measure(
     boot = make_boot(run_dir, keys, replicas, groups, steps)
     child, port = start_controller(boot, trajectories=trajectories)
     peers = Peers(keys, replicas, port)
+    KEPT.append(peers)
     peers.controller = psutil.Process(child.pid)
     await peers.connect()
     await asyncio.wait_for(peers.ended.wait(), 600)
