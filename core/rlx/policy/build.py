@@ -76,6 +76,7 @@ def build_policy(
     built = Built(model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config)
     load_weights(network, folder, built.mapper)
     model.verify()
+    _reshard(model)
     return built
 
 
@@ -118,6 +119,14 @@ def _shard(model: nn.Module, layers: nn.ModuleList, world: World, dtype: torch.d
             # A plain sum; gloo has no scaled one.
             module.set_force_sum_reduction_for_comms(enable=True)
             module.set_gradient_divide_factor(1.0)
+
+
+def _reshard(model: nn.Module) -> None:
+    """Gives the root's shards back their names: a forward without backward leaves the gathered tensors in their place,
+    and an optimizer made of those would train nothing.
+    """
+    assert isinstance(model, FSDPModule)
+    model.reshard()
 
 
 def _materialise(model: nn.Module, device: torch.device) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from rlx.api.dataset import open_dataset
 from rlx.api.model import ModelPlugin, torch_dtype
-from rlx.errors import PluginError
+from rlx.errors import PluginError, RunError
 from rlx.platform import PLATFORMS
 from rlx.policy import checkpoint
 from rlx.policy.build import Built, build_policy, freeze
@@ -26,6 +27,8 @@ from rlx.sync.sender import Sender
 from rlx.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rlx.api.algorithm import Algorithm
     from rlx.config.data import DatasetConfig
     from rlx.config.schema import Config
@@ -41,7 +44,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
     built = _build(config, plugins, world)
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
-    optimizer = Optimizer(dict(built.network.named_parameters()), config.policy.optimizer, config.run.steps)
+    optimizer = Optimizer(_shards(built), config.policy.optimizer, config.run.steps)
     reference = freeze(_build(config, plugins, world)).model if algorithm.needs_reference else None
     trainer = Trainer(world, built.model, optimizer, algorithm, config.policy, reference=reference)
     if boot.resume_from is not None:
@@ -57,6 +60,15 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
         rows=rows,
         eval_rows=eval_rows,
     )
+
+
+def _shards(built: Built) -> dict[str, nn.Parameter]:
+    """What this rank trains. Gathered tensors get no gradient, and would stay as they are without a word."""
+    parameters = dict(built.network.named_parameters())
+    gathered = [name for name, parameter in parameters.items() if not isinstance(parameter, DTensor)]
+    if gathered:
+        raise RunError(f"the policy's {', '.join(gathered)} would not be trained: not sharded. Does a hook forward it?")
+    return parameters
 
 
 def _build(config: Config, plugins: Plugins, world: World) -> Built:
