@@ -54,7 +54,7 @@ class Rows:
             wait_seconds=0.0,
             train_seconds=done.seconds,
             generated_tokens=0,
-            trained_tokens=done.metrics.get("tokens", 0.0),
+            trained_tokens=done.metrics["tokens/trained"],
         )
 
     async def publish(self, version: int) -> None:

@@ -103,15 +103,18 @@ def rewind(path: Path, checkpoint: Path) -> None:
     """Cuts metrics.jsonl back to what was before the checkpoint was made; a torn last line goes, too."""
     metrics, version = path / METRICS, int(checkpoint.name.removeprefix(_CHECKPOINT_PREFIX))
     if metrics.exists():
-        kept = [line for line in metrics.read_bytes().splitlines(keepends=True) if _step_of(line) <= version]
+        kept = [line for line in metrics.read_bytes().splitlines(keepends=True) if _is_before(line, version)]
         write_atomic(metrics, b"".join(kept))
 
 
-def _step_of(line: bytes) -> float:
+def _is_before(line: bytes, version: int) -> bool:
+    """Whether a line tells of what led to `version`: training of the steps below it, evaluation up to it."""
     try:
-        return float(msgspec.json.decode(line)["step"]) if line.endswith(b"\n") else float("inf")
+        row = msgspec.json.decode(line)
     except msgspec.DecodeError:
-        return float("inf")
+        return False
+    limit: int = version - 1 if row["kind"] == "train" else version
+    return line.endswith(b"\n") and row["step"] <= limit
 
 
 def _open(path: Path, *, fresh: bool) -> RunDir:

@@ -62,7 +62,11 @@ class Worker:
 
     def ready(self) -> PolicyReady:
         return PolicyReady(
-            self.trainer.step, self.built.parameters, self.world.size, len(self.rows) if self.rows is not None else 0
+            self.trainer.step,
+            self.built.parameters,
+            self.world.size,
+            dataset_size=len(self.rows) if self.rows is not None else 0,
+            eval_size=len(self.eval_rows) if self.eval_rows is not None else 0,
         )
 
     def handle(self, message: Message) -> Message:

@@ -162,7 +162,7 @@ class Policy:
                 return score(self.version, message.tokens)
             case TrainStep():
                 await self.train(message)
-                return StepDone(message.step, {"loss": 0.5, "tokens": 7.0}, 0.01)
+                return StepDone(message.step, {"loss": 0.5, "tokens/trained": 7.0}, 0.01)
             case EvalRows():
                 return Measured({"eval/loss": 1.0 - 0.1 * self.version})
             case SaveCheckpoint():

@@ -111,11 +111,13 @@ def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
 
 
 def test_metrics_after_the_checkpoint_are_cut_and_a_torn_line_too(tmp_path):
-    lines = [f'{{"step": {step}, "loss": 0.5}}\n' for step in range(6)]
+    """Version 3 was made by the training of steps 0, 1 and 2; it was evaluated, and so were those before it."""
+    trained = [f'{{"step": {step}, "kind": "train"}}\n' for step in range(6)]
+    evaluated = [f'{{"step": {step}, "kind": "eval"}}\n' for step in (0, 3, 4)]
     metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text("".join(lines) + '{"step": 1, "lo')
+    metrics.write_text("".join(trained + evaluated) + '{"step": 1, "kin')
     rewind(tmp_path, checkpoint(tmp_path, 3))
-    assert metrics.read_text() == "".join(lines[:4])
+    assert metrics.read_text() == "".join(trained[:3] + evaluated[:2])
 
 
 def test_a_run_without_metrics_has_nothing_to_cut(tmp_path):
