@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def rank_main(options: Options) -> None:
         order = list(sides) if number % 2 else list(reversed(sides))
         for name in order:
             world.barrier()
-            measured[name].time(lambda name=name: sides[name](number, payloads), keep=number >= 2)
+            measured[name].time(partial(sides[name], number, payloads), keep=number >= 2)
     if world.rank == 0:
         _report(measured, plans, options)
     world.close()

@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from rlx.api.model import ModelPlugin, WeightMapper, torch_dtype
 from rlx.policy.forward import PolicyModel
 from rlx.policy.load import load_weights
-from rlx.policy.tensors import aliases, decoder_layers
+from rlx.policy.tensors import aliases, decoder_layers, reshard
 
 if TYPE_CHECKING:
     from rlx.config.policy import PolicyConfig
@@ -76,7 +76,7 @@ def build_policy(
     built = Built(model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config)
     load_weights(network, folder, built.mapper)
     model.verify()
-    _reshard(model)
+    reshard(model)
     return built
 
 
@@ -119,14 +119,6 @@ def _shard(model: nn.Module, layers: nn.ModuleList, world: World, dtype: torch.d
             # A plain sum; gloo has no scaled one.
             module.set_force_sum_reduction_for_comms(enable=True)
             module.set_gradient_divide_factor(1.0)
-
-
-def _reshard(model: nn.Module) -> None:
-    """Gives the root's shards back their names: a forward without backward leaves the gathered tensors in their place,
-    and an optimizer made of those would train nothing.
-    """
-    assert isinstance(model, FSDPModule)
-    model.reshard()
 
 
 def _materialise(model: nn.Module, device: torch.device) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def by_layer(names: list[str], layers: str) -> list[list[str]]:
         inside = name.removeprefix(f"{layers}.").split(".")[0] if name.startswith(f"{layers}.") else "-1"
         buckets.setdefault(int(inside), []).append(name)
     return [buckets[layer] for layer in sorted(buckets)]
+
+
+def reshard(model: nn.Module) -> None:
+    """Gives the root's shards back their names: a forward without backward leaves the gathered tensors, in the compute
+    dtype, in their place. An optimizer made of those would train nothing, and weights read from them would be rounded.
+    """
+    assert isinstance(model, FSDPModule)
+    model.reshard()
 
 
 def full(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:

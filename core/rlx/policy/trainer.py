@@ -22,6 +22,7 @@ import torch
 
 from rlx.errors import RunError
 from rlx.policy.packing import plan_step, score_plan
+from rlx.policy.tensors import reshard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +118,7 @@ class Trainer:
         for micro in plan.micro:
             outputs = self._model(micro.to(self._world.device), temperature=1.0)
             own.update(micro.by_episode(outputs.logprobs))
+        reshard(self._model)
         everybody: dict[int, list[float]] = {}
         for part in self._world.gather_bytes(msgspec.msgpack.encode(own)):
             everybody.update(_SCORES.decode(part))
@@ -130,6 +132,7 @@ class Trainer:
         total = 0.0
         for micro in plan.micro:
             total -= float(self._model(micro.to(self._world.device)).logprobs.double().sum())
+        reshard(self._model)
         loss = self._world.sums([total])[0] / plan.totals.tokens
         return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, 700.0))}
 

@@ -1,0 +1,103 @@
+"""The trainer in one rank: what it leaves behind, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
+
+from rlx.algorithms.grpo import GRPO
+from rlx.algorithms.sft import SFT
+from rlx.api.types import Episode, single_turn
+from rlx.config.policy import PolicyConfig
+from rlx.errors import RunError
+from rlx.policy import checkpoint
+from rlx.policy.gather import Gatherer
+from rlx.policy.optimizer import Optimizer
+from rlx.policy.trainer import Trainer
+
+
+@pytest.fixture
+def make(world, build):
+    """`make(folder, algorithm, **policy)`: a trainer and what it was built on."""
+
+    def trainer(folder, algorithm, **policy):
+        config = PolicyConfig.model_validate({"dtype": "float32", "optimizer": {"lr": 1e-2}, **policy})
+        built = build(folder, **policy)
+        optimizer = Optimizer(dict(built.network.named_parameters()), config.optimizer, 10)
+        return Trainer(world, built.model, optimizer, algorithm, config), built, optimizer
+
+    return trainer
+
+
+def _gathered(built):
+    return {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+
+
+@pytest.mark.parametrize("work", ["score", "evaluate"])
+def test_a_forward_alone_leaves_the_master_weights_in_place(make, tied, sequences, groups, work):
+    """In bfloat16 what is gathered for a forward is rounded; weights that are sent or saved must not come from there."""
+    trainer, built, _ = make(tied, SFT(), dtype="bfloat16")
+    if work == "score":
+        trainer.score(sequences)
+    else:
+        trainer.evaluate([episode for group in groups(0) for episode in group])
+    assert all(isinstance(parameter, DTensor) for parameter in built.network.parameters())
+    source = load_file(tied / "model.safetensors")
+    assert all(torch.equal(tensor, source[name]) for name, tensor in _gathered(built).items())
+
+
+def test_every_weight_is_trained(make, untied, groups):
+    trainer, built, _ = make(untied, GRPO())
+    before = _gathered(built)
+    trainer.train(groups(0))
+    after = _gathered(built)
+    assert trainer.step == 1
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def test_mismatch_is_measured_on_the_sampled_tokens(make, tied, groups):
+    trainer, _, _ = make(tied, GRPO())
+    made = groups(0)
+    flat = [episode for group in made for episode in group]
+    trajectories = [episode.trajectories[0] for episode in flat]
+    scores = trainer.score([trajectory.tokens for trajectory in trajectories])
+    policy = torch.tensor(
+        [x for row, t in zip(scores, trajectories, strict=True) for x in row[-len(t.segments[1].tokens) :]]
+    )
+    sampler = torch.tensor([x for trajectory in trajectories for x in trajectory.segments[1].logprobs])
+    metrics = trainer.train(made)
+    difference = policy - sampler
+    assert metrics["tokens/trained"] == len(sampler)
+    assert metrics["mismatch/logprob_diff_mean"] == pytest.approx(float(difference.abs().mean()), rel=1e-5)
+    assert metrics["mismatch/logprob_diff_max"] == pytest.approx(float(difference.abs().max()), rel=1e-5)
+    kl = (difference.exp() - 1 - difference).mean()
+    assert metrics["mismatch/kl"] == pytest.approx(float(kl), rel=1e-4)
+
+
+def test_nothing_to_learn_from_is_an_error(make, tied):
+    trainer, _, _ = make(tied, GRPO())
+    with pytest.raises(RunError, match="Step 0 has no token to learn from"):
+        trainer.train([[Episode(0, 0, 0, [single_turn([5, 6], [])])]])
+
+
+def test_a_checkpoint_brings_back_weights_moments_and_random_state(make, world, tied, groups, tmp_path):
+    trainer, built, optimizer = make(tied, GRPO())
+    trainer.train(groups(0))
+    checkpoint.save(tmp_path / "c", world, built.network, optimizer, trainer.step)
+    moments = {name: tensor.full_tensor().clone() for name, tensor in optimizer.moments().items()}
+    weights, drawn = _gathered(built), torch.rand(3)
+    other, restored, other_optimizer = make(tied, GRPO())
+    assert checkpoint.load(tmp_path / "c", world, restored.network, other_optimizer) == 1
+    assert torch.equal(torch.rand(3), drawn)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in _gathered(restored).items())
+    assert all(torch.equal(t.full_tensor(), moments[name]) for name, t in other_optimizer.moments().items())
+    assert any(tensor.abs().sum() > 0 for tensor in moments.values())
+    assert not [path for path in (tmp_path / "c").iterdir() if path.suffix not in {".json", ".safetensors"}]
+
+
+def test_half_a_checkpoint_is_refused(make, world, tied, tmp_path):
+    _, built, optimizer = make(tied, GRPO())
+    with pytest.raises(RunError, match="is no whole checkpoint"):
+        checkpoint.load(tmp_path, world, built.network, optimizer)
