@@ -62,6 +62,11 @@ class Ending:
     def killed(cls) -> Ending:
         return cls("killed", KILLED_CODE, "stopped at once, on request; nothing was saved")
 
+    def and_failed(self, error: str) -> Ending:
+        """Something went wrong after it, too."""
+        told = "\n".join(filter(None, [self.error, error]))
+        return replace(self, status="failed", exit_code=self.exit_code or 1, error=told)
+
     def with_deaths(self, deaths: list[Death]) -> Ending:
         return replace(self, deaths=tuple(deaths))
 

@@ -101,19 +101,27 @@ def _close(launcher: Launcher, ending: Ending) -> Ending:
     try:
         launcher.close()
     except RlxError as error:
-        return Ending.failed("; ".join(filter(None, [ending.error, str(error)])))
+        return ending.and_failed(str(error))
     return ending
 
 
 def _conclude(run_dir: RunDir, loggers: Loggers, ending: Ending) -> int:
-    summary, told = ending.as_summary(), len(loggers.failures)
-    run_dir.write_json("summary.json", summary)
-    loggers.close(summary)
+    told = len(loggers.failures)
+    ending = _write_summary(run_dir, ending)
+    loggers.close(ending.as_summary())
     if report := ending.report():
         _say(report)
     for failure in loggers.failures[told:]:
         _say(failure.error)
     return ending.exit_code or int(len(loggers.failures) > told)
+
+
+def _write_summary(run_dir: RunDir, ending: Ending) -> Ending:
+    try:
+        run_dir.write_json("summary.json", ending.as_summary())
+    except OSError as error:
+        return ending.and_failed(f"{run_dir.path / 'summary.json'} cannot be written: {error}")
+    return ending
 
 
 async def _drive(cast: Cast, launcher: Launcher, loggers: Loggers) -> Ending:
