@@ -35,7 +35,10 @@ class Death:
         when = " before the run was over" if self.code == 0 else ""
         return f"{self.name} ended with exit code {self.code}{when}"
 
-    def report(self) -> str:
+    def report(self, told: str = "") -> str:
+        """Its last lines are left out where `told` has them already."""
+        if self.last_lines and all(line in told for line in self.last_lines):
+            return f"{self.headline()}. Its log: {self.log}"
         lines = [f"    {line}" for line in self.last_lines] or ["    (nothing)"]
         return "\n".join([f"{self.headline()}. The last lines of {self.log}:", *lines])
 
@@ -78,4 +81,4 @@ class Ending:
     def report(self) -> str:
         """Empty where all went well. A process that failed on its way out is told of, though the run has ended well."""
         headline = [f"rlx run {self.status}: {self.error}"] if self.exit_code else []
-        return "\n\n".join([*headline, *(death.report() for death in self.deaths)])
+        return "\n\n".join([*headline, *(death.report(self.error) for death in self.deaths)])

@@ -12,6 +12,7 @@ The rules of this part:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 _LAST_LINES = 20
+_SAID_BY_DEATH = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+"""Loggers whose traceback of the agent would follow a rank's death and hide what the rank said."""
 
 
 def main(boot: Boot) -> int:
@@ -36,6 +39,8 @@ def main(boot: Boot) -> int:
     config = boot.load_config()
     os.environ.update({**PLATFORMS[config.run.device].policy_env, **config.policy.env})
     _log(boot, 0).parent.mkdir(parents=True, exist_ok=True)
+    for name in _SAID_BY_DEATH:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         elastic_launch(_launch_config(boot.name, config.policy.parallel.world_size), rank_main)(encode_boot(boot))
     except ChildFailedError as error:
@@ -66,15 +71,17 @@ def _launch_config(name: str, ranks: int) -> LaunchConfig:
 def _death(boot: Boot, error: ChildFailedError) -> RlxError:
     rank, failure = error.get_first_failure()
     lines = _last_lines(_log(boot, rank))
-    text = f"policy rank {rank} ended with exit code {failure.exitcode}. Its last lines:\n{lines}"
-    return UsageError(text) if failure.exitcode == UsageError.exit_code else ProcessDied(text)
+    code = failure.exitcode
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    text = f"policy rank {rank} {how}. Its last lines:\n{lines}"
+    return UsageError(text) if code == UsageError.exit_code else ProcessDied(text)
 
 
 def _last_lines(path: Path) -> str:
     if not path.is_file():
         return "(it wrote nothing)"
     with path.open(errors="replace") as file:
-        return "".join(deque(file, maxlen=_LAST_LINES)).rstrip()
+        return "".join(deque(file, maxlen=_LAST_LINES)).rstrip() or "(it wrote nothing)"
 
 
 def _log(boot: Boot, rank: int) -> Path:

@@ -62,6 +62,13 @@ class Run:
         """The processes whose command line or title has one of `words`, nannies left out."""
         return [p for p in self.below() if any(word in _words(p) for word in words) and "nanny" not in _words(p)]
 
+    def children_of(self, words):
+        """The Python processes that were started by the one with `words` on its command line, oldest first."""
+        (parent,) = self.find(words)
+        return [
+            child for child in sorted(parent.children(), key=lambda child: child.pid) if "spawn_main" in _words(child)
+        ]
+
     def until(self, condition, what, seconds=240):
         """Waits for `condition`, while the run goes on."""
         deadline = time.monotonic() + seconds
