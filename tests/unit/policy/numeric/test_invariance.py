@@ -1,6 +1,4 @@
-"""However a step is cut (ranks, micro-batches, packing, shared prompts), its gradient is that of a slow, obvious loop over
-whole sequences.
-"""
+"""However a step is cut (ranks, micro-batches, packing, shared prompts), its gradient is that of a slow, obvious loop."""
 
 from __future__ import annotations
 
