@@ -1,4 +1,4 @@
-"""However a step is cut (ranks, micro-batches, packing, shared prompts), its gradient is that of a slow, obvious loop."""
+"""However a step is cut (ranks, micro-batches, packing, shared prompts), its gradient is that of a slow, plain loop."""
 
 from __future__ import annotations
 
