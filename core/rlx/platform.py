@@ -44,6 +44,10 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
                     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
                     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
                     "OMP_NUM_THREADS": "1",
+                    # Memory that a weight update frees is kept for the next one: touching new pages costs more than
+                    # copying weights. Blocks beyond 32 MiB are beyond glibc's reach.
+                    "MALLOC_MMAP_THRESHOLD_": "33554432",
+                    "MALLOC_TRIM_THRESHOLD_": "4294967296",
                 }
             ),
             engine_args=_frozen(enforce_eager=True),

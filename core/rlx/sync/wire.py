@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -65,8 +66,10 @@ class TransferGroup:
     world_size: int
     device: torch.device
     timeout: float
+    keep_buffers: bool
     _group: Any
     _store: TCPStore
+    _buffers: list[Tensor] = field(default_factory=list)
 
     def broadcast(self, tensor: Tensor, what: str) -> None:
         """Rank 0's `tensor` into everybody's; returns when it may be used again. `what` is for the error."""
@@ -81,6 +84,14 @@ class TransferGroup:
                 f"timeout {self.timeout:g} s): {_first_line(error)}"
             ) from error
 
+    def buffers(self, count: int, nbytes: int) -> list[Tensor]:
+        """`count` uint8 buffers of `nbytes`; the same ones again where memory is cheaper than touching new pages."""
+        if len(self._buffers) >= count and self._buffers[0].numel() == nbytes:
+            return self._buffers[:count]
+        made = [torch.empty(nbytes, dtype=torch.uint8, device=self.device) for _ in range(count)]
+        self._buffers = made if self.keep_buffers else []
+        return made
+
     def close(self) -> None:
         """Leave. The others' next collective fails; nothing hangs."""
         abort = getattr(self._group, "abort", None)
@@ -91,18 +102,19 @@ class TransferGroup:
 
 def join(host: str, port: int, rank: int, world_size: int, backend: str, timeout: float) -> TransferGroup:
     """Become rank `rank` of the transfer group that meets at the store on host:port. Returns when all have joined."""
-    if backend not in _GROUPS:
-        raise SyncError(f"weight transfer knows no backend {backend!r}; it has {', '.join(_GROUPS)}")
+    if backend not in _BACKENDS:
+        raise SyncError(f"weight transfer knows no backend {backend!r}; it has {', '.join(_BACKENDS)}")
+    make, keep_buffers = _BACKENDS[backend].make, _BACKENDS[backend].keep_buffers
     wait = timedelta(seconds=timeout)
     try:
         store = TCPStore(host, port, world_size, is_master=False, timeout=wait, wait_for_workers=False)
-        group, device = _GROUPS[backend](PrefixStore("rlx", store), rank, world_size, wait, host)
+        group, device = make(PrefixStore("rlx", store), rank, world_size, wait, host)
     except RuntimeError as error:
         raise SyncError(
             f"rank {rank} of {world_size} could not join the weight transfer at {host}:{port} "
             f"within {timeout:g} s: {_first_line(error)}"
         ) from error
-    joined = TransferGroup(rank, world_size, device, timeout, group, store)
+    joined = TransferGroup(rank, world_size, device, timeout, keep_buffers, group, store)
     joined.broadcast(torch.zeros(1, device=device), "the first handshake")
     return joined
 
@@ -123,7 +135,17 @@ def _nccl(store: Store, rank: int, size: int, timeout: timedelta, host: str) -> 
     return nccl(store, rank, size, options), torch.device("cuda", torch.cuda.current_device())
 
 
-_GROUPS = {"gloo": _gloo, "nccl": _nccl}
+@dataclass(frozen=True)
+class _Backend:
+    make: Callable[[Store, int, int, timedelta, str], tuple[Any, torch.device]]
+    keep_buffers: bool
+    """Main memory is plentiful, and its first touch is slow; a GPU's is scarce, and cached by torch."""
+
+
+_BACKENDS: Mapping[str, _Backend] = {
+    "gloo": _Backend(_gloo, keep_buffers=True),
+    "nccl": _Backend(_nccl, keep_buffers=False),
+}
 
 
 def _address_towards(host: str) -> str:
@@ -210,7 +232,7 @@ def send_buckets(
 
     Raises SyncError where a tensor is not as announced, `tensors` ends early, or the group breaks.
     """
-    buffer = _buffer(group, buckets)
+    (buffer,) = group.buffers(1, _largest(buckets))
     given = iter(tensors)
     for index, metas in enumerate(buckets):
         content = next(given, None)
@@ -227,18 +249,39 @@ def send_buckets(
 def receive_buckets(
     group: TransferGroup, version: int, buckets: Sequence[Bucket]
 ) -> Iterator[Iterator[tuple[str, Tensor]]]:
-    """The other end of `send_buckets`: names and tensors, bucket by bucket; views, good until the next bucket."""
-    buffer = _buffer(group, buckets)
-    for index, metas in enumerate(buckets):
-        _expect(group, version, index, metas)
-        part = buffer[: bucket_bytes(metas)]
-        group.broadcast(part, f"bucket {index}")
-        yield unpack(part, metas)
-    _expect(group, version, _END, [])
+    """The other end of `send_buckets`: names and tensors, bucket by bucket; views, good until the next bucket.
+
+    A bucket arrives while the one before it is being worked on.
+    """
+    buffers = group.buffers(2, _largest(buckets))
+    ahead = ThreadPoolExecutor(1, thread_name_prefix="rlx-wire")
+    try:
+        coming = ahead.submit(_receive, group, version, 0, buckets, buffers)
+        for index, metas in enumerate(buckets):
+            part = coming.result()
+            coming = ahead.submit(_receive, group, version, index + 1, buckets, buffers)
+            yield unpack(part, metas)
+        coming.result()
+    finally:
+        # After an error the thread may sit in a collective until its timeout; nobody waits for it.
+        ahead.shutdown(wait=False)
 
 
-def _buffer(group: TransferGroup, buckets: Sequence[Bucket]) -> Tensor:
-    return torch.empty(max(map(bucket_bytes, buckets), default=0), dtype=torch.uint8, device=group.device)
+def _receive(
+    group: TransferGroup, version: int, index: int, buckets: Sequence[Bucket], buffers: Sequence[Tensor]
+) -> Tensor:
+    """Bucket `index`, or the end mark after the last."""
+    if index == len(buckets):
+        _expect(group, version, _END, [])
+        return buffers[0][:0]
+    _expect(group, version, index, buckets[index])
+    part = buffers[index % 2][: bucket_bytes(buckets[index])]
+    group.broadcast(part, f"bucket {index}")
+    return part
+
+
+def _largest(buckets: Sequence[Bucket]) -> int:
+    return max(map(bucket_bytes, buckets), default=0)
 
 
 def _header(version: int, index: int, metas: Bucket, device: torch.device) -> Tensor:
