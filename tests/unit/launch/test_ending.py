@@ -42,3 +42,19 @@ def test_the_report_shows_who_died_and_its_last_lines():
         "    loading\n"
         "    out of memory"
     )
+
+
+def test_last_lines_are_not_shown_twice():
+    death = Death("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
+    ended = Ending.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_deaths([death])
+    assert ended.report().count("policy rank 1 was killed") == 1
+    assert "policy ended with exit code 1. Its log: /r/logs/policy.log" in ended.report()
+
+
+@pytest.mark.parametrize(("first", "code"), [(Ending.said(RunEnded("done", {"steps": 3})), 1), (Ending.killed(), 130)])
+def test_what_goes_wrong_after_the_end_is_told_and_keeps_what_was_there(first, code):
+    ended = first.and_failed("summary.json cannot be written")
+    assert (ended.status, ended.exit_code) == ("failed", code)
+    assert first.error in ended.error
+    assert "summary.json cannot be written" in ended.report()
+    assert ended.summary == first.summary
