@@ -80,6 +80,8 @@ class Engine:
         self._busy_seconds = 0.0
         self.tokens = 0
         """Sampled since the start."""
+        self.turned = asyncio.Event()
+        """Set when it becomes busy, and when it becomes idle."""
 
     @classmethod
     async def start(cls, args: dict[str, Any], name: str) -> Engine:
@@ -189,6 +191,7 @@ class Engine:
     def _enter(self) -> None:
         if not self._inside:
             self._busy_since = time.monotonic()
+            self.turned.set()
         self._inside += 1
 
     def left(self, requests: int) -> None:
@@ -196,6 +199,7 @@ class Engine:
         self._inside -= requests
         if requests and not self._inside:
             self._busy_seconds += time.monotonic() - self._busy_since
+            self.turned.set()
 
     # --- weights ------------------------------------------------------------------------------------------------
 

@@ -149,7 +149,10 @@ class Replica:
             stats = self._sampler.stats()
             self._client.doing = stats.oldest_stage
             await self._client.notify(stats)
-            await asyncio.sleep(STATS_SECONDS)
+            # At once when the engine turns: what the controller adds up between reports rests on the last one.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._engine.turned.wait(), STATS_SECONDS)
+            self._engine.turned.clear()
 
     def _end(self) -> None:
         if not self._ended.done():
