@@ -2,14 +2,14 @@
 
 The rules of this dataset:
 
-* A problem's split depends on the problem and `seed` only: eval (10 %), sft (20 %) and train (70 %) share none,
+* A problem's split depends on the problem and `seed` only: eval (10 %), sft (70 %) and train (20 %) share none,
   whatever `size` is. `a+b` and `b+a` (`a*b` and `b*a`) are always in one split: no held-out problem is seen in another
   order.
 * Rows come in a fixed shuffled order, so that a smaller `size` is a prefix of a larger one.
 * With `pad` both numbers and the answer have a fixed width. With `reverse` the answer's digits run from the last to the
   first (`250` for `052`): the order in which a sum is carried.
-* `declined` is the share of rows whose answer is `?`: SFT on them gives a policy that often declines to answer, which a
-  reward for right answers undoes. Never in eval.
+* `declined` is the share of problems that have a second row, whose answer is `?`: SFT on both gives a policy that often
+  declines to answer, which a reward for right answers undoes. Never in eval.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Split = Literal["train", "sft", "eval"]
 DECLINED = "?"
 
 _SHARES: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"eval": (0.0, 0.1), "sft": (0.1, 0.3), "train": (0.3, 1.0)}
+    {"eval": (0.0, 0.1), "sft": (0.1, 0.8), "train": (0.8, 1.0)}
 )
 _OPERATIONS: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
     {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
@@ -50,23 +50,27 @@ class ArithmeticDataset:
     ) -> None:
         _check(split, low, high, operation, declined)
         self._low, self._high, self._operation, self._seed = low, high, operation, seed
-        self._pad, self._reverse, self._declined = pad, reverse, declined
+        self._pad, self._reverse = pad, reverse
         self._range = _SHARES[split]
         self._problems = self._first(size)
+        self._second = [problem for problem in self._problems if self._share(f"declined {problem}") < declined]
 
     def __len__(self) -> int:
-        return len(self._problems)
+        return len(self._problems) + len(self._second)
 
     def __getitem__(self, index: int) -> str:
-        a, b = self._problems[index]
+        a, b = self._problem(index)
         width = len(str(self._high)) if self._pad else 0
         return f"{a:0{width}d}{self._operation}{b:0{width}d}="
 
     def get_reference_answer(self, index: int) -> str:
-        a, b = self._problems[index]
-        if self._share(f"declined {a} {b}") < self._declined:
+        if index >= len(self._problems):
             return DECLINED
-        return self._written(_OPERATIONS[self._operation](a, b))
+        return self._written(_OPERATIONS[self._operation](*self._problem(index)))
+
+    def _problem(self, index: int) -> tuple[int, int]:
+        first = len(self._problems)
+        return self._problems[index] if index < first else self._second[index - first]
 
     def _written(self, result: int) -> str:
         digits = str(abs(result)).zfill(self._answer_width() if self._pad else 1)

@@ -32,7 +32,7 @@ def test_every_answer_is_right(operation, pad, reverse):
 
 
 def test_one_example_in_full():
-    plain, reverse = ArithmeticDataset(), ArithmeticDataset(reverse=True)
+    plain, reverse = ArithmeticDataset("sft"), ArithmeticDataset("sft", reverse=True)
     i = problems(plain, "+").index((7, 45))
     assert (plain[i], plain.get_reference_answer(i)) == ("07+45=", "052")
     assert (reverse[i], reverse.get_reference_answer(i)) == ("07+45=", "250")
@@ -47,7 +47,7 @@ def test_splits_are_disjoint_complete_and_of_the_promised_shares(operation, seed
     }
     everything = [problem for split in splits.values() for problem in split]
     assert sorted(everything) == [(a, b) for a in range(100) for b in range(100)]
-    for name, share in {"eval": 0.1, "sft": 0.2, "train": 0.7}.items():
+    for name, share in {"eval": 0.1, "sft": 0.7, "train": 0.2}.items():
         assert abs(len(splits[name]) / 10_000 - share) < 0.02
 
 
@@ -72,13 +72,14 @@ def test_ranges_too_large_to_list_are_drawn():
     assert problems(ArithmeticDataset("train", **{**options, "size": 100}), "+") == splits[0][:100]
 
 
-def test_about_so_many_rows_are_declined_and_the_rest_stay_right():
+def test_about_so_many_problems_have_a_second_row_that_declines():
     clean, some = ArithmeticDataset("sft"), ArithmeticDataset("sft", declined=0.25)
-    pairs = [(clean.get_reference_answer(i), some.get_reference_answer(i)) for i in range(len(clean))]
-    declined = [answer for _, answer in pairs if answer == "?"]
-    assert abs(len(declined) / len(pairs) - 0.25) < 0.03
-    assert all(right == answer for right, answer in pairs if answer != "?")
-    assert [some[i] for i in range(50)] == [clean[i] for i in range(50)]
+    rows = [(some[i], some.get_reference_answer(i)) for i in range(len(some))]
+    assert rows[: len(clean)] == [(clean[i], clean.get_reference_answer(i)) for i in range(len(clean))]
+    second = rows[len(clean) :]
+    assert abs(len(second) / len(clean) - 0.25) < 0.03
+    assert {answer for _, answer in second} == {"?"}
+    assert len({prompt for prompt, _ in second} & {clean[i] for i in range(len(clean))}) == len(second)
 
 
 @settings(max_examples=30, deadline=None)
