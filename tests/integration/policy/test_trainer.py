@@ -37,7 +37,7 @@ def _gathered(built):
 
 @pytest.mark.parametrize("work", ["score", "evaluate"])
 def test_a_forward_alone_leaves_the_master_weights_in_place(make, tied, sequences, groups, work):
-    """In bfloat16 what is gathered for a forward is rounded; weights that are sent or saved must not come from there."""
+    """What a forward in bfloat16 gathers is rounded; weights that are sent or saved must not come from there."""
     trainer, built, _ = make(tied, SFT(), dtype="bfloat16")
     if work == "score":
         trainer.score(sequences)
@@ -63,9 +63,8 @@ def test_mismatch_is_measured_on_the_sampled_tokens(make, tied, groups):
     flat = [episode for group in made for episode in group]
     trajectories = [episode.trajectories[0] for episode in flat]
     scores = trainer.score([trajectory.tokens for trajectory in trajectories])
-    policy = torch.tensor(
-        [x for row, t in zip(scores, trajectories, strict=True) for x in row[-len(t.segments[1].tokens) :]]
-    )
+    completions = [row[-len(t.segments[1].tokens) :] for row, t in zip(scores, trajectories, strict=True)]
+    policy = torch.tensor([logprob for row in completions for logprob in row])
     sampler = torch.tensor([x for trajectory in trajectories for x in trajectory.segments[1].logprobs])
     metrics = trainer.train(made)
     difference = policy - sampler
@@ -88,7 +87,7 @@ def test_a_checkpoint_brings_back_weights_moments_and_random_state(make, world, 
     checkpoint.save(tmp_path / "c", world, built.network, optimizer, trainer.step)
     moments = {name: tensor.full_tensor().clone() for name, tensor in optimizer.moments().items()}
     weights, drawn = _gathered(built), torch.rand(3)
-    other, restored, other_optimizer = make(tied, GRPO())
+    _, restored, other_optimizer = make(tied, GRPO())
     assert checkpoint.load(tmp_path / "c", world, restored.network, other_optimizer) == 1
     assert torch.equal(torch.rand(3), drawn)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in _gathered(restored).items())
