@@ -79,6 +79,11 @@ class SyncError(RunError):
     """Weights were not delivered, or not as they were sent."""
 
 
+def owned(text: str, owner: str) -> str:
+    """`text`, and who answers for it where it does not say so itself."""
+    return f"{text} ({owner})" if owner and owner not in text else text
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or the empty string where nothing known is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

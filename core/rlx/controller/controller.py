@@ -23,7 +23,7 @@ from rlx.controller.state import State, StateMachine
 from rlx.controller.summary import Totals, summarise
 from rlx.controller.watchdog import Watchdog
 from rlx.controller.work import Work
-from rlx.errors import RlxError, RunError
+from rlx.errors import RlxError, RunError, owned
 from rlx.launch.boot import Boot
 from rlx.transport.messages import (
     Drain,
@@ -179,9 +179,8 @@ class Controller:
             self._state.drain()
 
     def _failed(self, peer: str, message: Failed) -> None:
-        owner = f" ({message.owner})" if message.owner else ""
         log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
-        self._context.failure.fail(RunError(f"{peer}: {message.error}{owner}"))
+        self._context.failure.fail(RunError(f"{peer}: {owned(message.error, message.owner)}"))
 
     def _exited(self, message: ProcessExited) -> None:
         self._context.failure.fail(self._roster.exited(message))

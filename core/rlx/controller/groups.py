@@ -11,7 +11,7 @@ from rlx.controller.context import Context
 from rlx.controller.cursor import Cursor, derive
 from rlx.controller.ledger import Ledger
 from rlx.controller.staleness import Window
-from rlx.errors import RunError
+from rlx.errors import RunError, owned
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 
 
@@ -108,7 +108,7 @@ class Groups:
         self._ledger.drop(message.group_id, message.error)
         self.dropped += 1
         self._drops_in_a_row += 1
-        self._context.log("warning", f"group {message.group_id} dropped: {message.error}{_owned(message.owner)}")
+        self._context.log("warning", f"group {message.group_id} dropped: {owned(message.error, message.owner)}")
         self._check_drops(message)
         self._moved()
         if not self.barrier:
@@ -155,11 +155,7 @@ class Groups:
         most = max(16, 4 * self._window.groups_per_step)
         if self._drops_in_a_row >= most:
             raise RunError(
-                f"{self._drops_in_a_row} groups in a row were dropped and none finished. The last one: {message.error}"
-                f"{_owned(message.owner)}. Nothing is left to learn from. "
+                f"{self._drops_in_a_row} groups in a row were dropped and none finished. The last one: "
+                f"{owned(message.error, message.owner)}. Nothing is left to learn from. "
                 "Mend this; with on_error = 'fail' the first one would have ended the run."
             )
-
-
-def _owned(owner: str) -> str:
-    return f" ({owner})" if owner else ""

@@ -20,7 +20,7 @@ from rlx.controller.ledger import Ledger
 from rlx.controller.metrics import group_metrics
 from rlx.controller.sync import Sent, SyncFigures, WeightSync
 from rlx.controller.work import Trained
-from rlx.errors import RunError
+from rlx.errors import RunError, owned
 from rlx.trajectories import write_groups
 from rlx.transport.messages import GroupDone, GroupFailed, RolloutStats, StepDone, TrainStep
 
@@ -142,8 +142,8 @@ class Sampling:
     async def failed(self, replica: str, message: GroupFailed) -> None:
         """Raises RunError where the group may not be dropped."""
         if not self._may_drop(message):
-            owner = f" ({message.owner})" if message.owner else ""
-            raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {message.error}{owner}")
+            error = owned(message.error, message.owner)
+            raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {error}")
         if message.kind == "train":
             await self._groups.failed(replica, message)
         elif self._evaluation is not None:

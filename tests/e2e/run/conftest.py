@@ -69,7 +69,7 @@ class Run:
             child for child in sorted(parent.children(), key=lambda child: child.pid) if "spawn_main" in _words(child)
         ]
 
-    def until(self, condition, what, seconds=240):
+    def until(self, condition, what, seconds=400):
         """Waits for `condition`, while the run goes on."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
@@ -79,7 +79,7 @@ class Run:
         self.below()
         return found
 
-    def wait(self, seconds=240):
+    def wait(self, seconds=400):
         """The exit code."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
@@ -97,7 +97,7 @@ class Run:
         """What is left of the run, `seconds` after the end of its first process at the latest."""
         deadline = time.monotonic() + seconds
         while (left := self._left()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.2)
         return [_words(process) for process in left]
 
     def _left(self):

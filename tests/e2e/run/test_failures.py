@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 LONG = {"run.steps": 100_000, "policy.optimizer.lr": 1e-5}
 
@@ -37,7 +37,7 @@ def learning(run):
 def test_a_reward_that_fails(start, warm, quick_engine, reward, timeout, said):
     name = f"./parts.py:{reward}"
     rewards = f'[{{name = "{name}", timeout_seconds = {timeout}}}]'
-    output = ended_badly(start("rl", warm, **{"rewards": rewards, "checkpoint.export": "false"}, **quick_engine))
+    output = ended_badly(start("rl", warm, rewards=rewards, **quick_engine))
     for word in [name, "rollout-0", *said]:
         assert word in output
 

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import torch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SUMMARY = (
     "status", "steps", "seconds", "eval/accuracy_first", "eval/accuracy_last", "sync/logprob_diff_max",
@@ -73,7 +73,8 @@ def test_metrics_of_every_step(whole_run):
         assert line["mismatch/logprob_diff_max"] <= 1e-4
         assert line["staleness/max"] == 0
         assert line["grad_norm"] > 0
-        assert line["reward/share_right" if "reward/share_right" in line else "reward/./parts.py:share_right"] > 0
+        assert 0 < line["time/generate_busy"] < 1.1
+        assert line["reward/./parts.py:share_right"] > 0
         assert line["recorder/step"] == line["step"]
         assert line["letters"] > 0
 

@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from rlx.api.reward import BoundReward, score_of, shown
@@ -29,6 +30,7 @@ from rlx.rollout.rewards.lazy import Lazy
 
 OWN = ("tokenizer", "config", "data_packer")
 """What the worker itself offers; the rest comes with each call."""
+_RLX = str(Path(__file__).parents[2])
 
 
 def main() -> None:
@@ -149,7 +151,14 @@ def _broken(error: BaseException) -> Broken:
 
 
 def _raised(owner: str, error: BaseException, text: str) -> str:
-    return f"{owner} raised {type(error).__name__}: {error}\nThe completion: {shown(text)}\n{_traceback(error)}"
+    return f"{owner} raised {type(error).__name__}: {error}\nThe completion: {shown(text)}\n{_where(error)}"
+
+
+def _where(error: BaseException) -> str:
+    """The lines of the reward's own code that it went through; rlx's frames around them say nothing to its author."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_RLX)]
+    return "".join(traceback.format_list(theirs or frames)).rstrip()
 
 
 def _traceback(error: BaseException) -> str:

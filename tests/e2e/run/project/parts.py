@@ -1,4 +1,4 @@
-"""What a user would write beside a config: rewards, a model plugin that is wrong on purpose, and a plugin of hooks."""
+"""What a user would write beside a config: a dataset, rewards, hooks, and model plugins that are wrong on purpose."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ import time
 from pathlib import Path
 
 import rlx
+
+
+class Sums:
+    """One-digit additions, `count` of the hundred from number `first` on."""
+
+    def __init__(self, first, count):
+        self.numbers = range(first, first + count)
+
+    def __len__(self):
+        return len(self.numbers)
+
+    def __getitem__(self, index):
+        return "{}+{}=".format(*divmod(self.numbers[index], 10))
+
+    def get_reference_answer(self, index):
+        return f"{sum(divmod(self.numbers[index], 10)):02d}"
 
 
 def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
