@@ -53,8 +53,8 @@ class Pending:
         """The final RequestOutput of each, in order. Cancelling the wait takes them all out of the engine."""
         try:
             outputs = [await collector.get() for collector in self._collectors]
-        except EngineDeadError as error:
-            raise self._engine.death() from error
+        except EngineDeadError:
+            raise self._engine.death() from None
         except BaseException:
             await self.withdraw()
             raise
@@ -183,8 +183,8 @@ class Engine:
         try:
             inputs = tokens_input(list(prompt), cache_salt=str(self._version))
             return await self._llm.add_request(str(next(self._ids)), inputs, params)
-        except EngineDeadError as error:
-            raise self.death() from error
+        except EngineDeadError:
+            raise self.death() from None
         except (VLLMClientError, ValueError) as error:
             raise RunError(f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}") from error
 
@@ -237,8 +237,8 @@ class Engine:
             return await asyncio.wait_for(action, seconds)
         except TimeoutError as error:
             raise SyncError(f"{self._name}: {what} took longer than {seconds:g} s") from error
-        except EngineDeadError as error:
-            raise self.death() from error
+        except EngineDeadError:
+            raise self.death() from None
         except Exception as error:  # vLLM passes a worker's exception on as bare Exception(text)
             raise SyncError(f"{self._name}: {what} failed: {error}") from error
 
@@ -254,8 +254,10 @@ class Engine:
         return ProcessDied(f"vLLM engine of {self._name} died; its last words are in the log of {self._name}")
 
     def close(self) -> None:
-        """End the engine's processes."""
+        """End the engine's processes; the last thing that is done with it."""
         self._llm.shutdown(timeout=5)
+        # It shuts down once more when it is collected, which must not be as late as the interpreter's own end.
+        del self._llm
 
 
 _PLAIN: dict[str, Any] = {
