@@ -49,8 +49,8 @@ Trajectories      {run_dir / "trajectories"}    (Parquet, one file a step)
 
 Next
   tensorboard --logdir {run_dir / "tensorboard"}
-  rlx plugins                                              what can be named in a config
-  rlx run --config {(HERE / "grpo.toml").relative_to(Path.cwd())} --set run.seed=1 --set rollout.temperature=0.9
+  rlx plugins      # what can be named in a config (rlx is in .venv/bin)
+  rlx run --config {(HERE / "grpo.toml").relative_to(Path.cwd())} --set run.seed=1 --set async.max_staleness=1
 """
 
 

@@ -28,7 +28,7 @@ class GRPO:
         old  = stop_gradient(lp)                            ratio "sampler": smp
         r    = exp(lp - old)
         loss = 1/N sum_t  rho_t * -min(r_t A, clip(r_t, 1 - clip_low, 1 + clip_high) A) + kl_coef * k3(lp_t, ref_t)
-        rho  = min(exp(old - smp), importance_cap)          1 if importance_cap is None or ratio is "sampler"
+        rho  = min(exp(old - smp), importance_cap)          1 if importance_cap is 0 or ratio is "sampler"
 
     There is one update for each batch. So with ratio "policy" r is 1 and what differs from the sampler is corrected by
     rho alone; with ratio "sampler" r carries it, and the clip bounds it. kl_coef > 0 keeps a frozen copy of the first
@@ -43,7 +43,7 @@ class GRPO:
         scale_rewards: Scale = "group",
         clip_low: float = 0.2,
         clip_high: float = 0.2,
-        importance_cap: float | None = 2.0,
+        importance_cap: float = 2.0,
         kl_coef: float = 0.0,
         ratio: Ratio = "policy",
     ) -> None:
@@ -53,7 +53,7 @@ class GRPO:
         self.ratio = ratio
         self.clip_low = _number("clip_low", clip_low, low=0.0, high=1.0)
         self.clip_high = _number("clip_high", clip_high, low=0.0)
-        self.importance_cap = None if importance_cap is None else _number("importance_cap", importance_cap, above=0.0)
+        self.importance_cap = _number("importance_cap", importance_cap, low=0.0)
         self.kl_coef = _number("kl_coef", kl_coef, low=0.0)
 
     @property
@@ -71,7 +71,7 @@ class GRPO:
             batch.logprobs, old, batch.advantages, clip_low=self.clip_low, clip_high=self.clip_high
         )
         metrics = {"ratio/clip_low": low.sum(), "ratio/clip_high": high.sum(), "entropy": batch.entropy.sum()}
-        if self.ratio == "policy" and self.importance_cap is not None:
+        if self.ratio == "policy" and self.importance_cap > 0:
             weights, capped = truncated_importance(old, batch.sampler_logprobs, cap=self.importance_cap)
             per_token = per_token * weights
             metrics["ratio/tis_clipped"] = capped.sum()
@@ -88,14 +88,12 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
 
 
-def _number(
-    name: str, value: object, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
-) -> float:
+def _number(name: str, value: object, *, low: float, high: float = math.inf) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number:
         raise ValueError(f"{name} must be a finite number, not {value!r}")
     assert isinstance(value, int | float)
-    if value < low or value > high or value <= above:
-        bounds = [f">= {low:g}"] * (low > -math.inf) + [f"> {above:g}"] * (above > -math.inf)
-        raise ValueError(f"{name} must be {' and '.join(bounds + [f'<= {high:g}'] * (high < math.inf))}, not {value!r}")
+    if not low <= value <= high:
+        upper = f" and <= {high:g}" * (high < math.inf)
+        raise ValueError(f"{name} must be >= {low:g}{upper}, not {value!r}")
     return float(value)

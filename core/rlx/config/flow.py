@@ -50,8 +50,8 @@ class CheckpointConfig(Section):
 
     every: int | None = Field(None, ge=1)
     """Steps between checkpoints. Default: only at the end."""
-    keep: int | None = Field(2, ge=1)
-    """How many to keep, newest first."""
+    keep: int = Field(2, ge=0)
+    """How many to keep, newest first; 0 keeps all."""
     export: bool = True
     """Write the final policy as a Hugging Face folder."""
 

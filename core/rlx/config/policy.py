@@ -33,8 +33,8 @@ class OptimizerConfig(Section):
     """Added to the denominator."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled; not on biases and norms."""
-    max_grad_norm: float | None = Field(1.0, gt=0)
-    """Gradients are clipped to this global norm; none switches clipping off."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are clipped to this global norm; 0 switches clipping off."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Shape after the warm-up."""
     warmup_steps: int = Field(0, ge=0)

@@ -85,15 +85,15 @@ def begin(run_dir: Path, version: int) -> Path:
     return path
 
 
-def commit(path: Path, saved: Saved, *, keep: int | None) -> Path:
-    """Adds the controller's part, makes the checkpoint count, and removes all but the newest `keep`."""
+def commit(path: Path, saved: Saved, *, keep: int) -> Path:
+    """Adds the controller's part, makes the checkpoint count, and removes all but the newest `keep` (0: none)."""
     write_atomic(path / STATE_FILE, msgspec.json.format(msgspec.json.encode(saved)))
     final = path.with_suffix("")
     if final.exists():
         shutil.rmtree(final)
     path.rename(final)
     sync_folder(final.parent)
-    if keep is not None:
+    if keep > 0:
         for old in committed(final.parent.parent)[:-keep]:
             remove(old)
     return final

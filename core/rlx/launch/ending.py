@@ -78,7 +78,7 @@ class Ending:
         error = {"error": self.error} if self.error else {}
         return {**self.summary, **error, "status": self.status}
 
-    def report(self) -> str:
-        """Empty where all went well. A process that failed on its way out is told of, though the run has ended well."""
-        headline = [f"rlx run {self.status}: {self.error}"] if self.exit_code else []
-        return "\n\n".join([*headline, *(death.report(self.error) for death in self.deaths)])
+    def report(self, run_dir: Path) -> str:
+        """The last words. A process that failed on its way out is told of, though the run has ended well."""
+        headline = f"rlx run {self.status}" + (f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}")
+        return "\n\n".join([headline, *(death.report(self.error) for death in self.deaths)])

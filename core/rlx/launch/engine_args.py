@@ -17,7 +17,7 @@ def engine_arguments() -> frozenset[str]:
     source = find_module(MODULE)
     if source is None:
         raise UsageError(
-            "vLLM is not installed, and completions are sampled by it: pip install 'rlx[cpu]' or 'rlx[gpu]'."
+            "vLLM is not installed, and completions are sampled by it: docs/installation.md has what to install."
         )
     classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
     return frozenset(name for node in classes if node.name in CLASSES for name in _fields(node))

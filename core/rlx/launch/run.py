@@ -109,8 +109,7 @@ def _conclude(run_dir: RunDir, loggers: Loggers, ending: Ending) -> int:
     told = len(loggers.failures)
     ending = _write_summary(run_dir, ending)
     loggers.close(ending.as_summary())
-    if report := ending.report():
-        _say(report)
+    _say(ending.report(run_dir.path))
     for failure in loggers.failures[told:]:
         _say(failure.error)
     return ending.exit_code or int(len(loggers.failures) > told)

@@ -13,7 +13,7 @@ import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ CONFIG = "config.json"
 PORT = "controller.port"
 METRICS = "metrics.jsonl"
 _LOCK = "lock"
-_CHECKPOINT_PREFIX = "step_"
 
 
 @dataclass
@@ -101,20 +100,23 @@ def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
 
 def rewind(path: Path, checkpoint: Path) -> None:
     """Cuts metrics.jsonl back to what was before the checkpoint was made; a torn last line goes, too."""
-    metrics, version = path / METRICS, int(checkpoint.name.removeprefix(_CHECKPOINT_PREFIX))
+    from rlx.controller.checkpoint import load
+
+    metrics, saved = path / METRICS, load(checkpoint)
     if metrics.exists():
-        kept = [line for line in metrics.read_bytes().splitlines(keepends=True) if _is_before(line, version)]
-        write_atomic(metrics, b"".join(kept))
+        evaluated = {evaluation["step"] for evaluation in saved.evaluations}
+        lines = metrics.read_bytes().splitlines(keepends=True)
+        write_atomic(metrics, b"".join(line for line in lines if _is_before(line, saved.version, evaluated)))
 
 
-def _is_before(line: bytes, version: int) -> bool:
-    """Whether a line tells of what led to `version`: training of the steps below it, evaluation up to it."""
+def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:
+    """Whether a line is of a step that led to `version`, or of an evaluation that its checkpoint knows."""
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError:
         return False
-    limit: int = version - 1 if row["kind"] == "train" else version
-    return line.endswith(b"\n") and row["step"] <= limit
+    known: bool = row["step"] < version if row["kind"] == "train" else row["step"] in evaluated
+    return line.endswith(b"\n") and known
 
 
 def _open(path: Path, *, fresh: bool) -> RunDir:

@@ -91,6 +91,6 @@ class Optimizer:
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if not math.isfinite(norm):
             raise RunError(f"The gradient of step {update} is not finite (norm {norm}). Lower policy.optimizer.lr?")
-        if self._config.max_grad_norm is not None:
+        if self._config.max_grad_norm > 0:
             clip_grads_with_norm_(parameters, self._config.max_grad_norm, torch.tensor(norm), foreach=True)
         return norm

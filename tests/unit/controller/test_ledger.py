@@ -178,7 +178,7 @@ def test_torn_checkpoints_are_skipped_with_a_word_and_replaced(tmp_path):
     assert list(checkpoint.begin(tmp_path, 6).iterdir()) == []
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [9]), (2, [6, 9]), (None, [3, 6, 9])])
+@pytest.mark.parametrize(("keep", "left"), [(1, [9]), (2, [6, 9]), (0, [3, 6, 9])])
 def test_the_newest_are_kept(tmp_path, keep, left):
     for version in (3, 6, 9):
         checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version), keep=keep)

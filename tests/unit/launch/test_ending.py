@@ -25,18 +25,21 @@ def test_exit_code_and_summary(ending, code, summary):
     assert ending.as_summary() == summary
 
 
+RUN_DIR = Path("/r")
+
+
 def test_stopped_at_once_is_130():
     assert Ending.killed().exit_code == 130
     assert Ending.killed().as_summary()["status"] == "killed"
 
 
-def test_a_good_end_has_nothing_to_report():
-    assert Ending.said(RunEnded("done", {})).report() == ""
+def test_a_good_end_says_where_everything_is():
+    assert Ending.said(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
 
 
 def test_the_report_shows_who_died_and_its_last_lines():
     death = Death("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
-    assert Ending.failed("a replica is gone").with_deaths([death]).report() == (
+    assert Ending.failed("a replica is gone").with_deaths([death]).report(RUN_DIR) == (
         "rlx run failed: a replica is gone\n\n"
         "rollout-1 was killed by signal 9. The last lines of /r/logs/rollout-1.log:\n"
         "    loading\n"
@@ -47,8 +50,8 @@ def test_the_report_shows_who_died_and_its_last_lines():
 def test_last_lines_are_not_shown_twice():
     death = Death("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
     ended = Ending.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_deaths([death])
-    assert ended.report().count("policy rank 1 was killed") == 1
-    assert "policy ended with exit code 1. Its log: /r/logs/policy.log" in ended.report()
+    assert ended.report(RUN_DIR).count("policy rank 1 was killed") == 1
+    assert "policy ended with exit code 1. Its log: /r/logs/policy.log" in ended.report(RUN_DIR)
 
 
 @pytest.mark.parametrize(("first", "code"), [(Ending.said(RunEnded("done", {"steps": 3})), 1), (Ending.killed(), 130)])
@@ -56,5 +59,5 @@ def test_what_goes_wrong_after_the_end_is_told_and_keeps_what_was_there(first, c
     ended = first.and_failed("summary.json cannot be written")
     assert (ended.status, ended.exit_code) == ("failed", code)
     assert first.error in ended.error
-    assert "summary.json cannot be written" in ended.report()
+    assert "summary.json cannot be written" in ended.report(RUN_DIR)
     assert ended.summary == first.summary

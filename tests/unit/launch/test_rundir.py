@@ -3,8 +3,10 @@ from __future__ import annotations
 import fcntl
 import os
 
+import msgspec
 import pytest
 
+from rlx.controller.checkpoint import Saved
 from rlx.errors import UsageError
 from rlx.launch.rundir import make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
 
@@ -90,7 +92,8 @@ def test_discard_removes_a_new_directory_and_keeps_an_old_one(tmp_path):
 def checkpoint(path, step, *, torn=False):
     folder = path / "checkpoints" / f"step_{step:05d}{'.tmp' if torn else ''}"
     folder.mkdir(parents=True)
-    (folder / "controller.json").write_text("{}")
+    saved = Saved(step, 0, 1, "", 0, 0.0, evaluations=[{"step": 0.0}])
+    (folder / "controller.json").write_bytes(msgspec.json.encode(saved))
     return folder
 
 
@@ -111,13 +114,13 @@ def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
 
 
 def test_metrics_after_the_checkpoint_are_cut_and_a_torn_line_too(tmp_path):
-    """Version 3 was made by the training of steps 0, 1 and 2; it was evaluated, and so were those before it."""
+    """Version 3 was made by the training of steps 0, 1 and 2, and saved before it was evaluated."""
     trained = [f'{{"step": {step}, "kind": "train"}}\n' for step in range(6)]
     evaluated = [f'{{"step": {step}, "kind": "eval"}}\n' for step in (0, 3, 4)]
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("".join(trained + evaluated) + '{"step": 1, "kin')
     rewind(tmp_path, checkpoint(tmp_path, 3))
-    assert metrics.read_text() == "".join(trained[:3] + evaluated[:2])
+    assert metrics.read_text() == "".join(trained[:3] + evaluated[:1])
 
 
 def test_a_run_without_metrics_has_nothing_to_cut(tmp_path):
