@@ -10,11 +10,14 @@ The rules of this part:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
@@ -43,7 +46,8 @@ def save(path: Path, world: World, network: nn.Module, optimizer: Optimizer, ste
     """Write a checkpoint of `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
     tensors = {**_tensors(network, optimizer), _random_name(world.rank): torch.get_rng_state()}
-    dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
+    with _named(f"the checkpoint {path} cannot be written"):
+        dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
     world.barrier()
     if world.rank == 0:
         write_atomic(path / _STATE, msgspec.json.encode(State(step, world.size)))
@@ -59,10 +63,21 @@ def load(path: Path, world: World, network: nn.Module, optimizer: Optimizer) -> 
     tensors = _tensors(network, optimizer)
     if world.rank < state.ranks:
         tensors[_random_name(world.rank)] = random
-    dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
+    with _named(f"the checkpoint {path} cannot be read"):
+        dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
     torch.set_rng_state(random)
     optimizer.restore(state.step)
     return state.step
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """DCP's exception is no `Exception`: nobody further up would take it for a failure of this rank."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (cause, _) = min(error.failures.items())
+        raise RunError(f"{what} by rank {rank}: {type(cause).__name__}: {cause}") from None
 
 
 def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
