@@ -8,7 +8,7 @@ import pytest
 
 from rlx.errors import RunError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 PROMPTS = [[3 + (i * 7 + j) % 70 for j in range(4 + i % 5)] for i in range(12)]
 

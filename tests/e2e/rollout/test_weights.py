@@ -8,7 +8,7 @@ import pytest
 
 from rlx.errors import SyncError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 SEQUENCES = [[5, 6, 7, 8, 9, 10, 11, 12], [40, 41, 42, 43], [3 + i % 70 for i in range(90)]]
 
@@ -72,3 +72,10 @@ async def test_fused_experts_under_their_checkpoint_names(start_engine, open_pol
         del weights["model.layers.0.mlp.experts.2.up_proj.weight"]
         with pytest.raises(SyncError, match=r"left parameters .* out: model\.layers\.0\.mlp\.experts"):
             await policy.send(3, weights)
+
+
+async def test_two_workers_of_one_engine(start_engine, open_policy, tiny_model, checkpoint, reference):
+    async with start_engine(tiny_model, name="parallel", tensor_parallel=2) as engine:
+        assert engine.workers == 2
+        policy = await open_policy(engine)
+        await _check_sync(engine, policy, tiny_model, checkpoint, reference, version=1)
