@@ -10,7 +10,6 @@ second of both and their ratio; several runs in turn, medians. The first step of
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,10 +17,8 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-CACHE = HERE.parent / "models"
+from runs import char_model, rlx_run, smollm2_model, threads
 
 
 @dataclass(frozen=True)
@@ -45,19 +42,12 @@ CASES = {
 GROUP = 8
 
 
-def model_folder(case: Case) -> Path:
-    folder = CACHE / case.model
-    if case.model.startswith("smollm2"):
-        from smollm2 import smollm2
-
-        return smollm2(folder)
-    from rlx.testing.models import make_char_model
-
-    return folder if folder.exists() else make_char_model(folder)
+def model_folder(case: Case) -> str:
+    return smollm2_model() if case.model.startswith("smollm2") else char_model(case.model)
 
 
 def run_trl(case: Case, dtype: str, steps: int) -> list[float]:
-    """Seconds of each step of a GRPOTrainer."""
+    """Seconds of each step of a GRPOTrainer but the first."""
     import peer_task
     import torch
     from datasets import Dataset
@@ -99,31 +89,28 @@ def run_trl(case: Case, dtype: str, steps: int) -> list[float]:
             train_dataset=Dataset.from_dict({"prompt": getattr(peer_task, case.prompts)()}),
             callbacks=[Clock()],
         ).train()
-    return seconds
+    return seconds[1:]
 
 
 def run_rlx(case: Case, dtype: str, steps: int, staleness: int) -> list[float]:
-    """Seconds of each step of `rlx run`."""
-    with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(folder) / "run"
-        config = HERE / "against_trl.toml"
-        threads = f'{{ OMP_NUM_THREADS = "{case.threads}" }}'
-        sets = {
-            "run.steps": steps, "model.path": json.dumps(str(model_folder(case))),
-            "dataset.name": json.dumps(f"./peer_task.py:{case.prompts}"), "rollout.max_tokens": case.max_tokens,
-            "policy.groups_per_step": case.groups, "policy.dtype": json.dumps(dtype), "rollout.env": threads,
-            "policy.env": threads, "policy.parallel.dp_shard": case.ranks, "async.max_staleness": staleness,
-        }  # fmt: skip
-        command = [sys.executable, "-m", "rlx_cli.main", "run", "--config", str(config), "--run-dir", str(run_dir)]
-        command += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [row["time/step"] for row in rows if "time/step" in row]
+    """Seconds of each step of `rlx run` but the first."""
+    sets = {
+        "run.steps": steps,
+        "model.path": model_folder(case),
+        "dataset.name": f"./peer_task.py:{case.prompts}",
+        "rollout.max_tokens": case.max_tokens,
+        "policy.groups_per_step": case.groups,
+        "policy.dtype": dtype,
+        "policy.parallel.dp_shard": case.ranks,
+        "async.max_staleness": staleness,
+        **threads(case.threads),
+    }
+    return [row["time/step"] for row in rlx_run(sets)]
 
 
 def rate(case: Case, seconds: list[float]) -> float:
     """Completions per second in the steady state."""
-    return case.groups * GROUP / statistics.median(seconds[1:])
+    return case.groups * GROUP / statistics.median(seconds)
 
 
 def one_side(side: str, case_name: str, options: argparse.Namespace) -> float:
