@@ -13,13 +13,7 @@ import statistics
 
 from runs import char_model, median, rlx_run, threads
 
-SHAPE = {
-    "hidden_size": 384,
-    "intermediate_size": 1152,
-    "num_hidden_layers": 6,
-    "num_attention_heads": 6,
-    "head_dim": 64,
-}
+SHAPE = {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 6, "num_attention_heads": 6}
 
 
 def run(staleness: int, steps: int) -> dict[str, float]:
@@ -49,8 +43,8 @@ def main() -> None:
         alone, overlapped = run(0, options.steps), run(1, options.steps)
         ratios.append(overlapped["step"] / max(alone["generate"], alone["train"]))
         print(
-            f"alone: generation {alone['generate']:.2f} s, training {alone['train']:.2f} s, step {alone['step']:.2f} s; "
-            f"k = 1: step {overlapped['step']:.2f} s; ratio {ratios[-1]:.2f}",
+            f"alone: generation {alone['generate']:.2f} s, training {alone['train']:.2f} s, "
+            f"step {alone['step']:.2f} s; k = 1: step {overlapped['step']:.2f} s; ratio {ratios[-1]:.2f}",
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.2f}")

@@ -51,9 +51,11 @@ def main() -> None:
         size, whole, paused = (median(rows, f"sync/{key}") for key in ("bytes", "seconds", "paused_seconds"))
         copy = memcpy_seconds(int(size))
         ratios.append(whole / copy)
+        share = paused / median(rows, "time/step")
         print(
-            f"{size / 1e6:.0f} MB in {whole:.3f} s ({size / whole / 1e9:.2f} GB/s); generation stood still {paused:.3f} s "
-            f"({paused / median(rows, 'time/step'):.1%} of the step); memcpy {copy:.3f} s; ratio {ratios[-1]:.1f}",
+            f"{size / 1e6:.0f} MB in {whole:.3f} s ({size / whole / 1e9:.2f} GB/s); "
+            f"generation stood still {paused:.3f} s "
+            f"({share:.1%} of the step); memcpy {copy:.3f} s; ratio {ratios[-1]:.1f}",
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.1f}")

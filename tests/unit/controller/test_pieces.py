@@ -152,8 +152,8 @@ def test_watchdog_begins_anew_when_something_moved():
     ("sections", "bound"),
     [
         ({"policy": {"dtype": "float32"}}, 1e-4),
-        ({}, 0.05),
-        ({"policy": {"dtype": "float32"}, "rollout": {"dtype": "bfloat16"}}, 0.05),
+        ({}, 0.2),
+        ({"policy": {"dtype": "float32"}, "rollout": {"dtype": "float16"}}, 0.05),
         ({"sync": {"max_logprob_diff": 0.3}}, 0.3),
     ],
 )
