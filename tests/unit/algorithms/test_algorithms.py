@@ -32,7 +32,9 @@ def part(batch, span):
 
 
 @pytest.mark.parametrize(
-    "algorithm", [GRPO(), GRPO(kl_coef=0.1), GRPO(ratio="sampler"), GRPO(importance_cap=0), SFT()], ids=repr
+    "algorithm",
+    [GRPO(), GRPO(kl_coef=0.1), GRPO(ratio="sampler"), GRPO(importance_cap=0), SFT()],
+    ids=["plain", "reference", "sampler", "uncorrected", "sft"],
 )
 def test_shares_of_any_cut_add_up_to_the_steps_loss(batch, algorithm):
     totals = StepTotals(tokens=12, episodes=3)
