@@ -5,7 +5,7 @@ The rule of this part: run logic never asks which device it is on. It reads a `P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -24,6 +24,12 @@ class Platform:
     policy_env: Mapping[str, str]
     host_memory: bool
     """Whether policy and engines live in the machine's own memory and compute on its cores."""
+    visible: str | None
+    """Environment variable that says which devices a process sees; None where there is nothing to share out."""
+
+    def placed(self, devices: Iterable[int]) -> dict[str, str]:
+        """The environment of a process that is to see these devices only."""
+        return {} if self.visible is None else {self.visible: ",".join(map(str, devices))}
 
 
 def _frozen(**values: object) -> Mapping[str, object]:
@@ -55,6 +61,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             engine_args=_frozen(enforce_eager=True, max_num_seqs=256, block_size=32),
             policy_env=MappingProxyType({"OMP_NUM_THREADS": "1"}),
             host_memory=True,
+            visible=None,
         ),
         "cuda": Platform(
             device="cuda",
@@ -63,6 +70,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             engine_args=_frozen(),
             policy_env=MappingProxyType({}),
             host_memory=False,
+            visible="CUDA_VISIBLE_DEVICES",
         ),
     }
 )

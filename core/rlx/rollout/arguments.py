@@ -5,38 +5,23 @@ The rule of this part: `[rollout.vllm]` is the user's word and wins, except over
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from rlx.config.schema import Config
-from rlx.errors import ConfigError, did_you_mean
 from rlx.platform import PLATFORMS
 from rlx.sync.vllm_engine import BACKEND
 
-RESERVED = {
-    "model": "[model] path",
-    "revision": "[model] revision",
-    "tokenizer": "[model] tokenizer",
-    "trust_remote_code": "[model] trust_remote_code",
-    "dtype": "[rollout] dtype",
-    "tensor_parallel_size": "[rollout] tensor_parallel",
-    "seed": "[run] seed",
-    "logprobs_mode": "nothing: logprobs are those of the distribution that was sampled from",
-    "worker_extension_cls": "nothing: rlx needs its own",
-    "weight_transfer_config": "nothing: rlx needs its own",
-}
-"""Arguments that have a place of their own in the config, or none."""
 
-
-def engine_environment(config: Config) -> dict[str, str]:
-    """To be set before vLLM is imported."""
-    return {**PLATFORMS[config.run.device].engine_env, **config.rollout.env}
+def engine_environment(config: Config, index: int) -> dict[str, str]:
+    """What replica `index` has to set before it imports vLLM: its devices are those after the policy's ranks."""
+    platform, width = PLATFORMS[config.run.device], config.rollout.tensor_parallel
+    first = config.policy.parallel.world_size + index * width
+    return {**platform.engine_env, **platform.placed(range(first, first + width)), **config.rollout.env}
 
 
 def engine_arguments(config: Config, index: int) -> dict[str, Any]:
-    """AsyncEngineArgs of replica `index`. Raises ConfigError where `[rollout.vllm]` names what vLLM does not have."""
+    """AsyncEngineArgs of replica `index`; that `[rollout.vllm]` holds vLLM's names was checked before the start."""
     rollout = config.rollout
-    check_names(rollout.vllm)
     defaults = {
         "max_model_len": -1,
         "enable_prefix_caching": True,
@@ -56,18 +41,3 @@ def engine_arguments(config: Config, index: int) -> dict[str, Any]:
         "weight_transfer_config": {"backend": BACKEND},
     }
     return {**defaults, **rollout.vllm, **fixed}
-
-
-def check_names(arguments: dict[str, Any]) -> None:
-    """Raises ConfigError for names that are not vLLM's, or not the user's to set."""
-    for name in arguments:
-        if name in RESERVED:
-            raise ConfigError(f"[rollout.vllm] {name}: rlx sets it; use {RESERVED[name]}")
-    if not arguments:
-        return
-    from vllm.engine.arg_utils import AsyncEngineArgs
-
-    known = {field.name for field in fields(AsyncEngineArgs)}
-    for name in arguments:
-        if name not in known:
-            raise ConfigError(f"[rollout.vllm] {name}: vLLM has no such engine argument.{did_you_mean(name, known)}")

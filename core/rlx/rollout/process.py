@@ -12,7 +12,7 @@ from rlx.rollout.arguments import engine_environment
 def main(boot: Boot) -> int:
     """Run the replica until the controller says Stop. Raises what ended it otherwise."""
     # vLLM reads its environment when it is imported, and hands it to the processes that it starts.
-    os.environ.update(engine_environment(boot.load_config()))
+    os.environ.update(engine_environment(boot.load_config(), boot.index))
     from rlx.rollout.replica import run
 
     asyncio.run(run(boot))

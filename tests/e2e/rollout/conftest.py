@@ -27,7 +27,7 @@ def _config(model, **rollout):
 @pytest.fixture(scope="session", autouse=True)
 def _engine_environment():
     before = dict(os.environ)
-    os.environ.update(engine_environment(_config("none")))
+    os.environ.update(engine_environment(_config("none"), 0))
     os.environ.update({"VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"})
     yield
     os.environ.clear()

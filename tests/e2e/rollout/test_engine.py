@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rlx.errors import ConfigError, RunError
+from rlx.errors import RunError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
@@ -72,13 +72,3 @@ async def test_time_and_tokens_are_counted_while_something_is_inside(engine):
     assert busy > seconds
     await asyncio.sleep(0.05)
     assert engine.busy_seconds == busy
-
-
-async def test_engine_arguments_are_vllms_own():
-    from rlx.rollout.arguments import check_names
-
-    check_names({"gpu_memory_utilization": 0.5, "max_num_seqs": 8})
-    with pytest.raises(
-        ConfigError, match=r"max_num_seq: vLLM has no such engine argument. Did you mean 'max_num_seqs'"
-    ):
-        check_names({"max_num_seq": 8})
