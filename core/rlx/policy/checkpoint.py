@@ -46,7 +46,7 @@ def save(path: Path, world: World, network: nn.Module, optimizer: Optimizer, ste
     """Write a checkpoint of `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
     tensors = {**_tensors(network, optimizer), _random_name(world.rank): torch.get_rng_state()}
-    with _named(f"the checkpoint {path} cannot be written"):
+    with _named(f"the policy's checkpoint {path} cannot be written"):
         dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
     world.barrier()
     if world.rank == 0:
@@ -63,7 +63,7 @@ def load(path: Path, world: World, network: nn.Module, optimizer: Optimizer) -> 
     tensors = _tensors(network, optimizer)
     if world.rank < state.ranks:
         tensors[_random_name(world.rank)] = random
-    with _named(f"the checkpoint {path} cannot be read"):
+    with _named(f"the policy's checkpoint {path} cannot be read"):
         dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
     torch.set_rng_state(random)
     optimizer.restore(state.step)
