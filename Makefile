@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCHMARKS := controller reward_pool logprob_memory policy_step overlap weight_sync against_trl
 
 .PHONY: setup quickstart test test-unit check bench clean
 .DEFAULT_GOAL := quickstart
@@ -37,7 +38,8 @@ check: $(READY)
 	$(BIN)/python docs/build.py --check
 
 bench: $(READY)
-	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/bench.txt
+	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
