@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
+from rlx.controller.checkpoint import Saved
 from rlx.launch.supervisor import VERDICT_SECONDS
 
 
@@ -72,7 +74,7 @@ def run(tmp_path, boot, until, living):
 
 def test_a_run_that_ends_by_itself(run, living):
     code, output = run.start().end()
-    assert (code, output) == (0, "")
+    assert (code, output) == (0, f"rlx run done; all of it is in {run.dir}\n")
     assert living() == []
     assert run.summary() == {"steps": 2, "status": "done"}
     assert run.recorded() == ["status running", "log 0 {'loss': 1.5} train", "close done"]
@@ -219,7 +221,8 @@ def test_a_resumed_run_goes_on_in_its_directory_from_the_newest_checkpoint(run, 
     assert "holds no checkpoint to go on from" in output
     for name in ("step_00002", "step_00004.tmp"):
         (run.dir / "checkpoints" / name).mkdir(parents=True)
-        (run.dir / "checkpoints" / name / "controller.json").write_text("{}")
+        saved = msgspec.json.encode(Saved(2, 0, 1, "", 0, 0.0))
+        (run.dir / "checkpoints" / name / "controller.json").write_bytes(saved)
     code, output = run.start(resume=str(run.dir)).end()
     assert code == 0
     assert "step_00004.tmp is torn" in output
