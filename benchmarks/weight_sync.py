@@ -3,7 +3,7 @@
 Prints seconds and bytes a second of a whole sync, how long generation stood still (seconds, share of the step), and the
 ratio to a memcpy of the same bytes by one thread, measured in the same minute. The goal is 3.
 
-    python benchmarks/weight_sync.py [--dtype bfloat16] [--runs 3] [--steps 5]
+    python benchmarks/weight_sync.py [--dtype float32] [--runs 3] [--steps 5]
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def memcpy_seconds(count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
