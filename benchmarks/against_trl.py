@@ -32,12 +32,14 @@ class Case:
     ranks: int
     threads: int
     """Of each rlx process; TRL's one process gets both cores."""
+    staleness: int
+    """Overlap pays where one thread a side is enough; where both sides want both cores, they take turns."""
     steps: int
 
 
 CASES = {
-    "smollm2": Case("smollm2-135m", "messages", groups=4, max_tokens=64, ranks=1, threads=2, steps=4),
-    "quickstart": Case("quickstart-1m", "sums", groups=32, max_tokens=6, ranks=1, threads=1, steps=40),
+    "smollm2": Case("smollm2-135m", "messages", groups=4, max_tokens=64, ranks=1, threads=2, staleness=0, steps=4),
+    "quickstart": Case("quickstart-1m", "sums", groups=32, max_tokens=6, ranks=1, threads=1, staleness=1, steps=40),
 }
 GROUP = 8
 
@@ -128,11 +130,12 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--staleness", type=int, default=0)
+    parser.add_argument("--staleness", type=int, default=None)
     parser.add_argument("--side", choices=["trl", "rlx"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     case = CASES[options.case]
     options.steps = options.steps or case.steps
+    options.staleness = case.staleness if options.staleness is None else options.staleness
     if options.side == "trl":
         print(rate(case, run_trl(case, options.dtype, options.steps)))
         return
