@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 import torch
+
+from rlx.platform import PLATFORMS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -79,6 +84,12 @@ def test_metrics_of_every_step(whole_run):
         assert line["letters"] > 0
 
 
+def test_reference_is_the_first_policy_and_stays(whole_run):
+    divergence = [line["kl/reference"] for line in whole_run.metrics("train")]
+    assert divergence[0] == pytest.approx(0.0, abs=1e-9)
+    assert all(value > 1e-6 for value in divergence[1:])
+
+
 def test_trajectories_are_what_was_sampled(rows):
     assert len(rows) == 4 * 6 * 4
     for row in rows:
@@ -145,3 +156,31 @@ def test_engine_and_exported_model_agree(whole_run, rows, warm):
             logprobs = model(tokens).logits[0, :-1].log_softmax(-1)
         own = logprobs.gather(-1, tokens[0, 1:, None])[-len(row["token_ids"]) :, 0]
         torch.testing.assert_close(own, torch.tensor(row["logprobs"]), atol=1e-5, rtol=0)
+
+
+def test_vllm_and_transformers_agree_on_the_exported_model(whole_run):
+    """Both load the export; vLLM in a process of its own, as anybody would."""
+    from transformers import AutoModelForCausalLM
+
+    prompts = [[3, 4, 13, 5, 6, 17, 9], [10, 11, 12, 3]]
+    script = (
+        "import json, sys; from vllm import LLM, SamplingParams\n"
+        "llm = LLM(sys.argv[1], dtype='float32', enforce_eager=True, max_model_len=64)\n"
+        "asked = [{'prompt_token_ids': ids} for ids in json.loads(sys.argv[2])]\n"
+        "outputs = llm.generate(asked, SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)\n"
+        "rows = [[one[i].logprob for i, one in zip(o.prompt_token_ids[1:], o.prompt_logprobs[1:])] for o in outputs]\n"
+        "print('SCORES', json.dumps(rows))"
+    )
+    environment = {**os.environ, **PLATFORMS["cpu"].engine_env, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", script, str(whole_run.dir / "export"), json.dumps(prompts)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout.split("SCORES")[-1])
+    model = AutoModelForCausalLM.from_pretrained(whole_run.dir / "export", dtype=torch.float32).eval()
+    for ids, seen in zip(prompts, scores, strict=True):
+        tokens = torch.tensor([ids])
+        with torch.no_grad():
+            logprobs = model(tokens).logits[0, :-1].log_softmax(-1)
+        torch.testing.assert_close(
+            torch.tensor(seen), logprobs.gather(-1, tokens[0, 1:, None])[:, 0], atol=1e-5, rtol=0
+        )
