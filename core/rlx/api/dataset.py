@@ -72,11 +72,14 @@ def open_dataset(
     Raises ConfigError where `args` does not fit the factory, and DatasetError where the dataset cannot be made, is
     empty, or has no `__len__` or `__getitem__`.
     """
+    from rlx.plugins.args import bind_args
+
     check_dataset_args(factory_or_object, args, owner=owner)
     source = factory_or_object
     if is_factory(source):
         with _attributed(owner, "opening it"):
-            source = source(**_offers(source, config, tokenizer), **args)
+            offers = offered(source, config, tokenizer)
+            source = source(**offers, **bind_args(source, args, offered=list(offers)))
     for leaf in _leaves(source):
         _setup(leaf, config, tokenizer, owner)
     _check_shape(source, owner)
@@ -98,21 +101,27 @@ def check_dataset_args(
     from rlx.plugins.args import check_args
 
     if is_factory(factory_or_object):
-        offered = list(_offers(factory_or_object, None, None))
-        check_args(factory_or_object, args, offered=offered, where=where, owner=owner)
+        offers = list(offered(factory_or_object, None, None))
+        check_args(factory_or_object, args, offered=offers, where=where, owner=owner)
     elif args:
         raise ConfigError(f"{where}: {owner} is an object, not a class or function: it takes no args.")
 
 
-def _offers(factory: Callable[..., Any], config: Any, tokenizer: Any) -> dict[str, Any]:
+def offered(factory: Callable[..., Any], config: Any, tokenizer: Any) -> dict[str, Any]:
     """What rlx fills in by itself: parameters called `config`, `cfg` or `tokenizer`, or annotated as a Config."""
     offers = {}
     for name, parameter in named(factory).items():
-        if name in {"config", "cfg"} or str(parameter.annotation).rstrip("'>").endswith("Config"):
+        if name in {"config", "cfg"} or _named_config(parameter.annotation):
             offers[name] = config
         elif name == "tokenizer":
             offers[name] = tokenizer
     return offers
+
+
+def _named_config(annotation: Any) -> bool:
+    """Rlx's Config, as a class or as text. Not a `MyConfig`: that may be a model of the dataset's own options."""
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return name.strip("'\"").rpartition(".")[2] == "Config"
 
 
 def _setup(leaf: Any, config: Any, tokenizer: Any, owner: str) -> None:

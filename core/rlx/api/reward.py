@@ -48,11 +48,15 @@ class BoundReward:
     """A reward with its options, ready to be called."""
 
     def __init__(self, target: Any, args: Mapping[str, Any]) -> None:
+        from rlx.plugins.args import bind_args
+
         if inspect.isclass(target):
             made: Any = target
-            target, args = made(**args), {}
+            target, options = made(**bind_args(made, args)), {}
+        else:
+            options = bind_args(target, args, offered=OFFERED, positional=2)
         self._call: Callable[..., Any] = target
-        self._options = args
+        self._options = options
         self.wants = frozenset(accepted(self._call, dict.fromkeys(OFFERED)))
         """Which of OFFERED it takes."""
         self.names = frozenset(inspect.signature(self._call).parameters) & self.wants

@@ -146,7 +146,7 @@ def _make(plugins: Plugins, kind: str, name: str, args: dict[str, Any], where: s
         raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
     check_args(target, args, where=where, owner=owner)
     try:
-        return target(**args)
+        return plugins.make(kind, name, args)
     except ValueError as error:
         raise ConfigError(f"{where}: {owner}: {error}") from error
     except RlxError:

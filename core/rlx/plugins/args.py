@@ -2,19 +2,19 @@
 
 Names and plain types are checked: an option that does not exist, one that is missing, text where a number belongs. What
 a signature leaves open (no annotation, or one that pydantic can't check) is left to the component.
+
+Where the only option of a signature is annotated with a pydantic model, `args` is that model's table, and the component
+gets the model. Beside other options a model is a table of its own.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-
-from rlx.config.errors import expectation
 from rlx.errors import ConfigError, did_you_mean
+from rlx.plugins.values import converted, model_in, value_problems
 
 Parameters = Mapping[str, inspect.Parameter]
 
@@ -37,28 +37,73 @@ def check_args(
     (a reward); then an option must be a named parameter.
     where: the place in the config, as in `[dataset] args`.
     """
-    parameters = _options(target, offered, positional, where, owner)
-    soak = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
-    problems = [
-        *_unknown(parameters, args, offered, owner, anything=soak and open_ended),
-        *_missing(parameters, args, owner),
-        *_mistyped(target, parameters, args),
-    ]
-    if problems:
-        raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
-
-
-def _options(target: Callable[..., Any], offered: Sequence[str], positional: int, where: str, owner: str) -> Parameters:
-    parameters = list(inspect.signature(target).parameters.values())
-    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    taken = {p.name for p in by_place[:positional]} | set(offered)
-    unreachable = [p.name for p in by_place[positional:] if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    unreachable = _unreachable(target, positional)
     if unreachable:
         raise ConfigError(
             f"{where}: {owner} takes {', '.join(unreachable)} by position only; make it a named argument."
         )
+    options = options_of(target, offered=offered, positional=positional)
+    whole = whole_model(target, options)
+    if whole is not None:
+        problems = value_problems(annotation_of(target, options[whole]), dict(args), "", owner)
+    else:
+        soak = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+        problems = [
+            *_unknown(options, args, offered, owner, anything=soak and open_ended),
+            *_missing(options, args, owner),
+            *_mistyped(target, options, args, owner),
+        ]
+    if problems:
+        raise ConfigError("\n".join(f"{where}: {problem}" for problem in problems))
+
+
+def bind_args(
+    target: Callable[..., Any], args: Mapping[str, Any], *, offered: Sequence[str] = (), positional: int = 0
+) -> dict[str, Any]:
+    """`args` as keyword arguments of `target`, with an instance wherever a pydantic model is asked for."""
+    options = options_of(target, offered=offered, positional=positional)
+    whole = whole_model(target, options)
+    if whole is not None:
+        use_default = not args and options[whole].default is not inspect.Parameter.empty
+        return {} if use_default else {whole: converted(annotation_of(target, options[whole]), dict(args))}
+    known = {name: annotation_of(target, options[name]) for name in args if name in options}
+    return {name: converted(known[name], value) if name in known else value for name, value in args.items()}
+
+
+def options_of(target: Callable[..., Any], *, offered: Sequence[str] = (), positional: int = 0) -> Parameters:
+    """The named parameters that rlx leaves to the config."""
+    parameters = list(inspect.signature(target).parameters.values())
+    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    taken = {p.name for p in by_place[:positional]} | set(offered)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name: p for p in named if p.name not in taken}
+
+
+def whole_model(target: Callable[..., Any], options: Parameters) -> str | None:
+    """The one option that stands for all of `args`, where there is such a one."""
+    if len(options) != 1:
+        return None
+    ((name, parameter),) = options.items()
+    return name if model_in(annotation_of(target, parameter)) is not None else None
+
+
+def annotation_of(target: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The parameter's type; `Any` where it has none, or one that only a type checker can resolve."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
+    holder = type("Annotated", (), {"__annotations__": {parameter.name: parameter.annotation}})
+    try:
+        globalns = getattr(function, "__globals__", {})
+        return get_type_hints(holder, globalns=globalns, include_extras=True)[parameter.name]
+    except (NameError, AttributeError, TypeError):
+        return Any
+
+
+def _unreachable(target: Callable[..., Any], positional: int) -> list[str]:
+    parameters = list(inspect.signature(target).parameters.values())
+    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [p.name for p in by_place[positional:] if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
 
 
 def _unknown(
@@ -84,42 +129,10 @@ def _missing(options: Parameters, args: Mapping[str, Any], owner: str) -> list[s
     return [f"{name!r} is required by {owner}." for name in required]
 
 
-def _mistyped(target: Callable[..., Any], options: Parameters, args: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for name, value in args.items():
-        if name in options and (problem := _type_problem(target, options[name], value)):
-            problems.append(f"{name}: {problem}.")
-    return problems
-
-
-def _type_problem(target: Callable[..., Any], parameter: inspect.Parameter, value: Any) -> str | None:
-    adapter = _adapter(_annotation(target, parameter))
-    if adapter is None:
-        return None
-    try:
-        # JSON's strict mode fits TOML: a list may be a tuple or a set, but text is never a number.
-        adapter.validate_json(json.dumps(value, default=str), strict=True)
-    except ValidationError as error:
-        return expectation(error.errors(include_url=False)[0])
-    return None
-
-
-def _annotation(target: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    """The parameter's type; `Any` where it has none, or one that only a type checker can resolve."""
-    if parameter.annotation is parameter.empty:
-        return Any
-    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-    holder = type("Annotated", (), {"__annotations__": {parameter.name: parameter.annotation}})
-    try:
-        return get_type_hints(holder, globalns=getattr(function, "__globals__", {}))[parameter.name]
-    except (NameError, AttributeError, TypeError):
-        return Any
-
-
-def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(strict=True))
-    except PydanticSchemaGenerationError:
-        return None
-    except PydanticUserError:  # a type with its own config; it is checked by its own rules
-        return TypeAdapter(annotation)
+def _mistyped(target: Callable[..., Any], options: Parameters, args: Mapping[str, Any], owner: str) -> list[str]:
+    return [
+        problem
+        for name, value in args.items()
+        if name in options
+        for problem in value_problems(annotation_of(target, options[name]), value, name, owner)
+    ]

@@ -64,6 +64,13 @@ class Plugins:
             return self._registry.component(kind, name)
         return load(record)
 
+    def make(self, kind: str, name: str, args: Mapping[str, Any]) -> Any:
+        """What the class or function that the config calls `name` makes of its `args`."""
+        from rlx.plugins.args import bind_args
+
+        target = self.load(kind, name)
+        return target(**bind_args(target, args))
+
     def owner(self, kind: str, name: str) -> str:
         """`reward 'judge' (my-dist 1.2, my_mod:judge)`."""
         return owner(self._record(kind, name))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> Worker:
     """Build, load and (where the run goes on) restore the policy. All ranks call it."""
     torch.manual_seed(config.run.seed * world.size + world.rank)
-    algorithm: Algorithm = plugins.load("algorithms", config.algorithm.name)(**config.algorithm.args)
+    algorithm: Algorithm = plugins.make("algorithms", config.algorithm.name, config.algorithm.args)
     built = _build(config, plugins, world)
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
@@ -96,7 +96,7 @@ def _sender(config: Config, built: Built, world: World) -> Sender:
 
 def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed | None]:
     tokenizer = load_tokenizer(config.model)
-    packer = plugins.load("packers", config.packer.name)(**config.packer.args)
+    packer = plugins.make("packers", config.packer.name, config.packer.args)
     packer.setup(config, tokenizer)
     longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 

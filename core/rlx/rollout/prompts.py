@@ -38,7 +38,7 @@ class Prompts:
 
 def open_packer(plugins: Plugins, packer: PackerConfig, config: Config, tokenizer: Any) -> Any:
     """The config's packer, set up."""
-    made = plugins.load("packers", packer.name)(**packer.args)
+    made = plugins.make("packers", packer.name, packer.args)
     made.setup(config, tokenizer)
     return made
 

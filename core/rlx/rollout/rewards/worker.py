@@ -101,7 +101,7 @@ def _own(boot: Boot, plugins: Any) -> dict[str, Lazy]:
     lazy_tokenizer = Lazy(tokenizer)
 
     def packer() -> Any:
-        made = plugins.load("packers", config.packer.name)(**config.packer.args)
+        made = plugins.make("packers", config.packer.name, config.packer.args)
         made.setup(config, lazy_tokenizer.get())
         return made
 
