@@ -1,3 +1,44 @@
-"""For people who test rlx or a plugin of it."""
+"""For people who test a plugin of rlx: contract suites, stand-ins, and fixtures for pytest.
+
+The rules of this part:
+
+* A suite `check_KIND(target, ...)` returns None, or raises one `ContractError` that lists every broken rule.
+* A suite calls a plugin through the code that a run calls it through.
+* Nothing is imported before it is used: `import rlx.testing` is free, and only what tests algorithms or models needs
+  torch.
+* pytest finds no plugin here by itself. The fixtures are opted into: `pytest_plugins = ["rlx.testing.fixtures"]`.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "CharTokenizer": "rlx.testing.tokenizer",
+    "ContractError": "rlx.testing.contract",
+    "Example": "rlx.testing.reward",
+    "check_dataset": "rlx.testing.dataset",
+    "check_packer": "rlx.testing.packer",
+    "check_reward": "rlx.testing.reward",
+}
+
+__all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
+
+if TYPE_CHECKING:
+    from rlx.testing.contract import ContractError as ContractError
+    from rlx.testing.dataset import check_dataset as check_dataset
+    from rlx.testing.packer import check_packer as check_packer
+    from rlx.testing.reward import Example as Example
+    from rlx.testing.reward import check_reward as check_reward
+    from rlx.testing.tokenizer import CharTokenizer as CharTokenizer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'rlx.testing' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-CHARACTERS = "0123456789+-*/=() .,abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?!:'\n"
+from rlx.testing.tokenizer import CHARACTERS, SPECIAL
 
 SHAPE: Mapping[str, Any] = MappingProxyType(
     {
@@ -35,7 +35,7 @@ def save_char_tokenizer(path: Path, *, vocab_size: int = 128, chat_template: str
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<eos>", "<unk>", *CHARACTERS]
+    words = [*SPECIAL, *CHARACTERS]
     words += [f"<unused{i}>" for i in range(vocab_size - len(words))]
     assert len(words) == vocab_size, f"a vocabulary of {vocab_size} is too small for {len(words)} words"
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
