@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "BaseModel": "rlx.api.base_model",
     "Config": "rlx.config.schema",
     "DataPacker": "rlx.api.packer",
     "DecoderOnlyLLMDataPacker": "rlx.api.packer",
     "Episode": "rlx.api.types",
     "ModelPlugin": "rlx.api.model",
+    "ModelRegistry": "rlx.api.model_registry",
     "Segment": "rlx.api.types",
     "Trajectory": "rlx.api.types",
     "WeightMapper": "rlx.api.model",
@@ -26,9 +28,11 @@ _WHERE = {
 __all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
+    from rlx.api.base_model import BaseModel as BaseModel
     from rlx.api.hookspecs import hookimpl as hookimpl
     from rlx.api.model import ModelPlugin as ModelPlugin
     from rlx.api.model import WeightMapper as WeightMapper
+    from rlx.api.model_registry import ModelRegistry as ModelRegistry
     from rlx.api.packer import DataPacker as DataPacker
     from rlx.api.packer import DecoderOnlyLLMDataPacker as DecoderOnlyLLMDataPacker
     from rlx.api.types import Episode as Episode

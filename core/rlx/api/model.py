@@ -5,11 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from rlx.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from rlx.api.base_model import BaseModel
 
 
 class WeightMapper(ABC):
@@ -37,13 +42,55 @@ class ModelPlugin:
     """What an `rlx.models` entry point names."""
 
     build: Callable[..., nn.Module]
-    """`build(hf_config, dtype=torch.float32, attn_implementation=str)`: the network on the current default device (rlx
-    calls it on `meta`). Its forward takes `input_ids [B, T]`, `position_ids [B, T]` and returns an object with
-    `.logits`."""
+    """`build(hf_config, dtype=torch.float32, attn_implementation=None)`: the network on the current default device (rlx
+    keeps its parameters on `meta`). Its forward takes `input_ids [B, T]`, `position_ids [B, T]` and returns an object
+    with `.logits`. `attn_implementation` is what the config's `[policy] attention` says."""
     weight_mapper: Callable[[Any], WeightMapper]
     """`weight_mapper(hf_config)`."""
     packer: Callable[..., Any] | None = None
     """The default packer for this model, where it is not `decoder_only_llm`."""
+    model_types: frozenset[str] | None = None
+    """What it can build, as `model_type` in config.json says it; None: that shows when it is built."""
+
+    @classmethod
+    def of(
+        cls,
+        model: type[BaseModel],
+        weight_mapper: Callable[[Any], WeightMapper],
+        packer: Callable[..., Any] | None = None,
+    ) -> Self:
+        """A plugin from a `BaseModel`, its mapper, and its packer where it has one of its own."""
+        return cls(partial(_construct, model), weight_mapper, packer, frozenset(supported_model_types(model)))
+
+
+def supported_model_types(model: type[BaseModel]) -> list[str]:
+    """What a model class says of itself. Raises PluginError where it says nothing."""
+    declared = getattr(model, "supported_model_types", None)
+    types = list(declared()) if callable(declared) else []
+    if not types or not all(isinstance(name, str) for name in types):
+        raise PluginError(
+            f"{model.__module__}.{model.__qualname__} does not say what it is for: give it a static method "
+            "supported_model_types() -> ['model_type of config.json', ...], as rlx.BaseModel has."
+        )
+    return types
+
+
+def _construct(
+    model: type[BaseModel], hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None
+) -> nn.Module:
+    import torch
+
+    if attn_implementation is not None:
+        raise UsageError(
+            f"[policy] attention = {attn_implementation!r} is for models of transformers; "
+            f"{model.__name__} brings its own. Leave it out."
+        )
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype or before)
+    try:
+        return model(hf_config)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -60,7 +60,7 @@ def build_policy(
 ) -> Built:
     """Build, shard and load the policy. All ranks call it."""
     with parameters_on_meta():
-        network = plugin.build(hf_config, dtype=torch.float32, attn_implementation=config.attention or "sdpa")
+        network = plugin.build(hf_config, dtype=torch.float32, attn_implementation=config.attention)
         model = PolicyModel(
             network,
             temperature=temperature,

@@ -16,6 +16,8 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from rlx.api.base_model import BaseModel, longest_list
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -39,12 +41,11 @@ def aliases(network: nn.Module) -> dict[str, str]:
 
 
 def decoder_layers(network: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The name and the list of the decoder layers: the longest list of modules that lies in no other one."""
-    lists = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
-    outer = [item for item in lists if not any(item[0].startswith(f"{name}.") for name, _ in lists)]
-    if not outer:
-        raise ValueError(f"{type(network).__name__} has no list of decoder layers")
-    return max(outer, key=lambda item: len(item[1]))
+    """The name and the list of the decoder layers: what a plugin's model says, else the longest list."""
+    if not isinstance(network, BaseModel):
+        return longest_list(network)
+    layers = network.decoder_layers()
+    return next(name for name, module in network.named_modules() if module is layers), layers
 
 
 def by_layer(names: list[str], layers: str) -> list[list[str]]:
