@@ -23,7 +23,8 @@ from rlx.errors import RewardError
 from rlx.launch.boot import Boot, Endpoint
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
-from rlx.rollout.rewards.pool import Completion, RewardPool, Scores
+from rlx.rollout.rewards.pool import RewardPool
+from rlx.rollout.rewards.scores import Completion, Scores
 
 REWARD = """
 import os, time
@@ -68,7 +69,7 @@ async def one_at_a_time(pool: RewardPool, count: int) -> float:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        await pool.score(Completion(TEXT))
+        await pool.score([Completion(TEXT)])
         times.append(time.perf_counter() - began)
     return statistics.median(times) * 1e6
 
@@ -76,7 +77,7 @@ async def one_at_a_time(pool: RewardPool, count: int) -> float:
 async def all_at_once(pool: RewardPool, count: int) -> float:
     """Calls per second when all are queued at once."""
     began = time.perf_counter()
-    await asyncio.gather(*(pool.score(Completion(TEXT)) for _ in range(count)))
+    await asyncio.gather(*(pool.score([Completion(TEXT)]) for _ in range(count)))
     return count / (time.perf_counter() - began)
 
 
@@ -96,9 +97,9 @@ def mixed_texts(calls: int) -> list[str]:
     return [f"{kinds.get(i % 100, 'fine')} {'y' * (i % 7)}" for i in range(calls)]
 
 
-def outcome(text: str, answer: Scores | BaseException) -> str:
-    if isinstance(answer, Scores):
-        value = answer.rewards[0].value
+def outcome(text: str, answer: list[Scores] | BaseException) -> str:
+    if isinstance(answer, list):
+        value = answer[0].rewards[0].value
         return "scored" if value == len(text) and text.startswith("fine") else "WRONG"
     if isinstance(answer, RewardError) and repr(text) in str(answer):
         return "timed out" if "took more than" in str(answer) else "crashed"
@@ -109,7 +110,7 @@ async def mixed(boot: Boot, calls: int) -> bool:
     texts = mixed_texts(calls)
     async with RewardPool(boot) as pool:
         began = time.perf_counter()
-        answers = await asyncio.gather(*(pool.score(Completion(t)) for t in texts), return_exceptions=True)
+        answers = await asyncio.gather(*(pool.score([Completion(t)]) for t in texts), return_exceptions=True)
         seconds = time.perf_counter() - began
     counts = Counter(outcome(text, answer) for text, answer in zip(texts, answers, strict=True))
     print(f"{calls} calls, 1 % hanging, 1 % crashing: {seconds:.1f} s, {calls / seconds:,.0f} calls/s")

@@ -22,6 +22,7 @@ _WHERE = {
     "Segment": "rlx.api.types",
     "Trajectory": "rlx.api.types",
     "WeightMapper": "rlx.api.model",
+    "group_reward": "rlx.api.reward",
     "hookimpl": "rlx.api.hookspecs",
 }
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rlx.api.model_registry import ModelRegistry as ModelRegistry
     from rlx.api.packer import DataPacker as DataPacker
     from rlx.api.packer import DecoderOnlyLLMDataPacker as DecoderOnlyLLMDataPacker
+    from rlx.api.reward import group_reward as group_reward
     from rlx.api.types import Episode as Episode
     from rlx.api.types import Segment as Segment
     from rlx.api.types import Trajectory as Trajectory

@@ -28,6 +28,9 @@ class RewardConfig(Component):
 
     weight: float = 1.0
     """Its share of the total reward."""
+    group: bool | None = None
+    """Whether one call gets the list of a prompt's completions and returns a list. Default: what its author says
+    (`@rlx.group_reward`)."""
     timeout_seconds: float = Field(60.0, gt=0)
     """A call that takes longer is killed."""
     on_error: Literal["fail", "drop"] = "fail"

@@ -20,7 +20,8 @@ from rlx.errors import ProcessDied, RlxError
 from rlx.rollout.engine import Engine, Pending
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
 from rlx.rollout.prompts import Prompts
-from rlx.rollout.rewards.pool import Completion, Kind, RewardPool
+from rlx.rollout.rewards.pool import Kind, RewardPool
+from rlx.rollout.rewards.scores import Completion
 from rlx.rollout.sampled import Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
 
@@ -134,7 +135,7 @@ class Sampler:
             Completion(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example)
             for episode, one in zip(episodes, sampled, strict=True)
         ]
-        scores = await asyncio.gather(*(self._pool.score(completion, kind) for completion in completions))
+        scores = await self._pool.score(completions, kind)
         for episode, score in zip(episodes, scores, strict=True):
             episode.rewards = score.rewards
             episode.metrics = score.metrics

@@ -13,6 +13,7 @@ from rlx.rollout.rewards.pool import RewardPool
 
 REWARDS = """
 import os, sys, time
+import rlx
 
 def length(to_be_evaluated, reference=None, *, scale=1.0):
     return len(to_be_evaluated) * scale
@@ -35,6 +36,12 @@ def steerable(to_be_evaluated, reference=None, *args, **kwargs):
         raise KeyError("no such key")
     if to_be_evaluated == "nan":
         return float("nan")
+    if to_be_evaluated == "garble":
+        for fd in range(3, 20):
+            try:
+                os.write(fd, b"\\0\\0\\0\\1?")
+            except OSError:
+                pass
     if to_be_evaluated == "print":
         print("noise from a reward")
         sys.__stdout__.write("more")
@@ -71,6 +78,37 @@ def tokens(to_be_evaluated, reference=None, **kwargs):
 
 def named_tokenizer(to_be_evaluated, reference=None, *, tokenizer, data_packer):
     return float(type(tokenizer).__name__ != "Lazy" and type(data_packer).__name__ == "DecoderOnlyLLMDataPacker")
+
+def waits_for_file(to_be_evaluated, reference=None):
+    "Ends when the file that the completion names is there; a completion that is no path scores at once."
+    while to_be_evaluated.startswith("/") and not os.path.exists(to_be_evaluated):
+        time.sleep(0.01)
+    return 1.0
+
+@rlx.group_reward
+def place(to_be_evaluated, reference=None, *, unscored=()):
+    return [None if i in unscored else float(i) for i, _ in enumerate(to_be_evaluated)]
+
+@rlx.group_reward
+def sees_group(to_be_evaluated, reference=None, *, prompt, example, token_ids, finish_reason, **kwargs):
+    assert to_be_evaluated == ["a", "b"] and reference == "gold", (to_be_evaluated, reference)
+    assert prompt == "q" and example == {"prompt": "q"}
+    assert token_ids == [[1], [2, 3]] and finish_reason == ["stop", "length"]
+    return [1, 2], [{"first": 1}, {}]
+
+@rlx.group_reward
+async def together(to_be_evaluated, reference=None):
+    "What the first completion asks for."
+    import asyncio
+    await asyncio.sleep(0)
+    first = to_be_evaluated[0]
+    if first == "hang":
+        time.sleep(60)
+    if first == "die":
+        os._exit(3)
+    if first == "raise":
+        raise KeyError("no such key")
+    return [1.0] * (1 if first == "too few" else len(to_be_evaluated))
 
 class Counting:
     def __init__(self, start=0): self.n = start

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from rlx.errors import PluginError, RewardError
 from rlx.rollout.rewards.calls import Start, frame
-from rlx.rollout.rewards.pool import Completion, RewardPool, _for_rewards
+from rlx.rollout.rewards.pool import Kind, RewardPool, _for_rewards
+from rlx.rollout.rewards.scores import Completion, Scores
 from rlx.testing.models import save_char_tokenizer
 
 
@@ -17,23 +17,29 @@ def done(text: str) -> Completion:
     return Completion(text)
 
 
+async def score(pool: RewardPool, completion: Completion, kind: Kind = "train") -> Scores:
+    """Of a prompt's only completion."""
+    (scores,) = await pool.score([completion], kind)
+    return scores
+
+
 async def test_scores_in_the_config_s_order_with_weights_and_options(pool):
     async with pool({"name": "length", "args": {"scale": 0.5}, "weight": 2.0}, {"name": "slow_async"}) as p:
-        scores = await p.score(Completion("abcd", prompt="why"))
+        scores = await score(p, Completion("abcd", prompt="why"))
     assert [(r.name, r.value, r.weight) for r in scores.rewards] == [
         ("./r.py:length", 2.0, 2.0),
         ("./r.py:slow_async", 0.5, 1.0),
     ]
     assert scores.metrics == {"reward/./r.py:slow_async/prompt_length": 3.0}
-    assert scores.seconds["./r.py:slow_async"] >= 0.01
 
 
 async def test_a_reward_gets_what_it_names_and_the_rest_by_kwargs(pool):
     async with pool({"name": "sees"}) as p:
-        scores = await p.score(
+        scores = await score(
+            p,
             Completion(
                 "x", {"gold": [1, 2]}, prompt="q", token_ids=(1, 2), finish_reason="length", example={"prompt": "q"}
-            )
+            ),
         )
     assert scores.rewards[0].value == 1.0
 
@@ -41,41 +47,41 @@ async def test_a_reward_gets_what_it_names_and_the_rest_by_kwargs(pool):
 async def test_tokenizer_and_packer_are_offered_by_name_and_through_kwargs(pool, tmp_path):
     save_char_tokenizer(tmp_path / "model")
     async with pool({"name": "tokens"}, {"name": "named_tokenizer"}, model=str(tmp_path / "model")) as p:
-        scores = await p.score(done("12+3"))
+        scores = await score(p, done("12+3"))
     assert [reward.value for reward in scores.rewards] == [4.0, 1.0]
 
 
 async def test_eval_rewards_are_their_own_list(pool):
     async with pool({"name": "length"}, eval_rewards=[{"name": "pid"}]) as p:
-        train, evals = await p.score(done("ab")), await p.score(done("ab"), "eval")
+        train, evals = await score(p, done("ab")), await score(p, done("ab"), "eval")
     assert [r.name for r in train.rewards] == ["./r.py:length"]
     assert [r.name for r in evals.rewards] == ["./r.py:pid"]
 
 
 async def test_without_eval_rewards_evaluation_uses_the_training_rewards(pool):
     async with pool({"name": "length"}) as p:
-        assert (await p.score(done("ab"), "eval")).rewards[0].value == 2.0
+        assert (await score(p, done("ab"), "eval")).rewards[0].value == 2.0
 
 
 async def test_a_class_is_made_once_and_called(pool):
     async with pool({"name": "Counting", "args": {"start": 10}}) as p:
-        assert [(await p.score(done("x"))).rewards[0].value for _ in range(2)] == [11.0, 12.0]
+        assert [(await score(p, done("x"))).rewards[0].value for _ in range(2)] == [11.0, 12.0]
 
 
 async def test_no_rewards_no_processes(pool):
     async with pool() as p:
-        assert (await p.score(done("x"))).rewards == []
+        assert (await score(p, done("x"))).rewards == []
 
 
 async def test_a_worker_without_need_imports_no_torch(pool):
     async with pool({"name": "imported"}) as p:
-        assert (await p.score(done("x"))).rewards[0].value == 0.0
+        assert (await score(p, done("x"))).rewards[0].value == 0.0
 
 
 async def test_what_a_reward_prints_or_reads_does_not_touch_the_protocol(pool, capfd):
     async with pool({"name": "steerable"}) as p:
-        assert (await p.score(done("print"))).rewards[0].value == 0.0
-        assert (await p.score(done("fine"))).rewards[0].value == 1.0
+        assert (await score(p, done("print"))).rewards[0].value == 0.0
+        assert (await score(p, done("fine"))).rewards[0].value == 1.0
     assert "noise from a reward" in capfd.readouterr().err
 
 
@@ -94,8 +100,8 @@ async def test_what_a_reward_prints_or_reads_does_not_touch_the_protocol(pool, c
 async def test_a_failing_call_is_an_error_with_owner_and_completion_and_the_next_call_works(pool, text, expected):
     async with pool({"name": "steerable", "timeout_seconds": 0.5}) as p:
         with pytest.raises(RewardError) as caught:
-            await p.score(done(text))
-        assert (await p.score(done("fine"))).rewards[0].value == 1.0
+            await score(p, done(text))
+        assert (await score(p, done("fine"))).rewards[0].value == 1.0
     for part in ["reward './r.py:steerable' (", *expected]:
         assert part in str(caught.value)
     assert "steerable" in caught.value.owner
@@ -105,7 +111,7 @@ async def test_a_failing_call_is_an_error_with_owner_and_completion_and_the_next
 async def test_on_error_drop_is_told_on_the_error(pool):
     async with pool({"name": "steerable", "on_error": "drop"}) as p:
         with pytest.raises(RewardError) as caught:
-            await p.score(done("raise"))
+            await score(p, done("raise"))
     assert caught.value.drop is True
 
 
@@ -113,37 +119,103 @@ async def test_of_several_errors_the_one_that_ends_the_run_wins(pool):
     dropping = {"name": "steerable", "on_error": "drop"}
     async with pool(dropping, {"name": "sees"}) as p:
         with pytest.raises(RewardError) as caught:
-            await p.score(done("raise"))
+            await score(p, done("raise"))
     assert "sees" in str(caught.value)
     assert caught.value.drop is False
 
 
-async def test_a_slow_call_holds_up_no_other(pool):
-    async with pool({"name": "steerable"}, workers=2) as p:
-        slow = asyncio.create_task(p.score(done("sleep1")))
-        await asyncio.sleep(0.05)
-        began = time.monotonic()
-        await asyncio.gather(*(p.score(done("fine")) for _ in range(20)))
-        assert time.monotonic() - began < 0.9
+async def test_a_slow_call_holds_up_no_other(pool, tmp_path):
+    """The slow call can end only when all others have been answered, its own group's and other groups'."""
+    file = tmp_path / "go on"
+    async with pool({"name": "waits_for_file"}, workers=2) as p:
+        slow = asyncio.create_task(p.score([done(str(file)), done("quick"), done("quick")]))
+        groups = await asyncio.gather(*(p.score([done("quick")] * 4) for _ in range(5)))
+        assert [scores.rewards[0].value for group in groups for scores in group] == [1.0] * 20
         assert not slow.done()
         owner, age = p.oldest()
-        assert "steerable" in owner
+        assert "waits_for_file" in owner
         assert age > 0
         assert p.waiting == 1
-        await slow
+        file.touch()
+        assert len(await slow) == 3
         assert p.oldest() is None
+
+
+async def test_a_group_is_asked_of_its_rewards_in_the_config_s_order(pool):
+    async with pool({"name": "length"}, {"name": "place", "weight": 2.0}, {"name": "slow_async"}) as p:
+        first, second = await p.score([Completion("a", prompt="why"), Completion("bcd", prompt="why")])
+    assert [(r.name, r.value, r.weight) for r in first.rewards] == [
+        ("./r.py:length", 1.0, 1.0),
+        ("./r.py:place", 0.0, 2.0),
+        ("./r.py:slow_async", 0.5, 1.0),
+    ]
+    assert [r.value for r in second.rewards] == [3.0, 1.0, 0.5]
+
+
+async def test_a_group_reward_gets_the_lists_and_what_is_the_prompt_s_once(pool):
+    asked = [
+        Completion("a", "gold", "q", (1,), "stop", {"prompt": "q"}),
+        Completion("b", "gold", "q", (2, 3), "length", {"prompt": "q"}),
+    ]
+    async with pool({"name": "sees_group"}) as p:
+        first, second = await p.score(asked)
+    assert [first.rewards[0].value, second.rewards[0].value] == [1.0, 2.0]
+    assert [first.metrics, second.metrics] == [{"reward/./r.py:sees_group/first": 1.0}, {}]
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+async def test_a_group_reward_may_leave_completions_unscored(pool, kind):
+    async with pool({"name": "place", "args": {"unscored": [1]}}) as p:
+        scores = await p.score([done("a"), done("b"), done("c")], kind)
+    assert [score.rewards[0].value for score in scores] == [0.0, None, 2.0]
+
+
+async def test_the_config_says_group_over_the_author_s_mark(pool):
+    everything = [{"name": "Counting", "group": True}]
+    async with pool(*everything) as p:
+        with pytest.raises(RewardError, match="returned int 1, which is no reward"):
+            await p.score([done("a"), done("b")])
+    async with pool({"name": "together", "group": False}) as p:
+        with pytest.raises(RewardError, match=r"returned list \[1\.0.*marked with @rlx.group_reward"):
+            await p.score([done("a"), done("b")])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hang", "took more than 0.5 s and was killed"),
+        ("die", "exited with code 3"),
+        ("raise", "raised KeyError: 'no such key'"),
+        ("too few", "returned 1 values for 3 completions"),
+    ],
+)
+async def test_a_failing_group_call_names_owner_and_completions(pool, text, expected):
+    async with pool({"name": "together", "timeout_seconds": 0.5, "on_error": "drop"}) as p:
+        with pytest.raises(RewardError) as caught:
+            await p.score([done(text), done("b"), done("c")])
+        assert len(await p.score([done("fine")])) == 1
+    for part in ["reward './r.py:together' (", expected, f"The first of its 3 completions: {text!r}"]:
+        assert part in str(caught.value)
+    assert caught.value.drop
+
+
+async def test_an_error_that_ends_the_run_waits_for_no_other_call(pool, tmp_path):
+    """The other call never ends: its file never comes."""
+    async with pool({"name": "waits_for_file"}, {"name": "sees"}, workers=2) as p:
+        with pytest.raises(RewardError, match="sees"):
+            await p.score([done(str(tmp_path / "never"))])
 
 
 async def test_waiting_in_the_queue_does_not_count_against_the_timeout(pool):
     async with pool({"name": "steerable", "timeout_seconds": 0.6}) as p:
-        scores = await asyncio.gather(*(p.score(done("sleep0.3")) for _ in range(4)))
+        scores = await asyncio.gather(*(score(p, done("sleep0.3")) for _ in range(4)))
     assert [s.rewards[0].value for s in scores] == [1.0] * 4
 
 
 async def test_many_calls_with_failures_among_them_lose_and_zero_nothing(pool):
     texts = ["die" if i % 20 == 7 else "raise" if i % 10 == 3 else f"{i}" for i in range(60)]
     async with pool({"name": "steerable"}, workers=2) as p:
-        outcomes = await asyncio.gather(*(p.score(done(t)) for t in texts), return_exceptions=True)
+        outcomes = await asyncio.gather(*(score(p, done(t)) for t in texts), return_exceptions=True)
     for text, outcome in zip(texts, outcomes, strict=True):
         if text in ("die", "raise"):
             assert isinstance(outcome, RewardError)
@@ -152,11 +224,19 @@ async def test_many_calls_with_failures_among_them_lose_and_zero_nothing(pool):
             assert outcome.rewards[0].value == 1.0
 
 
+async def test_a_pool_that_broke_keeps_nobody_waiting(pool):
+    async with pool({"name": "steerable", "on_error": "drop"}) as p:
+        for text in ("garble", "fine"):
+            with pytest.raises(RewardError, match="The reward pool failed: ValidationError") as caught:
+                await score(p, done(text))
+            assert not caught.value.drop
+
+
 async def test_what_a_hanging_reward_started_is_killed_with_it(pool, tmp_path: Path):
     note = tmp_path / "pid"
     async with pool({"name": "grandchild", "timeout_seconds": 1}) as p:
         with pytest.raises(RewardError):
-            await p.score(done(str(note)))
+            await score(p, done(str(note)))
     await _gone(int(note.read_text()))
 
 
@@ -164,8 +244,8 @@ async def test_close_kills_the_processes_and_cancels_what_waits(pool):
     p = pool({"name": "pid"}, {"name": "steerable"}, workers=2)
     await p.start()
     with pytest.raises(RewardError):
-        await p.score(done("raise"))
-    waiting = asyncio.create_task(p.score(done("hang")))
+        await score(p, done("raise"))
+    waiting = asyncio.create_task(score(p, done("hang")))
     await asyncio.sleep(0.1)
     pids = [process._process.pid for process in p._processes]
     await p.close()
@@ -183,12 +263,13 @@ async def test_a_worker_whose_pool_is_gone_exits_in_the_middle_of_a_call(boot):
     code = (
         "import asyncio, sys, msgspec\n"
         "from rlx.launch.boot import decode_boot\n"
-        "from rlx.rollout.rewards.pool import Completion, RewardPool\n"
+        "from rlx.rollout.rewards.pool import RewardPool\n"
+        "from rlx.rollout.rewards.scores import Completion\n"
         "async def main():\n"
         "    pool = RewardPool(decode_boot(sys.stdin.buffer.read()))\n"
         "    await pool.start()\n"
         "    print([p._process.pid for p in pool._processes][0], flush=True)\n"
-        "    await pool.score(Completion('hang'))\n"
+        "    await pool.score([Completion('hang')])\n"
         "asyncio.run(main())\n"
     )
     from rlx.launch.boot import encode_boot
@@ -227,16 +308,16 @@ async def test_a_process_that_dies_while_it_loads_is_told(pool):
 async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
     async with pool({"name": "length"}) as p:
         with pytest.raises(RewardError, match=r"can't be sent.*builtins.object"):
-            await p.score(Completion("x", reference=object()))
+            await score(p, Completion("x", reference=object()))
         assert p.waiting == 0
 
 
 async def test_the_pool_works_on_after_a_caller_was_cancelled(pool):
     async with pool({"name": "steerable"}) as p:
-        caller = asyncio.create_task(p.score(done("sleep0.2")))
+        caller = asyncio.create_task(score(p, done("sleep0.2")))
         await asyncio.sleep(0.05)
         caller.cancel()
-        assert (await p.score(done("fine"))).rewards[0].value == 1.0
+        assert (await score(p, done("fine"))).rewards[0].value == 1.0
         assert p.waiting == 0
 
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from rlx.api.reward import OFFERED, BoundReward, check_reward_args, score_of
+import rlx
+from rlx.api.reward import OFFERED, BoundReward, check_reward_args, score_of, scores_of
 from rlx.errors import ConfigError, PluginError, RewardError
 
 ALL = {name: f"the {name}" for name in OFFERED}
@@ -89,7 +90,7 @@ def test_a_tensor_of_one_element_is_a_number():
 )
 def test_everything_else_is_an_error_with_owner_and_completion(result):
     with pytest.raises(
-        RewardError, match=r"reward 'x' \(d 1\) returned .*no reward(.|\n)*The completion: 'some text'"
+        RewardError, match=r"reward 'x' \(d 1\) returned .*is no (reward|dict)(.|\n)*The completion: 'some text'"
     ) as caught:
         score_of(result, "reward 'x' (d 1)", "some text")
     assert caught.value.owner == "reward 'x' (d 1)"
@@ -104,6 +105,91 @@ def test_long_completions_are_cut():
     with pytest.raises(RewardError, match=r"\.\.\. \(5000 characters\)") as caught:
         score_of(None, "r", "x" * 5000)
     assert len(str(caught.value)) < 800
+
+
+def test_a_list_from_a_reward_of_one_completion_is_told_of_the_marker():
+    with pytest.raises(RewardError, match=r"marked with @rlx\.group_reward"):
+        score_of([1.0], "r", "t")
+
+
+@rlx.group_reward
+def best(texts, reference=None, *, margin=0.0):
+    return [float(len(text) == max(map(len, texts))) - margin for text in texts]
+
+
+@rlx.group_reward
+class Ranked:
+    def __call__(self, texts, reference=None):
+        return [1.0 / (1 + place) for place in range(len(texts))]
+
+
+class AsTold:
+    def __init__(self, together):
+        self.group_reward = together
+
+    def __call__(self, text, reference=None): ...
+
+
+@pytest.mark.parametrize(
+    ("target", "args", "group"),
+    [
+        (short, {}, False),
+        (best, {}, True),
+        (Ranked, {}, True),
+        (AsTold, {"together": True}, True),
+        (AsTold, {"together": False}, False),
+    ],
+)
+def test_a_group_reward_is_known_by_its_mark(target, args, group):
+    check_reward_args(target, args, owner="r")
+    assert BoundReward(target, args).group is group
+
+
+def test_a_marked_function_is_still_a_function():
+    assert best(["a", "bc"], margin=0.5) == [-0.5, 0.5]
+    assert BoundReward(best, {"margin": 0.5})(["a", "bc"], None, ALL) == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("result", "values", "metrics"),
+    [
+        ([1, 0.5], [1.0, 0.5], [{}, {}]),
+        ([None, True], [None, 1.0], [{}, {}]),
+        ([None, None], [None, None], [{}, {}]),
+        (np.array([1.0, 2.0], np.float32), [1.0, 2.0], [{}, {}]),
+        ([np.float32(0.5), np.array([2])], [0.5, 2.0], [{}, {}]),
+        (([1.0, None], [{"a": 1}, {"b": math.inf}]), [1.0, None], [{"a": 1.0}, {"b": math.inf}]),
+    ],
+)
+def test_a_group_s_results_become_scores(result, values, metrics):
+    scores = scores_of(result, "r", ["one", "two"])
+    assert [score.value for score in scores] == values
+    assert [score.metrics for score in scores] == metrics
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (1.0, r"returned float 1\.0, which is no reward(.|\n)*The first of its 2 completions: 'one'"),
+        ((1.0, 0.0), r"returned float 1\.0, which is no reward"),
+        ("ab", "returned str 'ab', which is no reward"),
+        (None, "returned None, which is no reward"),
+        ([1.0], r"returned 1 values for 2 completions(.|\n)*first of its 2 completions: 'one'"),
+        ([1.0, 0.0, 0.0], "returned 3 values for 2 completions"),
+        ([], "returned 0 values for 2 completions"),
+        (([1.0, 0.0], [{}]), "returned 1 values for 2 completions"),
+        (([1.0, 0.0], {}), "returned dict {}, which is no reward"),
+        ([1.0, math.nan], r"returned float nan, which is no reward(.|\n)*Completion 2 of 2: 'two'"),
+        ([1.0, "0"], r"returned str '0', which is no reward(.|\n)*Completion 2 of 2"),
+        ([1.0, [0.0]], r"returned list \[0\.0\], which is no reward"),
+        (([1.0, 0.0], [{}, 3]), "returned int 3, which is no dict of metrics"),
+        (([1.0, 0.0], [{}, {"why": "short"}]), "returned a metric that is no number: why = 'short'"),
+    ],
+)
+def test_a_group_reward_that_returns_something_else_is_an_error_with_its_owner(result, told):
+    with pytest.raises(RewardError, match=rf"reward 'x' \(d 1\) {told}") as caught:
+        scores_of(result, "reward 'x' (d 1)", ["one", "two"])
+    assert caught.value.owner == "reward 'x' (d 1)"
 
 
 def test_options_are_checked_by_signature():

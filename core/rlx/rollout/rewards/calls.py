@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from rlx.api.reward import Score
 from rlx.errors import RewardError
 from rlx.launch.boot import Boot
 
@@ -18,10 +19,11 @@ LENGTH = struct.Struct(">I")
 
 
 class RewardSpec(msgspec.Struct, frozen=True):
-    """One reward to load: a plugin's name, and its options."""
+    """One reward to load: a plugin's name, its options, and whether the config makes it a group reward."""
 
     name: str
     args: dict[str, Any] = {}
+    group: bool | None = None
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
@@ -30,19 +32,29 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class Call(msgspec.Struct, frozen=True, tag=True):
-    """Score one completion with reward number `reward` of the Start."""
+    """Score one completion with reward number `reward` of the Start; a group reward gets all of a prompt's."""
 
     reward: int
-    text: str
+    texts: list[str]
     reference: Any
     offered: dict[str, Any]
 
 
-class Ready(msgspec.Struct, frozen=True, tag=True):
-    """For each reward: who answers for it, and which of what only the pool has (prompt, example ...) it takes."""
+class Loaded(msgspec.Struct, frozen=True):
+    """One reward as it was loaded."""
 
-    owners: list[str]
-    wants: list[list[str]]
+    owner: str
+    """Who answers for it."""
+    wants: list[str]
+    """Which of what only the pool has (prompt, example ...) it takes."""
+    group: bool
+    """Whether it is asked about all completions of a prompt at once."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """In the order of the Start."""
+
+    rewards: list[Loaded]
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):
@@ -54,9 +66,9 @@ class Broken(msgspec.Struct, frozen=True, tag=True):
 
 
 class Scored(msgspec.Struct, frozen=True, tag=True):
-    value: float
-    metrics: dict[str, float]
-    seconds: float
+    """One score for each of the call's texts."""
+
+    scores: list[Score]
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):

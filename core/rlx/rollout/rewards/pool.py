@@ -14,66 +14,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 
-from rlx.api.reward import shown
-from rlx.api.types import Reward
-from rlx.config.data import RewardConfig
 from rlx.errors import RewardError, RlxError
 from rlx.launch.boot import Boot, Endpoint
-from rlx.rollout.rewards.calls import Call, FromWorker, Raised, Ready, RewardSpec, Scored, Start, frame
+from rlx.rollout.rewards.calls import Ready, RewardSpec, Start
 from rlx.rollout.rewards.process import RewardProcess, WorkerDied
+from rlx.rollout.rewards.scores import Completion, Job, Scores, jobs_of, scores_of_each, settle
 
 Kind = Literal["train", "eval"]
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What the rewards are asked about: one sampled text and where it comes from."""
-
-    text: str
-    reference: Any = None
-    prompt: str = ""
-    token_ids: Sequence[int] = ()
-    finish_reason: str | None = None
-    example: Any = None
-    """The dataset's item."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What the rewards said of one completion."""
-
-    rewards: list[Reward]
-    """In the config's order."""
-    metrics: dict[str, float]
-    """`reward/<name>/<metric>` -> value, of rewards that return metrics."""
-    seconds: dict[str, float]
-    """Reward -> how long its call took."""
-
-
-@dataclass(eq=False)
-class _Job:
-    reward: RewardConfig
-    owner: str
-    text: str
-    call: bytes
-    answer: asyncio.Future[Scored]
-    since: float = field(default_factory=time.monotonic)
-
-    def finish(self, reply: FromWorker) -> None:
-        if isinstance(reply, Raised):
-            self.fail(reply.error)
-        elif not self.answer.done():
-            assert isinstance(reply, Scored)
-            self.answer.set_result(reply)
-
-    def fail(self, message: str) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(RewardError(message, owner=self.owner, drop=self.reward.on_error == "drop"))
 
 
 class RewardPool:
@@ -88,14 +39,16 @@ class RewardPool:
             "train": train,
             "eval": train if own_eval is None else range(len(train), len(self._rewards)),
         }
-        self._specs = Start(_for_rewards(boot), [RewardSpec(reward.name, reward.args) for reward in self._rewards])
+        specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in self._rewards]
+        self._specs = Start(_for_rewards(boot), specs)
         self._start_seconds = config.run.start_seconds
         self._size = config.rollout.reward_workers if self._rewards else 0
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
-        self._jobs: dict[_Job, None] = {}
+        self._queue: asyncio.Queue[Job] = asyncio.Queue()
+        self._jobs: dict[Job, None] = {}
         self._processes: set[RewardProcess] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ready = Ready([], [])
+        self._ready = Ready([])
+        self._failure: RewardError | None = None
 
     async def start(self) -> None:
         """Start the processes and load the rewards. Raises PluginError or RewardError where one can't be loaded."""
@@ -108,16 +61,21 @@ class RewardPool:
         for task in self._tasks:
             task.add_done_callback(self._served)
 
-    async def score(self, completion: Completion, kind: Kind = "train") -> Scores:
-        """Ask every reward of that kind. Raises RewardError; one without `drop` first where there are several."""
-        jobs = [self._job(index, completion) for index in self._lists[kind]]
+    async def score(self, completions: Sequence[Completion], kind: Kind = "train") -> list[Scores]:
+        """Ask every reward of that kind about the completions of one prompt. Raises RewardError; of several errors,
+        one that ends the run.
+        """
+        if self._failure is not None:
+            raise self._failure
+        jobs = [job for index in self._lists[kind] for job in self._calls(index, completions)]
         for job in jobs:
             self._submit(job)
-        answers = await asyncio.gather(*(job.answer for job in jobs), return_exceptions=True)
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        if errors:
-            raise min(errors, key=lambda error: isinstance(error, RewardError) and error.drop)
-        return _scores(jobs, [job.answer.result() for job in jobs])
+        try:
+            await settle(jobs)
+            return scores_of_each(jobs, len(completions))
+        finally:
+            for job in jobs:
+                job.answer.cancel()
 
     async def close(self) -> None:
         """Kill the processes; calls that wait are cancelled."""
@@ -146,13 +104,10 @@ class RewardPool:
         job = next(iter(self._jobs), None)
         return (job.owner, time.monotonic() - job.since) if job else None
 
-    def _job(self, index: int, completion: Completion) -> _Job:
-        offered = {name: getattr(completion, name) for name in self._ready.wants[index]}
-        call = frame(Call(index, completion.text, completion.reference, offered))
-        answer = asyncio.get_running_loop().create_future()
-        return _Job(self._rewards[index], self._ready.owners[index], completion.text, call, answer)
+    def _calls(self, index: int, completions: Sequence[Completion]) -> list[Job]:
+        return jobs_of(index, self._rewards[index], self._ready.rewards[index], completions)
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         self._jobs[job] = None
         job.answer.add_done_callback(lambda _: self._jobs.pop(job, None))
         self._queue.put_nowait(job)
@@ -170,10 +125,10 @@ class RewardPool:
             try:
                 job.finish(await process.ask(job.call, job.reward.timeout_seconds))
             except TimeoutError:
-                job.fail(_timed_out(job))
+                job.timed_out()
                 process = await self._replace(process)
             except WorkerDied as death:
-                job.fail(f"{job.owner}: its process {death}.\nThe completion: {shown(job.text)}")
+                job.died(death)
                 process = await self._replace(process)
 
     async def _replace(self, process: RewardProcess) -> RewardProcess:
@@ -186,30 +141,12 @@ class RewardPool:
                 (await self._queue.get()).fail(f"A reward's process could not be replaced. {error}")
 
     def _served(self, task: asyncio.Task[None]) -> None:
-        """A task that serves never ends by itself; if it does, nobody may wait for it for ever."""
+        """A task that serves never ends by itself; if it does, nobody may wait for it for ever, `drop` or not."""
         if task.cancelled() or (error := task.exception()) is None:
             return
+        self._failure = RewardError(f"The reward pool failed: {type(error).__name__}: {error}")
         for job in list(self._jobs):
-            job.fail(f"The reward pool failed: {type(error).__name__}: {error}")
-
-
-def _scores(jobs: Sequence[_Job], answers: Sequence[Scored]) -> Scores:
-    rewards: list[Reward] = []
-    metrics: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    for job, answer in zip(jobs, answers, strict=True):
-        name = job.reward.name
-        rewards.append(Reward(name, answer.value, job.reward.weight))
-        seconds[name] = seconds.get(name, 0.0) + answer.seconds
-        metrics.update({f"reward/{name}/{metric}": value for metric, value in answer.metrics.items()})
-    return Scores(rewards, metrics, seconds)
-
-
-def _timed_out(job: _Job) -> str:
-    return (
-        f"{job.owner} took more than {job.reward.timeout_seconds:g} s and was killed. "
-        f'Raise its timeout_seconds, or set on_error = "drop".\nThe completion: {shown(job.text)}'
-    )
+            job.end(self._failure)
 
 
 def _for_rewards(boot: Boot) -> Boot:

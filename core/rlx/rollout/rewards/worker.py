@@ -2,7 +2,7 @@
 
 The rules of this part:
 
-* It loads the run's rewards, then scores one completion at a time, in its main thread (math-verify needs signals).
+* It loads the run's rewards, then answers one call at a time, in its main thread (math-verify needs signals).
 * Frames go over the stdin and stdout that it was started with. What rewards print goes to stderr, which is a log.
 * It has no timeouts: the pool kills it. When the pool is gone, so is the worker, in the middle of a call too.
 * torch and transformers are imported only if a reward does so, or uses the tokenizer.
@@ -16,16 +16,28 @@ import os
 import select
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rlx.api.reward import BoundReward, score_of, shown
+from rlx.api.reward import BoundReward, about, score_of, scores_of
 from rlx.errors import RewardError, RlxError, UsageError
 from rlx.launch.boot import Boot
-from rlx.rollout.rewards.calls import LENGTH, Broken, Call, FromWorker, Raised, Ready, Scored, Start, frame, to_worker
+from rlx.rollout.rewards.calls import (
+    LENGTH,
+    Broken,
+    Call,
+    FromWorker,
+    Loaded,
+    Raised,
+    Ready,
+    RewardSpec,
+    Scored,
+    Start,
+    frame,
+    to_worker,
+)
 from rlx.rollout.rewards.lazy import Lazy
 
 OWN = ("tokenizer", "config", "data_packer")
@@ -43,7 +55,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the boundary: a plugin's code ran; the pool reports it
         _write(outbox, _broken(error))
         return
-    _write(outbox, Ready(scorer.owners, scorer.wants))
+    _write(outbox, Ready(scorer.loaded))
     while (call := _read(inbox)) is not None:
         assert isinstance(call, Call)
         _write(outbox, scorer.answer(call))
@@ -59,27 +71,31 @@ class Scorer:
         self._own = _own(start.boot, plugins)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rewards = [BoundReward(plugins.load("rewards", spec.name), spec.args) for spec in start.rewards]
-        self.owners = [plugins.owner("rewards", spec.name) for spec in start.rewards]
-        self.wants = [sorted(reward.wants - set(OWN)) for reward in self._rewards]
+        self.loaded = [
+            _loaded(spec, reward, plugins.owner("rewards", spec.name))
+            for spec, reward in zip(start.rewards, self._rewards, strict=True)
+        ]
         # Loaded now, so that it is not part of the first call's time.
         self._offers = [_offers(self._own, reward) for reward in self._rewards]
 
     def answer(self, call: Call) -> Scored | Raised:
-        """Score one completion; whatever the reward does is told with its owner."""
-        owner = self.owners[call.reward]
-        began = time.perf_counter()
+        """Score what the call is about; whatever the reward does is told with its owner."""
+        loaded = self.loaded[call.reward]
         try:
             result = self._rewards[call.reward](
-                call.text, call.reference, {**self._offers[call.reward], **call.offered}
+                call.texts if loaded.group else call.texts[0],
+                call.reference,
+                {**self._offers[call.reward], **call.offered},
             )
             if inspect.isawaitable(result):
                 result = self._await(result)
-            score = score_of(result, owner, call.text)
+            if loaded.group:
+                return Scored(scores_of(result, loaded.owner, call.texts))
+            return Scored([score_of(result, loaded.owner, call.texts[0])])
         except RewardError as error:
             return Raised(str(error))
         except BaseException as error:  # noqa: BLE001 - the boundary: a reward may raise anything, SystemExit too
-            return Raised(_raised(owner, error, call.text))
-        return Scored(score.value, score.metrics, time.perf_counter() - began)
+            return Raised(_raised(loaded.owner, error, call.texts))
 
     def _await(self, result: Any) -> Any:
         async def wait() -> Any:
@@ -88,6 +104,11 @@ class Scorer:
         if self._loop is None:  # one loop for all calls, so that a reward may keep a client open
             self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(wait())
+
+
+def _loaded(spec: RewardSpec, reward: BoundReward, owner: str) -> Loaded:
+    group = reward.group if spec.group is None else spec.group
+    return Loaded(owner, sorted(reward.wants - set(OWN)), group)
 
 
 def _own(boot: Boot, plugins: Any) -> dict[str, Lazy]:
@@ -150,8 +171,8 @@ def _broken(error: BaseException) -> Broken:
     return Broken(f"The rewards could not be loaded.\n{_traceback(error)}", usage=True)
 
 
-def _raised(owner: str, error: BaseException, text: str) -> str:
-    return f"{owner} raised {type(error).__name__}: {error}\nThe completion: {shown(text)}\n{_where(error)}"
+def _raised(owner: str, error: BaseException, texts: Sequence[str]) -> str:
+    return f"{owner} raised {type(error).__name__}: {error}\n{about(texts)}\n{_where(error)}"
 
 
 def _where(error: BaseException) -> str:
