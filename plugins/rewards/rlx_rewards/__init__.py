@@ -6,17 +6,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _WHERE = {
+    "OverlongReward": "rlx_rewards.overlong",
+    "boxed_math_reward_fn": "rlx_rewards.boxed_math",
+    "direct_math_reward_fn": "rlx_rewards.direct_math",
     "exact_match_reward_fn": "rlx_rewards.exact_match",
+    "format_reward_fn": "rlx_rewards.format",
     "gsm8k_reward_fn": "rlx_rewards.gsm8k",
     "math_reward_fn": "rlx_rewards.math",
+    "overlong_reward_fn": "rlx_rewards.overlong",
+    "single_choice_reward_fn": "rlx_rewards.single_choice",
 }
 
-__all__ = ["exact_match_reward_fn", "gsm8k_reward_fn", "math_reward_fn"]
+__all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
+    from rlx_rewards.boxed_math import boxed_math_reward_fn as boxed_math_reward_fn
+    from rlx_rewards.direct_math import direct_math_reward_fn as direct_math_reward_fn
     from rlx_rewards.exact_match import exact_match_reward_fn as exact_match_reward_fn
+    from rlx_rewards.format import format_reward_fn as format_reward_fn
     from rlx_rewards.gsm8k import gsm8k_reward_fn as gsm8k_reward_fn
     from rlx_rewards.math import math_reward_fn as math_reward_fn
+    from rlx_rewards.overlong import OverlongReward as OverlongReward
+    from rlx_rewards.overlong import overlong_reward_fn as overlong_reward_fn
+    from rlx_rewards.single_choice import single_choice_reward_fn as single_choice_reward_fn
 
 
 def __getattr__(name: str) -> Any:

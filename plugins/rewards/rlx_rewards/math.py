@@ -1,7 +1,7 @@
 r"""`math`: 1 where math-verify finds the completion's answer equal to the reference, else 0.
 
 * The completion's answer is its last `\boxed{...}` where it has one; else what math-verify finds in it (LaTeX, then
-  plain numbers).
+  plain numbers, the last of several). `boxed_math` insists on the box.
 * The reference may be LaTeX in `$...$` or `\boxed{...}`, or bare: `42`, `\frac{1}{2}`, `(1, 2)`. One that can't be read
   as mathematics is the dataset's fault and raises.
 * A completion that can't be read, or compared within `seconds`, is not equal. The limit needs signals: in any thread
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+
+from rlx_rewards.latex import last_boxed
 
 _LATEX_MARKS = ("\\boxed", "$", "\\(", "\\[")
 
@@ -24,40 +26,29 @@ def math_reward_fn(
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
     """1.0 or 0.0. Raises ValueError where the reference is missing or is no mathematics."""
+    box = last_boxed(to_be_evaluated)
+    return equality(to_be_evaluated if box is None else boxed(box), reference, seconds)
+
+
+def equality(text: str, reference: Any, seconds: int) -> float:
+    """1.0 where what math-verify finds in `text` equals the reference. Raises as `math_reward_fn` does."""
     from math_verify import verify
 
     limit = seconds if threading.current_thread() is threading.main_thread() else None
     gold = _parse_reference(reference, limit)
-    box = last_boxed(to_be_evaluated)
-    answer = _parse(to_be_evaluated if box is None else f"\\boxed{{{box}}}", limit)
-    return float(verify(gold, answer, timeout_seconds=limit))
+    return float(verify(gold, _parse(text, limit), timeout_seconds=limit))
 
 
-def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{...}` holds, braces balanced; None where there is no complete one."""
-    start = text.rfind("\\boxed{")
-    while start >= 0:
-        content = _braced(text, start + len("\\boxed{"))
-        if content is not None:
-            return content
-        start = text.rfind("\\boxed{", 0, start)
-    return None
-
-
-def _braced(text: str, start: int) -> str | None:
-    depth = 1
-    for place in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start:place]
-    return None
+def boxed(answer: str) -> str:
+    """`answer` where math-verify looks first; it takes a full stop inside the box for a part of the number."""
+    return f"\\boxed{{{answer.strip().rstrip('.')}}}"
 
 
 def _parse_reference(reference: Any, limit: int | None) -> list[Any]:
     if reference is None:
         raise ValueError("math compares with the dataset's reference answer, and this row has none")
     text = str(reference).strip()
-    gold = _parse(text if any(mark in text for mark in _LATEX_MARKS) else f"\\boxed{{{text}}}", limit)
+    gold = _parse(text if any(mark in text for mark in _LATEX_MARKS) else boxed(text), limit)
     if not gold:
         raise ValueError(f"the reference answer can't be read as mathematics: {text[:80]!r}")
     return gold

@@ -1,0 +1,29 @@
+"""`format`: 1 where the completion is `<think>...</think>` and then `<answer>...</answer>`, else 0.
+
+* Each of the four tags exactly once, in this order; nothing but white space before, between and after the two parts.
+  What the parts hold does not matter: they may be empty.
+* Where the chat template has put `<think>` at the end of the prompt, the completion begins after it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+OPENING = "<think>"
+_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+_TAG = re.compile(r"</?(?:think|answer)>")
+_SHAPE = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+
+
+def format_reward_fn(
+    to_be_evaluated: str,
+    reference: Any = None,  # noqa: ARG001 - every reward is given one
+    *,
+    prompt: Any = "",
+    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+) -> float:
+    """1.0 or 0.0."""
+    opened = isinstance(prompt, str) and prompt.rstrip().endswith(OPENING)
+    text = f"{OPENING}{to_be_evaluated}" if opened else to_be_evaluated
+    return float(_TAG.findall(text) == _TAGS and _SHAPE.fullmatch(text) is not None)

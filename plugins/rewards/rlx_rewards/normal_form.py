@@ -1,0 +1,102 @@
+r"""Final answers as text: one form for an answer that can be written in several ways.
+
+The rules are those of Minerva (arXiv:2206.14858, appendix D): the last side of an equation; without the LaTeX that is
+there for the looks, without units and articles; shorthand such as `\frac12` written out. They work on words and LaTeX
+commands, never on letters inside of a word: `pursue` stays `pursue`. A unit goes where it ends an answer that has a
+number before it; `degrees` alone is an answer.
+
+An answer that is a plain number (`42`, `1,000`, `3.50`, `1/2`, `\frac{1}{2}`) becomes that number, exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from rlx_rewards.latex import last_boxed
+
+UNITS = (
+    "children|students|people|tickets|meals|multiples|edges|points|digits|integers|units|ways|"
+    "dollars|cents|hours|minutes|seconds|degrees|mph|square|inches|feet|miles|meters|km|cm|mm|kg|gm|pounds|th"
+)
+LONGEST = 1000
+"""Characters. A longer answer is compared as it stands: some rules, and Python's integers, are slow on such texts."""
+
+_BEFORE, _AFTER = " ,:;*_`", " .,:;*_`"
+"""What may stand before and after an answer and is no part of it."""
+
+_MATHS = re.compile(r"\$(?!\s)([^$]+)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+"""A stretch of mathematics. `$42 and $43` are amounts of money and none: the second `$` follows a space."""
+_UNIT = re.compile(rf"(?i)(?<![a-z\\])(?:(?:{UNITS})\b ?)+(?:\^ ?\{{?[23]\}}?)?[{_AFTER}]*$")
+_DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)")
+_RATIO = re.compile(r"([-+]?)(?:\\frac\{([-+]?\d+)\}\{(\d*[1-9]\d*)\}|(\d+)/(\d*[1-9]\d*))")
+
+Rules = Sequence[tuple[str, str]]
+_LOOKS: Rules = (
+    ("\u2212", "-"),
+    (r"\\[dt]frac(?![a-z])", r"\\frac"),
+    (r"\\(?:left|right|displaystyle)(?![a-z])", ""),
+    (r"\{,\}|,\\!", ","),
+    (r"\\[,;:!> ]|~", " "),
+    (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
+    (r"(?<![\d.])\\overline\s*\{([^{}]*)\}", r" \1 "),  # not of a repeating decimal
+    (r"\^ ?\{? ?\\circ ?\}?|\u00b0|\\?%|\\?\$|\\l?dots(?![a-z])", ""),
+    (r" +", " "),
+)
+_WORDS: Rules = (
+    (r"(?i)\ban? (?=[a-z]{2})", ""),
+    (r",? ?\band\b", ","),
+    (r" ", ""),
+    (r"\\sqrt([^\[{\\])", r"\\sqrt{\1}"),
+    (r"\\frac([^{\\])", r"\\frac{\1}"),
+    (r"\\frac(\{[^{}]*\})([^{\\])", r"\\frac\1{\2}"),
+)
+
+
+def normal_form(answer: str) -> str:
+    """The one form; the empty string where nothing is left."""
+    text = " ".join(answer.split())
+    if len(text) > LONGEST:
+        return text
+    text = _trimmed(_inner(text).rpartition("=")[2])
+    text = _applied(_LOOKS, text)
+    text = _trimmed(_applied(_WORDS, _without_unit(text)))
+    number = _number(text)
+    return text if number is None else str(number)
+
+
+def _inner(text: str) -> str:
+    """What is boxed; else the stretch of mathematics in the text, if there is just one; else the text."""
+    box = last_boxed(text)
+    if box is not None:
+        return box
+    stretches = list(_MATHS.finditer(text))
+    return next(filter(None, stretches[0].groups())) if len(stretches) == 1 else text
+
+
+def _applied(rules: Rules, text: str) -> str:
+    for pattern, replacement in rules:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def _trimmed(text: str) -> str:
+    return text.lstrip(_BEFORE).rstrip(_AFTER)
+
+
+def _without_unit(text: str) -> str:
+    unit = _UNIT.search(text)
+    before = text[: unit.start()] if unit else ""
+    return before if any(character.isdigit() for character in before) else text
+
+
+def _number(text: str) -> Fraction | None:
+    if _DECIMAL.fullmatch(text):
+        return Fraction(text.replace(",", ""))
+    ratio = _RATIO.fullmatch(text)
+    if ratio is None:
+        return None
+    sign, *parts = ratio.groups()
+    above, below = filter(None, parts)
+    return Fraction(int(above), int(below)) * (-1 if sign == "-" else 1)
