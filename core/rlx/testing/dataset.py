@@ -128,7 +128,7 @@ def _untransportable(view: DatasetView, rows: Mapping[int, list[Any]]) -> dict[i
     failures = {}
     for index, (item, reference) in rows.items():
         try:
-            frame(Call(0, "", reference, {"example": item}))
+            frame(Call(0, [""], reference, {"example": item}))
         except RewardError as error:
             failures[index] = f"{view.where(index)}: {error}"
     return failures

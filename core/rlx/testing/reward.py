@@ -2,7 +2,7 @@
 
 The rule of this part: a completion is scored as a run scores it. It travels to the reward as MessagePack, with what rlx
 offers besides; the result is read by the code that a reward process reads it with. Only the process itself is missing,
-so that the debugger of an author's test stops in the author's function.
+so that the debugger of an author's test stops in the author's function. A group reward is asked about groups of one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rlx.api.fingerprint import digest
-from rlx.api.reward import BoundReward, Score, check_reward_args, score_of, shown
+from rlx.api.reward import BoundReward, Score, check_reward_args, score_of, scores_of, shown
 from rlx.errors import RewardError
 from rlx.rollout.rewards.calls import LENGTH, Call, frame, to_worker
 from rlx.testing.contract import Broken, demand, example_config, name_of, told
@@ -28,7 +28,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "options": "A reward is a function, or a class whose instances are called, and its args fit its signature.",
         "arguments": "It takes the completion and the reference answer by position.",
         "transport": "What it is given can be sent to its process: text, numbers, lists, mappings, arrays.",
-        "score": "It returns a finite number, or (number, dict of numbers).",
+        "score": "It returns a finite number, or (number, dict of numbers); a group reward a list of as many.",
         "expected": "It returns what the example expects.",
         "repeat": "The same completion gets the same score every time.",
         "unchanged": "It leaves the reference answer and the dataset's item as they are.",
@@ -150,20 +150,23 @@ class _Caller:
         ids = CharTokenizer().encode(example.completion) if example.token_ids is None else list(example.token_ids)
         offered = {
             "prompt": example.prompt,
-            "token_ids": ids,
-            "finish_reason": example.finish_reason,
+            "token_ids": [ids] if self._reward.group else ids,
+            "finish_reason": [example.finish_reason] if self._reward.group else example.finish_reason,
             "example": example.example,
         }
-        call = to_worker(frame(Call(0, example.completion, example.reference, offered))[LENGTH.size :])
+        call = to_worker(frame(Call(0, [example.completion], example.reference, offered))[LENGTH.size :])
         assert isinstance(call, Call)
         return call
 
     def score(self, call: Call) -> Score:
         """Raises what the reward raises, and RewardError where it returns no reward."""
-        result = self._reward(call.text, call.reference, {**self._own, **call.offered})
+        evaluated = call.texts if self._reward.group else call.texts[0]
+        result = self._reward(evaluated, call.reference, {**self._own, **call.offered})
         if inspect.isawaitable(result):
             result = self._runner.run(_awaited(result))
-        return score_of(result, self._owner, call.text)
+        if self._reward.group:
+            return scores_of(result, self._owner, call.texts)[0]
+        return score_of(result, self._owner, call.texts[0])
 
 
 async def _awaited(result: Any) -> Any:
@@ -188,10 +191,16 @@ def _of_example(caller: _Caller, example: Example, repeatable: bool) -> Iterator
     if repeatable and score != again:
         seen = f"{shown(example.completion)} got {score} and then {again}"
         yield Broken("repeat", seen, "Keep no state between calls and draw nothing; or say repeatable=False.")
-    if example.expected is not None and not math.isclose(score.value, example.expected, rel_tol=1e-6, abs_tol=1e-9):
+    if not _as_expected(score, example):
         reference = f"(reference: {example.reference!r:.80})"
-        seen = f"{shown(example.completion)} got {score.value:g}, not {example.expected:g} {reference}"
+        seen = f"{shown(example.completion)} got {score.value}, not {example.expected} {reference}"
         yield Broken("expected", seen, "Correct the reward, or the example.")
+
+
+def _as_expected(score: Score, example: Example) -> bool:
+    if example.expected is None:
+        return True
+    return score.value is not None and math.isclose(score.value, example.expected, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _of_odd_texts(
