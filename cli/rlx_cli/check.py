@@ -10,9 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rlx.config.load import load_config
+from rlx.launch.load import load_run
 from rlx.launch.memory import shown
 from rlx.launch.preflight import Prepared, prepare
+from rlx.launch.script import find_script
 from rlx.plugins.kinds import SINGULAR
 from rlx_cli.messages import say_note, wide_console
 
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
     from rlx.launch.boot import PluginRecord
 
 
-def check_command(config: Path, sets: Sequence[str], policy: int | None, rollout: int | None) -> None:
+def check_command(
+    config: Path,
+    sets: Sequence[str],
+    policy: int | None,
+    rollout: int | None,
+    script: str | None = None,
+    arguments: Sequence[str] = (),
+) -> None:
     """Raises UsageError with what is wrong."""
-    prepared = prepare(load_config(config, sets, policy, rollout))
+    found = find_script(script, arguments, Path.cwd()) if script is not None else None
+    prepared = prepare(load_run(config, sets, policy, rollout, script=found))
     console = wide_console()
     console.print(Group(_components(prepared), Text(), _facts(prepared), Text()))
     for note in prepared.notes:
@@ -38,6 +47,8 @@ def _components(prepared: Prepared) -> Table:
 
 
 def _provider(record: PluginRecord) -> str:
+    if record.part:
+        return f"the launch script: {record.part}"
     return f"{record.dist} {record.version}" if record.dist else "a file" if ".py:" in record.target else "a module"
 
 

@@ -32,12 +32,18 @@ Policy = Annotated[
     int | None, typer.Option("--policy", metavar="N", help="Policy ranks: short for policy.parallel.dp_shard=N.")
 ]
 Rollout = Annotated[int | None, typer.Option("--rollout", metavar="M", help="Engines: short for rollout.replicas=M.")]
+Script = Annotated[
+    str | None, typer.Argument(metavar="[SCRIPT]", help="A launch script: script.py, or package.module.")
+]
+Arguments = Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
-@app.command()
+@app.command(context_settings={"allow_interspersed_args": False})
 def run(
+    script: Script = None,
+    arguments: Arguments = None,
     config: Annotated[Path | None, typer.Option("--config", metavar="X.toml", help="The config file.")] = None,
     sets: Sets = None,
     policy: Policy = None,
@@ -56,13 +62,25 @@ def run(
     """Train."""
     from rlx_cli.run import run_command
 
-    code = run_command(config, sets or [], policy, rollout, run_dir, dry_run=dry_run, resume=resume)
+    code = run_command(
+        config,
+        sets or [],
+        policy,
+        rollout,
+        run_dir,
+        dry_run=dry_run,
+        resume=resume,
+        script=script,
+        arguments=arguments or [],
+    )
     raise typer.Exit(code)
 
 
 @app.command()
 def check(
     config: ConfigFile,
+    script: Script = None,
+    arguments: Arguments = None,
     sets: Sets = None,
     policy: Policy = None,
     rollout: Rollout = None,
@@ -71,7 +89,7 @@ def check(
     """Check a config completely, in seconds; start nothing."""
     from rlx_cli.check import check_command
 
-    check_command(config, sets or [], policy, rollout)
+    check_command(config, sets or [], policy, rollout, script, arguments or [])
 
 
 @app.command()

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlx.config.load import LoadedConfig, load_config, load_resolved
 from rlx.errors import UsageError
+from rlx.launch.load import load_earlier, load_run
 from rlx.launch.plan import RunPlan
 from rlx.launch.preflight import Prepared, prepare
+from rlx.launch.script import find_script
 from rlx_cli.messages import say_note
 
 
@@ -23,15 +24,18 @@ def run_command(
     *,
     dry_run: bool,
     resume: Path | None,
+    script: str | None = None,
+    arguments: Sequence[str] = (),
 ) -> int:
     """Returns the exit code; raises UsageError where nothing was started."""
     if resume is None:
         if config is None:
-            raise UsageError("Say what to run: rlx run --config X.toml, or rlx run --resume RUN_DIR")
-        loaded = load_config(config, sets, policy, rollout)
+            raise UsageError(_nothing_to_run(script))
+        found = find_script(script, arguments, Path.cwd()) if script is not None else None
+        loaded = load_run(config, sets, policy, rollout, script=found)
     else:
-        _refuse_changes(config, run_dir, sets, policy, rollout)
-        loaded = _earlier(resume)
+        _refuse_changes(config, run_dir, sets, policy, rollout, script)
+        loaded = load_earlier(resume)
     prepared = prepare(loaded)
     for note in prepared.notes:
         say_note(note)
@@ -46,11 +50,17 @@ def _start(prepared: Prepared, run_dir: Path | None, resume: Path | None) -> int
         base_dir=prepared.base_dir,
         plugins=prepared.plugins,
         rollouts=prepared.rollouts,
+        script=prepared.script,
         run_dir=run_dir,
         resume=resume,
         argv=tuple(sys.argv),
     )
     return run(plan)
+
+
+def _nothing_to_run(script: str | None) -> str:
+    hint = f" Did you mean --config {script}?" if script is not None and script.endswith(".toml") else ""
+    return f"Say what to run: rlx run --config X.toml [SCRIPT.py], or rlx run --resume RUN_DIR.{hint}"
 
 
 def _dry(prepared: Prepared) -> int:
@@ -59,7 +69,12 @@ def _dry(prepared: Prepared) -> int:
 
 
 def _refuse_changes(
-    config: Path | None, run_dir: Path | None, sets: Sequence[str], policy: int | None, rollout: int | None
+    config: Path | None,
+    run_dir: Path | None,
+    sets: Sequence[str],
+    policy: int | None,
+    rollout: int | None,
+    script: str | None,
 ) -> None:
     """A resumed run goes on as it was: a changed one would not be the same run."""
     given = {
@@ -68,26 +83,8 @@ def _refuse_changes(
         "--set": sets or None,
         "--policy": policy,
         "--rollout": rollout,
+        "the launch script": script,
     }
     changed = [option for option, value in given.items() if value is not None]
     if changed:
         raise UsageError(f"--resume goes on with the run's own config and directory; leave out {', '.join(changed)}.")
-
-
-def _earlier(run_dir: Path) -> LoadedConfig:
-    config = run_dir / "config.json"
-    if not config.is_file():
-        raise UsageError(
-            f"{run_dir} is no run directory: it has no config.json. --resume takes the one of an earlier run."
-        )
-    return load_resolved(config, _base_dir(run_dir))
-
-
-def _base_dir(run_dir: Path) -> Path:
-    """Where the run's `./file.py:name` are: its config's folder."""
-    file = run_dir / "environment.json"
-    try:
-        environment = json.loads(file.read_text())
-        return Path(environment["base_dir"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{file} does not say where the run was started: {error!r}") from error

@@ -24,6 +24,7 @@ _WHERE = {
     "WeightMapper": "rlx.api.model",
     "group_reward": "rlx.api.reward",
     "hookimpl": "rlx.api.hookspecs",
+    "launch_worker": "rlx.launch.launch_worker",
 }
 
 __all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - the keys are strings
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from rlx.api.types import Segment as Segment
     from rlx.api.types import Trajectory as Trajectory
     from rlx.config.schema import Config as Config
+    from rlx.launch.launch_worker import launch_worker as launch_worker
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,11 @@ class DatasetView:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def source(self) -> Any:
+        """The dataset itself."""
+        return self._source
+
     def item(self, index: int) -> Any:
         """Row `index` as the packer gets it: prompt text, chat messages, a mapping, or what your own packer takes."""
         with _attributed(self._owner, f"row {index}"):

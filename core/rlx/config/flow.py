@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from rlx.config.base import Section
-from rlx.config.data import DatasetConfig, RewardConfig
+from rlx.config.data import DatasetConfig, PackerConfig, RewardConfig
 
 
 class AsyncConfig(Section):
@@ -33,6 +33,8 @@ class EvalConfig(Section):
     """The held-out rows."""
     rewards: list[RewardConfig] | None = None
     """Default: the training rewards."""
+    packer: PackerConfig | None = None
+    """How held-out rows become tokens. Default: the training packer."""
     every: int | None = Field(None, ge=1)
     """Steps between evaluations. Default: only before the first step and at the end."""
     limit: int | None = Field(None, ge=1)

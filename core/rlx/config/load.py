@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import tomli
 from pydantic import ValidationError
@@ -19,6 +20,9 @@ from rlx.config.errors import Loc, problems
 from rlx.config.rules import contradictions
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rlx.launch.script import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class LoadedConfig:
     """Folder that `./file.py:name` is relative to."""
     source: Path
     """The file that was read."""
+    script: Script | None = None
+    """The launch script, where there is one; what it gives is named in `config`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +49,21 @@ class Setting:
 
 
 def load_config(
-    path: Path, sets: Sequence[str] = (), policy: int | None = None, rollout: int | None = None
+    path: Path,
+    sets: Sequence[str] = (),
+    policy: int | None = None,
+    rollout: int | None = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> LoadedConfig:
-    """Read and check a config file. Raises ConfigError with every problem that was found."""
+    """Read and check a config file. Raises ConfigError with every problem that was found.
+
+    defaults: tables and keys that the file may leave out, since a launch script gives them.
+    """
     settings = [*_shortcuts(policy, rollout), *map(_setting, sets)]
     tree = read_toml(path)
     for setting in settings:
         _apply(tree, setting)
+    _fill(tree, defaults)
     return LoadedConfig(validate(tree, settings, str(path)), path.resolve().parent, path.resolve())
 
 
@@ -110,6 +124,14 @@ def _syntax(path: Path, error: tomli.TOMLDecodeError) -> str:
     line, column = (error.lineno, error.colno) if error.lineno <= len(lines) else (len(lines), len(lines[-1]) + 1)
     shown = lines[line - 1]
     return f"{path}, line {line}, column {column}: {error.msg}\n  {shown}\n  {' ' * (column - 1)}^"
+
+
+def _fill(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    for key, value in defaults.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
+            _fill(tree[key], value)
+        else:
+            tree.setdefault(key, value)
 
 
 def _shortcuts(policy: int | None, rollout: int | None) -> list[Setting]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rlx.config.algorithm import AlgorithmConfig
 from rlx.config.base import Section
+from rlx.config.cosmos import CosmosTrain
 from rlx.config.data import DatasetConfig, PackerConfig, RewardConfig
 from rlx.config.flow import AsyncConfig, CheckpointConfig, EvalConfig, PluginsConfig, SyncConfig
 from rlx.config.model import ModelConfig
@@ -34,3 +35,8 @@ class Config(Section):
     plugins: PluginsConfig = PluginsConfig()
     meta: dict[str, Any] = {}
     """Free-form, for your own tools. Nothing else is."""
+
+    @property
+    def train(self) -> CosmosTrain:
+        """`config.train.train_policy.dataset.name`, as datasets written for cosmos-rl read it."""
+        return CosmosTrain.of(self.dataset)

@@ -6,7 +6,7 @@ from rlx.controller import resume
 from rlx.controller.balance import LeastLoaded
 from rlx.controller.checkpoint import Saved
 from rlx.controller.context import Context
-from rlx.controller.cursor import Cursor
+from rlx.controller.cursor import Cursor, plain_order
 from rlx.controller.evaluate import Evaluation
 from rlx.controller.groups import Groups
 from rlx.controller.ledger import Ledger
@@ -68,7 +68,8 @@ def _window(context: Context, version: int) -> Window:
 def _cursor(context: Context, size: int) -> Cursor:
     if size < 1:
         raise RunError("the dataset is empty")
-    return Cursor(size, seed=context.config.run.seed, shuffle=context.config.dataset.shuffle)
+    config = context.config
+    return Cursor(context.order or plain_order(size, seed=config.run.seed, shuffle=config.dataset.shuffle))
 
 
 def _evaluation(context: Context, size: int, load: LeastLoaded) -> Evaluation | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rlx.config.schema import Config
+from rlx.controller.cursor import Order
 from rlx.controller.failure import Failure
 from rlx.controller.progress import Progress
 from rlx.controller.watchdog import PATIENCE
@@ -54,6 +55,8 @@ class Context:
     hooks: Hooks
     failure: Failure
     progress: Progress
+    order: Order | None = None
+    """Of the dataset's rows, where a launch script gives one."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
     @property

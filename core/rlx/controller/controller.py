@@ -25,6 +25,7 @@ from rlx.controller.watchdog import Watchdog
 from rlx.controller.work import Work
 from rlx.errors import RlxError, RunError, owned
 from rlx.launch.boot import Boot
+from rlx.launch.last_words import are_told
 from rlx.transport.messages import (
     Drain,
     Failed,
@@ -221,7 +222,7 @@ class Controller:
         self._state.drain()
         await asyncio.sleep(LAST_WORDS_SECONDS)
         for exited in self._roster.exits[told:]:
-            if exited.exit_code:
+            if exited.exit_code and not are_told(exited.last_lines, exited.exit_code, error):
                 error += f"\n{exited.name} ended with exit code {exited.exit_code}{last_lines(exited)}"
         await self._close_work()
         summary = self._summary("failed") | {"error": error}

@@ -8,31 +8,40 @@ remembered.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
+
+Order = Callable[[int], list[int]]
+"""Epoch, counted from 0 -> its rows in order; the same list for the same epoch, in every process and after a resume."""
 
 
 class Cursor:
-    """Row of a position, over epochs without end."""
+    """Row of a position, over epochs without end. All epochs have as many rows as the first."""
 
-    def __init__(self, size: int, *, seed: int, shuffle: bool) -> None:
-        if size < 1:
-            raise ValueError("a dataset needs at least one row")
-        self._size = size
-        self._seed = seed
-        self._shuffle = shuffle
-        self._order = lru_cache(maxsize=2)(self._make_order)
+    def __init__(self, order: Order) -> None:
+        self._order = lru_cache(maxsize=2)(order)
+        self._size = len(self._order(0))
+        if self._size < 1:
+            raise ValueError("an epoch needs at least one row")
 
     def row(self, position: int) -> int:
         epoch, place = divmod(position, self._size)
-        return self._order(epoch)[place] if self._shuffle else place
+        return self._order(epoch)[place]
 
     def rows(self, start: int, count: int) -> list[int]:
         return [self.row(position) for position in range(start, start + count)]
 
-    def _make_order(self, epoch: int) -> list[int]:
-        order = list(range(self._size))
-        random.Random(f"{self._seed}:{epoch}").shuffle(order)  # noqa: S311 - must repeat, not surprise
-        return order
+
+def plain_order(size: int, *, seed: int, shuffle: bool) -> Order:
+    """All rows: as they are, or in a new order each epoch."""
+
+    def order(epoch: int) -> list[int]:
+        rows = list(range(size))
+        if shuffle:
+            random.Random(f"{seed}:{epoch}").shuffle(rows)  # noqa: S311 - must repeat, not surprise
+        return rows
+
+    return order
 
 
 def derive(*parts: object) -> int:

@@ -10,6 +10,7 @@ from rlx.controller.context import Context
 from rlx.controller.controller import Controller
 from rlx.controller.failure import Failure
 from rlx.controller.progress import Progress
+from rlx.controller.script_order import open_order
 from rlx.errors import RlxError, RunError
 from rlx.files import write_atomic
 from rlx.launch.boot import Boot
@@ -42,7 +43,8 @@ async def serve(boot: Boot) -> RunEnded:
 
     server = Server(boot.endpoint, boot.client_keys, handle, on_error=lambda _, error: failure.fail(error))
     replicas = tuple(f"rollout-{index}" for index in range(config.rollout.replicas)) if boot.rollouts else ()
-    context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress())
+    order = open_order(plugins, config)
+    context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress(), order)
     controller = Controller(context, boot)
     try:
         port = await server.start()

@@ -24,6 +24,22 @@ class PluginRecord(msgspec.Struct, frozen=True):
     """`module:attribute`, or `/abs/file.py:attribute`."""
     sha256: str
     """Of the target's source file."""
+    part: str = ""
+    """The argument of `launch_worker` that a launch script gave it as; empty for what the config names."""
+
+
+class ScriptRecord(msgspec.Struct, frozen=True):
+    """The launch script of a run."""
+
+    target: str
+    """`/abs/script.py`, or `package.module`."""
+    arguments: tuple[str, ...]
+    """Its own command line."""
+    sha256: str
+    folder: str
+    """Where the launcher was called; a module is also looked for there."""
+    given: tuple[str, ...] = ()
+    """Which arguments of `launch_worker` it gave in the launcher: what is not among them needs no second run of it."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -57,6 +73,7 @@ class Boot(msgspec.Struct, frozen=True):
     """For the controller: `public`/`secret` are the server's and `port` is the one to bind (0: any free one)."""
     client_keys: dict[str, str] = {}
     """Controller only: client name -> public key; nobody else gets in."""
+    script: ScriptRecord | None = None
     resume_from: str | None = None
     """A committed checkpoint folder to go on from."""
 

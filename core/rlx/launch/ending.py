@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.api.launcher import ProcessHandle
+from rlx.launch.last_words import are_told
 from rlx.transport.messages import ProcessExited, RunEnded
 
 LAST_LINES = 20
@@ -37,7 +38,7 @@ class Death:
 
     def report(self, told: str = "") -> str:
         """Its last lines are left out where `told` has them already."""
-        if self.last_lines and all(line in told for line in self.last_lines):
+        if are_told(self.last_lines, self.code, told):
             return f"{self.headline()}. Its log: {self.log}"
         lines = [f"    {line}" for line in self.last_lines] or ["    (nothing)"]
         return "\n".join([f"{self.headline()}. The last lines of {self.log}:", *lines])

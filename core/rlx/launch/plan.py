@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlx.config.schema import Config
+from rlx.launch.boot import ScriptRecord
 from rlx.plugins.session import Plugins
 
 
@@ -21,6 +22,8 @@ class RunPlan:
     """The launcher's own; its `records` are what plugins.json and every process's boot data hold."""
     rollouts: bool
     """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
+    script: ScriptRecord | None = None
+    """The launch script, for the processes that need something of it."""
     run_dir: Path | None = None
     """Take this very directory. Default: a new one below `run.dir`."""
     resume: Path | None = None

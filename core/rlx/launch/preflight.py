@@ -15,11 +15,13 @@ from typing import Any
 from rlx.api.dataset import DatasetView, open_dataset
 from rlx.api.prompt import prompt_token_ids
 from rlx.api.sft import sft_trajectory
-from rlx.config.data import DatasetConfig
+from rlx.config.data import DatasetConfig, PackerConfig
 from rlx.config.load import LoadedConfig
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
+from rlx.controller.script_order import open_order
 from rlx.errors import ConfigError, HookError, PluginError, RlxError, UsageError
+from rlx.launch.boot import ScriptRecord
 from rlx.launch.engine_args import check_engine_arguments
 from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
 from rlx.launch.model_facts import ModelFacts, model_facts
@@ -42,6 +44,7 @@ class Prepared:
     """Folder of the config file."""
     plugins: Plugins
     """The launcher's own; `plugins.records` is what every process loads from."""
+    script: ScriptRecord | None
     rollouts: bool
     """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
     notes: tuple[str, ...]
@@ -59,7 +62,7 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     config = loaded.config
     check_port(config.run.port)
     facts = model_facts(config.model)
-    sources = Sources.open(config, loaded.base_dir)
+    sources = Sources.open(config, loaded.base_dir, loaded.script)
     config = _with_model_plugin(config, config.model.plugin or sources.model_plugin(facts.model_type))
     plugins = sources.plugins(config)
     algorithm = make_algorithm(config, plugins)
@@ -79,6 +82,7 @@ def prepare(loaded: LoadedConfig) -> Prepared:
         config=config,
         base_dir=loaded.base_dir,
         plugins=plugins,
+        script=loaded.script.record if loaded.script else None,
         rollouts=rollouts,
         notes=tuple(_notes(config, rollouts=rollouts)),
         facts=facts,
@@ -134,15 +138,29 @@ def _read_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> tuple[int
     from rlx.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config.model)
-    packer = make_packer(config, plugins)
-    _setup(packer, config, tokenizer, plugins.owner("packers", config.packer.name))
-    rows = []
-    for dataset in (config.dataset, config.eval.dataset if config.eval else None):
-        view = _open(dataset, config, plugins, tokenizer) if dataset else None
-        if view is not None:
-            _try_rows(view, packer, tokenizer, rollouts=rollouts)
-        rows.append(len(view) if view is not None else 0)
-    return rows[0], rows[1]
+    packer = _packer(config.packer, config, plugins, tokenizer, "[packer]")
+    if (order := open_order(plugins, config)) is not None:
+        order(0)
+    rows = _tried(config.dataset, packer, config, plugins, tokenizer, rollouts=rollouts)
+    if config.eval is None:
+        return rows, 0
+    if config.eval.packer is not None:
+        packer = _packer(config.eval.packer, config, plugins, tokenizer, "[eval.packer]")
+    return rows, _tried(config.eval.dataset, packer, config, plugins, tokenizer, rollouts=rollouts)
+
+
+def _tried(
+    dataset: DatasetConfig, packer: Any, config: Config, plugins: Plugins, tokenizer: Any, *, rollouts: bool
+) -> int:
+    view = _open(dataset, config, plugins, tokenizer)
+    _try_rows(view, packer, tokenizer, rollouts=rollouts)
+    return len(view)
+
+
+def _packer(packer: PackerConfig, config: Config, plugins: Plugins, tokenizer: Any, where: str) -> Any:
+    made = make_packer(packer, plugins, where)
+    _setup(made, config, tokenizer, plugins.owner("packers", packer.name))
+    return made
 
 
 def _open(dataset: DatasetConfig, config: Config, plugins: Plugins, tokenizer: Any) -> DatasetView:

@@ -14,13 +14,17 @@ from rlx.api.dataset import check_dataset_args
 from rlx.api.model import ModelPlugin
 from rlx.api.reward import check_reward_args
 from rlx.api.types import Episode, Reward
-from rlx.config.data import DatasetConfig, RewardConfig
+from rlx.config.data import DatasetConfig, PackerConfig, RewardConfig
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, PluginError, RlxError
 from rlx.launch.boot import PluginRecord
+from rlx.launch.script import Script
+from rlx.launch.script_plugins import ScriptPlugins
 from rlx.plugins.args import check_args
 from rlx.plugins.catalog import Catalog, discover
 from rlx.plugins.hooks import Hooks
+from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
@@ -37,27 +41,40 @@ class Sources:
     hooks: Hooks
     hook_records: Sequence[PluginRecord]
     base_dir: Path
+    script: ScriptPlugins | None
 
     @classmethod
-    def open(cls, config: Config, base_dir: Path) -> Sources:
+    def open(cls, config: Config, base_dir: Path, script: Script | None = None) -> Sources:
         """Reads the metadata of what is installed, and imports the enabled hooks plugins (they may add components)."""
-        catalog = discover()
-        records = [resolve("hooks", name, catalog, base_dir) for name in config.plugins.enable]
-        hooks, registry = open_hooks(records, config.plugins.best_effort)
-        return cls(catalog, registry, hooks, records, base_dir)
+        catalog, given = discover(), ScriptPlugins(script, config) if script else None
+        records = [
+            (given and given.record("hooks", name)) or resolve("hooks", name, catalog, base_dir)
+            for name in config.plugins.enable
+        ]
+        hooks, registry = open_hooks(records, config.plugins.best_effort, given)
+        return cls(catalog, registry, hooks, records, base_dir, given)
 
     def resolve(self, kind: str, name: str) -> PluginRecord:
-        return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
+        given = self.script.record(kind, name) if self.script else None
+        if given is None:
+            return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
+        if installed := self.catalog.named(kind, name):
+            raise PluginError(
+                f"{SINGULAR[kind]} {name!r} is offered by {installed[0].qualified} and given by {owner(given)}.\n"
+                "Call it something else in the config or in the script; nothing overrides silently."
+            )
+        return given
 
     def plugins(self, config: Config) -> Plugins:
         """Every plugin of the run."""
         wanted = dict.fromkeys(_named(config))  # a dataset may be both training and evaluation data
         components = [self.resolve(kind, name) for kind, name in wanted]
-        return Plugins([*components, *self.hook_records], self.hooks, self.registry)
+        return Plugins([*components, *self.hook_records], self.hooks, self.registry, self.script)
 
     def model_plugin(self, model_type: str) -> str:
         """The installed plugin that is keyed by the model's `model_type`, else `hf`."""
-        known = {*self.catalog.names("models"), *self.registry.names("models")}
+        given = self.script.names("models") if self.script else []
+        known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
         return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
 
@@ -71,6 +88,8 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
     yield "models", config.model.plugin
     if config.eval is not None:
         yield "datasets", config.eval.dataset.name
+        if config.eval.packer is not None:
+            yield "packers", config.eval.packer.name
         for reward in config.eval.rewards or ():
             yield "rewards", reward.name
     yield "launchers", config.run.launcher
@@ -89,9 +108,9 @@ def make_algorithm(config: Config, plugins: Plugins) -> Any:
     return algorithm
 
 
-def make_packer(config: Config, plugins: Plugins) -> Any:
-    """The run's packer, before its `setup`."""
-    return _make(plugins, "packers", config.packer.name, config.packer.args, "[packer] args")
+def make_packer(packer: PackerConfig, plugins: Plugins, where: str) -> Any:
+    """A packer, before its `setup`. `where` is its place in the config."""
+    return _make(plugins, "packers", packer.name, packer.args, f"{where} args")
 
 
 def check_components(config: Config, plugins: Plugins) -> None:

@@ -78,7 +78,7 @@ def _prepare(plan: RunPlan, run_dir: RunDir, mains: Mapping[str, str]) -> Cast:
     keys.save(run_dir.path / "keys.json")
     run_dir.write_json("config.json", plan.config.model_dump(by_alias=True, mode="json"))
     run_dir.write_json("plugins.json", [msgspec.to_builtins(record) for record in plan.plugins.records])
-    run_dir.write_json("environment.json", describe_environment(plan.argv, plan.base_dir))
+    run_dir.write_json("environment.json", describe_environment(plan.argv, plan.base_dir, plan.script))
     return Cast(plan, run_dir.path, keys, checkpoint, mains)
 
 

@@ -15,6 +15,7 @@ from rlx.plugins.kinds import SINGULAR
 def owner(record: PluginRecord) -> str:
     """`reward 'judge' (my-dist 1.2, my_mod:judge)`: who answers for a plugin."""
     where = f"{record.dist} {record.version}, {record.target}" if record.dist else record.target
+    where += f", {record.part}" if record.part else ""
     return f"{SINGULAR[record.kind]} {record.name!r} ({where})"
 
 

@@ -15,6 +15,8 @@ import pluggy
 
 from rlx.errors import PluginError, did_you_mean
 from rlx.launch.boot import Boot, PluginRecord
+from rlx.launch.script import Script
+from rlx.launch.script_plugins import ScriptPlugins
 from rlx.plugins.catalog import Catalog, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
@@ -27,20 +29,25 @@ from rlx.plugins.resolve import resolve, unknown
 class Plugins:
     """What this process may load, each with its owner."""
 
-    def __init__(self, records: Sequence[PluginRecord], hooks: Hooks, registry: Registry) -> None:
+    def __init__(
+        self, records: Sequence[PluginRecord], hooks: Hooks, registry: Registry, script: ScriptPlugins | None = None
+    ) -> None:
         self._records: Mapping[tuple[str, str], PluginRecord] = {(r.kind, r.name): r for r in records}
         self._hooks = hooks
         self._registry = registry
+        self._script = script
 
     @classmethod
     def open(cls, boot: Boot) -> Plugins:
         """Raises PluginError where this environment is not the launcher's, or a hooks plugin is not fit."""
         catalog, base_dir = discover(), Path(boot.base_dir)
+        named = [record for record in boot.plugins if not record.part]  # a script compares itself before it is run
         enabled = [record for record in boot.plugins if record.kind == "hooks"]
-        _verify(enabled, catalog, base_dir, Registry())
-        hooks, registry = open_hooks(enabled, boot.config.get("plugins", {}).get("best_effort", []))
-        _verify([record for record in boot.plugins if record.kind != "hooks"], catalog, base_dir, registry)
-        return cls(boot.plugins, hooks, registry)
+        script = ScriptPlugins.of(boot.script, boot.load_config()) if boot.script else None
+        _verify([record for record in named if record.kind == "hooks"], catalog, base_dir, Registry())
+        hooks, registry = open_hooks(enabled, boot.config.get("plugins", {}).get("best_effort", []), script)
+        _verify([record for record in named if record.kind != "hooks"], catalog, base_dir, registry)
+        return cls(boot.plugins, hooks, registry, script)
 
     @property
     def records(self) -> list[PluginRecord]:
@@ -60,9 +67,14 @@ class Plugins:
     def load(self, kind: str, name: str) -> Any:
         """The object that the config calls `name`. Raises PluginError where it can't be imported."""
         record = self._record(kind, name)
-        if self._registry.record(kind, name) is not None:
+        if not record.part and self._registry.record(kind, name) is not None:
             return self._registry.component(kind, name)
-        return load(record)
+        return _loaded(record, self._script)
+
+    @property
+    def script(self) -> Script | None:
+        """The run's launch script, if it has one."""
+        return self._script.script if self._script else None
 
     def make(self, kind: str, name: str, args: Mapping[str, Any]) -> Any:
         """What the class or function that the config calls `name` makes of its `args`."""
@@ -86,14 +98,23 @@ class Plugins:
         return self._records[kind, name]
 
 
-def open_hooks(records: Sequence[PluginRecord], best_effort: Sequence[str]) -> tuple[Hooks, Registry]:
+def open_hooks(
+    records: Sequence[PluginRecord], best_effort: Sequence[str], script: ScriptPlugins | None = None
+) -> tuple[Hooks, Registry]:
     """Import and register hooks plugins, and let each add its components."""
-    loaded = [(record, load(record)) for record in records]
+    loaded = [(record, _loaded(record, script)) for record in records]
     hooks, registry = Hooks(loaded, best_effort), Registry()
     for record in records:
         with registry.provided_by(record):
             hooks.only(record.name, "rlx_register")(registry=registry)
     return hooks, registry
+
+
+def _loaded(record: PluginRecord, script: ScriptPlugins | None) -> Any:
+    if not record.part:
+        return load(record)
+    assert script is not None, "a part of a launch script comes with the script"
+    return script.component(record)
 
 
 def resolve_component(kind: str, word: str, catalog: Catalog, registry: Registry, base_dir: Path) -> PluginRecord:

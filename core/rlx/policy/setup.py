@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rlx.api.algorithm import Algorithm
-    from rlx.config.data import DatasetConfig
+    from rlx.config.data import DatasetConfig, PackerConfig
     from rlx.config.schema import Config
     from rlx.launch.boot import Boot
     from rlx.plugins.session import Plugins
@@ -96,14 +96,17 @@ def _sender(config: Config, built: Built, world: World) -> Sender:
 
 def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed | None]:
     tokenizer = load_tokenizer(config.model)
-    packer = plugins.make("packers", config.packer.name, config.packer.args)
-    packer.setup(config, tokenizer)
     longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 
-    def feed(dataset: DatasetConfig) -> Feed:
+    def feed(dataset: DatasetConfig, packer: PackerConfig) -> Feed:
+        made = plugins.make("packers", packer.name, packer.args)
+        made.setup(config, tokenizer)
         source: Any = plugins.load("datasets", dataset.name)
         owner = plugins.owner("datasets", dataset.name)
         view = open_dataset(source, dataset.args, config, tokenizer, owner=owner)
-        return Feed(view, packer, tokenizer, longest)
+        return Feed(view, made, tokenizer, longest)
 
-    return feed(config.dataset), feed(config.eval.dataset) if config.eval is not None else None
+    held_out = config.eval
+    return feed(config.dataset, config.packer), (
+        feed(held_out.dataset, held_out.packer or config.packer) if held_out is not None else None
+    )

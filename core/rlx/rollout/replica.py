@@ -179,4 +179,6 @@ def _open_data(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | Non
     train = open_prompts(plugins, config.dataset, packer, config, tokenizer)
     if config.eval is None:
         return train, None
+    if config.eval.packer is not None:
+        packer = open_packer(plugins, config.eval.packer, config, tokenizer)
     return train, open_prompts(plugins, config.eval.dataset, packer, config, tokenizer)

@@ -21,13 +21,18 @@ RLX = Path(sys.executable).parent / "rlx"
 class Run:
     """One `rlx run`. Whatever it starts carries a mark in its environment, and is remembered by its pid."""
 
-    def __init__(self, args, run_dir, out):
+    def __init__(self, args, run_dir, out, *, command=(RLX, "run"), cwd=None):
         self.dir = run_dir
         self._out = out.open("w+")
         self.began = time.monotonic()
         environment = {**os.environ, MARK: str(run_dir), "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         self.process = psutil.Popen(
-            [RLX, "run", *args], stdin=subprocess.DEVNULL, stdout=self._out, stderr=subprocess.STDOUT, env=environment
+            [*command, *args],
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cwd,
         )
         self._known = set()
 
@@ -152,6 +157,23 @@ def start(tmp_path_factory):
         return runs[-1]
 
     yield begin
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture(scope="session")
+def begin(tmp_path_factory):
+    """`begin(arguments, cwd=..., command=..., **settings)`: a Run with these words after `rlx run`."""
+    runs = []
+
+    def start_run(arguments, *, cwd, command=(RLX, "run"), **settings):
+        run_dir = tmp_path_factory.mktemp("begun") / "run"
+        config, *rest = arguments
+        words = ["--config", config, "--run-dir", run_dir, *_settings(settings), *rest]
+        runs.append(Run(words, run_dir, run_dir.parent / "output", command=command, cwd=cwd))
+        return runs[-1]
+
+    yield start_run
     for run in runs:
         run.close()
 

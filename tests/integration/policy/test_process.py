@@ -46,7 +46,8 @@ async def test_one_rank_and_two_make_the_same_weights(policy, tied, groups, tmp_
     assert one.keys() == two.keys() == before.keys()
     for name in one:
         assert not torch.equal(one[name], before[name])
-        torch.testing.assert_close(one[name], two[name], rtol=1e-6, atol=1e-7)
+        # Adam divides by the gradient's own size: where that is next to nothing, the last bits of a sum decide.
+        torch.testing.assert_close(one[name], two[name], rtol=1e-6, atol=1e-6)
     assert one_metrics["microbatches"] == 2 * two_metrics["microbatches"]
     for name in ("loss", "grad_norm", "entropy", "mismatch/kl", "lr", "tokens/trained"):
         assert one_metrics[name] == pytest.approx(two_metrics[name], rel=1e-5)
