@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from rlx.plugins.catalog import Catalog
 
 
-class CommandGroup(TyperGroup):
+class Group(TyperGroup):
+    """Commands below a command."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help` as a flag that is off. Typer's own has no value, and to see what that is it imports pydantic."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
+
+class CommandGroup(Group):
     """rlx's own commands first, then the others by name."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -32,10 +43,10 @@ class CommandGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Help without an import: of a third-party command, who provides it."""
-        rows = []
+        catalog, rows = _catalog(), []
         for name in self.list_commands(ctx):
             own = super().get_command(ctx, name)
-            provider = ", ".join(f"{e.dist} {e.version}" for e in _catalog().named("commands", name))
+            provider = ", ".join(f"{e.dist} {e.version}" for e in catalog.named("commands", name))
             rows.append((name, own.get_short_help_str() if own is not None else f"From {provider}."))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
@@ -44,7 +55,7 @@ class CommandGroup(TyperGroup):
 def _catalog() -> Catalog:
     from rlx.plugins.catalog import discover
 
-    return discover()
+    return discover(("commands",))
 
 
 def _load(name: str) -> Any:

@@ -14,6 +14,7 @@ import typer
 from rlx.errors import RlxError
 from rlx_cli.group import CommandGroup
 from rlx_cli.messages import say_bug, say_error
+from rlx_cli.plugin_commands import plugins_app
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -37,7 +38,6 @@ Script = Annotated[
 ]
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -92,12 +92,7 @@ def check(
     check_command(config, sets or [], policy, rollout, script, arguments or [])
 
 
-@app.command()
-def plugins(as_json: AsJson = False) -> None:
-    """List installed components and hooks, from metadata."""
-    from rlx_cli.plugins import plugins_command
-
-    plugins_command(as_json=as_json)
+app.add_typer(plugins_app, name="plugins")
 
 
 @app.command()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from rlx.plugins.catalog import Catalog, Entry, discover
-from rlx_cli.messages import say_note, wide_console
+from rlx_cli.messages import say_note
 
 
 def plugins_command(*, as_json: bool) -> None:
@@ -15,7 +17,7 @@ def plugins_command(*, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps([_row(entry) for entry in catalog.entries], indent=2) + "\n")
     else:
-        _print_table(catalog)
+        sys.stdout.writelines(f"{line}\n" for line in _lines(catalog))
     for problem in catalog.unreadable:
         say_note(f"metadata that can't be read: {problem}")
 
@@ -25,16 +27,14 @@ def _row(entry: Entry) -> dict[str, str]:
     return {key: values[key] for key in ("kind", "name", "dist", "version", "target")}
 
 
-def _print_table(catalog: Catalog) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("kind", "name", "distribution", "version", "target"):
-        table.add_column(column, overflow="fold")
+def _lines(catalog: Catalog) -> Iterator[str]:
+    """A table. Plain text: a listing is there at once, and goes through grep."""
+    rows = [("kind", "name", "distribution", "version", "target")]
+    offers = Counter((entry.kind, entry.name) for entry in catalog.entries)
     for entry in catalog.entries:
         # Where two distributions offer one name, only the qualified name works in a config.
-        clash = len(catalog.named(entry.kind, entry.name)) > 1
-        name = Text(entry.qualified, "yellow") if clash else Text(entry.name)
-        table.add_row(Text(entry.kind), name, Text(entry.dist), Text(entry.version), Text(entry.target))
-    wide_console().print(table)
+        name = entry.qualified if offers[entry.kind, entry.name] > 1 else entry.name
+        rows.append((entry.kind, name, entry.dist, entry.version, entry.target))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from rlx.errors import UsageError, did_you_mean
+
 GROUP_PREFIX = "rlx."
 
 SINGULAR: Mapping[str, str] = MappingProxyType(
@@ -21,3 +23,12 @@ SINGULAR: Mapping[str, str] = MappingProxyType(
     }
 )
 """Kind (the entry-point group without `rlx.`) -> what a message calls one of it."""
+
+
+def kind_of(word: str) -> str:
+    """The kind that a user calls `reward` or `rewards`. Raises UsageError: there is no such kind."""
+    for kind in (word, f"{word}s"):
+        if kind in SINGULAR:
+            return kind
+    known = [kind.removesuffix("s") for kind in SINGULAR]
+    raise UsageError(f"There is no kind of plugin {word!r}.{did_you_mean(word, known)} Kinds: {', '.join(known)}.")

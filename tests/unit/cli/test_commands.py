@@ -1,23 +1,8 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-
-from rlx_cli.main import main
-
-
-@pytest.fixture
-def rlx(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["rlx", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 def test_schema_has_the_keys_of_the_file(rlx):
@@ -27,19 +12,6 @@ def test_schema_has_the_keys_of_the_file(rlx):
     assert {"run", "model", "async", "rewards"} <= set(schema["properties"])
     assert schema["$defs"]["RolloutConfig"]["properties"]["replicas"]["description"] == "Engines."
     assert schema["additionalProperties"] is False
-
-
-def test_plugins_for_programs(rlx):
-    code, out, _ = rlx("plugins", "--json")
-    rows = json.loads(out)
-    assert code == 0
-    assert {
-        "kind": "algorithms",
-        "name": "grpo",
-        "dist": "rlx",
-        "version": "0.1.0",
-        "target": "rlx.algorithms.grpo:GRPO",
-    } in rows
 
 
 def test_message_is_shown_as_it_is_without_a_traceback(rlx, tmp_path):

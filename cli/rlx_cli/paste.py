@@ -1,0 +1,52 @@
+"""Lines for the config, to paste: required options to fill in, the others commented out with their defaults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from rlx.plugins.describe import Option
+
+_HEADS: Mapping[str, str] = MappingProxyType(
+    {
+        "datasets": "[dataset]\nname = {name}",
+        "rewards": "[[rewards]]\nname = {name}",
+        "packers": "[packer]\nname = {name}",
+        "models": "[model]\nplugin = {name}",
+        "algorithms": "[algorithm]\nname = {name}",
+        "launchers": "[run]\nlauncher = {name}",
+        "loggers": '[run]\nloggers = ["console", "jsonl", {name}]',
+        "hooks": "[plugins]\nenable = [{name}]",
+    }
+)
+
+
+def toml_for(kind: str, name: str, options: Sequence[Option]) -> str:
+    """Empty for a command, which no config names."""
+    if kind not in _HEADS:
+        return ""
+    head = _HEADS[kind].format(name=value(name))
+    if not options:
+        return head
+    section = head.partition("\n")[0].strip("[]")
+    return "\n".join([head, "", f"[{section}.args]", *map(_line, options)])
+
+
+def _line(option: Option) -> str:
+    if option.required:
+        return f"{option.name} = ...  # required: {option.type}"
+    if option.default is None:
+        return f"# {option.name} = ...  # {option.type}"
+    return f"# {option.name} = {value(option.default)}"
+
+
+def value(thing: Any) -> str:
+    """A value of JSON as TOML has it; None, which TOML has not, as `...`."""
+    if isinstance(thing, dict):
+        inner = ", ".join(f"{json.dumps(key)} = {value(entry)}" for key, entry in thing.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(thing, list):
+        return f"[{', '.join(map(value, thing))}]"
+    return "..." if thing is None else json.dumps(thing, ensure_ascii=False)

@@ -1,0 +1,40 @@
+"""`rlx plugins …`, for who uses plugins, and `rlx plugin …`, for who writes them: what each command takes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rlx.errors import UsageError
+from rlx_cli.group import Group
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
+
+plugins_app = typer.Typer(
+    cls=Group, invoke_without_command=True, help="List installed components and hooks, from metadata."
+)
+
+
+@plugins_app.callback()
+def plugins(context: typer.Context, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        from rlx_cli.plugins import plugins_command
+
+        plugins_command(as_json=as_json)
+    elif as_json:
+        raise UsageError(f"Write --json at the end: rlx plugins {context.invoked_subcommand} ... --json")
+
+
+@plugins_app.command()
+def show(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="reward, dataset, packer, ...")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As a config says it; also ./file.py:name.")],
+    as_json: AsJson = False,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Source, options with defaults, and TOML to paste, of one plugin (it is imported)."""
+    from rlx_cli.plugins_show import show_command
+
+    show_command(kind, name, as_json=as_json)

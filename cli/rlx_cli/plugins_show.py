@@ -1,0 +1,120 @@
+"""`rlx plugins show KIND NAME`: one plugin, imported: where it is, what it says of itself, what may be set.
+
+NAME is what a config may say; `./file.py:name` is relative to where `rlx` is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from rlx.plugins.catalog import discover
+from rlx.plugins.describe import Option, options
+from rlx.plugins.kinds import SINGULAR, kind_of
+from rlx.plugins.load import load
+from rlx.plugins.records import split_target
+from rlx.plugins.resolve import resolve
+from rlx_cli.messages import wide_console
+from rlx_cli.paste import toml_for, value
+
+if TYPE_CHECKING:
+    from rlx.launch.boot import PluginRecord
+
+
+def show_command(kind: str, name: str, *, as_json: bool) -> None:
+    """Raises UsageError: no such kind, no such plugin, or one that can't be imported."""
+    record = resolve(kind_of(kind), name, discover(), Path())
+    with contextlib.redirect_stdout(sys.stderr):  # what a module prints when it is imported is no part of the answer
+        shown = _load(record)
+    if as_json:
+        sys.stdout.write(json.dumps(_row(shown), indent=2) + "\n")
+    else:
+        wide_console().print(Group(*_parts(shown)))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    record: PluginRecord
+    file: str
+    line: int | None
+    doc: str
+    options: list[Option]
+
+    @property
+    def toml(self) -> str:
+        return toml_for(self.record.kind, self.record.name, self.options)
+
+
+def _load(record: PluginRecord) -> _Shown:
+    target = load(record)
+    module = load(msgspec.structs.replace(record, target=split_target(record.target)[0]))
+    file, line = _source(target, module)
+    return _Shown(record, file, line, _doc(target, module), options(record.kind, target))
+
+
+def _row(shown: _Shown) -> dict[str, Any]:
+    return {
+        **{key: getattr(shown.record, key) for key in ("kind", "name", "dist", "version", "target")},
+        **{key: getattr(shown, key) for key in ("file", "line", "doc", "toml")},
+        "options": [vars(option) for option in shown.options],
+    }
+
+
+def _parts(shown: _Shown) -> Iterator[Text | Table]:
+    record = shown.record
+    provider = f"{record.dist} {record.version}" if record.dist else "no installed distribution"
+    yield Text(f"{SINGULAR[record.kind]} {record.name}", "bold").append(f", from {provider}", "not bold")
+    yield Text(f"{record.target}\n{shown.file}" + (f":{shown.line}" if shown.line else ""))
+    if shown.doc:
+        yield Text(f"\n{shown.doc}")
+    if shown.options:
+        yield Text()
+        yield _table(shown.options)
+    if shown.toml:
+        yield Text("\nIn the config:\n", "bold")
+        yield Text(shown.toml)
+
+
+def _table(found: Sequence[Option]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    columns = ["option", "type", "default", *(["meaning"] if any(option.doc for option in found) else [])]
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for option in found:
+        default = "required" if option.required else "none" if option.default is None else value(option.default)
+        table.add_row(*map(Text, (option.name, option.type, default, option.doc)[: len(columns)]))
+    return table
+
+
+def _doc(target: Any, module: ModuleType) -> str:
+    """What is written below its name, and below the constructor's of a class; of an object, what its module says."""
+    texts = [target.__doc__ if _is_code(target) else None]
+    if inspect.isclass(target):
+        texts.append(getattr(vars(target).get("__init__"), "__doc__", None))
+    return "\n\n".join(inspect.cleandoc(text) for text in texts if text) or inspect.cleandoc(module.__doc__ or "")
+
+
+def _source(target: Any, module: ModuleType) -> tuple[str, int | None]:
+    """File and line; of an object, the file of its module."""
+    if _is_code(target):
+        try:
+            return inspect.getsourcefile(target) or "", inspect.getsourcelines(target)[1]
+        except (OSError, TypeError):  # compiled, or built in
+            pass
+    return str(getattr(module, "__file__", "")), None
+
+
+def _is_code(target: Any) -> bool:
+    return inspect.isroutine(target) or inspect.isclass(target)
