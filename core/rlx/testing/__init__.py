@@ -18,7 +18,9 @@ _WHERE = {
     "CharTokenizer": "rlx.testing.tokenizer",
     "ContractError": "rlx.testing.contract",
     "Example": "rlx.testing.reward",
+    "check_algorithm": "rlx.testing.algorithm",
     "check_dataset": "rlx.testing.dataset",
+    "check_hooks": "rlx.testing.hooks",
     "check_packer": "rlx.testing.packer",
     "check_reward": "rlx.testing.reward",
 }
@@ -26,8 +28,10 @@ _WHERE = {
 __all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
+    from rlx.testing.algorithm import check_algorithm as check_algorithm
     from rlx.testing.contract import ContractError as ContractError
     from rlx.testing.dataset import check_dataset as check_dataset
+    from rlx.testing.hooks import check_hooks as check_hooks
     from rlx.testing.packer import check_packer as check_packer
     from rlx.testing.reward import Example as Example
     from rlx.testing.reward import check_reward as check_reward

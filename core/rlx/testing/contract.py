@@ -7,8 +7,9 @@ it into one error, so that an author sees everything at once.
 from __future__ import annotations
 
 import inspect
+import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 3
 """How many breaks of one rule a message shows."""
 _RLX = str(Path(__file__).parents[1])
+_STDLIB = sysconfig.get_path("stdlib")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,21 @@ def _indented(label: str, text: str) -> str:
     return f"  {label}" + text.replace("\n", "\n" + " " * (2 + len(label)))
 
 
+def made(
+    target: Any, args: Mapping[str, Any], owner: str, into: list[Any], then: Callable[[Any], object] = id
+) -> Iterator[Broken]:
+    """What a class makes of the config's `args`, put into a list; `then` is done to it first."""
+    from rlx.plugins.args import bind_args, check_args
+
+    if not callable(target):
+        yield Broken("options", f"it is a {type(target).__name__}", "Name the class.")
+        return
+    check_args(target, args, where="args", owner=owner)
+    component = target(**bind_args(target, args))
+    then(component)
+    into.append(component)
+
+
 def name_of(target: Any) -> str:
     """`module:name` of a function or class; for an instance, that of its class."""
     named = target if inspect.isroutine(target) or inspect.isclass(target) else type(target)
@@ -94,8 +111,14 @@ def told(error: BaseException) -> str:
     while origin.__cause__ is not None:
         origin = origin.__cause__
     text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}".rstrip(": ")
-    frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if not frame.filename.startswith(_RLX)]
+    frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if _is_theirs(frame.filename)]
     return f"{text}\nat {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else text
+
+
+def _is_theirs(file: str) -> bool:
+    """Whether it is neither rlx's nor Python's own."""
+    own = file.startswith(_STDLIB) and "site-packages" not in file
+    return not own and not file.startswith((_RLX, "<frozen"))
 
 
 def example_config() -> Config:

@@ -18,9 +18,8 @@ from rlx.api.fingerprint import digest
 from rlx.api.packer import DataPacker, RolloutOutput
 from rlx.api.prompt import prompt_token_ids
 from rlx.api.sft import to_trajectory, with_target
-from rlx.plugins.args import check_args
 from rlx.testing.columns import find, masks, position, rows
-from rlx.testing.contract import Broken, demand, example_config, guarded, name_of
+from rlx.testing.contract import Broken, demand, example_config, guarded, made, name_of
 from rlx.testing.tokenizer import CharTokenizer
 
 RULES: Mapping[str, str] = MappingProxyType(
@@ -68,28 +67,16 @@ def check_packer(
 def _broken(
     cls: Any, args: Mapping[str, Any], subject: str, items: list[Any], tokenizer: Any, config: Any
 ) -> Iterator[Broken]:
-    made: list[Any] = []
-    making = _made(made, cls, args, subject, tokenizer, config)
+    packers: list[Any] = []
+    making = made(cls, args, subject, packers, lambda packer: packer.setup(config, tokenizer))
     yield from guarded("options", "Give it the args that a config would, or correct its constructor.", making)
-    for packer in made:
+    for packer in packers:
         yield from guarded("rollout-input", "Return text or token ids.", _of_rollout(packer, items, tokenizer))
         if _has(packer, "get_policy_input"):
             takes = "Take (item, rollout_output), as RolloutOutput is a str."
             yield from guarded("policy-input", takes, _of_policy(packer, items, tokenizer))
         if any(_has(packer, name) for name in ("sft_process_sample", "sft_compute_max_len", "sft_collate_fn")):
             yield from guarded("sft-sample", "Return a Trajectory.", _of_sft(packer, items, subject))
-
-
-def _made(
-    made: list[Any], cls: Any, args: Mapping[str, Any], subject: str, tokenizer: Any, config: Any
-) -> Iterator[Broken]:
-    if not callable(cls):
-        yield Broken("options", f"it is a {type(cls).__name__}", "Name the class.")
-        return
-    check_args(cls, args, where="args", owner=subject)
-    packer = cls(**args)
-    packer.setup(config, tokenizer)
-    made.append(packer)
 
 
 def _has(packer: Any, method: str) -> bool:
