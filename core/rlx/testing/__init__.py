@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "CharTokenizer": "rlx.testing.tokenizer",
     "ContractError": "rlx.testing.contract",
-    "Example": "rlx.testing.reward",
+    "Example": "rlx.testing.reward_calls",
     "check_algorithm": "rlx.testing.algorithm",
     "check_dataset": "rlx.testing.dataset",
     "check_hooks": "rlx.testing.hooks",
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from rlx.testing.dataset import check_dataset as check_dataset
     from rlx.testing.hooks import check_hooks as check_hooks
     from rlx.testing.packer import check_packer as check_packer
-    from rlx.testing.reward import Example as Example
     from rlx.testing.reward import check_reward as check_reward
+    from rlx.testing.reward_calls import Example as Example
     from rlx.testing.tokenizer import CharTokenizer as CharTokenizer
 
 

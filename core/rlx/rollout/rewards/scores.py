@@ -92,11 +92,15 @@ def jobs_of(index: int, reward: RewardConfig, loaded: Loaded, completions: Seque
     loop = asyncio.get_running_loop()
     jobs = []
     for places in slices:
-        asked = completions[places.start : places.stop]
-        texts = [completion.text for completion in asked]
-        call = Call(index, texts, asked[0].reference, _offered(loaded, asked))
-        jobs.append(Job(reward, loaded.owner, places, texts, frame(call), loop.create_future()))
+        call = call_about(completions[places.start : places.stop], index, loaded)
+        jobs.append(Job(reward, loaded.owner, places, call.texts, frame(call), loop.create_future()))
     return jobs
+
+
+def call_about(asked: Sequence[Completion], index: int, loaded: Loaded) -> Call:
+    """What reward number `index` is sent about completions of one prompt; just one where it is no group reward."""
+    texts = [completion.text for completion in asked]
+    return Call(index, texts, asked[0].reference, _offered(loaded, asked))
 
 
 async def settle(jobs: Sequence[Job]) -> None:

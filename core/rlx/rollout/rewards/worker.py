@@ -10,8 +10,6 @@ The rules of this part:
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import os
 import select
 import sys
@@ -21,18 +19,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rlx.api.reward import BoundReward, about, score_of, scores_of
+from rlx.api.reward import BoundReward, about
 from rlx.errors import RewardError, RlxError, UsageError
 from rlx.launch.boot import Boot
+from rlx.rollout.rewards.ask import Asker, loaded_of
 from rlx.rollout.rewards.calls import (
     LENGTH,
     Broken,
     Call,
     FromWorker,
-    Loaded,
     Raised,
     Ready,
-    RewardSpec,
     Scored,
     Start,
     frame,
@@ -40,8 +37,6 @@ from rlx.rollout.rewards.calls import (
 )
 from rlx.rollout.rewards.lazy import Lazy
 
-OWN = ("tokenizer", "config", "data_packer")
-"""What the worker itself offers; the rest comes with each call."""
 _RLX = str(Path(__file__).parents[2])
 
 
@@ -69,10 +64,10 @@ class Scorer:
 
         plugins = Plugins.open(start.boot)
         self._own = _own(start.boot, plugins)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ask = Asker()
         self._rewards = [BoundReward(plugins.load("rewards", spec.name), spec.args) for spec in start.rewards]
         self.loaded = [
-            _loaded(spec, reward, plugins.owner("rewards", spec.name))
+            loaded_of(reward, plugins.owner("rewards", spec.name), group=spec.group)
             for spec, reward in zip(start.rewards, self._rewards, strict=True)
         ]
         # Loaded now, so that it is not part of the first call's time.
@@ -82,33 +77,11 @@ class Scorer:
         """Score what the call is about; whatever the reward does is told with its owner."""
         loaded = self.loaded[call.reward]
         try:
-            result = self._rewards[call.reward](
-                call.texts if loaded.group else call.texts[0],
-                call.reference,
-                {**self._offers[call.reward], **call.offered},
-            )
-            if inspect.isawaitable(result):
-                result = self._await(result)
-            if loaded.group:
-                return Scored(scores_of(result, loaded.owner, call.texts))
-            return Scored([score_of(result, loaded.owner, call.texts[0])])
+            return Scored(self._ask(self._rewards[call.reward], loaded, call, self._offers[call.reward]))
         except RewardError as error:
             return Raised(str(error))
         except BaseException as error:  # noqa: BLE001 - the boundary: a reward may raise anything, SystemExit too
             return Raised(_raised(loaded.owner, error, call.texts))
-
-    def _await(self, result: Any) -> Any:
-        async def wait() -> Any:
-            return await result
-
-        if self._loop is None:  # one loop for all calls, so that a reward may keep a client open
-            self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(wait())
-
-
-def _loaded(spec: RewardSpec, reward: BoundReward, owner: str) -> Loaded:
-    group = reward.group if spec.group is None else spec.group
-    return Loaded(owner, sorted(reward.wants - set(OWN)), group)
 
 
 def _own(boot: Boot, plugins: Any) -> dict[str, Lazy]:
