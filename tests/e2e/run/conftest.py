@@ -25,7 +25,14 @@ class Run:
         self.dir = run_dir
         self._out = out.open("w+")
         self.began = time.monotonic()
-        environment = {**os.environ, MARK: str(run_dir), "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+        self._calls = out.with_name("calls.jsonl")
+        environment = {
+            **os.environ,
+            MARK: str(run_dir),
+            "RLX_TEST_CALLS": str(self._calls),
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+        }
         self.process = psutil.Popen(
             [*command, *args],
             stdin=subprocess.DEVNULL,
@@ -49,6 +56,13 @@ class Run:
     def metrics(self, kind="train"):
         lines = [json.loads(line) for line in (self.dir / "metrics.jsonl").read_text().splitlines()]
         return [line for line in lines if line["kind"] == kind]
+
+    def calls(self, *hooks):
+        """What the Recorder of project/parts.py wrote down: of these hooks, or of all."""
+        if not self._calls.exists():
+            return []
+        calls = [json.loads(line) for line in self._calls.read_text().splitlines()]
+        return [call for call in calls if not hooks or call["hook"] in hooks]
 
     def log(self, name):
         path = self.dir / "logs" / f"{name}.log"
@@ -208,14 +222,9 @@ def warm(warm_run):
 
 
 @pytest.fixture(scope="session")
-def calls_file(tmp_path_factory):
-    return tmp_path_factory.mktemp("hooks") / "calls.jsonl"
-
-
-@pytest.fixture(scope="session")
-def whole_run(start, warm, calls_file):
-    """A finished RL run: synchronous, with its hook calls recorded."""
-    run = start("rl", warm, **{"meta.record": calls_file})
+def whole_run(start, warm):
+    """A finished RL run: synchronous."""
+    run = start("rl", warm)
     run.wait()
     return run
 

@@ -38,7 +38,11 @@ def learning(run):
 def test_a_reward_that_fails(start, warm, quick_engine, reward, timeout, said):
     name = f"./parts.py:{reward}"
     rewards = f'[{{name = "{name}", timeout_seconds = {timeout}}}]'
-    output = ended_badly(start("rl", warm, rewards=rewards, **quick_engine))
+    run = start("rl", warm, rewards=rewards, **quick_engine)
+    output = ended_badly(run)
+    asked, *_ = run.calls("rollout_failed")
+    assert name in asked["error"]
+    assert [call["status"] for call in run.calls("run_end")] == ["failed"]
     for word in [name, "rollout-0", *said]:
         assert word in output
 

@@ -133,7 +133,7 @@ def trained(run):
 
 
 def test_the_listing_of_a_dataset(begin, folder, small):
-    run = begin(["dapo.toml", "--policy", 1, "--rollout", 2, "custom_entry.py"], cwd=folder, **small)
+    run = begin(["dapo.toml", "--policy", "1", "--rollout", "2", "custom_entry.py"], cwd=folder, **small)
     rows = trained(run)
     assert all("Last line: Answer: $Answer\n" in row["prompt"] for row in rows)
     assert run.metrics()[0]["metrics"]["reward/direct_math"] == -1

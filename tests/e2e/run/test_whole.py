@@ -111,28 +111,6 @@ def test_no_prompt_is_lost_and_none_trained_twice(whole_run, rows):
     assert {(row["group_id"], row["dataset_index"]) for row in rows} == {(group, row) for group, row, _, _ in groups}
 
 
-def test_hooks_fire_where_they_belong(whole_run, calls_file):
-    calls = [json.loads(line) for line in calls_file.read_text().splitlines()]
-    counts = Counter(call["hook"] for call in calls)
-    assert counts["run_start"] == counts["run_end"] == 1
-    assert counts["configure"] >= 1
-    assert counts["model_built"] == 2
-    assert counts["step_end"] == counts["should_stop"] == 4
-    assert counts["weights_synced"] == 5
-    assert counts["checkpoint_saved"] == 2
-    assert counts["evaluated"] == 3
-    started = Counter(call["process"] for call in calls if call["hook"] == "worker_start")
-    assert started == {"controller": 1, "policy": 2, "rollout-0": 1}
-    assert all(call["there"] for call in calls if call["hook"] == "checkpoint_saved")
-    controller = {call["pid"] for call in calls if call["hook"] in {"run_start", "step_end", "weights_synced"}}
-    rollout = {call["pid"] for call in calls if call["hook"] == "group_scored"}
-    assert len(controller) == len(rollout) == 1
-    assert controller != rollout
-    evaluated = sum(call["episodes"] for call in calls if call["hook"] == "group_scored" and call["episodes"] == 1)
-    assert counts["group_scored"] == 24 + evaluated
-    assert evaluated > 0
-
-
 def test_exported_model_is_the_trained_one(whole_run, warm):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -42,15 +42,19 @@ def hangs(to_be_evaluated, reference=None):
 
 
 class Recorder:
-    """Appends every hook call to the file that `[meta] record` names; holds the run up after step `[meta] hold_step`
-    for as long as the file `[meta] hold` exists.
+    """Appends every hook call to the file that RLX_TEST_CALLS names; holds the run up after step `[meta] hold_step` for
+    as long as the file `[meta] hold` exists.
     """
 
     meta = {}
 
     @rlx.hookimpl
+    def rlx_register(self, registry):
+        registry.add("rewards", "unused", share_right)
+        self._write("register")
+
+    @rlx.hookimpl
     def rlx_configure(self, config):
-        self.meta = config.meta
         self._write("configure")
 
     @rlx.hookimpl
@@ -90,6 +94,10 @@ class Recorder:
         self._write("evaluated", step=step)
 
     @rlx.hookimpl
+    def rlx_rollout_failed(self, error):
+        self._write("rollout_failed", error=error)
+
+    @rlx.hookimpl
     def rlx_step_end(self, step, metrics):
         metrics["recorder/step"] = float(step)
         self._write("step_end", step=step)
@@ -102,9 +110,8 @@ class Recorder:
         self._write("should_stop", step=step)
 
     def _write(self, hook, **values):
-        if "record" in self.meta:
-            with Path(self.meta["record"]).open("a") as file:
-                file.write(json.dumps({"hook": hook, "pid": os.getpid(), **values}) + "\n")
+        with Path(os.environ["RLX_TEST_CALLS"]).open("a") as file:
+            file.write(json.dumps({"hook": hook, "pid": os.getpid(), **values}) + "\n")
 
 
 EMBEDDING = "model.embed_tokens.weight"
