@@ -2,8 +2,10 @@
 
 The rules of this part:
 
-* Tokens are the source of truth: the trainer learns from what the sampler emitted. In RL only `get_rollout_input`
-  decides what a model sees; a packer's `get_policy_input` gets the sampler's tokens and must not tokenise text again.
+* Tokens are the source of truth: the trainer learns from what the sampler emitted. In RL `get_rollout_input` decides
+  what a model sees, and `get_policy_input` which of the sampled tokens are trained; it must not tokenise text again.
+* The trainer lays out its batches itself. What a packer collates is read back, row by row (see `rlx.api.policy_input`
+  and `rlx.api.sft`).
 * `rollout_output` is a `str` that also carries the sampled tokens (`RolloutOutput`), so that packers written for plain
   text go on working.
 """
@@ -61,6 +63,8 @@ class DataPacker(ABC):
 
     config: Any
     tokenizer: Any
+    retokenizes: bool = False
+    """Whether what it trains in RL may be other tokens than the sampled ones; those have no sampler logprobs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         super().__init__()
@@ -75,7 +79,7 @@ class DataPacker(ABC):
         """What the engine reads for a dataset item: text, token ids, or a mapping with `prompt_token_ids`."""
 
     def rollout_collate_fn(self, items: list[Any]) -> Any:
-        """A batch for the engine; rlx's engine takes requests one by one."""
+        """As many inputs as it gets; rlx gives it one at a time."""
         return items
 
     def get_policy_input(self, item: Any, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> Any:
@@ -87,7 +91,7 @@ class DataPacker(ABC):
         raise NotImplementedError(_missing(self, "policy_compute_max_len"))
 
     def policy_collate_fn(self, processed_samples: list[Any], computed_max_len: int) -> dict[str, Any]:
-        """The arguments of the model's forward."""
+        """`input_ids` and `logprob_masks` (1 where the *next* token is trained on), padded at the right."""
         raise NotImplementedError(_missing(self, "policy_collate_fn"))
 
     def sft_process_sample(self, item: Any) -> Any:
@@ -116,7 +120,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
 
     def get_policy_input(self, item: Any, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> dict[str, list[int]]:
         """`input_ids`, and `logprob_masks`: 1 where the *next* token is trained on; of one length."""
-        prompt = self.get_rollout_input(item)
+        prompt = prompt_token_ids(self, item, self.tokenizer)
         completion = self._completion_ids(rollout_output)
         learnt = max(len(completion) - n_ignore_prefix_tokens, 0)
         mask = [0] * (len(prompt) - 1 + len(completion) - learnt) + [1] * learnt + [0]

@@ -5,6 +5,8 @@ The rules of this part:
 * An item is prompt text, a list of chat messages, or a mapping with `prompt` (text or messages), `messages`, or
   `prompt_token_ids`.
 * Chat messages go through the tokenizer's chat template, which writes its own special tokens: none are added.
+* A packer's own `rollout_collate_fn` gets the inputs one by one, as lists of one: vLLM batches by itself, and what a
+  prompt becomes must not depend on which others wait with it.
 * Text that already starts with the tokenizer's BOS (a chat template wrote it) gets no second one. Other text gets what
   the tokenizer adds by default, except an EOS at its end: nothing could follow it.
 """
@@ -14,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from rlx.errors import DatasetError, PluginError, RlxError, UsageError
+from rlx.api.packer_calls import attributed, overrides, owner_of
+from rlx.errors import DatasetError, PluginError, UsageError
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -46,17 +49,14 @@ def prompt_token_ids(packer: Any, item: Any, tokenizer: Any, *, where: str = "")
 
     Raises DatasetError (the row is no prompt), UsageError (no chat template), PluginError (the packer's fault).
     """
-    owner = f"packer {type(packer).__name__}"
-    try:
+    owner = owner_of(packer)
+    with attributed(owner, where):
         made = packer.get_rollout_input(item)
+        if overrides(packer, "rollout_collate_fn"):
+            made = _only(packer.rollout_collate_fn([made]), owner)
         ids = _ids(made, tokenizer, owner)
         if not ids:
             raise DatasetError(f"the prompt is empty: {_short(item)}")
-    except RlxError as error:
-        raise type(error)(f"{where}: {error}" if where else str(error)) from error
-    except Exception as error:  # the boundary: whatever a packer raises is the packer's
-        at = f" at {where}" if where else ""
-        raise PluginError(f"{owner} failed{at}: {type(error).__name__}: {error}") from error
     return ids
 
 
@@ -117,6 +117,15 @@ def _ids(made: Any, tokenizer: Any, owner: str) -> list[int]:
         f"{owner}: get_rollout_input returned a {type(made).__name__}: {_short(made)}. "
         "It must return text, a list of token ids, or a mapping with 'prompt_token_ids'."
     )
+
+
+def _only(batch: Any, owner: str) -> Any:
+    if isinstance(batch, Mapping | str) or not hasattr(batch, "__len__") or len(batch) != 1:
+        raise PluginError(
+            f"{owner}: rollout_collate_fn got a list of one input and returned a {type(batch).__name__}: "
+            f"{_short(batch)}. It must return as many as it got."
+        )
+    return batch[0]
 
 
 def _short(value: Any, limit: int = 80) -> str:

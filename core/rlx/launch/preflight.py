@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.api.dataset import DatasetView, open_dataset
+from rlx.api.policy_input import rehearse_policy_input
 from rlx.api.prompt import prompt_token_ids
 from rlx.api.sft import sft_trajectory
 from rlx.config.data import DatasetConfig, PackerConfig
@@ -153,7 +154,7 @@ def _tried(
     dataset: DatasetConfig, packer: Any, config: Config, plugins: Plugins, tokenizer: Any, *, rollouts: bool
 ) -> int:
     view = _open(dataset, config, plugins, tokenizer)
-    _try_rows(view, packer, tokenizer, rollouts=rollouts)
+    _try_rows(view, packer, tokenizer, rollouts=rollouts, trained=dataset is config.dataset)
     return len(view)
 
 
@@ -177,11 +178,13 @@ def _setup(packer: Any, config: Config, tokenizer: Any, owner: str) -> None:
         raise PluginError(f"{owner}: its setup raised {type(error).__name__}: {error}") from error
 
 
-def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool) -> None:
+def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool, trained: bool) -> None:
     for index in view.sample(ROWS_READ):
         item, reference, where = view.item(index), view.reference(index), view.where(index)
         if rollouts:
-            prompt_token_ids(packer, item, tokenizer, where=where)
+            prompt = prompt_token_ids(packer, item, tokenizer, where=where)
+            if trained:
+                rehearse_policy_input(packer, item, prompt, tokenizer, where=where)
         else:
             sft_trajectory(packer, item, reference, tokenizer, where=where)
 

@@ -14,16 +14,20 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
+from rlx.api.policy_input import apply_policy_input
 from rlx.config.schema import Config
 from rlx.errors import ProcessDied, RlxError
-from rlx.rollout.engine import Engine, Pending
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
 from rlx.rollout.prompts import Prompts
 from rlx.rollout.rewards.pool import Kind, RewardPool
 from rlx.rollout.rewards.scores import Completion
 from rlx.rollout.sampled import Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
+
+if TYPE_CHECKING:
+    from rlx.rollout.engine import Engine, Pending
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,9 @@ class Sampler:
         episodes = make_episodes(job.lease, job.prompt, sampled, prompts.tokenizer)
         example, reference = prompts.view.item(job.lease.index), prompts.view.reference(job.lease.index)
         kind: Kind = "eval" if job.lease.kind == "eval" else "train"
+        if kind == "train":
+            where = prompts.view.where(job.lease.index)
+            apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)
         completions = [
             Completion(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example)
             for episode, one in zip(episodes, sampled, strict=True)
@@ -138,7 +145,7 @@ class Sampler:
         scores = await self._pool.score(completions, kind)
         for episode, score in zip(episodes, scores, strict=True):
             episode.rewards = score.rewards
-            episode.metrics = score.metrics
+            episode.metrics.update(score.metrics)
         self._scored(group=episodes)
         return finished_group(
             job.lease,

@@ -104,6 +104,8 @@ def _of_policy(packer: Any, items: list[Any], tokenizer: Any) -> Iterator[Broken
     output = RolloutOutput(TEXT, emitted, [-0.5] * SAMPLED, [0] * SAMPLED)
     samples = [packer.get_policy_input(item, output) for item in items]
     for item, sample in zip(items, samples, strict=True):
+        if find(sample, emitted) is None and getattr(packer, "retokenizes", False):
+            continue
         yield from _of_sample(sample, emitted, f"item {_short(item)}", ignored=0)
         if find(sample, emitted) and _takes_third(packer.get_policy_input):
             yield from _of_sample(packer.get_policy_input(item, output, 2), emitted, f"item {_short(item)}", ignored=2)

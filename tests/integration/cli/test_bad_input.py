@@ -123,6 +123,33 @@ def test_plugin_that_fails_to_import(refused, project, tmp_path):
     assert "Install what provides the module 'not_there_xyz'" in said
 
 
+PACKER = """
+from rlx import DecoderOnlyLLMDataPacker
+
+class Mine(DecoderOnlyLLMDataPacker):
+    def {method}:
+        {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "message"),
+    [
+        ("get_policy_input(self)", "...", "packer Mine failed at row 0 of dataset './data.py:rows'"),
+        (
+            "get_policy_input(self, item, text)",
+            "return super().get_policy_input(item, str(text))",
+            "retokenizes = True",
+        ),
+        ("policy_collate_fn(self, samples, longest)", "return {}", "policy_collate_fn returned no 'input_ids'"),
+        ("rollout_collate_fn(self, items)", "return items * 2", "It must return as many as it got"),
+    ],
+)
+def test_packers(refused, project, tmp_path, method, body, message):
+    (tmp_path / "project" / "packer.py").write_text(PACKER.format(method=method, body=body))
+    assert message in refused(project(), "--set", "packer.name=./packer.py:Mine")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -135,10 +162,14 @@ def test_hooks(refused, project, tmp_path, text, message):
     assert message in refused(project(), "--set", 'plugins.enable=["./hooks.py:me"]')
 
 
-def test_two_distributions_of_one_name(refused, project, fake_dist):
+def test_two_distributions_of_one_name(refused, project, tmp_path, monkeypatch):
     for name in ("alpha", "beta"):
-        files = {"judge_mod.py": "def score(text, reference=None): return 1.0\n"}
-        fake_dist(name, {"rlx.rewards": {"judge": "judge_mod:score"}}, files)
+        info = tmp_path / name / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[rlx.rewards]\njudge = judge_mod:score\n")
+        (tmp_path / name / "judge_mod.py").write_text("def score(text, reference=None): return 1.0\n")
+        monkeypatch.syspath_prepend(str(tmp_path / name))
     said = refused(project(rewards="judge"))
     assert "alpha/judge" in said
     assert "beta/judge" in said

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlx.testing.tokenizer import CHAT_TEMPLATE
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 @pytest.fixture(scope="session")
@@ -11,7 +14,7 @@ def folder(tmp_path_factory):
     from rlx.testing.models import save_char_tokenizer
 
     path = tmp_path_factory.mktemp("tokenizer")
-    save_char_tokenizer(path, chat_template=CHAT_TEMPLATE)
+    save_char_tokenizer(path, chat_template=TEMPLATE)
     return path
 
 

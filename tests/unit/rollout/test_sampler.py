@@ -1,0 +1,153 @@
+"""The sampler with packers of one's own; its engine and its reward pool are stand-ins that answer at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from rlx import DataPacker, DecoderOnlyLLMDataPacker
+from rlx.api.dataset import open_dataset
+from rlx.api.types import Reward, VersionSpan, decode_episodes
+from rlx.rollout.prompts import Prompts
+from rlx.rollout.rewards.scores import Scores
+from rlx.rollout.sampled import Sampled
+from rlx.rollout.sampler import Rows, Sampler
+from rlx.testing.tokenizer import CharTokenizer
+from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
+
+TOKENIZER = CharTokenizer()
+EOS = 1
+
+
+class DemoDataPacker(DataPacker):
+    """In the contract's form: wraps the default, `get_policy_input` with two arguments."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.underlying_data_packer = DecoderOnlyLLMDataPacker()
+        self.calls = []
+
+    def setup(self, config, tokenizer, *args, **kwargs):
+        super().setup(config, tokenizer, *args, **kwargs)
+        self.underlying_data_packer.setup(config, tokenizer, *args, **kwargs)
+
+    def get_rollout_input(self, item):
+        self.calls.append("get_rollout_input")
+        return self.underlying_data_packer.get_rollout_input(item)
+
+    def rollout_collate_fn(self, items):
+        self.calls.append("rollout_collate_fn")
+        return self.underlying_data_packer.rollout_collate_fn(items)
+
+    def get_policy_input(self, item, rollout_output):
+        self.calls.append("get_policy_input")
+        return self.underlying_data_packer.get_policy_input(item, rollout_output)
+
+    def policy_compute_max_len(self, processed_samples):
+        self.calls.append("policy_compute_max_len")
+        return self.underlying_data_packer.policy_compute_max_len(processed_samples)
+
+    def policy_collate_fn(self, processed_samples, computed_max_len):
+        self.calls.append("policy_collate_fn")
+        return self.underlying_data_packer.policy_collate_fn(processed_samples, computed_max_len)
+
+
+class Text(DecoderOnlyLLMDataPacker):
+    def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
+        return super().get_policy_input(item, str(rollout_output), n_ignore_prefix_tokens)
+
+
+class OptsIn(Text):
+    retokenizes = True
+
+
+class Two(DecoderOnlyLLMDataPacker):
+    def rollout_collate_fn(self, items):
+        return [*items, *items]
+
+
+@dataclass
+class Answers:
+    """An engine whose completions are `7` and `42`, each with an end of text."""
+
+    prompts: list
+
+    busy_seconds, tokens = 0.0, 0
+
+    async def submit(self, prompt, *, samples, max_tokens, temperature):
+        self.prompts.append(list(prompt))
+        return samples
+
+    async def collect(self, pending):
+        texts = ["7", "42"][:pending]
+        made = [[*TOKENIZER.encode(text), EOS] for text in texts]
+        return [Sampled(tokens, [-0.5] * len(tokens), [VersionSpan(3, len(tokens))], "stop") for tokens in made]
+
+
+class OneForEach:
+    """A pool with one reward that always gives 1."""
+
+    async def score(self, completions, kind):
+        return [Scores([Reward("one", 1.0)], {"reward/one/seen": 1.0}) for _ in completions]
+
+
+def sampled(cls, kind="train"):
+    """What the controller is sent for one lease."""
+    packer = cls()
+    packer.setup(None, TOKENIZER)
+    view = open_dataset(["1+6=", "40+2="], {}, None, TOKENIZER)
+    engine = Answers([])
+
+    async def run():
+        answer = asyncio.get_running_loop().create_future()
+
+        async def send(message):
+            answer.set_result(message)
+
+        rows = {kind: Rows(Prompts(view, packer, TOKENIZER), 1.0, 8)}
+        calls = {"send": send, "scored": lambda group: None, "on_failure": answer.set_exception}
+        sampler = Sampler(engine, OneForEach(), rows, **calls)
+        await sampler.take(Leases([Lease(0, 1, 2, 3, 7, kind)], barrier=False, seed=0))
+        return await answer
+
+    return asyncio.run(run()), engine.prompts, packer
+
+
+def test_the_contract_s_own_packer_trains_what_the_default_one_does():
+    demo, demo_prompts, packer = sampled(DemoDataPacker)
+    plain, prompts, _ = sampled(DecoderOnlyLLMDataPacker)
+    assert isinstance(demo, GroupDone)
+    assert demo_prompts == prompts == [TOKENIZER.encode("40+2=")]
+    assert decode_episodes(demo.payload) == decode_episodes(plain.payload)
+    assert packer.calls == [
+        "get_rollout_input",
+        "rollout_collate_fn",
+        "get_policy_input",
+        "get_policy_input",
+        "policy_compute_max_len",
+        "policy_collate_fn",
+    ]
+
+
+def test_a_packer_that_tokenises_text_fails_the_group_with_the_row():
+    message, *_ = sampled(Text)
+    assert isinstance(message, GroupFailed)
+    assert not message.drop
+    assert message.error.startswith("row 1 of dataset: packer Text: get_policy_input gives other tokens")
+
+
+def test_who_opts_in_is_counted_beside_the_rewards_metrics():
+    message, *_ = sampled(OptsIn)
+    assert message.metrics == {"packer/retokenized": 1.0, "reward/one/seen": 1.0}
+    assert message.lengths == [1, 2]
+    assert message.oldest_version == 3
+
+
+def test_evaluation_is_not_trained_and_not_asked_about():
+    message, *_ = sampled(Text, "eval")
+    assert isinstance(message, GroupDone)
+
+
+def test_a_batch_of_one_stays_one():
+    message, *_ = sampled(Two)
+    assert "packer Two: rollout_collate_fn got a list of one input and returned a list" in message.error
