@@ -1,11 +1,13 @@
 """The generated part of the docs, and the check of all of them.
 
-`python docs/build.py` writes docs/reference/config.md from the config schema's own docstrings. With `--check` it fails
-where that file is not what the schema says, or where a relative link of a Markdown file leads nowhere.
+`python docs/build.py` writes docs/reference/config.md from the config schema's own docstrings, and
+docs/plugins/hooks.md from those of the hookspecs. With `--check` it fails where a file is not what its source says, or
+where a relative link of a Markdown file leads nowhere.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -15,10 +17,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from rlx.api import hookspecs
 from rlx.config.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference" / "config.md"
+HOOKS = ROOT / "docs" / "plugins" / "hooks.md"
+HOOKS_HEAD = """# Hook reference
+
+Generated from the hookspecs by `python docs/build.py`. How hooks are written and enabled: [plugins](../plugins.md#hooks).
+
+An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of `[plugins] enable`; where a hook says "first answer", calling stops at the first result that is not None. A hook holds up the process that it runs in.
+"""
 HEAD = """# Config reference
 
 Generated from the schema by `python docs/build.py`; `rlx schema` prints the same as JSON Schema, for editors.
@@ -61,6 +71,23 @@ def tables(model: type[BaseModel], path: str = "") -> list[str]:
     return [*title, *head, *rows, "", *below]
 
 
+def hooks_page() -> str:
+    names = [name for name in vars(hookspecs) if name.startswith("rlx_")]
+    return "\n".join([HOOKS_HEAD, *(hook_section(name) for name in names)]).rstrip() + "\n"
+
+
+def hook_section(name: str) -> str:
+    function = getattr(hookspecs, name)
+    signature = ", ".join(inspect.signature(function).parameters)
+    return f"## `{name}({signature})`\n\n{markdown(inspect.getdoc(function) or '')}\n"
+
+
+def markdown(docstring: str) -> str:
+    """A docstring with each paragraph on one line, and the labels of its facts in bold."""
+    paragraphs = [" ".join(paragraph.split()) for paragraph in docstring.split("\n\n")]
+    return re.sub(r"\b(Process|Frequency): ", r"**\1:** ", "\n\n".join(paragraphs))
+
+
 def dead_links() -> list[str]:
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     return [
@@ -71,16 +98,22 @@ def dead_links() -> list[str]:
     ]
 
 
+def pages() -> dict[Path, str]:
+    """Every generated page, as it must be."""
+    return {REFERENCE: "\n".join([HEAD, *tables(Config)]).rstrip() + "\n", HOOKS: hooks_page()}
+
+
 def main() -> int:
-    text = "\n".join([HEAD, *tables(Config)]).rstrip() + "\n"
     if "--check" not in sys.argv:
-        REFERENCE.parent.mkdir(parents=True, exist_ok=True)
-        REFERENCE.write_text(text, encoding="utf-8")
+        for path, text in pages().items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
         return 0
     problems = dead_links()
-    if not REFERENCE.exists() or REFERENCE.read_text(encoding="utf-8") != text:
-        problems.append("docs/reference/config.md is not what the schema says: run `python docs/build.py`")
-    print("\n".join(problems) or "docs: links and config reference are right", file=sys.stderr)
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            problems.append(f"{path.relative_to(ROOT)} is not what its source says: run `python docs/build.py`")
+    print("\n".join(problems) or "docs: links and generated pages are right", file=sys.stderr)
     return int(bool(problems))
 
 

@@ -33,10 +33,8 @@ Policy = Annotated[
     int | None, typer.Option("--policy", metavar="N", help="Policy ranks: short for policy.parallel.dp_shard=N.")
 ]
 Rollout = Annotated[int | None, typer.Option("--rollout", metavar="M", help="Engines: short for rollout.replicas=M.")]
-Script = Annotated[
-    str | None, typer.Argument(metavar="[SCRIPT]", help="A launch script: script.py, or package.module.")
-]
-Arguments = Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")]
+Script = Annotated[str | None, typer.Argument(metavar="SCRIPT", help="A launch script: script.py, or package.module.")]
+Arguments = Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The script's own arguments.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 
 

@@ -34,7 +34,8 @@ hookimpl = pluggy.HookimplMarker("rlx")
 def rlx_register(registry: Registry) -> None:
     """Offer components by code: `registry.add("rewards", "my-family/easy", fn)`.
 
-    Process: every one. Frequency: once, before components are resolved. Must add the same names in every process.
+    Process: every one, the launcher and those of the reward pool included. Frequency: once, before components are
+    resolved. Must add the same names in every process.
     """
 
 
@@ -83,8 +84,8 @@ def rlx_model_built(model: nn.Module) -> None:
 def rlx_group_scored(group: list[Episode]) -> None:
     """The episodes of one prompt have their rewards, and are about to leave for the controller.
 
-    Process: rollout. Frequency: once a group, evaluation included. May change `metrics` of episodes and `trainable` of
-    segments; tokens, logprobs and rewards are history and stay.
+    Process: rollout; RL only. Frequency: once a group, evaluation included. May change `metrics` of episodes and
+    `trainable` of segments; tokens, logprobs and rewards are history and stay.
     """
 
 
@@ -100,7 +101,7 @@ def rlx_step_end(step: int, metrics: dict[str, float]) -> None:
 def rlx_weights_synced(version: int, metrics: dict[str, float]) -> None:
     """Every engine has the weights of `version`, and that was verified.
 
-    Process: controller. Frequency: once a sync, the first one included. May add to `metrics`.
+    Process: controller; RL only. Frequency: once a sync, the first one included. May add to `metrics`.
     """
 
 
@@ -135,5 +136,5 @@ def rlx_rollout_failed(error: str) -> str | None:
 
     First answer.
 
-    Process: controller. Frequency: once a failed group. None: what the reward's `on_error` says.
+    Process: controller; RL only. Frequency: once a failed group. None: what the reward's `on_error` says.
     """

@@ -13,12 +13,14 @@ The rules of this part:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from rlx.api.base_model import Attention, causal_attention
 from rlx.policy.batch import VarlenLayout
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ def varlen_attention(
     if attention_mask is not None:
         raise ValueError(f"{NAME} attention takes no mask")
 
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(
             query,
             key,
@@ -90,14 +92,29 @@ def varlen_attention(
             enable_gqa=query.shape[1] != key.shape[1],
         )
 
-    if rlx_layout is None:
-        return attend(query, key, value).transpose(1, 2), None
+    attended = causal(query, key, value) if rlx_layout is None else _by_layout(rlx_layout, causal, query, key, value)
+    return attended.transpose(1, 2), None
+
+
+def over(layout: VarlenLayout) -> Attention:
+    """What an `rlx.BaseModel` is handed for a packed row."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
+        return _by_layout(layout, partial(causal_attention, scale=scale), query, key, value)
+
+    return attention
+
+
+def _by_layout(
+    layout: VarlenLayout, causal: Callable[[Tensor, Tensor, Tensor], Tensor], query: Tensor, key: Tensor, value: Tensor
+) -> Tensor:
+    """`causal` over each sequence of the packed row: [1, heads, L, D] -> [1, heads, L, Dv]."""
     rows = [tensor.transpose(1, 2).squeeze(0) for tensor in (query, key, value)]
     outputs = []
-    for bucket in rlx_layout.buckets:
+    for bucket in layout.buckets:
         gathered = (_gather(row, bucket).transpose(1, 2) for row in rows)
-        outputs.append(attend(*gathered).transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs).index_select(0, rlx_layout.source).unsqueeze(0), None
+        outputs.append(causal(*gathered).transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs).index_select(0, layout.source).unsqueeze(0).transpose(1, 2)
 
 
 def _gather(rows: Tensor, index: Tensor) -> Tensor:

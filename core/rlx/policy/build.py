@@ -25,6 +25,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
 
+from rlx.api.base_model import BaseModel
 from rlx.api.model import ModelPlugin, WeightMapper, torch_dtype
 from rlx.policy.forward import PolicyModel
 from rlx.policy.load import load_weights
@@ -67,6 +68,8 @@ def build_policy(
             chunk=config.logprob_chunk,
             packing=config.packing and config.attention is None,
         )
+    if isinstance(network, BaseModel):
+        network.parallelize(world.mesh)
     layers, modules = decoder_layers(network)
     if config.gradient_checkpointing:
         for layer in modules:

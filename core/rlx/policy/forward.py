@@ -9,14 +9,14 @@ The rules of this part:
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from rlx.policy import attention, support
+from rlx.policy import support
 from rlx.policy.batch import MicroBatch, TokenOutputs
 from rlx.policy.logprobs import logits_logprobs, token_logprobs
+from rlx.policy.networks import network_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,17 +38,15 @@ class PolicyModel(nn.Module):
         self.causal_lm = causal_lm
         self.temperature = temperature
         self.chunk = chunk
-        self._own_attention = getattr(getattr(causal_lm, "config", None), "_attn_implementation", None)
-        self._takes_positions = _takes(causal_lm, "position_ids")
-        self.use(packing=packing and support.supports_packing(causal_lm), own_logits=support.head_of(causal_lm) is None)
+        self.network = network_of(causal_lm)
+        allowed = self.network.packing_refusal() is None
+        self.use(packing=packing and allowed, own_logits=self.network.head() is None)
 
     def use(self, *, packing: bool, own_logits: bool) -> None:
-        """Set how it computes. Packing needs a model of transformers, and switches its attention."""
+        """Set how it computes. Packing needs a network that does not refuse it."""
         self.packing = packing
         self.own_logits = own_logits
-        if self._own_attention is not None:
-            attention.register()
-            self.causal_lm.set_attn_implementation(attention.NAME if packing else self._own_attention)  # type: ignore[operator]
+        self.network.use(packing=packing)
 
     def verify(self) -> list[str]:
         """Measure that packing and chunked logits are right for this model, and switch off what is not; says what.
@@ -63,28 +61,13 @@ class PolicyModel(nn.Module):
         """
         temperature = self.temperature if temperature is None else temperature
         if self.own_logits:
-            logits = _slots(self.causal_lm(**self._inputs(micro)).logits, micro)
+            logits = _slots(self.network.logits(micro), micro)
             return TokenOutputs(*logits_logprobs(logits, micro.targets, temperature=temperature, chunk=_LOGITS_ROWS))
-        head = support.head_of(self.causal_lm)
+        hidden = _slots(self.network.hidden(micro), micro)
+        # Made anew each time: FSDP gathers the head's weight for the forward.
+        head = self.network.head()
         assert head is not None
-        decoder: Any = self.causal_lm.get_decoder()  # type: ignore[operator]
-        hidden = _slots(decoder(**self._inputs(micro)).last_hidden_state, micro)
         return TokenOutputs(*token_logprobs(hidden, head, micro.targets, temperature=temperature, chunk=self.chunk))
-
-    def _inputs(self, micro: MicroBatch) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"input_ids": micro.tokens}
-        if self._takes_positions:
-            inputs["position_ids"] = micro.positions
-        if self._own_attention is not None:
-            inputs["use_cache"] = False
-        if micro.layout is not None:
-            inputs["rlx_layout"] = micro.layout
-        return inputs
-
-
-def _takes(module: nn.Module, name: str) -> bool:
-    parameters = inspect.signature(module.forward).parameters
-    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def _slots(values: Tensor, micro: MicroBatch) -> Tensor:

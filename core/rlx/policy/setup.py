@@ -77,8 +77,10 @@ def _build(config: Config, plugins: Plugins, world: World) -> Built:
         model_folder(config.model)
     world.barrier()
     folder = model_folder(config.model)
+    # First, since its module may make a config class of its own known to transformers.
+    plugin = _model_plugin(plugins)
     hf_config = load_config(config.model, folder)
-    return build_policy(_model_plugin(plugins), hf_config, folder, world, config.policy, config.rollout.temperature)
+    return build_policy(plugin, hf_config, folder, world, config.policy, config.rollout.temperature)
 
 
 def _model_plugin(plugins: Plugins) -> ModelPlugin:

@@ -2,7 +2,8 @@
 
 The rules of this part:
 
-* The config is asked first: a window, a soft cap of attention scores, or a layer without attention rules packing out.
+* What is known beforehand is asked first (`rlx.policy.networks`): a window, or a layer without attention, rules packing
+  out.
 * Then the model itself is asked (`verify`): the same few tokens, computed in both ways, must come out equal. What does
   not is switched off: without packing rows are padded, and without a known head the model computes its own logits.
 """
@@ -11,15 +12,14 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from rlx.policy.logprobs import Head
 from rlx.policy.packing import TokenSequence, plan_sequences
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from rlx.policy.forward import PolicyModel
 
@@ -29,45 +29,6 @@ _TOLERANCE = 0.05
 token. bfloat16 alone was seen to make 0.001; a wrong mask or position makes a good part of 1."""
 _PROBE_FAMILIES = ((5, (1, 4, 9)), (3, (7, 2)))
 """Prompt length, and the lengths of the completions that share it."""
-
-
-def packing_refusal(causal_lm: nn.Module) -> str | None:
-    """Why this model cannot run on packed rows; None where it can, as far as its config tells."""
-    from transformers import PreTrainedModel
-
-    if not isinstance(causal_lm, PreTrainedModel):
-        return "it is not a transformers model"
-    if not getattr(causal_lm, "_supports_attention_backend", False):
-        return "its attention cannot be replaced"
-    config = causal_lm.config.get_text_config()
-    if not getattr(config, "is_causal", True):
-        return "its attention is not causal"
-    layer_types = set(getattr(config, "layer_types", None) or ())
-    if layer_types - {"full_attention"}:
-        return f"it has {', '.join(sorted(layer_types - {'full_attention'}))} layers"
-    for name in ("attn_logit_softcapping", "alibi", "attention_chunk_size"):
-        if getattr(config, name, None):
-            return f"its config sets {name}"
-    if not layer_types and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        return "its config sets sliding_window"
-    return None
-
-
-def supports_packing(causal_lm: nn.Module) -> bool:
-    """Whether the model may run on packed rows, as far as its config tells. `verify` measures it."""
-    return packing_refusal(causal_lm) is None
-
-
-def head_of(causal_lm: Any) -> Head | None:
-    """How the model makes logits of its last hidden states, as far as its config tells; None where that is unknown."""
-    from transformers import PreTrainedModel
-
-    output = causal_lm.get_output_embeddings() if isinstance(causal_lm, PreTrainedModel) else None
-    if output is None or getattr(output, "weight", None) is None:
-        return None
-    config = causal_lm.config.get_text_config()
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return Head(output.weight, getattr(output, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
 
 
 @torch.no_grad()
@@ -106,8 +67,7 @@ def _compare(policy: PolicyModel) -> list[str]:
 
 def _scores(policy: PolicyModel) -> Tensor:
     """Log-probabilities of the probe, sequence after sequence, in the way that the policy is set to."""
-    config: Any = policy.causal_lm.config
-    sequences = _probe(config.get_text_config().vocab_size)
+    sequences = _probe(policy.network.vocabulary)
     plan = plan_sequences(sequences, ranks=1, rank=0, max_tokens=1 << 20, packing=policy.packing)
     (micro,) = plan.micro
     device = next(policy.parameters()).device

@@ -6,6 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _WHERE = {
+    "HttpOptions": "rlx_rewards.http",
+    "HttpReward": "rlx_rewards.http",
+    "OverlongOptions": "rlx_rewards.overlong",
     "OverlongReward": "rlx_rewards.overlong",
     "boxed_math_reward_fn": "rlx_rewards.boxed_math",
     "direct_math_reward_fn": "rlx_rewards.direct_math",
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
     from rlx_rewards.exact_match import exact_match_reward_fn as exact_match_reward_fn
     from rlx_rewards.format import format_reward_fn as format_reward_fn
     from rlx_rewards.gsm8k import gsm8k_reward_fn as gsm8k_reward_fn
+    from rlx_rewards.http import HttpOptions as HttpOptions
+    from rlx_rewards.http import HttpReward as HttpReward
     from rlx_rewards.math import math_reward_fn as math_reward_fn
+    from rlx_rewards.overlong import OverlongOptions as OverlongOptions
     from rlx_rewards.overlong import OverlongReward as OverlongReward
     from rlx_rewards.overlong import overlong_reward_fn as overlong_reward_fn
     from rlx_rewards.single_choice import single_choice_reward_fn as single_choice_reward_fn

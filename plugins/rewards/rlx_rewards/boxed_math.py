@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import PositiveInt
+
 from rlx_rewards.latex import last_boxed
 from rlx_rewards.math import boxed, equality
 
@@ -17,10 +19,13 @@ def boxed_math_reward_fn(
     to_be_evaluated: str,
     reference: Any = None,
     *,
-    seconds: int = 5,
+    seconds: PositiveInt = 5,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0. Raises ValueError where the reference is missing or is no mathematics."""
+    r"""1.0 where math-verify finds the last `\boxed{...}` equal to the reference, else 0.0.
+
+    Raises ValueError where the reference is missing or is no mathematics.
+    """
     box = last_boxed(to_be_evaluated)
     # Without a box the reference is still read: a wrong dataset must not look like a policy that knows nothing.
     return equality("" if box is None else boxed(box), reference, seconds)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pydantic import PositiveInt
+
 from rlx_rewards.normal_form import normal_form
 
 ANSWER = r"(?i)answer[\s*_]*:[\s*_]*([^\n]+)"
@@ -24,10 +26,13 @@ def direct_math_reward_fn(
     reference: Any = None,
     *,
     answer_pattern: str = ANSWER,
-    solution_length_limit: int | None = None,
+    solution_length_limit: PositiveInt | None = None,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or -1.0. Raises ValueError where the reference holds no answer."""
+    """1.0 where the last `Answer: ...` is the reference answer, else -1.0.
+
+    Raises ValueError where the reference holds no answer.
+    """
     wanted = "" if reference is None else normal_form(str(reference))
     if not wanted:
         raise ValueError(f"direct_math compares with the row's reference answer, which holds none: {reference!r:.80}")

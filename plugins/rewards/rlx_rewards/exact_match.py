@@ -18,7 +18,10 @@ def exact_match_reward_fn(
     ignore_case: bool = False,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0. Raises ValueError where the row has no reference answer."""
+    """1.0 where the completion, or what `pattern` finds in it, is the reference answer, else 0.0.
+
+    Raises ValueError where the row has no reference answer.
+    """
     if reference is None:
         raise ValueError("exact_match compares with the dataset's reference answer, and this row has none")
     answer = to_be_evaluated if pattern is None else _last_match(pattern, to_be_evaluated)

@@ -23,7 +23,7 @@ def format_reward_fn(
     prompt: Any = "",
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0."""
+    """1.0 for `<think>...</think><answer>...</answer>`, else 0.0."""
     opened = isinstance(prompt, str) and prompt.rstrip().endswith(OPENING)
     text = f"{OPENING}{to_be_evaluated}" if opened else to_be_evaluated
     return float(_TAG.findall(text) == _TAGS and _SHAPE.fullmatch(text) is not None)

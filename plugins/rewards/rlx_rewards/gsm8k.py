@@ -22,7 +22,10 @@ def gsm8k_reward_fn(
     reference: Any = None,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0. Raises ValueError where the reference holds no single number."""
+    """1.0 where the number after the last `####` is the reference's, else 0.0.
+
+    Raises ValueError where the reference holds no single number.
+    """
     wanted = _reference(reference)
     if MARKER not in to_be_evaluated:
         return 0.0

@@ -13,6 +13,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from pydantic import PositiveInt
+
 from rlx_rewards.latex import last_boxed
 
 _LATEX_MARKS = ("\\boxed", "$", "\\(", "\\[")
@@ -22,10 +24,13 @@ def math_reward_fn(
     to_be_evaluated: str,
     reference: Any = None,
     *,
-    seconds: int = 5,
+    seconds: PositiveInt = 5,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0. Raises ValueError where the reference is missing or is no mathematics."""
+    """1.0 where math-verify finds the answer equal to the reference, else 0.0.
+
+    Raises ValueError where the reference is missing or is no mathematics.
+    """
     box = last_boxed(to_be_evaluated)
     return equality(to_be_evaluated if box is None else boxed(box), reference, seconds)
 

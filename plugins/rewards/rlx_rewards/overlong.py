@@ -16,25 +16,45 @@ With max = `max_response_length`, buffer = `buffer_length`, in tokens:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DAPO_BUFFERS = 5
 """How many buffers DAPO's maximal length holds."""
 
 
-class OverlongReward:
-    """The reward with its lengths, which are checked when it is made: ValueError where they make no sense."""
+class OverlongOptions(BaseModel):
+    """Lengths are in tokens."""
 
-    def __init__(
-        self, max_response_length: int | None = None, buffer_length: int | None = None, penalty_factor: float = 1.0
-    ) -> None:
-        if penalty_factor < 0:
-            raise ValueError(f"penalty_factor = {penalty_factor:g} would be a bonus for long completions")
-        if buffer_length is not None and buffer_length < 1:
-            raise ValueError(f"buffer_length = {buffer_length} must be at least 1")
-        self._max, self._buffer, self._factor = max_response_length, buffer_length, penalty_factor
-        if max_response_length is not None:
-            self._lengths(max_response_length)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_response_length: int | None = Field(None, gt=0)
+    """From here on the punishment is whole; default: the run's `rollout.max_tokens`."""
+    buffer_length: int | None = Field(None, gt=0)
+    """Over so many tokens before it the punishment grows; default: a fifth of `max_response_length`."""
+    penalty_factor: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """The whole punishment."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.max_response_length is not None:
+            self.buffer(self.max_response_length)
+        return self
+
+    def buffer(self, longest: int) -> int:
+        """The buffer where the longest response has `longest` tokens. Raises ValueError where it does not fit."""
+        buffer = max(longest // DAPO_BUFFERS, 1) if self.buffer_length is None else self.buffer_length
+        if buffer >= longest:
+            raise ValueError(f"buffer_length = {buffer} must be less than max_response_length = {longest}")
+        return buffer
+
+
+class OverlongReward:
+    """0, and less for a completion that comes near to the longest one allowed, or goes beyond."""
+
+    def __init__(self, options: OverlongOptions | None = None) -> None:
+        self._options = OverlongOptions() if options is None else options
 
     def __call__(
         self,
@@ -46,24 +66,19 @@ class OverlongReward:
         **kwargs: Any,
     ) -> float:
         """Between -penalty_factor and 0. Raises ValueError where the length, or the longest one, can't be known."""
-        longest, buffer = self._lengths(self._longest(config))
+        longest = self._longest(config)
+        buffer = self._options.buffer(longest)
         over = _length(to_be_evaluated, token_ids, kwargs.get("tokenizer")) - (longest - buffer)
-        return 0.0 - self._factor * min(max(over / buffer, 0.0), 1.0)
+        return 0.0 - self._options.penalty_factor * min(max(over / buffer, 0.0), 1.0)
 
     def _longest(self, config: Any) -> int:
-        if self._max is not None:
-            return self._max
+        if self._options.max_response_length is not None:
+            return self._options.max_response_length
         if config is None:
             raise ValueError(
                 "give max_response_length: without a config there is no rollout.max_tokens to take it from"
             )
         return int(config.rollout.max_tokens)
-
-    def _lengths(self, longest: int) -> tuple[int, int]:
-        buffer = max(longest // DAPO_BUFFERS, 1) if self._buffer is None else self._buffer
-        if buffer >= longest:
-            raise ValueError(f"buffer_length = {buffer} must be less than max_response_length = {longest}")
-        return longest, buffer
 
 
 def overlong_reward_fn(
@@ -75,9 +90,11 @@ def overlong_reward_fn(
     penalty_factor: float = 1.0,
     **kwargs: Any,
 ) -> float:
-    """The reward as one function, for launch scripts and other rewards."""
-    reward = OverlongReward(max_response_length, buffer_length, penalty_factor)
-    return reward(to_be_evaluated, reference, **kwargs)
+    """`OverlongReward` as one function, for launch scripts and other rewards."""
+    options = OverlongOptions(
+        max_response_length=max_response_length, buffer_length=buffer_length, penalty_factor=penalty_factor
+    )
+    return OverlongReward(options)(to_be_evaluated, reference, **kwargs)
 
 
 def _length(text: str, token_ids: Sequence[int] | None, tokenizer: Any) -> int:

@@ -20,7 +20,10 @@ def single_choice_reward_fn(
     reference: Any = None,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0. Raises ValueError where the reference is missing or holds no option."""
+    """1.0 where the option in the last `<answer>...</answer>` is the reference's, else 0.0.
+
+    Raises ValueError where the reference is missing or holds no option.
+    """
     wanted = "" if reference is None else _option(str(reference))
     if not wanted:
         raise ValueError(f"single_choice needs a reference answer, and this row's holds no option: {reference!r:.80}")

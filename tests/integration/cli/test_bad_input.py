@@ -162,14 +162,10 @@ def test_hooks(refused, project, tmp_path, text, message):
     assert message in refused(project(), "--set", 'plugins.enable=["./hooks.py:me"]')
 
 
-def test_two_distributions_of_one_name(refused, project, tmp_path, monkeypatch):
+def test_two_distributions_of_one_name(refused, project, fake_dist):
     for name in ("alpha", "beta"):
-        info = tmp_path / name / f"{name}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[rlx.rewards]\njudge = judge_mod:score\n")
-        (tmp_path / name / "judge_mod.py").write_text("def score(text, reference=None): return 1.0\n")
-        monkeypatch.syspath_prepend(str(tmp_path / name))
+        files = {"judge_mod.py": "def score(text, reference=None): return 1.0\n"}
+        fake_dist(name, {"rlx.rewards": {"judge": "judge_mod:score"}}, files)
     said = refused(project(rewards="judge"))
     assert "alpha/judge" in said
     assert "beta/judge" in said

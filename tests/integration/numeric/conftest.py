@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,5 +77,32 @@ def tiny():
         )
         torch.manual_seed(0)
         return (cls or model_class)(config).train()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_model():
+    """The module of examples/custom_model."""
+    path = Path(__file__).parents[3] / "examples/custom_model/toy_model.py"
+    spec = importlib.util.spec_from_file_location("toy_model", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def toy(tiny, toy_model):
+    """toy(tied=True) -> the example's own model with the weights of tiny("qwen3"), and that one."""
+
+    def make(*, tied=True, cls=None):
+        theirs = tiny("qwen3", tied=tied)
+        # The padding token is one like any other here: transformers starts it at zero, and keeps it there.
+        theirs.model.embed_tokens.padding_idx = None
+        torch.nn.init.normal_(theirs.model.embed_tokens.weight.data[0], std=0.15)
+        ours = (cls or toy_model.ToyModel)(theirs.config)
+        mapper = toy_model.ToyMapper(theirs.config)
+        ours.load_state_dict(dict(mapper.hf_to_policy(iter(theirs.state_dict().items()))), strict=False)
+        return ours, theirs
 
     return make

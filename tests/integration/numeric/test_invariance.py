@@ -141,6 +141,20 @@ def test_recomputed_layers_give_the_same_gradient(tiny, groups):
     assert_same(planned(policy, algorithm, groups, advantages, ranks=1, max_tokens=50, packing=True), expected)
 
 
+@pytest.mark.parametrize(("tied", "packing"), [(True, True), (True, False), (False, True)])
+def test_a_plugins_model_gives_the_gradient_of_transformers(toy, toy_model, groups, tied, packing):
+    """Its own modules, with fused tensors: what they learn, under the names of a checkpoint."""
+    algorithm, (ours, theirs) = GRPO(), toy(tied=tied)
+    advantages = algorithm.advantages(groups)
+    expected = obvious(theirs, groups, advantages, grpo_token)
+    policy = PolicyModel(ours, temperature=TEMPERATURE, chunk=17, packing=packing)
+    assert (policy.packing, policy.own_logits, policy.verify()) == (packing, False, [])
+    loss, _, _ = planned(policy, algorithm, groups, advantages, ranks=2, max_tokens=50, packing=packing)
+    mapper = toy_model.ToyMapper(theirs.config)
+    mapped = dict(pair for name, tensor in ours.named_parameters() for pair in mapper.policy_to_hf(name, tensor.grad))
+    assert_same((loss, torch.cat([mapped[name].flatten() for name in sorted(mapped)]).double()), expected)
+
+
 def test_an_idle_rank_reaches_every_parameter_with_a_zero_gradient(tiny, groups):
     policy = PolicyModel(tiny(tied=False), temperature=1.0, chunk=17)
     for packing in (True, False):

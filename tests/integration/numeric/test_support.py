@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 import transformers
 from torch import nn
 
+from rlx.api.base_model import CausalLMOutput, causal_attention
 from rlx.policy.attention import varlen_attention
 from rlx.policy.forward import PolicyModel
 from rlx.policy.packing import score_plan
-from rlx.policy.support import packing_refusal, supports_packing
 
 SEQUENCES = [[5, 6, 7, 8], [9, 10, 11], [12, 13]]
 
@@ -56,7 +57,7 @@ def test_what_is_right_stays_on(tiny, family):
 
 def test_a_window_rules_packing_out_but_not_chunked_logits(tiny):
     policy = PolicyModel(tiny("gemma2"), temperature=1.0, chunk=17)
-    assert "sliding_attention" in packing_refusal(policy.causal_lm)
+    assert "sliding_attention" in policy.network.packing_refusal()
     assert policy.verify() == []
     assert settings(policy) == (False, False)
 
@@ -71,7 +72,7 @@ def test_a_model_with_logits_of_its_own_making_keeps_them(tiny):
 def test_a_model_that_looks_beyond_its_sequence_is_padded(tiny):
     model = tiny("llama", cls=NeighbourMixing)
     policy = PolicyModel(model, temperature=1.0, chunk=17)
-    assert supports_packing(model)
+    assert policy.network.packing_refusal() is None
     (finding,) = policy.verify()
     assert "packed rows are switched off" in finding
     assert settings(policy) == (False, False)
@@ -94,6 +95,49 @@ def test_a_plugins_model_runs_padded_with_its_own_logits():
         logits = policy.causal_lm(torch.tensor([tokens]), torch.arange(len(tokens))[None]).logits[0]
         expected = logits.log_softmax(-1)[torch.arange(len(tokens) - 1), torch.tensor(tokens[1:])]
         assert found[index] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def _variants(toy_model):
+    class Padded(toy_model.ToyModel):
+        def hidden_states(self, input_ids, position_ids):
+            return super().hidden_states(input_ids, position_ids)
+
+    class OwnLogits(toy_model.ToyModel):
+        def output_embedding(self):
+            return None
+
+        def forward(self, input_ids, position_ids, attention=causal_attention):
+            hidden = self.hidden_states(input_ids, position_ids, attention)
+            return CausalLMOutput(hidden @ self.table.weight.T)
+
+    class Leaking(toy_model.ToyModel):
+        def hidden_states(self, input_ids, position_ids, attention=causal_attention):
+            hidden = super().hidden_states(input_ids, position_ids, attention)
+            return hidden + F.pad(hidden, (0, 0, 1, -1))  # the slot before may be another sequence's
+
+    return {"all": toy_model.ToyModel, "padded": Padded, "logits": OwnLogits, "leaking": Leaking}
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected", "findings"),
+    [
+        ("all", (True, False), 0),
+        ("padded", (False, False), 0),
+        ("logits", (True, True), 0),
+        ("leaking", (False, False), 1),
+    ],
+)
+def test_what_a_base_model_offers_is_used(toy, toy_model, variant, expected, findings):
+    model, _ = toy(cls=_variants(toy_model)[variant])
+    policy = PolicyModel(model, temperature=1.0, chunk=17)
+    assert len(policy.verify()) == findings
+    assert settings(policy) == expected
+    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
+    found = micro.by_episode(policy(micro).logprobs)
+    for index, tokens in enumerate(SEQUENCES):
+        logits = model(torch.tensor([tokens]), torch.arange(len(tokens))[None]).logits[0]
+        wanted = logits.log_softmax(-1)[torch.arange(len(tokens) - 1), torch.tensor(tokens[1:])]
+        assert found[index] == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("option", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": torch.zeros(4)}])

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
+from rlx.testing.tokenizer import CHAT_TEMPLATE
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +11,7 @@ def folder(tmp_path_factory):
     from rlx.testing.models import save_char_tokenizer
 
     path = tmp_path_factory.mktemp("tokenizer")
-    save_char_tokenizer(path, chat_template=TEMPLATE)
+    save_char_tokenizer(path, chat_template=CHAT_TEMPLATE)
     return path
 
 

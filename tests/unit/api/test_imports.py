@@ -12,8 +12,8 @@ import pytest
         "rlx.api.dataset, rlx.api.packer, rlx.api.reward, rlx.api.logger, rlx.tokenizer",
         "rlx.rollout.rewards.pool, rlx.rollout.rewards.worker",
         "rlx_datasets.arithmetic, rlx_datasets.hf, rlx_datasets.gsm8k",
-        "rlx_rewards.exact_match, rlx_rewards.gsm8k, rlx_rewards.math, rlx_rewards.boxed_math",
-        "rlx_rewards.direct_math, rlx_rewards.overlong, rlx_rewards.format, rlx_rewards.single_choice",
+        "rlx_rewards.exact_match, rlx_rewards.gsm8k, rlx_rewards.math, rlx_rewards.boxed_math, rlx_rewards.overlong",
+        "rlx_rewards.direct_math, rlx_rewards.format, rlx_rewards.http, rlx_rewards.single_choice",
     ],
 )
 def test_importing_is_light(modules):

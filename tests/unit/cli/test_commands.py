@@ -57,14 +57,11 @@ def test_wrong_calls(rlx, args, message):
     assert message in err
 
 
-def test_third_party_command(rlx, tmp_path, monkeypatch):
-    info = tmp_path / "cmd_dist-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cmd-dist\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rlx.commands]\ngreet = greet_cmd:greet\nrun = greet_cmd:greet\n")
-    (tmp_path / "greet_cmd.py").write_text(
-        "def greet(name: str, loud: bool = False):\n    print('hello', name, loud)\n"
+def test_third_party_command(rlx, fake_dist):
+    fake_dist(
+        "cmd-dist",
+        {"rlx.commands": {"greet": "greet_cmd:greet", "run": "greet_cmd:greet"}},
+        {"greet_cmd.py": "def greet(name: str, loud: bool = False):\n    print('hello', name, loud)\n"},
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
     assert rlx("greet", "you", "--loud")[:2] == (0, "hello you True\n")
     assert "Say what to run" in rlx("run")[2]

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlx.api.reward import BoundReward, check_reward_args
+from rlx.errors import ConfigError
 from rlx_rewards import OverlongReward, overlong_reward_fn
 
 
@@ -32,7 +34,7 @@ def config(max_tokens):
 )
 def test_the_figures_of_dapo(length, expected):
     options = {"max_response_length": 20480, "buffer_length": 4096}
-    assert OverlongReward(**options)("text", None, **tokens(length)) == expected
+    assert BoundReward(OverlongReward, options)("text", None, tokens(length)) == expected
     assert overlong_reward_fn("text", None, **options, **tokens(length)) == expected
     assert overlong_reward_fn("text", None, **options, penalty_factor=0.5, **tokens(length)) == expected / 2
     assert overlong_reward_fn("text", None, max_response_length=20480, **tokens(length)) == expected
@@ -53,22 +55,26 @@ def test_short_limits_have_a_buffer_of_one_token(longest, length, expected):
     [
         ({"max_response_length": 2048, "buffer_length": 4096}, "buffer_length = 4096 must be less than .* = 2048"),
         ({"max_response_length": 4096, "buffer_length": 4096}, "must be less than"),
-        ({"max_response_length": 0}, "must be less than"),
-        ({"buffer_length": 0}, "at least 1"),
-        ({"buffer_length": -1}, "at least 1"),
-        ({"penalty_factor": -1.0}, "bonus"),
+        ({"max_response_length": 1}, "buffer_length = 1 must be less than"),
+        ({"max_response_length": 0}, "max_response_length: must be greater than 0"),
+        ({"buffer_length": 0}, "buffer_length: must be greater than 0"),
+        ({"penalty_factor": -1.0}, "penalty_factor: must be at least 0"),
+        ({"max_length": 7}, "'max_length' is not an option"),
     ],
 )
-def test_contradictions_are_found_when_it_is_made(options, message):
-    with pytest.raises(ValueError, match=message):
-        OverlongReward(**options)
-    with pytest.raises(ValueError, match=message):
-        overlong_reward_fn("text", None, **options, **tokens(1))
+def test_contradictions_are_found_before_the_run(options, message):
+    with pytest.raises(ConfigError, match=message):
+        check_reward_args(OverlongReward, options, owner="reward 'overlong'")
+
+
+def test_contradictions_are_errors_of_the_function_too():
+    with pytest.raises(ValueError, match="buffer_length = 4096 must be less than"):
+        overlong_reward_fn("text", None, max_response_length=2048, buffer_length=4096, **tokens(1))
 
 
 def test_a_buffer_larger_than_the_runs_limit_is_an_error():
     with pytest.raises(ValueError, match="buffer_length = 600 must be less than max_response_length = 512"):
-        OverlongReward(buffer_length=600)("text", config=config(512), **tokens(1))
+        overlong_reward_fn("text", None, buffer_length=600, config=config(512), **tokens(1))
 
 
 def test_text_is_tokenised_only_where_there_are_no_tokens():

@@ -1,0 +1,185 @@
+"""Causal LMs as the policy asks them, whoever made them.
+
+The rules of this part:
+
+* Three makers: transformers, a plugin with `rlx.BaseModel`, and a plugin with any other module. What is known of each
+  stands here; nothing else asks who made a model.
+* What a config or a signature tells is believed here and measured in `rlx.policy.support`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rlx.api.base_model import BaseModel
+from rlx.policy import attention
+from rlx.policy.batch import MicroBatch
+from rlx.policy.logprobs import Head
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Network(Protocol):
+    """A causal LM on micro-batches of B x L slots."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of a logit row."""
+
+    def packing_refusal(self) -> str | None:
+        """Why it cannot run on packed rows; None where it can, as far as that is known."""
+
+    def head(self) -> Head | None:
+        """How it makes logits of its hidden states; None where that is unknown."""
+
+    def use(self, *, packing: bool) -> None:
+        """Get ready for packed rows, or for padded ones."""
+
+    def hidden(self, micro: MicroBatch) -> Tensor:
+        """[B, L, H], of a network whose head is known."""
+
+    def logits(self, micro: MicroBatch) -> Tensor:
+        """[B, L, V], in its own way."""
+
+
+def network_of(module: nn.Module) -> Network:
+    """The network that `module` is."""
+    from transformers import PreTrainedModel
+
+    if isinstance(module, PreTrainedModel):
+        return TransformersNetwork(module)
+    return PluginNetwork(module) if isinstance(module, BaseModel) else ForeignNetwork(module)
+
+
+class TransformersNetwork:
+    """A `PreTrainedModel`. Its attention is replaced for packed rows, and put back for padded ones."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._config = module.config.get_text_config()
+        self._own_attention = getattr(module.config, "_attn_implementation", None)
+        self._takes_positions = _takes(module.forward, "position_ids")
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._config.vocab_size)
+
+    def packing_refusal(self) -> str | None:
+        if not getattr(self._module, "_supports_attention_backend", False):
+            return "its attention cannot be replaced"
+        config = self._config
+        if not getattr(config, "is_causal", True):
+            return "its attention is not causal"
+        layer_types = set(getattr(config, "layer_types", None) or ())
+        if layer_types - {"full_attention"}:
+            return f"it has {', '.join(sorted(layer_types - {'full_attention'}))} layers"
+        for name in ("attn_logit_softcapping", "alibi", "attention_chunk_size"):
+            if getattr(config, name, None):
+                return f"its config sets {name}"
+        if not layer_types and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+            return "its config sets sliding_window"
+        return None
+
+    def head(self) -> Head | None:
+        output = self._module.get_output_embeddings()
+        if output is None or getattr(output, "weight", None) is None:
+            return None
+        config = self._config
+        scale = float(getattr(config, "logit_scale", None) or 1.0)
+        scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+        softcap = getattr(config, "final_logit_softcapping", None)
+        return Head(output.weight, getattr(output, "bias", None), scale, softcap)
+
+    def use(self, *, packing: bool) -> None:
+        if self._own_attention is not None:
+            attention.register()
+            self._module.set_attn_implementation(attention.NAME if packing else self._own_attention)
+
+    def hidden(self, micro: MicroBatch) -> Tensor:
+        hidden: Tensor = self._module.get_decoder()(**self._inputs(micro)).last_hidden_state
+        return hidden
+
+    def logits(self, micro: MicroBatch) -> Tensor:
+        logits: Tensor = self._module(**self._inputs(micro)).logits
+        return logits
+
+    def _inputs(self, micro: MicroBatch) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": micro.tokens, "use_cache": False}
+        if self._takes_positions:
+            inputs["position_ids"] = micro.positions
+        if micro.layout is not None:
+            inputs["rlx_layout"] = micro.layout
+        return inputs
+
+
+class PluginNetwork:
+    """An `rlx.BaseModel`. It is handed the attention that packed rows need."""
+
+    def __init__(self, module: BaseModel) -> None:
+        self._module = module
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._module.hf_config.get_text_config().vocab_size)
+
+    def packing_refusal(self) -> str | None:
+        own = type(self._module).hidden_states is not BaseModel.hidden_states
+        inner = self._module.hidden_states if own else self._module.forward
+        return None if _takes(inner, "attention") else f"its {inner.__name__} takes no attention"
+
+    def head(self) -> Head | None:
+        output: Any = self._module.output_embedding()
+        return None if output is None else Head(output.weight, getattr(output, "bias", None))
+
+    def use(self, *, packing: bool) -> None:
+        """Each micro-batch says by itself how its rows are to be attended."""
+
+    def hidden(self, micro: MicroBatch) -> Tensor:
+        return self._module.hidden_states(micro.tokens, micro.positions, **self._attention(micro))
+
+    def logits(self, micro: MicroBatch) -> Tensor:
+        output: Any = self._module(micro.tokens, micro.positions, **self._attention(micro))
+        logits: Tensor = output.logits
+        return logits
+
+    def _attention(self, micro: MicroBatch) -> dict[str, Any]:
+        return {} if micro.layout is None else {"attention": attention.over(micro.layout)}
+
+
+@dataclass(frozen=True)
+class ForeignNetwork:
+    """Any other module: tokens and positions in, logits out, on padded rows."""
+
+    module: nn.Module
+
+    @property
+    def vocabulary(self) -> int:
+        raise AssertionError("what a foreign network does is not compared with anything")
+
+    def packing_refusal(self) -> str | None:
+        return "it is neither a transformers model nor an rlx.BaseModel"
+
+    def head(self) -> Head | None:
+        return None
+
+    def use(self, *, packing: bool) -> None:
+        assert not packing, "packing was refused"
+
+    def hidden(self, micro: MicroBatch) -> Tensor:  # noqa: ARG002 - the protocol's
+        raise AssertionError("its head is not known")
+
+    def logits(self, micro: MicroBatch) -> Tensor:
+        inputs = {"input_ids": micro.tokens}
+        if _takes(self.module.forward, "position_ids"):
+            inputs["position_ids"] = micro.positions
+        logits: Tensor = self.module(**inputs).logits
+        return logits
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

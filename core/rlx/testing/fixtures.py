@@ -1,0 +1,57 @@
+"""Fixtures for the tests of plugins. They are opted into, in the top conftest.py or in a test module:
+
+    pytest_plugins = ["rlx.testing.fixtures"]
+
+Installing rlx changes nobody's pytest run: no entry point names this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlx.testing.dist import FakeDists
+from rlx.testing.project import Project
+from rlx.testing.tokenizer import CHAT_TEMPLATE, CharTokenizer
+
+
+@pytest.fixture
+def fake_dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDists]:
+    """Installs a distribution for this test, as pip would: entry points, version, requirements, modules.
+
+    `fake_dist("my-dist", {"rlx.rewards": {"judge": "judges:judge"}}, {"judges.py": "def judge(text): ..."})`.
+    Processes that the test starts see it too.
+    """
+    dists = FakeDists(tmp_path, monkeypatch)
+    yield dists
+    dists.forget()
+
+
+@pytest.fixture(scope="session")
+def char_tokenizer() -> CharTokenizer:
+    """A tokenizer of characters, without transformers."""
+    return CharTokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder: a character-level Qwen3 of 0.8M random float32 parameters, with a chat template.
+
+    transformers and vLLM load it. Needs torch and transformers; about a second, once a session.
+    """
+    from rlx.testing.models import make_char_model
+
+    return make_char_model(tmp_path_factory.mktemp("models") / "tiny", seed=1, chat_template=CHAT_TEMPLATE)
+
+
+@pytest.fixture
+def rlx_project(tmp_path: Path) -> Project:
+    """An empty project: `.write({"config.toml": ..., "shape.py": ...})`, then `.check()` or `.run()`.
+
+    These are processes of their own; what they give has `.code`, `.out`, `.err`. After a run: `.summary`, `.metrics`.
+    """
+    path = tmp_path / "project"
+    path.mkdir()
+    return Project(path)

@@ -1,0 +1,71 @@
+"""A user's project in a folder: a config, files beside it, and the `rlx` command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+CONFIG = "config.toml"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an `rlx` command ended."""
+
+    code: int
+    """Exit code: 0; 1 where a run failed; 2 where nothing was started."""
+    out: str
+    err: str
+
+
+class Project:
+    """What the fixture `rlx_project` gives. `path` is its folder; a run writes `run_dir`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_dir = path / "run"
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Write files, by their paths in the project; common indentation is taken away. The config: `config.toml`."""
+        for name, text in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).write_text(dedent(text), encoding="utf-8")
+
+    def check(self, *options: str, timeout: float = 120) -> Result:
+        """`rlx check config.toml OPTIONS`."""
+        return self.rlx("check", CONFIG, *options, timeout=timeout)
+
+    def run(self, *options: str, timeout: float = 600) -> Result:
+        """`rlx run --config config.toml --run-dir run OPTIONS`, to its end."""
+        return self.rlx("run", "--config", CONFIG, "--run-dir", str(self.run_dir), *options, timeout=timeout)
+
+    def rlx(self, *arguments: str, timeout: float = 120) -> Result:
+        """Any `rlx` command, in the project's folder. Raises subprocess.TimeoutExpired."""
+        done = subprocess.run(
+            [sys.executable, "-m", "rlx_cli.main", *arguments],
+            cwd=self.path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """summary.json of the run."""
+        summary: dict[str, Any] = json.loads((self.run_dir / "summary.json").read_text(encoding="utf-8"))
+        return summary
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl of the run, a dict for each line. Needs the logger `jsonl`, which is on by default."""
+        lines = (self.run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]

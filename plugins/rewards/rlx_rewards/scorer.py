@@ -1,0 +1,134 @@
+"""One question to a remote scorer over HTTP, asked until it is answered or patience ends.
+
+* Tried again: no answer in time, a broken connection, the statuses of RETRIED. The waits double, with up to half as
+  much again at random, so that many processes do not come back at the same moment; `Retry-After` in seconds is obeyed.
+* Each attempt carries the same request id.
+* Every other answer is final. One that is no Answer is a RewardError, and so is the end of patience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import msgspec
+
+from rlx.errors import RewardError
+
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that may be others a moment later."""
+SHOWN = 300
+"""Characters of an answer that an error shows."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the scorer says. msgspec takes no text, boolean, NaN or infinity for a number."""
+
+    rewards: list[float | None]
+    metrics: list[dict[str, float]] | None = None
+
+    def figures(self) -> list[dict[str, float]]:
+        return [{} for _ in self.rewards] if self.metrics is None else self.metrics
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one attempt may take, how many follow the first, and the wait before the first of those."""
+
+    attempt_seconds: float
+    retries: int
+    backoff_seconds: float
+
+    def wait(self, retry: int, asked: float) -> float:
+        """Seconds before retry number `retry`, from 0; at least as long as the scorer asked for."""
+        drawn = random.uniform(1.0, 1.5)  # noqa: S311 - no secret
+        return max(self.backoff_seconds * 2.0**retry * drawn, asked)
+
+
+class _Again(Exception):  # noqa: N818 - internal: the attempt failed, the question has not
+    def __init__(self, problem: str, asked: float = 0.0) -> None:
+        super().__init__(problem)
+        self.asked = asked
+
+
+class Scorer:
+    """A scorer, reached through `client`, which has no timeouts of its own."""
+
+    def __init__(self, client: httpx2.AsyncClient, url: str, patience: Patience) -> None:
+        self._client = client
+        self._url = url
+        self._patience = patience
+
+    async def ask(self, prompt: str, reference: Any, completions: Sequence[str]) -> Answer:
+        """Raises RewardError where there is no answer, or none that holds a reward for each completion."""
+        request_id = uuid.uuid4().hex
+        question = {"request_id": request_id, "prompt": prompt, "reference": reference, "completions": completions}
+        response = await self._insist(msgspec.json.encode(question), request_id)
+        return self._read(response, request_id, len(completions))
+
+    async def _insist(self, content: bytes, request_id: str) -> httpx2.Response:
+        began = time.monotonic()
+        for retry in range(self._patience.retries + 1):
+            try:
+                return await self._attempt(content, request_id)
+            except _Again as failure:
+                last = failure
+            if retry < self._patience.retries:
+                await asyncio.sleep(self._patience.wait(retry, last.asked))
+        raise RewardError(
+            f"The scorer at {self._url} did not answer request {request_id}: {last} "
+            f"({self._patience.retries + 1} attempts in {time.monotonic() - began:.1f} s)."
+        )
+
+    async def _attempt(self, content: bytes, request_id: str) -> httpx2.Response:
+        headers = {"Content-Type": "application/json", "X-Request-ID": request_id}
+        try:
+            async with asyncio.timeout(self._patience.attempt_seconds):
+                response = await self._client.post(self._url, content=content, headers=headers)
+        except TimeoutError:
+            raise _Again(f"nothing came within {self._patience.attempt_seconds:g} s") from None
+        except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError) as error:
+            raise _Again(f"{type(error).__name__}: {error}") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise RewardError(f"The scorer at {self._url} can't be asked: {type(error).__name__}: {error}") from error
+        if response.status_code in RETRIED:
+            raise _Again(_told(response), _retry_after(response))
+        return response
+
+    def _read(self, response: httpx2.Response, request_id: str, completions: int) -> Answer:
+        if not response.is_success:
+            raise self._refused(request_id, _told(response))
+        try:
+            answer = msgspec.json.decode(response.content, type=Answer)
+        except msgspec.MsgspecError as error:
+            raise self._refused(request_id, f"{error}, in {_shown(response)}") from error
+        if not len(answer.rewards) == len(answer.figures()) == completions:
+            counts = f"{len(answer.rewards)} rewards and {len(answer.figures())} metrics for {completions} completions"
+            raise self._refused(request_id, f"{counts}, in {_shown(response)}")
+        return answer
+
+    def _refused(self, request_id: str, problem: str) -> RewardError:
+        return RewardError(
+            f"The scorer at {self._url} did not answer request {request_id} with "
+            f'{{"rewards": [one number for each completion]}}: {problem}'
+        )
+
+
+def _told(response: httpx2.Response) -> str:
+    return f"{response.status_code} {response.reason_phrase}, {_shown(response)}"
+
+
+def _shown(response: httpx2.Response) -> str:
+    return repr(response.text[:SHOWN])
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Seconds; 0 where it asks for none, or names a date."""
+    asked = response.headers.get("Retry-After", "")
+    return float(asked) if asked.isdecimal() else 0.0

@@ -1,0 +1,110 @@
+"""Every component that comes with rlx passes the suite that its authors' peers are given.
+
+A new entry point of these kinds needs a case in CASES: the keyword arguments of its suite. `files` are written into the
+folder that the test runs in.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rlx.testing import Example, check_algorithm, check_dataset, check_packer, check_reward
+
+CHAT = [{"role": "user", "content": "1+1="}]
+QUESTIONS = "".join(json.dumps({"question": f"{i}+1?", "answer": f"I add.\n#### {i + 1}"}) + "\n" for i in range(20))
+
+SUITES = {"datasets": check_dataset, "rewards": check_reward, "packers": check_packer, "algorithms": check_algorithm}
+
+CASES = {
+    "datasets": {
+        "arithmetic": [{}, {"args": {"split": "sft", "declined": 0.25, "operation": "-"}}],
+        "gsm8k": [
+            {"files": {"rows.jsonl": QUESTIONS}, "args": {"path": "rows.jsonl", "chat": chat}} for chat in (True, False)
+        ],
+        "hf": [
+            {
+                "files": {"rows.jsonl": QUESTIONS},
+                "args": {"path": "rows.jsonl", "prompt_column": "question", "reference_column": "answer", "chat": chat},
+            }
+            for chat in (True, False)
+        ],
+    },
+    "rewards": {
+        "boxed_math": [{"examples": [("\\boxed{\\frac{1}{2}}", "0.5", 1), ("It is 0.5", "0.5", 0)]}],
+        "direct_math": [{"examples": [("So.\nAnswer: 42", "42", 1), ("42", "42", -1)]}],
+        "exact_match": [
+            {"examples": [(" 42\n", "42", 1), ("42.", "42", 0)]},
+            {"args": {"pattern": "is (.*)"}, "examples": [("it is A", "A", 1), ("A", "A", 0)]},
+        ],
+        "format": [{"examples": [("<think>a</think><answer>b</answer>", None, 1), ("<answer>b</answer>", None, 0)]}],
+        "gsm8k": [{"examples": [("I add.\n#### 1,000", "#### 1000", 1), ("1000", "#### 1000", 0)]}],
+        "math": [{"examples": [("$x^2+2x+1$", "(x+1)^2", 1), ("\\boxed{3}", "4", 0)]}],
+        "overlong": [
+            {
+                "args": {"max_response_length": 10, "buffer_length": 4},
+                "examples": [
+                    Example("a", expected=0, token_ids=[3] * 6),
+                    Example("a", expected=-0.5, token_ids=[3] * 8),
+                ],
+            },
+            {"examples": [Example("a", expected=-1, token_ids=[3] * 100_000)]},
+        ],
+        "single_choice": [{"examples": [("<answer>(b)</answer>", "B", 1), ("B or C", "B", 0)]}],
+    },
+    "packers": {
+        "decoder_only_llm": [{"items": ["1+1=", CHAT, {"messages": CHAT}, {"prompt": "1+1=", "completion": "2"}]}],
+    },
+    "algorithms": {
+        "grpo": [{}, {"args": {"scale_rewards": "none", "kl_coef": 0.1}}, {"args": {"ratio": "sampler"}}],
+        "sft": [{}],
+    },
+}  # fmt: skip
+
+
+def built_in():
+    """(kind, name, target) of every entry point that a suite is for."""
+    pyproject = Path(__file__).parents[3] / "pyproject.toml"
+    groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
+    return [(kind, name, target) for kind in SUITES for name, target in groups[f"rlx.{kind}"].items()]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """What `datasets` makes of the files stays in the test."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+@pytest.mark.parametrize(("kind", "name", "target"), built_in())
+def test_built_in_component_keeps_its_contract(kind, name, target, tmp_path, monkeypatch):
+    cases = CASES[kind].get(name)
+    if not cases:
+        pytest.fail(
+            f"{target} has no case here. Add CASES[{kind!r}][{name!r}] in tests/unit/testing/test_builtins.py: a list "
+            f"of dicts, each the arguments of {SUITES[kind].__name__} (and files that it reads, as 'files').",
+            pytrace=False,
+        )
+    monkeypatch.chdir(tmp_path)
+    module, _, attribute = target.partition(":")
+    component = getattr(importlib.import_module(module), attribute)
+    for case in cases:
+        for file, text in case.get("files", {}).items():
+            Path(file).write_text(text)
+        SUITES[kind](component, **{key: value for key, value in case.items() if key != "files"})
+
+
+def test_no_case_is_for_a_component_that_is_gone():
+    assert {(kind, name) for kind in CASES for name in CASES[kind]} <= {(kind, name) for kind, name, _ in built_in()}
+
+
+@pytest.mark.parametrize("kind", SUITES)
+def test_a_component_without_a_case_is_told_how_to_get_one(kind, tmp_path, monkeypatch):
+    with pytest.raises(pytest.fail.Exception, match=rf"Add CASES\['{kind}'\]\['new'\] in .*test_builtins.py"):
+        test_built_in_component_keeps_its_contract(kind, "new", "mod:new", tmp_path, monkeypatch)
