@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rlx_datasets.load import load_rows
+from rlx_datasets.modelscope import modelscope_load_dataset
+from rlx_datasets.prompts import Prompt, make_prompt
+
 INSTRUCTION = "Solve the problem step by step. End with a line that holds only your final answer: #### <number>"
 
 
@@ -14,7 +18,7 @@ class Gsm8kDataset:
 
     path: a JSON-lines file to read instead; `split` is not looked at then.
     chat: whether a prompt is chat messages (for models with a chat template) or text.
-    instruction: what tells the model how to answer; a system message, or the first line of the text.
+    instruction: what tells the model how to answer; a system message, or the beginning of the text.
     """
 
     def __init__(
@@ -27,11 +31,8 @@ class Gsm8kDataset:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> str | list[dict[str, str]]:
-        question = self._rows[index]["question"]
-        if self._chat:
-            return [{"role": "system", "content": self._instruction}, {"role": "user", "content": question}]
-        return f"{self._instruction}\n\nQuestion: {question}\nAnswer:"
+    def __getitem__(self, index: int) -> Prompt:
+        return make_prompt(self._instruction, self._rows[index]["question"], chat=self._chat, lead="Answer:")
 
     def get_reference_answer(self, index: int) -> str:
         answer: str = self._rows[index]["answer"]
@@ -39,17 +40,13 @@ class Gsm8kDataset:
 
 
 def _load(split: str) -> Any:
-    import datasets
-
-    return datasets.load_dataset("openai/gsm8k", "main", split=split)
+    rows = modelscope_load_dataset("AI-ModelScope/gsm8k", subset_name="main", split=split)
+    return load_rows("openai/gsm8k", "main", split) if rows is None else rows
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            rows.append(_row(line, f"{path}, line {number}"))
-    return rows
+    with path.open(encoding="utf-8") as lines:
+        return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

@@ -11,14 +11,9 @@ The rules of this dataset:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-_BUILDERS: Mapping[str, str] = MappingProxyType(
-    {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".arrow": "arrow", ".txt": "text"}
-)
+from rlx_datasets.load import load_rows
 
 
 class HFDataset:
@@ -37,7 +32,7 @@ class HFDataset:
         load_args: dict[str, Any] | None = None,
     ) -> None:
         """`load_args` are further arguments of `datasets.load_dataset`, by their own names."""
-        self._rows = _load(path, name, split, data_files, load_args or {})
+        self._rows = load_rows(path, name, split, data_files, load_args or {})
         self._prompt_column = prompt_column
         self._reference_column = reference_column
         self._system_prompt = system_prompt
@@ -60,21 +55,3 @@ class HFDataset:
 
     def get_reference_answer(self, index: int) -> Any:
         return None if self._reference_column is None else self._rows[index][self._reference_column]
-
-
-def _load(path: str, name: str | None, split: str, data_files: Any, load_args: dict[str, Any]) -> Any:
-    import datasets
-
-    folder = Path(path)
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        saved = datasets.load_from_disk(path)
-        return _of_split(saved, split) if isinstance(saved, datasets.DatasetDict) else saved
-    if folder.suffix in _BUILDERS and folder.is_file():
-        path, data_files = _BUILDERS[folder.suffix], str(folder)
-    return datasets.load_dataset(path, name, split=split, data_files=data_files, **load_args)
-
-
-def _of_split(saved: Any, split: str) -> Any:
-    if split not in saved:
-        raise ValueError(f"no split {split!r}; the splits are: {', '.join(saved)}")
-    return saved[split]

@@ -1,0 +1,131 @@
+"""`countdown`: reach a target with given numbers, for the reward `countdown`.
+
+The rules of this dataset:
+
+* Problems are generated, and each has a solution: the target is the value of an expression that was made first, with
+  each number once, and with no fraction and nothing below 1 on the way.
+* A problem's split depends on its numbers (in any order), its target and `seed` only: no held-out problem (eval, 10 %)
+  is seen in training, whatever the other options are. No problem comes twice.
+* A smaller `size` is a prefix of a larger one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from random import Random
+from typing import Any, Literal
+
+from rlx_datasets.prompts import THINK_AND_ANSWER, Prompt, make_prompt
+
+Problem = tuple[tuple[int, ...], int]
+Split = Literal["train", "eval"]
+
+INSTRUCTION = (
+    "Find an arithmetic expression that equals the target. It uses each of the numbers exactly once, the operations "
+    f"+, -, * and /, and parentheses. {THINK_AND_ANSWER} The answer is the expression, without an equals sign."
+)
+HELD_OUT = 0.1
+_PATIENCE = 5000
+"""So many draws in a row that give no new problem mean that there are (almost) no more."""
+_TRIES = 50
+"""Expressions that are made of the same numbers until one has a small enough value."""
+
+
+class CountdownDataset:
+    """Problems with `min_numbers` to `max_numbers` numbers of `low` .. `high`, and targets up to `max_target`.
+
+    chat: whether a prompt is chat messages (for models with a chat template) or text.
+    instruction: what tells the model how to answer; a system message, or the beginning of the text.
+    """
+
+    def __init__(
+        self,
+        split: Split = "train",
+        size: int = 10_000,
+        min_numbers: int = 3,
+        max_numbers: int = 4,
+        low: int = 1,
+        high: int = 99,
+        max_target: int = 100,
+        seed: int = 0,
+        chat: bool = True,
+        instruction: str = INSTRUCTION,
+    ) -> None:
+        _check(split, size, min_numbers, max_numbers, low, high, max_target)
+        self._counts, self._range, self._max_target = (min_numbers, max_numbers), (low, high), max_target
+        self._split, self._seed = split, seed
+        self._chat, self._instruction = chat, instruction
+        self._problems = list(self._draw(size))
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __getitem__(self, index: int) -> Prompt:
+        numbers, target = self._problems[index]
+        question = f"Numbers: {', '.join(map(str, numbers))}. Target: {target}."
+        return make_prompt(self._instruction, question, chat=self._chat, lead="Answer:")
+
+    def get_reference_answer(self, index: int) -> dict[str, Any]:
+        numbers, target = self._problems[index]
+        return {"numbers": list(numbers), "target": target}
+
+    def _draw(self, size: int) -> Iterator[Problem]:
+        rng = Random(f"{self._seed} {self._split}")  # noqa: S311 - data, no secrets
+        seen: set[Problem] = set()
+        missed = 0
+        while len(seen) < size:
+            problem = self._drawn(rng)
+            if problem is None or _key(problem) in seen:
+                missed += 1
+                if missed == _PATIENCE:
+                    raise ValueError(f"size = {size}, but there are hardly more than {len(seen)} such problems")
+                continue
+            seen.add(_key(problem))
+            missed = 0
+            yield problem
+
+    def _drawn(self, rng: Random) -> Problem | None:
+        """A problem of the split; None where the draw gives none."""
+        numbers = [rng.randint(*self._range) for _ in range(rng.randint(*self._counts))]
+        values = (_value(rng, numbers) for _ in range(_TRIES))
+        target = next((value for value in values if value <= self._max_target), None)
+        if target is None:
+            return None
+        problem = tuple(numbers), target
+        return problem if self._is_held_out(problem) == (self._split == "eval") else None
+
+    def _is_held_out(self, problem: Problem) -> bool:
+        word = f"{self._seed} {_key(problem)}".encode()
+        return int.from_bytes(blake2b(word, digest_size=6).digest()) < HELD_OUT * 2**48
+
+
+def _key(problem: Problem) -> Problem:
+    """What two problems have in common that are the same."""
+    numbers, target = problem
+    return tuple(sorted(numbers)), target
+
+
+def _value(rng: Random, numbers: list[int]) -> int:
+    """Of a random expression with each number once."""
+    left = list(numbers)
+    while len(left) > 1:
+        a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
+        left.append(rng.choice(_results(max(a, b), min(a, b))))
+    return left[0]
+
+
+def _results(a: int, b: int) -> list[int]:
+    """Of one step, where a >= b: whole and at least 1."""
+    return [a + b, a * b, *([a - b] if a > b else []), *([a // b] if a % b == 0 else [])]
+
+
+def _check(split: str, size: int, fewest: int, most: int, low: int, high: int, max_target: int) -> None:
+    if split not in {"train", "eval"}:
+        raise ValueError(f"split must be train or eval, not {split!r}")
+    if size < 1 or max_target < 1:
+        raise ValueError(f"size and max_target must be at least 1, but size = {size} and max_target = {max_target}")
+    if not 2 <= fewest <= most:
+        raise ValueError(f"2 <= min_numbers <= max_numbers must hold, but they are {fewest} and {most}")
+    if not 1 <= low <= high:
+        raise ValueError(f"1 <= low <= high must hold, but low = {low} and high = {high}")

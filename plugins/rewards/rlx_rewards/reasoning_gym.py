@@ -1,0 +1,71 @@
+"""`reasoning_gym`: what the scorer of a reasoning-gym task gives the answer: 1 where it is right, with some tasks a
+share where it is partly right.
+
+* The answer is what the last `<answer>...</answer>` holds. Without one the reward is 0, and the scorer is not asked
+  (some would give an absent answer a little).
+* The reference says which row of which task was asked, as the dataset `reasoning_gym` gives it; the row is made again
+  here. One that is no such row, or becomes another question here, is the dataset's fault and raises.
+* Scorers of a few tasks raise on answers that they can't read: such an answer is worth 0.
+* Scorers are reasoning-gym's own code. Some give the answer to sympy, which evaluates text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any
+
+from rlx.errors import UsageError
+from rlx_rewards.tagged import tagged_answer
+
+_ROWS_KEPT = 256
+"""A row is asked for as many times as its group has completions; some take 0.3 s to make."""
+
+
+def reasoning_gym_reward_fn(
+    to_be_evaluated: str,
+    reference: Any = None,
+    *,
+    tag: str = "answer",
+    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+) -> float:
+    """0 .. 1. Raises ValueError where the reference is no row. With an empty `tag` all of the text is the answer."""
+    dataset, row = _row(reference)
+    answer = tagged_answer(to_be_evaluated, tag)
+    if answer is None:
+        return 0.0
+    try:
+        return float(dataset.score_answer(answer, row))
+    except Exception:  # noqa: BLE001 - the boundary: a scorer that can't read the answer; if not that, it raises again
+        dataset.score_answer(row["answer"], row)
+        return 0.0
+
+
+def _row(reference: Any) -> tuple[Any, dict[str, Any]]:
+    if not isinstance(reference, Mapping) or not {"task", "options", "index", "question"} <= reference.keys():
+        raise ValueError(f"reasoning_gym needs the dataset of that name; this row's reference is {reference!r:.80}")
+    options = json.dumps(reference["options"], sort_keys=True)
+    row = _made(reference["task"], options, reference["index"])
+    if row["question"] != reference["question"]:
+        raise ValueError(
+            f"the task {reference['task']} asks something else in each process; set PYTHONHASHSEED=0 in the environment"
+        )
+    return _dataset(reference["task"], options), row
+
+
+@lru_cache(maxsize=_ROWS_KEPT)
+def _made(task: str, options: str, index: int) -> dict[str, Any]:
+    row: dict[str, Any] = _dataset(task, options)[index]
+    return row
+
+
+@cache
+def _dataset(task: str, options: str) -> Any:
+    try:
+        from reasoning_gym.factory import create_dataset
+    except ImportError as error:
+        raise UsageError(
+            f"the reward reasoning_gym needs the package reasoning-gym ({error}): pip install 'rlx[reasoning-gym]'"
+        ) from error
+    return create_dataset(task, **json.loads(options))

@@ -1,0 +1,60 @@
+"""Every task of reasoning-gym, by way of the dataset and the reward."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from rlx_datasets import ReasoningGymDataset
+from rlx_rewards import reasoning_gym_reward_fn
+
+factory = pytest.importorskip("reasoning_gym.factory")
+
+TASKS = sorted(set(factory.DATASETS) - {"composite"})
+MANY_ANSWERS = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
+"""Their rows have no answer of their own: the scorer finds out whether one is right."""
+OF_TWO_WORDS = {"game_of_life_halting"}
+"""Its scorer takes every word but one for the other."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_its_own_answer_is_right_and_one_that_it_cannot_read_is_worth_little(task):
+    asked = ReasoningGymDataset(task, size=3).get_reference_answer(1)
+    reference = msgspec.msgpack.decode(msgspec.msgpack.encode(asked))
+    row = factory.create_dataset(task, **asked["options"])[1]
+    right = reasoning_gym_reward_fn(f"<think>?</think><answer>{row['answer']}</answer>", reference)
+    assert right == 1.0 or (task in MANY_ANSWERS and row["answer"] is None)
+    for _ in range(2):
+        assert reasoning_gym_reward_fn("<answer>~~ no (answer</answer>", reference) <= 0.05 or task in OF_TWO_WORDS
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_scorers_leave_rows_as_they_are(task):
+    """The reward keeps rows, and shows each to the scorer many times."""
+    dataset = factory.create_dataset(task, size=3, seed=0)
+    row = dataset[1]
+    before = copy.deepcopy(row)
+    dataset.score_answer(row["answer"], row)
+    assert row == before
+
+
+@pytest.mark.parametrize(("seeds", "same"), [(("0", "0"), True), (("1", "2"), False)])
+def test_tasks_that_draw_from_sets_need_a_fixed_hash_seed(seeds, same):
+    code = (
+        "from rlx_datasets import ReasoningGymDataset as D\n"
+        "for task in 'isomorphic_strings', 'knight_swap', 'polynomial_multiplication', 'ransom_note', 'word_ladder':\n"
+        "    d = D(task, size=3)\n"
+        "    print([d.get_reference_answer(i)['question'] for i in range(3)])\n"
+    )
+    seen = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in seeds
+    ]
+    assert len(seen[0].splitlines()) == 5
+    assert (seen[0] == seen[1]) is same

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlx_datasets import CountdownDataset
+from rlx_rewards import countdown_reward_fn
+
+
+def problems(dataset):
+    return [dataset.get_reference_answer(i) for i in range(len(dataset))]
+
+
+def keys(dataset):
+    return {(tuple(sorted(found["numbers"])), found["target"]) for found in problems(dataset)}
+
+
+def expressions(parts):
+    """Every (text, value) that can be made of the parts, each used once."""
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    for i, j in itertools.permutations(range(len(parts)), 2):
+        rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+        (left, a), (right, b) = parts[i], parts[j]
+        for sign, value in [("+", a + b), ("-", a - b), ("*", a * b), *([("/", a / b)] if b else [])]:
+            yield from expressions([(f"({left} {sign} {right})", value), *rest])
+
+
+def test_every_problem_has_a_solution_that_its_reward_takes():
+    for found in problems(CountdownDataset(size=40, max_numbers=3)):
+        parts = [(str(number), Fraction(number)) for number in found["numbers"]]
+        solution = next(text for text, value in expressions(parts) if value == found["target"])
+        assert countdown_reward_fn(f"<answer>{solution}</answer>", found) == 1.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(2, 5), st.integers(0, 2), st.integers(1, 20), st.integers(10, 40), st.sampled_from(["train", "eval"])
+)
+def test_numbers_and_targets_are_as_asked(fewest, more, low, width, split):
+    dataset = CountdownDataset(
+        split, 5, min_numbers=fewest, max_numbers=fewest + more, low=low, high=low + width, max_target=150
+    )
+    for found in problems(dataset):
+        assert fewest <= len(found["numbers"]) <= fewest + more
+        assert all(low <= n <= low + width for n in found["numbers"])
+        assert 1 <= found["target"] <= 150
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_splits_share_no_problem_whatever_their_other_options(seed):
+    small = {"min_numbers": 3, "max_numbers": 3, "low": 1, "high": 9, "seed": seed}
+    train = keys(CountdownDataset("train", 1500, **small))
+    held_out = keys(CountdownDataset("eval", 150, **{**small, "max_target": 50}))
+    assert not train & held_out
+    assert (len(train), len(held_out)) == (1500, 150)
+    other = keys(CountdownDataset("eval", 150, **{**small, "seed": seed + 5}))
+    assert train & other
+
+
+def test_a_smaller_size_is_a_prefix_and_a_seed_is_another_dataset():
+    some, more, other = CountdownDataset(size=50), CountdownDataset(size=80), CountdownDataset(size=50, seed=1)
+    assert problems(some) == problems(more)[:50]
+    assert not keys(some) & keys(other)
+
+
+def test_the_prompt_asks_for_what_the_reward_reads():
+    dataset = CountdownDataset(size=1)
+    numbers, target = dataset.get_reference_answer(0).values()
+    question = f"Numbers: {', '.join(map(str, numbers))}. Target: {target}."
+    system, user = dataset[0]
+    assert "exactly once" in system["content"]
+    assert "<answer>" in system["content"]
+    assert user == {"role": "user", "content": question}
+    assert CountdownDataset(size=1, chat=False)[0].endswith(f"Question: {question}\nAnswer:")
+    assert CountdownDataset(size=1, instruction="")[0] == [user]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "test"}, "split must be train or eval"),
+        ({"size": 0}, "size and max_target must be at least 1"),
+        ({"min_numbers": 1}, "2 <= min_numbers <= max_numbers"),
+        ({"low": 0}, "1 <= low <= high"),
+        ({"min_numbers": 2, "max_numbers": 2, "high": 3}, "hardly more than [0-9]+ such problems"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        CountdownDataset(**options)
