@@ -7,6 +7,7 @@ import pytest
 from rlx.api.dataset import open_dataset
 from rlx.errors import DatasetError
 from rlx_datasets import MathDapoDataset
+from rlx_rewards import direct_math_reward_fn
 
 pytestmark = pytest.mark.usefixtures("arrow_cache")
 
@@ -56,6 +57,12 @@ def test_rows_are_asked_as_they_are(place):
     assert [dataset.get_reference_answer(i) for i in range(2)] == ["1", "4"]
     assert MathDapoDataset(place, chat=False)[0] == f"{ASKED}\n\nSolution:"
     assert len(MathDapoDataset(place, split="train[:1]")) == 1
+
+
+def test_the_reference_is_what_its_reward_reads(place):
+    reference = MathDapoDataset(place).get_reference_answer(1)
+    assert direct_math_reward_fn("So it is four.\nAnswer: 4", reference) == 1.0
+    assert direct_math_reward_fn("So it is five.\nAnswer: 5", reference) == -1.0
 
 
 def test_an_instruction_of_your_own_replaces_theirs(place):
