@@ -7,35 +7,73 @@ folder that the test runs in.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import tomllib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rlx.testing import Example, check_algorithm, check_dataset, check_packer, check_reward
 
 CHAT = [{"role": "user", "content": "1+1="}]
 QUESTIONS = "".join(json.dumps({"question": f"{i}+1?", "answer": f"I add.\n#### {i + 1}"}) + "\n" for i in range(20))
+PROBLEMS = "".join(
+    json.dumps({"prompt": [{"role": "user", "content": f"{i}+1?"}], "reward_model": {"ground_truth": str(i + 1)}})
+    + "\n"
+    for i in range(20)
+)
+COUNTDOWN = {"numbers": [3, 7, 25], "target": 46}
+ROW = {
+    "task": "gcd",
+    "options": {"seed": 0, "size": 1},
+    "index": 0,
+    "question": "Find the Greatest Common Divisor (GCD) of these numbers: 777, 912. "
+    "Give only the GCD as your final answer.",
+}
+
+
+def parquet(lines: str) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in lines.splitlines()]), file)
+    return file.getvalue()
+
+
+COLUMNS = {"prompt_column": "question", "reference_column": "answer"}
 
 SUITES = {"datasets": check_dataset, "rewards": check_reward, "packers": check_packer, "algorithms": check_algorithm}
 
 CASES = {
     "datasets": {
         "arithmetic": [{}, {"args": {"split": "sft", "declined": 0.25, "operation": "-"}}],
+        "countdown": [{"args": {"size": 50}}, {"args": {"size": 50, "split": "eval", "chat": False}}],
         "gsm8k": [
             {"files": {"rows.jsonl": QUESTIONS}, "args": {"path": "rows.jsonl", "chat": chat}} for chat in (True, False)
         ],
         "hf": [
             {
                 "files": {"rows.jsonl": QUESTIONS},
-                "args": {"path": "rows.jsonl", "prompt_column": "question", "reference_column": "answer", "chat": chat},
+                "args": {"path": "rows.jsonl", **COLUMNS, "chat": chat},
             }
             for chat in (True, False)
+        ],
+        "jsonl": [{"files": {"rows.jsonl": QUESTIONS}, "args": {"path": "*.jsonl", **COLUMNS}}],
+        "math_dapo": [
+            {"files": {"rows.jsonl": PROBLEMS}, "args": {"path": "rows.jsonl", "chat": chat}} for chat in (True, False)
+        ],
+        "parquet": [{"files": {"rows.parquet": parquet(QUESTIONS)}, "args": {"path": ".", **COLUMNS}}],
+        "reasoning_gym": [
+            {"args": {"task": "gcd", "size": 50}},
+            {"args": {"task": ["chain_sum", "number_sorting"], "size": 50, "split": "eval", "chat": False}},
         ],
     },
     "rewards": {
         "boxed_math": [{"examples": [("\\boxed{\\frac{1}{2}}", "0.5", 1), ("It is 0.5", "0.5", 0)]}],
+        "countdown": [
+            {"examples": [("<answer>7*3 + 25</answer>", COUNTDOWN, 1), ("<answer>46</answer>", COUNTDOWN, 0)]},
+        ],
         "direct_math": [{"examples": [("So.\nAnswer: 42", "42", 1), ("42", "42", -1)]}],
         "exact_match": [
             {"examples": [(" 42\n", "42", 1), ("42.", "42", 0)]},
@@ -53,6 +91,9 @@ CASES = {
                 ],
             },
             {"examples": [Example("a", expected=-1, token_ids=[3] * 100_000)]},
+        ],
+        "reasoning_gym": [
+            {"examples": [("<answer>3</answer>", ROW, 1), ("<answer>2</answer>", ROW, 0), ("3", ROW, 0)]},
         ],
         "single_choice": [{"examples": [("<answer>(b)</answer>", "B", 1), ("B or C", "B", 0)]}],
     },
@@ -96,7 +137,7 @@ def test_built_in_component_keeps_its_contract(kind, name, target, tmp_path, mon
     component = getattr(importlib.import_module(module), attribute)
     for case in cases:
         for file, text in case.get("files", {}).items():
-            Path(file).write_text(text)
+            Path(file).write_bytes(text if isinstance(text, bytes) else text.encode())
         SUITES[kind](component, **{key: value for key, value in case.items() if key != "files"})
 
 
