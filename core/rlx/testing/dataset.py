@@ -13,7 +13,7 @@ from rlx.api.packer import DecoderOnlyLLMDataPacker
 from rlx.api.prompt import prompt_token_ids
 from rlx.errors import RewardError, RlxError
 from rlx.rollout.rewards.calls import Call, frame
-from rlx.testing.contract import Broken, demand, example_config, name_of, told
+from rlx.testing.contract import Broken, demand, example_config, guarded, name_of, told
 from rlx.testing.tokenizer import CharTokenizer
 
 RULES: Mapping[str, str] = MappingProxyType(
@@ -78,9 +78,10 @@ def _broken(target: Any, opened: Callable[[], DatasetView], packer: Any, tokeniz
         yield Broken("rows", told(error), "Make every row readable by its number, whatever was read before.")
         return
     if changed := [index for index in indices if digest(first[index]) != digest(again[index])]:
-        yield Broken("repeat", f"read twice, row {changed[0]} was {first[changed[0]]!r:.200}", _SEED)
+        index = changed[0]
+        yield Broken("repeat", f"row {index} was {first[index]!r:.100} and then {again[index]!r:.100}", _SEED)
     if is_factory(target):
-        yield from _differing(opened(), first)
+        yield from guarded("instances", "Let several be open at once.", _differing(view, opened, first))
     yield from _gathered("prompts", _no_prompts(view, first, packer, tokenizer), _FORMS)
     yield from _gathered("transport", _untransportable(view, first), "Make items and reference answers plain data.")
 
@@ -100,10 +101,12 @@ def _misnamed(target: Any) -> Iterator[Broken]:
             yield Broken("reference-name", f"it has {name}, which nothing calls", f"Call it {near[0]}.")
 
 
-def _differing(other: DatasetView, first: Mapping[int, list[Any]]) -> Iterator[Broken]:
-    size = max(first) + 1
-    if len(other) < size:
-        yield Broken("instances", f"one instance has at least {size} rows, another {len(other)}", _SEED)
+def _differing(
+    view: DatasetView, opened: Callable[[], DatasetView], first: Mapping[int, list[Any]]
+) -> Iterator[Broken]:
+    other = opened()
+    if len(view) != len(other):
+        yield Broken("instances", f"one instance has {len(view)} rows, another {len(other)}", _SEED)
         return
     rows = _read(other, first)
     if differ := [index for index in first if digest(first[index]) != digest(rows[index])]:
