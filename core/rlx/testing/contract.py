@@ -27,7 +27,7 @@ _STDLIB = sysconfig.get_path("stdlib")
 
 @dataclass(frozen=True)
 class Broken:
-    """One broken rule: its name, what was seen, and what to do about it."""
+    """One broken rule: its name, what was seen, and what to do about it (empty where that is said already)."""
 
     rule: str
     seen: str
@@ -73,7 +73,7 @@ def _message(subject: str, broken: Sequence[Broken], rules: Mapping[str, str]) -
 def _paragraph(name: str, rule: str, broken: Sequence[Broken]) -> str:
     lines = [f"{name}: {rule}"]
     for one in broken[:SHOWN]:
-        lines += [_indented("Seen: ", one.seen), _indented("Do:   ", one.todo)]
+        lines += [_indented("Seen: ", one.seen), *([_indented("Do:   ", one.todo)] if one.todo else [])]
     more = len(broken) - SHOWN
     return "\n".join([*lines, *([f"  ... and {more} more of this rule."] if more > 0 else [])])
 
@@ -107,12 +107,16 @@ def name_of(target: Any) -> str:
 
 def told(error: BaseException) -> str:
     """An error, with the line of the plugin's own code that it came from."""
-    origin = error
-    while origin.__cause__ is not None:
-        origin = origin.__cause__
     text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}".rstrip(": ")
-    frames = [frame for frame in traceback.extract_tb(origin.__traceback__) if _is_theirs(frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(origin(error).__traceback__) if _is_theirs(frame.filename)]
     return f"{text}\nat {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else text
+
+
+def origin(error: BaseException) -> BaseException:
+    """The error that an error was raised from, and so on."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _is_theirs(file: str) -> bool:

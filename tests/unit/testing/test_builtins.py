@@ -18,6 +18,8 @@ import pytest
 
 from rlx.testing import Example, check_algorithm, check_dataset, check_packer, check_reward
 
+from ..rewards.conftest import server as server  # noqa: TID252 - the same scorer that test_http.py asks
+
 CHAT = [{"role": "user", "content": "1+1="}]
 QUESTIONS = "".join(json.dumps({"question": f"{i}+1?", "answer": f"I add.\n#### {i + 1}"}) + "\n" for i in range(20))
 PROBLEMS = "".join(
@@ -42,6 +44,9 @@ def parquet(lines: str) -> bytes:
 
 
 COLUMNS = {"prompt_column": "question", "reference_column": "answer"}
+
+SCORER = "the server of tests/unit/rewards/conftest.py"
+"""Stands for its URL. It scores a completion by its length."""
 
 SUITES = {"datasets": check_dataset, "rewards": check_reward, "packers": check_packer, "algorithms": check_algorithm}
 
@@ -81,6 +86,7 @@ CASES = {
         ],
         "format": [{"examples": [("<think>a</think><answer>b</answer>", None, 1), ("<answer>b</answer>", None, 0)]}],
         "gsm8k": [{"examples": [("I add.\n#### 1,000", "#### 1000", 1), ("1000", "#### 1000", 0)]}],
+        "http": [{"args": {"url": SCORER}, "examples": [(["a", "bbb"], "gold", [1, 3]), ("bb", None, 2)]}],
         "math": [{"examples": [("$x^2+2x+1$", "(x+1)^2", 1), ("\\boxed{3}", "4", 0)]}],
         "overlong": [
             {
@@ -124,7 +130,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "name", "target"), built_in())
-def test_built_in_component_keeps_its_contract(kind, name, target, tmp_path, monkeypatch):
+def test_built_in_component_keeps_its_contract(kind, name, target, server, tmp_path, monkeypatch):
     cases = CASES[kind].get(name)
     if not cases:
         pytest.fail(
@@ -138,7 +144,8 @@ def test_built_in_component_keeps_its_contract(kind, name, target, tmp_path, mon
     for case in cases:
         for file, text in case.get("files", {}).items():
             Path(file).write_bytes(text if isinstance(text, bytes) else text.encode())
-        SUITES[kind](component, **{key: value for key, value in case.items() if key != "files"})
+        args = {option: server.url if value is SCORER else value for option, value in case.get("args", {}).items()}
+        SUITES[kind](component, **{**{key: value for key, value in case.items() if key != "files"}, "args": args})
 
 
 def test_no_case_is_for_a_component_that_is_gone():
@@ -148,4 +155,4 @@ def test_no_case_is_for_a_component_that_is_gone():
 @pytest.mark.parametrize("kind", SUITES)
 def test_a_component_without_a_case_is_told_how_to_get_one(kind, tmp_path, monkeypatch):
     with pytest.raises(pytest.fail.Exception, match=rf"Add CASES\['{kind}'\]\['new'\] in .*test_builtins.py"):
-        test_built_in_component_keeps_its_contract(kind, "new", "mod:new", tmp_path, monkeypatch)
+        test_built_in_component_keeps_its_contract(kind, "new", "mod:new", None, tmp_path, monkeypatch)
