@@ -2,9 +2,9 @@
 
 The rules of this part:
 
-* A dataset is any object with `__len__` and `__getitem__(index)`: a torch Dataset, a Hugging Face dataset, a list. Or a
-  class or function that makes one: it is called with the config's `args`, and with `config` and `tokenizer` where it
-  takes them.
+* A dataset is any object with `__len__` and `__getitem__(index)`: a torch Dataset, a Hugging Face dataset, a list; or
+  with `__len__` and `__iter__` (rows.py). Or a class or function that makes one: it is called with the config's `args`,
+  and with `config` and `tokenizer` where it takes them.
 * `setup(config, tokenizer)` or `setup(config)`, where there is one, is called exactly once, for instances too.
 * The reference answer of a row is `get_reference_answer(index)`, else `query_reference_answer(index)`, else None. One
   that exists is always called. Rows of a `ConcatDataset` or `Subset` (known by their attributes, without torch) are
@@ -23,6 +23,7 @@ from inspect import Parameter
 from typing import Any
 
 from rlx.api.fingerprint import digest, spread
+from rlx.api.rows import check_shape, indexed
 from rlx.api.signature import accepted, named, parameters
 from rlx.errors import ConfigError, DatasetError, RlxError
 
@@ -33,8 +34,11 @@ class DatasetView:
     def __init__(self, source: Any, owner: str) -> None:
         self._source = source
         self._owner = owner
+        check_shape(source, owner)
         with _attributed(owner, "its length"):
             self._size = len(source)
+        with _attributed(owner, "reading its rows"):
+            self._rows = indexed(source, self._size, owner)
 
     def __len__(self) -> int:
         return self._size
@@ -47,7 +51,7 @@ class DatasetView:
     def item(self, index: int) -> Any:
         """Row `index` as the packer gets it: prompt text, chat messages, a mapping, or what your own packer takes."""
         with _attributed(self._owner, f"row {index}"):
-            return self._source[index]
+            return self._rows[index]
 
     def reference(self, index: int) -> Any:
         """The reference answer of row `index`; None where the dataset has no such method."""
@@ -75,7 +79,7 @@ def open_dataset(
     """Make (where it is a factory) and set up a dataset.
 
     Raises ConfigError where `args` does not fit the factory, and DatasetError where the dataset cannot be made, is
-    empty, or has no `__len__` or `__getitem__`.
+    empty, or is none.
     """
     from rlx.plugins.args import bind_args
 
@@ -87,7 +91,6 @@ def open_dataset(
             source = source(**offers, **bind_args(source, args, offered=list(offers)))
     for leaf in _leaves(source):
         _setup(leaf, config, tokenizer, owner)
-    _check_shape(source, owner)
     view = DatasetView(source, owner)
     if len(view) == 0:
         raise DatasetError(f"{owner} is empty.")
@@ -147,15 +150,6 @@ def _takes_tokenizer(setup: Callable[..., Any]) -> bool:
     if len(positional) >= 2:
         return positional[1].name == "tokenizer" or positional[1].default is Parameter.empty
     return any(p.kind is Parameter.VAR_POSITIONAL for p in known)
-
-
-def _check_shape(source: Any, owner: str) -> None:
-    missing = [name for name in ("__len__", "__getitem__") if not hasattr(source, name)]
-    if missing:
-        raise DatasetError(
-            f"{owner} is a {type(source).__name__}, which has no {' and no '.join(missing)}. "
-            "A dataset is an object with __len__ and __getitem__(index)."
-        )
 
 
 def _leaf(source: Any, index: int) -> tuple[Any, int]:

@@ -18,7 +18,8 @@ from rlx.testing.tokenizer import CharTokenizer
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
-        "opens": "It opens with its args, has __len__ and __getitem__; `setup` takes (config) or (config, tokenizer).",
+        "opens": "It opens with its args, has __len__, and __getitem__ or __iter__; `setup` takes (config) or "
+        "(config, tokenizer).",
         "rows": "Every row from 0 to len - 1 can be read, in any order, with its reference answer.",
         "repeat": "A row is the same whenever it is read.",
         "instances": "Another instance has the same rows: every process of a run makes its own.",

@@ -139,6 +139,90 @@ def test_hugging_face_rows():
     assert view.item(1) == {"prompt": "b"}
 
 
+def test_a_hugging_face_dataset_dict_is_told_apart():
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"prompt": "a"}])
+    with pytest.raises(DatasetError, match="is a DatasetDict of 'train', and no rows"):
+        opened(datasets.DatasetDict({"train": rows}))
+    with pytest.raises(DatasetError, match="is a IterableDataset, which has no __len__"):
+        opened(rows.to_iterable_dataset())
+
+
+class Stream:
+    """Rows that can only be read from the first to the last; counts how often that was done."""
+
+    def __init__(self, rows, size=None):
+        self.rows, self.size, self.readings = rows, len(rows) if size is None else size, 0
+
+    def setup(self, config):
+        self.rows = [f"{row}!" for row in self.rows]
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        self.readings += 1
+        yield from self.rows
+
+    def get_reference_answer(self, index):
+        return f"got {self.rows[index]}"
+
+
+def test_an_iterable_with_a_length_is_read_once_after_its_setup():
+    stream = Stream("abc")
+    view = opened(stream)
+    assert [view.item(i) for i in (2, 0, 1, 2)] == ["c!", "a!", "b!", "c!"]
+    assert view.reference(1) == "got b!"
+    assert view.fingerprint() == opened(Stream("abc")).fingerprint()
+    assert stream.readings == 1
+
+
+def test_an_iterable_dataset_of_torch_is_read_too():
+    torch_data = pytest.importorskip("torch.utils.data")
+
+    class Rows(torch_data.IterableDataset):
+        def __len__(self):
+            return 2
+
+        def __iter__(self):
+            yield from "ab"
+
+    class Endless(torch_data.IterableDataset):
+        def __iter__(self):
+            while True:
+                yield "a"
+
+    assert [opened(Rows()).item(i) for i in range(2)] == ["a", "b"]
+    with pytest.raises(DatasetError, match="is a Endless, which has no __len__"):
+        opened(Endless())
+
+
+@pytest.mark.parametrize(("rows", "size", "seen"), [("ab", 3, "2"), ("abcd", 3, "more than 3"), ("", 1, "0")])
+def test_an_iterable_s_length_is_checked(rows, size, seen):
+    with pytest.raises(DatasetError, match=f"'mine' says that it has {size} rows, and gave {seen}. Correct"):
+        opened(Stream(rows, size))
+
+
+def test_an_iterable_that_never_ends_is_not_read_for_ever():
+    class Endless(Stream):
+        def __iter__(self):
+            yield from iter(str, None)
+
+    with pytest.raises(DatasetError, match="gave more than 2"):
+        opened(Endless("ab"))
+
+
+def test_what_an_iterable_raises_is_attributed():
+    class Broken(Stream):
+        def __iter__(self):
+            yield "a"
+            raise OSError("disk gone")
+
+    with pytest.raises(DatasetError, match="dataset 'mine', reading its rows: OSError: disk gone"):
+        opened(Broken("ab"))
+
+
 def test_concatenated_and_selected_rows_are_asked_of_their_owner():
     torch_data = pytest.importorskip("torch.utils.data")
     first, second = OldForm("ab"), NewForm("cde")
@@ -171,6 +255,14 @@ def test_args_are_checked_with_suggestions_before_anything_is_called():
     with pytest.raises(ConfigError, match="takes no args"):
         opened(["a"], size=4)
     check_dataset_args(factory, {"size": 4})
+
+
+def without_len():
+    class Broken:
+        def __getitem__(self, index):
+            return "abc"[index]
+
+    return Broken()
 
 
 def broken_len():
@@ -209,9 +301,15 @@ def broken_reference():
     ("thing", "message"),
     [
         ([], "dataset 'mine' is empty"),
-        (lambda: iter("abc"), "has no __len__ and no __getitem__"),
-        (lambda: {1, 2}, "is a set, which has no __getitem__"),
-        (lambda: 3, "is a int, which has no __len__ and no __getitem__"),
+        (lambda: None, "is a NoneType, which has no __getitem__ and no __iter__"),
+        (lambda: 3, "is a int, which has no __getitem__ and no __iter__"),
+        (without_len, "is a Broken, which has no __len__. Give it one"),
+        (lambda: iter("abc"), "is a str_ascii_iterator, which has no __len__. Give it one, or make a list of its rows"),
+        (lambda: {1, 2}, "is a set, which has no order. Sort it into a list"),
+        (
+            lambda: {"train": ["a"], "test": []},
+            "is a dict of 'train', 'test', and no rows. If these are splits, choose",
+        ),
         (lambda: 1 / 0, "dataset 'mine', opening it: ZeroDivisionError"),
         (broken_len, "dataset 'mine', its length: OSError: no such disk"),
         (broken_setup, "dataset 'mine', its setup: FileNotFoundError: rows.json"),
