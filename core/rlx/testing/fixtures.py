@@ -39,11 +39,12 @@ def char_tokenizer() -> CharTokenizer:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder: a character-level Qwen3 of 0.8M random float32 parameters, with a chat template.
 
-    transformers and vLLM load it. Needs torch and transformers; about a second, once a session.
+    Its context is 1024 tokens, so that a config of defaults fits it. Needs torch and transformers; made once a session.
     """
     from rlx.testing.models import make_char_model
 
-    return make_char_model(tmp_path_factory.mktemp("models") / "tiny", seed=1, chat_template=CHAT_TEMPLATE)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return make_char_model(folder, seed=1, chat_template=CHAT_TEMPLATE, max_position_embeddings=1024)
 
 
 @pytest.fixture

@@ -23,10 +23,15 @@ _LENGTHS = (5, 4, 3)
 
 def broken_loss(algorithm: Any) -> Iterator[Broken]:
     """The rules from `loss` on that the algorithm breaks."""
+    totals = StepTotals(tokens=sum(_LENGTHS), episodes=len(_LENGTHS))
+    wrong = list(_of_whole(algorithm, totals))
+    yield from wrong or _of_shares(algorithm, totals)
+
+
+def _of_whole(algorithm: Any, totals: StepTotals) -> Iterator[Broken]:
     import torch
 
-    leaf, whole = _step(bool(getattr(algorithm, "needs_reference", False)))
-    totals = StepTotals(tokens=sum(_LENGTHS), episodes=len(_LENGTHS))
+    leaf, whole = _step(algorithm)
     before = {name: value.detach().clone() for name, value in _tensors(whole).items()}
     loss, metrics = algorithm.loss(whole, totals)
     if not (isinstance(loss, torch.Tensor) and loss.shape == () and bool(loss.isfinite())):
@@ -36,22 +41,21 @@ def broken_loss(algorithm: Any) -> Iterator[Broken]:
         yield Broken("unchanged", f"{', '.join(changed)} changed", "Use no operation in place.")
     yield from _of_gradient(loss, leaf)
     yield from _of_metrics(metrics)
-    yield from _of_shares(algorithm, totals, loss, metrics)
 
 
 def _of_gradient(loss: Tensor, leaf: Tensor) -> Iterator[Broken]:
     import torch
 
+    nothing = "Compute the loss from batch.logprobs, not detached."
     if not loss.requires_grad:
-        yield Broken("gradient", "the loss has no gradient", "Compute it from batch.logprobs, not detached.")
+        yield Broken("gradient", "the loss has no gradient", nothing)
         return
     (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=True)
     if not bool(gradient.isfinite().all()):
-        yield Broken(
-            "gradient", f"d loss / d logprobs is {gradient.tolist()}", "Guard the operation that divides by 0."
-        )
+        seen = f"d loss / d logprobs is {gradient.tolist()}"
+        yield Broken("gradient", seen, "Guard the operation that divides by 0.")
     elif not bool(gradient.any()):
-        yield Broken("gradient", "it is 0 at every token", "Compute the loss from batch.logprobs, not detached.")
+        yield Broken("gradient", "it is 0 at every token", nothing)
 
 
 def _of_metrics(metrics: Any) -> Iterator[Broken]:
@@ -66,13 +70,12 @@ def _of_metrics(metrics: Any) -> Iterator[Broken]:
             yield Broken("metrics", f"{name} is {value!r:.200}", "Return `values.detach().sum()`.")
 
 
-def _of_shares(algorithm: Any, totals: StepTotals, loss: Tensor, metrics: Any) -> Iterator[Broken]:
+def _of_shares(algorithm: Any, totals: StepTotals) -> Iterator[Broken]:
     import torch
 
-    if not loss.requires_grad or not isinstance(metrics, Mapping):
-        return
-    leaf, whole = _step(bool(algorithm.needs_reference))
-    (gradient,) = torch.autograd.grad(algorithm.loss(whole, totals)[0], leaf)
+    leaf, whole = _step(algorithm)
+    loss, metrics = algorithm.loss(whole, totals)
+    (gradient,) = torch.autograd.grad(loss, leaf)
     edges = [0, _LENGTHS[0], sum(_LENGTHS)]
     shares = [algorithm.loss(_part(whole, slice(*span)), totals) for span in itertools.pairwise(edges)]
     total = torch.stack([share for share, _ in shares]).sum()
@@ -90,7 +93,7 @@ def _of_shares(algorithm: Any, totals: StepTotals, loss: Tensor, metrics: Any) -
         yield Broken("empty", f"it gave {empty}", "Sum over tokens, then divide by totals: a mean of none is NaN.")
 
 
-def _step(reference: bool) -> tuple[Tensor, TokenBatch]:
+def _step(algorithm: Any) -> tuple[Tensor, TokenBatch]:
     """The log-probabilities as a leaf, and all tokens of a step."""
     import torch
 
@@ -103,7 +106,9 @@ def _step(reference: bool) -> tuple[Tensor, TokenBatch]:
         logprobs=leaf,
         sampler_logprobs=own + 0.1 * torch.randn(count, generator=source),
         advantages=torch.tensor([1.0, -0.5, -0.25])[episode],
-        reference_logprobs=own + 0.2 * torch.randn(count, generator=source) if reference else None,
+        reference_logprobs=own + 0.2 * torch.randn(count, generator=source)
+        if getattr(algorithm, "needs_reference", False)
+        else None,
         entropy=2 * torch.rand(count, generator=source),
         episode=episode,
     )

@@ -32,10 +32,10 @@ class Project:
         self.run_dir = path / "run"
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Write files, by their paths in the project; common indentation is taken away. The config: `config.toml`."""
+        """Write files, by their paths in the project, without their common indentation. The config: `config.toml`."""
         for name, text in files.items():
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.path / name).write_text(dedent(text), encoding="utf-8")
+            (self.path / name).write_text(dedent(text).lstrip("\n"), encoding="utf-8")
 
     def check(self, *options: str, timeout: float = 120) -> Result:
         """`rlx check config.toml OPTIONS`."""

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import rlx
+from rlx.errors import ConfigError
+from rlx.plugins.hooks import HOOKS
+from rlx.testing import ContractError, check_hooks
+from rlx.testing.hook_calls import ORDER
+from rlx.testing.hooks import RULES
+
+
+def plugin(**functions):
+    return SimpleNamespace(**{name: rlx.hookimpl(function) for name, function in functions.items()})
+
+
+class Everything:
+    """Every hook, with all its arguments, and what each may do."""
+
+    def __init__(self):
+        self.called = []
+
+    @rlx.hookimpl
+    def rlx_register(self, registry):
+        registry.add("rewards", "family/easy", len)
+
+    @rlx.hookimpl
+    def rlx_configure(self, config):
+        raise ConfigError("[meta] owner is missing")
+
+    @rlx.hookimpl
+    def rlx_worker_start(self, process, config):
+        assert process
+        assert config.model.path
+
+    @rlx.hookimpl
+    def rlx_model_built(self, model):
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+
+    @rlx.hookimpl
+    def rlx_run_start(self, config, run_dir):
+        (run_dir / "notes.txt").write_text("started")
+
+    @rlx.hookimpl
+    def rlx_group_scored(self, group):
+        for episode in group:
+            episode.metrics["length"] = float(episode.sampled_tokens)
+            for segment in episode.sampled_segments():
+                segment.trainable = False
+
+    @rlx.hookimpl
+    def rlx_rollout_failed(self, error):
+        return "drop" if "judge" in error else None
+
+    @rlx.hookimpl
+    def rlx_weights_synced(self, version, metrics):
+        metrics["twice"] = 2 * metrics["sync/seconds"]
+
+    @rlx.hookimpl
+    def rlx_step_end(self, step, metrics):
+        metrics["best"] = metrics["reward/mean"]
+
+    @rlx.hookimpl
+    def rlx_should_stop(self, step, metrics):
+        return "enough" if step else None
+
+    @rlx.hookimpl
+    def rlx_evaluated(self, step, metrics):
+        metrics["eval/better"] = True
+
+    @rlx.hookimpl
+    def rlx_checkpoint_saved(self, path, step):
+        assert (path / "policy").is_dir()
+
+    @rlx.hookimpl
+    def rlx_run_end(self, summary):
+        summary["notes"] = [summary["status"]]
+
+
+def test_a_plugin_with_every_hook_keeps_the_contract():
+    assert {name for name in vars(Everything) if name.startswith("rlx_")} == set(HOOKS)
+    check_hooks(Everything)
+    check_hooks(Everything, call=True)
+
+
+def test_all_hooks_are_called_with_what_their_specs_say_once_each():
+    assert sorted(ORDER) == sorted(HOOKS)
+    called = []
+    names = [name for name in HOOKS if name != "rlx_register"]
+    check_hooks(plugin(**{name: lambda name=name: called.append(name) for name in names}), call=True)
+    assert sorted(called) == sorted(names)
+
+
+def test_nothing_is_called_unless_that_is_asked_for():
+    check_hooks(plugin(rlx_step_end=lambda step, metrics: 1 / 0))
+
+
+def test_a_module_of_functions_is_taken_too():
+    module = ModuleType("notes")
+    module.rlx_step_end = rlx.hookimpl(lambda metrics: metrics.update(mine=1.0))
+    check_hooks(module, call=True)
+
+
+def spoil(group):
+    group[0].trajectories[0].segments[1].tokens.append(3)
+
+
+def reward(group):
+    group[0].rewards[0].value = 1.5
+
+
+BROKEN = [
+    ("hooks", plugin(rlx_step_edn=lambda step: None), "no hook 'rlx_step_edn'. Did you mean 'rlx_step_end'"),
+    ("hooks", plugin(rlx_step_end=lambda stpe: None), "stpe"),
+    ("hooks", SimpleNamespace(rlx_step_end=lambda step: None), "lacks the marker"),
+    ("hooks", SimpleNamespace(), "implements no hook"),
+    ("hooks", type("Needs", (), {"__init__": lambda self, path: None}), "TypeError: .*'path'"),
+    (
+        "marked",
+        SimpleNamespace(rlx_step_edn=len, rlx_evaluated=rlx.hookimpl(lambda step: None)),
+        "rlx_step_edn has no marker, and is no hook. Did you mean 'rlx_step_end'",
+    ),
+    ("call", plugin(rlx_step_end=lambda metrics: metrics["lsos"]), "its hook rlx_step_end raised KeyError: 'lsos'"),
+    ("call", plugin(rlx_register=lambda registry: registry.add("rewrads", "x", 1)), "Did you mean 'rewards'"),
+    ("answer", plugin(rlx_should_stop=lambda step: 3), "rlx_should_stop answered 3"),
+    ("answer", plugin(rlx_rollout_failed=lambda error: "skip"), "answered 'skip'\n.*'drop', 'fail', None"),
+    ("metrics", plugin(rlx_step_end=lambda metrics: metrics.update(why="late")), "rlx_step_end added 'why': 'late'"),
+    ("summary", plugin(rlx_run_end=lambda summary: summary.update(x=object())), "what JSON can't hold"),
+    ("history", plugin(rlx_group_scored=spoil), "rlx_group_scored changed"),
+    ("history", plugin(rlx_group_scored=reward), "rlx_group_scored changed"),
+    (
+        "history",
+        plugin(rlx_checkpoint_saved=lambda path: (path / "controller.json").unlink()),
+        "rlx_checkpoint_saved changed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "broken", "text"), BROKEN)
+def test_a_broken_rule_is_told_with_what_was_seen(rule, broken, text):
+    with pytest.raises(ContractError, match=text) as caught:
+        check_hooks(broken, call=True)
+    assert caught.value.rules == [rule]
+    assert f"\n{rule}: {RULES[rule]}\n" in str(caught.value)
+
+
+def test_every_rule_has_a_plugin_that_breaks_it():
+    assert {rule for rule, *_ in BROKEN} == set(RULES)
