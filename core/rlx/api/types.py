@@ -91,8 +91,7 @@ class Episode(msgspec.Struct, omit_defaults=True):
     @property
     def total_reward(self) -> float | None:
         """Sum of weight * value over the rewards that scored; None where none did."""
-        scored = [reward.weight * reward.value for reward in self.rewards if reward.value is not None]
-        return sum(scored) if scored else None
+        return total_of(self.rewards)
 
     def sampled_segments(self) -> Iterator[Segment]:
         """Every segment that the sampler wrote, in order."""
@@ -110,6 +109,12 @@ class Episode(msgspec.Struct, omit_defaults=True):
         """The oldest weight version among the sampled tokens; None where the sampler left none."""
         spans = [span.version for segment in self.sampled_segments() for span in segment.versions]
         return min(spans, default=None)
+
+
+def total_of(rewards: Sequence[Reward]) -> float | None:
+    """Sum of weight * value over those that scored; None where none did."""
+    scored = [reward.weight * reward.value for reward in rewards if reward.value is not None]
+    return sum(scored) if scored else None
 
 
 def single_turn(

@@ -14,3 +14,6 @@ class AlgorithmConfig(Component):
     """An `rlx.algorithms` plugin: `grpo`, `sft`, ..."""
     group_size: int = Field(8, ge=1)
     """Completions sampled of each prompt (RL only)."""
+    drop_uninformative: bool = False
+    """Train on no group whose filter totals are all equal: it is dropped, counted in `groups/uninformative`, and
+    another prompt is sampled in its place."""

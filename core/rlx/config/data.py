@@ -1,4 +1,6 @@
-"""`[dataset]`, `[packer]`, `[[rewards]]`: what is asked, how it is tokenised, what an answer is worth."""
+"""`[dataset]`, `[packer]`, `[[rewards]]`, `[[filter_rewards]]`: what is asked, how it is tokenised, what an answer is
+worth.
+"""
 
 from __future__ import annotations
 

@@ -57,6 +57,7 @@ def _repeats(config: Config) -> Iterator[str]:
     eval_rewards = [reward.name for reward in (config.eval.rewards or [])] if config.eval else []
     lists = {
         "[[rewards]]": rewards,
+        "[[filter_rewards]]": [reward.name for reward in config.filter_rewards],
         "[[eval.rewards]]": eval_rewards,
         "[plugins] enable": config.plugins.enable,
         "[run] loggers": config.run.loggers,
@@ -100,6 +101,13 @@ def _all_weights_zero(config: Config) -> Iterator[str]:
         yield "[[rewards]]: every weight is 0, so nothing could be learnt"
 
 
+def _no_filter(config: Config) -> Iterator[str]:
+    if config.filter_rewards and all(reward.weight == 0 for reward in config.filter_rewards):
+        yield "[[filter_rewards]]: every weight is 0, so no group would be informative"
+    if config.algorithm.drop_uninformative and config.algorithm.group_size < 2:
+        yield "[algorithm] drop_uninformative: a group of one completion is never informative; set group_size"
+
+
 def _sequence_limit(config: Config) -> Iterator[str]:
     if config.policy.max_sequence_tokens is not None:
         yield "[policy] max_sequence_tokens: only SFT rows have it; completions are limited by [rollout] max_tokens"
@@ -108,6 +116,10 @@ def _sequence_limit(config: Config) -> Iterator[str]:
 def _no_rewards(config: Config) -> Iterator[str]:
     if config.rewards:
         yield f"[[rewards]]: algorithm {config.algorithm.name!r} learns from dataset rows; it ignores rewards"
+    if config.filter_rewards:
+        yield f"[[filter_rewards]]: algorithm {config.algorithm.name!r} learns from dataset rows; there are no groups"
+    if config.algorithm.drop_uninformative:
+        yield f"[algorithm] drop_uninformative: {config.algorithm.name!r} learns from dataset rows; there are no groups"
     if config.eval and config.eval.rewards:
         yield f"[[eval.rewards]]: algorithm {config.algorithm.name!r} measures the loss on rows; it ignores rewards"
 
@@ -128,5 +140,5 @@ def _no_sampling(config: Config) -> Iterator[str]:
 Rule = Callable[[Config], Iterator[str]]
 
 _RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _warmup, _min_lr, _betas)
-_SAMPLING_RULES: tuple[Rule, ...] = (_needs_reward, _all_weights_zero, _sequence_limit)
+_SAMPLING_RULES: tuple[Rule, ...] = (_needs_reward, _all_weights_zero, _no_filter, _sequence_limit)
 _ROW_RULES: tuple[Rule, ...] = (_no_rewards, _no_sampling)

@@ -34,7 +34,7 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
     groups = Groups(context, window=window, cursor=cursor, ledger=ledger, load=load, version=version)
     if saved is not None:
         groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
-        groups.dropped = saved.dropped
+        groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
     return Sampling(
         context,
         groups=groups,

@@ -38,6 +38,7 @@ class Saved(msgspec.Struct, frozen=True):
     """Run time so far, all attempts together."""
     evaluations: list[dict[str, float]] = []
     logprob_diff_max: float = 0.0
+    uninformative: int = 0
     format: int = FORMAT
 
 

@@ -152,7 +152,7 @@ class Controller:
         saved = checkpoint.load(self._context.run_dir / self._boot.resume_from)
         self._totals.evaluations = list(saved.evaluations)
         self._totals.logprob_diff_max = saved.logprob_diff_max
-        self._totals.dropped = saved.dropped
+        self._totals.dropped, self._totals.uninformative = saved.dropped, saved.uninformative
         return saved
 
     def _check_policy(self, version: int) -> None:

@@ -9,9 +9,11 @@ import asyncio
 from rlx.controller.balance import LeastLoaded
 from rlx.controller.context import Context
 from rlx.controller.cursor import Cursor, derive
+from rlx.controller.drops import Drops
 from rlx.controller.ledger import Ledger
+from rlx.controller.metrics import is_informative
 from rlx.controller.staleness import Window
-from rlx.errors import RunError, owned
+from rlx.errors import owned
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 
 
@@ -32,11 +34,11 @@ class Groups:
         self._done: dict[int, GroupDone] = {}
         self._holder: dict[int, str] = {}
         self._changed = asyncio.Event()
-        self._drops_in_a_row = 0
+        self._drop_uninformative = context.config.algorithm.drop_uninformative
         self._round = 0
         self.verified = version
         self.in_flight = version
-        self.dropped = 0
+        self.drops = Drops(window.groups_per_step)
         self.generated_tokens = 0
 
     @property
@@ -90,29 +92,27 @@ class Groups:
         for replica, leases in batches.items():
             await self._context.channel.notify(replica, Leases(leases, barrier=self.barrier, seed=seed))
 
-    def finished(self, replica: str, message: GroupDone) -> None:
+    async def finished(self, replica: str, message: GroupDone) -> None:
         if not self._settle(replica, message.group_id):
             return
-        self._drops_in_a_row = 0
         self.generated_tokens += message.tokens
+        if self._drop_uninformative and not is_informative(message):
+            await self._drop(message.group_id, self.drops.teach_nothing(message.filters or message.rewards))
+            return
+        self.drops.kept()
         self._done[message.group_id] = message
         self._window.finish(message.group_id, self.in_flight)
         self._ledger.finish(message, self.in_flight)
         self._moved()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:
-        """The group is dropped and counted; a new one takes its place."""
+        """The group is dropped and counted."""
         if not self._settle(replica, message.group_id):
             return
-        self._window.drop(message.group_id)
-        self._ledger.drop(message.group_id, message.error)
-        self.dropped += 1
-        self._drops_in_a_row += 1
-        self._context.log("warning", f"group {message.group_id} dropped: {owned(message.error, message.owner)}")
-        self._check_drops(message)
-        self._moved()
-        if not self.barrier:
-            await self.hand_out()
+        cause = owned(message.error, message.owner)
+        self._context.log("warning", f"group {message.group_id} dropped: {cause}")
+        self.drops.fail(cause)
+        await self._drop(message.group_id, message.error)
 
     def train(self, step: int, groups: list[GroupDone], *, keep_payloads: bool) -> None:
         ids = [group.group_id for group in groups]
@@ -147,15 +147,14 @@ class Groups:
             self._load.give_back(replica)
         return True
 
+    async def _drop(self, group_id: int, why: str) -> None:
+        """A new group takes its place; in a synchronous run once the others are there."""
+        self._window.drop(group_id)
+        self._ledger.drop(group_id, why)
+        self._moved()
+        if not self.barrier:
+            await self.hand_out()
+
     def _moved(self) -> None:
         self._context.progress.moved()
         self._changed.set()
-
-    def _check_drops(self, message: GroupFailed) -> None:
-        most = max(16, 4 * self._window.groups_per_step)
-        if self._drops_in_a_row >= most:
-            raise RunError(
-                f"{self._drops_in_a_row} groups in a row were dropped and none finished. The last one: "
-                f"{owned(message.error, message.owner)}. Nothing is left to learn from. "
-                "Mend this; with on_error = 'fail' the first one would have ended the run."
-            )

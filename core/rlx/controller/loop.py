@@ -77,7 +77,7 @@ class Loop:
         seconds, generated = time.monotonic() - began, self._work.generate_seconds() - busy
         metrics = self._step_metrics(trained, seconds, generated)
         self._totals.stepped(seconds, generated, trained)
-        self._totals.dropped = self._work.dropped
+        self._totals.dropped, self._totals.uninformative = self._work.dropped, self._work.uninformative
         self._context.hooks.rlx_step_end(step=step, metrics=metrics)
         self._tell(step, metrics, "train")
         self._ask_to_stop(step, metrics)
@@ -100,6 +100,7 @@ class Loop:
             "tokens/generated_per_s": rate(trained.generated_tokens, generated),
             "groups/trained": float(self.version * self._config.policy.groups_per_step),
             "groups/dropped": float(self._work.dropped),
+            "groups/uninformative": float(self._work.uninformative),
         }
 
     def _tell(self, step: int, metrics: dict[str, float], kind: str) -> None:
@@ -168,6 +169,7 @@ class Loop:
             groups_per_step=self._config.policy.groups_per_step,
             fingerprint=self._work.fingerprint,
             dropped=self._work.dropped,
+            uninformative=self._work.uninformative,
             seconds=self.seconds,
             evaluations=self._totals.evaluations,
             logprob_diff_max=self._totals.logprob_diff_max,

@@ -17,8 +17,11 @@ def mean(values: Iterable[float]) -> float:
     return sum(found) / len(found) if found else float("nan")
 
 
-def group_metrics(groups: Sequence[GroupDone], step: int) -> dict[str, float]:
-    """Of the groups that `step` trains. Staleness of a group: `step` less the version of its oldest token."""
+def group_metrics(groups: Sequence[GroupDone], step: int, *, uninformative: int) -> dict[str, float]:
+    """Of the groups that `step` trains. Staleness of a group: `step` less the version of its oldest token.
+
+    `uninformative`: how many were dropped as such since the last step.
+    """
     rewards = [reward for group in groups for reward in group.rewards if reward is not None]
     ages = [step - group.oldest_version for group in groups]
     return {
@@ -26,7 +29,8 @@ def group_metrics(groups: Sequence[GroupDone], step: int) -> dict[str, float]:
         "reward/std": statistics.pstdev(rewards) if rewards else float("nan"),
         **_named_means([{f"reward/{name}": value for name, value in group.reward_means.items()} for group in groups]),
         **_completion_metrics(groups),
-        "groups/zero_std": mean(float(has_no_signal(group)) for group in groups),
+        "groups/zero_std": mean(float(not differ(group.rewards)) for group in groups),
+        "groups/informative": rate(sum(map(is_informative, groups)), len(groups) + uninformative),
         "staleness/mean": mean(ages),
         "staleness/max": float(max(ages)),
         "time/score": mean(group.score_seconds for group in groups),
@@ -47,9 +51,13 @@ def eval_metrics(groups: Sequence[GroupDone], *, dropped: int, seconds: float) -
     return figures | {f"eval/{name}": value for name, value in _completion_metrics(groups).items()}
 
 
-def has_no_signal(group: GroupDone) -> bool:
-    """All of the group's scored rewards are equal: its advantages are zero."""
-    return len({reward for reward in group.rewards if reward is not None}) <= 1
+def is_informative(group: GroupDone) -> bool:
+    return differ(group.filters or group.rewards)
+
+
+def differ(totals: Iterable[float | None]) -> bool:
+    """Whether not all that were scored are equal: exactly, and where they are, advantages are zero."""
+    return len({total for total in totals if total is not None}) > 1
 
 
 def rate(amount: float, seconds: float) -> float:

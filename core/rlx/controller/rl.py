@@ -51,6 +51,7 @@ class Sampling:
         self._writes: list[asyncio.Task[None]] = []
         self._trained: list[bytes] = []
         self._counted_tokens = 0
+        self._counted_uninformative = groups.drops.uninformative
         self._sync_metrics: dict[str, float] = {}
         self._keep_payloads = context.config.checkpoint.every is not None
 
@@ -64,7 +65,11 @@ class Sampling:
 
     @property
     def dropped(self) -> int:
-        return self._groups.dropped
+        return self._groups.drops.failed
+
+    @property
+    def uninformative(self) -> int:
+        return self._groups.drops.uninformative
 
     def generate_seconds(self) -> float:
         return self._activity.generate_seconds()
@@ -92,7 +97,7 @@ class Sampling:
         self._trained = payloads
         await self._record(f"step_{step:05d}", payloads, step)
         return Trained(
-            metrics={**done.metrics, **group_metrics(groups, step)},
+            metrics={**done.metrics, **group_metrics(groups, step, uninformative=self._new_uninformative())},
             wait_seconds=waited,
             train_seconds=done.seconds,
             generated_tokens=self._new_tokens(),
@@ -135,7 +140,7 @@ class Sampling:
 
     async def finished(self, replica: str, message: GroupDone) -> None:
         if message.kind == "train":
-            self._groups.finished(replica, message)
+            await self._groups.finished(replica, message)
         elif self._evaluation is not None:
             await self._evaluation.finished(replica, message)
 
@@ -180,6 +185,11 @@ class Sampling:
     def _new_tokens(self) -> int:
         new = self._groups.generated_tokens - self._counted_tokens
         self._counted_tokens = self._groups.generated_tokens
+        return new
+
+    def _new_uninformative(self) -> int:
+        new = self.uninformative - self._counted_uninformative
+        self._counted_uninformative = self.uninformative
         return new
 
 

@@ -32,6 +32,10 @@ class Rows:
     def dropped(self) -> int:
         return 0
 
+    @property
+    def uninformative(self) -> int:
+        return 0
+
     def generate_seconds(self) -> float:
         return 0.0
 

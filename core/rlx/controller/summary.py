@@ -26,6 +26,7 @@ class Totals:
     generated_tokens: int = 0
     trained_tokens: float = 0.0
     dropped: int = 0
+    uninformative: int = 0
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """Each has `step` and its metrics."""
 
@@ -67,6 +68,7 @@ def summarise(
         "sync/seconds_median": _median(totals.sync_seconds),
         "groups/trained": trained,
         "groups/dropped": totals.dropped,
+        "groups/uninformative": totals.uninformative,
         "groups/lost": lost,
         "time/step_median": _median(totals.step_seconds),
         "time/generate_busy": rate(totals.generate_busy_seconds, wall),

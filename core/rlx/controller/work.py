@@ -31,7 +31,12 @@ class Work(Protocol):
         """Of the training dataset."""
 
     @property
-    def dropped(self) -> int: ...
+    def dropped(self) -> int:
+        """Groups that could not be had."""
+
+    @property
+    def uninformative(self) -> int:
+        """Groups that were dropped because they teach nothing."""
 
     def generate_seconds(self) -> float:
         """Seconds since the start in which engines were busy (mean over engines)."""

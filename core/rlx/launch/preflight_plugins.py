@@ -81,7 +81,7 @@ class Sources:
 def _named(config: Config) -> Iterator[tuple[str, str]]:
     yield "algorithms", config.algorithm.name
     yield "datasets", config.dataset.name
-    for reward in config.rewards:
+    for reward in (*config.rewards, *config.filter_rewards):
         yield "rewards", reward.name
     yield "packers", config.packer.name
     assert config.model.plugin is not None
@@ -117,6 +117,7 @@ def check_components(config: Config, plugins: Plugins) -> None:
     """Imports every component that has no check of its own elsewhere, and checks its args."""
     _check_dataset(config.dataset, plugins, "[dataset] args")
     _check_rewards(config.rewards, plugins, "[[rewards]]")
+    _check_rewards(config.filter_rewards, plugins, "[[filter_rewards]]")
     if config.eval is not None:
         _check_dataset(config.eval.dataset, plugins, "[eval.dataset] args")
         _check_rewards(config.eval.rewards or [], plugins, "[[eval.rewards]]")

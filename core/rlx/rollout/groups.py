@@ -42,9 +42,15 @@ def make_episodes(lease: Lease, prompt: list[int], sampled: Sequence[Sampled], t
 
 
 def finished_group(
-    lease: Lease, prompt: list[int], episodes: Sequence[Episode], *, generate_seconds: float, score_seconds: float
+    lease: Lease,
+    prompt: list[int],
+    episodes: Sequence[Episode],
+    *,
+    filters: list[float | None],
+    generate_seconds: float,
+    score_seconds: float,
 ) -> GroupDone:
-    """The message for a scored group."""
+    """The message for a scored group. `filters`: each episode's, where the run has filter rewards."""
     lengths = [episode.sampled_tokens for episode in episodes]
     oldest = [episode.oldest_version for episode in episodes]
     return GroupDone(
@@ -63,6 +69,7 @@ def finished_group(
         generate_seconds=generate_seconds,
         score_seconds=score_seconds,
         payload=encode_episodes(episodes),
+        filters=filters,
     )
 
 

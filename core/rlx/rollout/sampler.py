@@ -17,12 +17,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rlx.api.policy_input import apply_policy_input
+from rlx.api.types import total_of
 from rlx.config.schema import Config
 from rlx.errors import ProcessDied, RlxError
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
 from rlx.rollout.prompts import Prompts
-from rlx.rollout.rewards.pool import Kind, RewardPool
+from rlx.rollout.rewards.pool import RewardPool
 from rlx.rollout.rewards.scores import Completion
+from rlx.rollout.rewards.uses import Kind
 from rlx.rollout.sampled import Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
 
@@ -151,6 +153,7 @@ class Sampler:
             job.lease,
             job.prompt,
             episodes,
+            filters=[total_of(score.filters) for score in scores if score.filters],
             generate_seconds=job.sampled_at - job.since,
             score_seconds=time.monotonic() - job.sampled_at,
         )

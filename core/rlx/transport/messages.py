@@ -108,6 +108,8 @@ class GroupDone(Message, frozen=True):
     generate_seconds: float
     score_seconds: float
     payload: bytes
+    filters: list[float | None] = []
+    """Filter total of each episode: whether they differ decides if the group is informative. Empty: `rewards` do."""
 
 
 class GroupFailed(Message, frozen=True):

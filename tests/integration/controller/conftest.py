@@ -57,20 +57,20 @@ def score(version: int, tokens: list[list[int]]) -> TokenScores:
     return TokenScores(version, [[-0.001 * token - version for token in row[1:]] for row in tokens])
 
 
-def make_group(lease: Lease, version: int) -> GroupDone:
-    """A group whose completions depend on its seed and the weights alone."""
+def make_group(lease: Lease, version: int, *, flat: bool = False) -> GroupDone:
+    """A group whose completions depend on its seed and the weights alone; its rewards are 0, 1, ..., or all 0.25."""
     rng = random.Random(f"{lease.seed}:{version}")
+    values = [0.25 if flat else float(sample % 2) for sample in range(lease.samples)]
     episodes = []
     for sample in range(lease.samples):
         tokens = [rng.randrange(100) for _ in range(4)]
         trajectory = single_turn(
             [1, 2, lease.index], tokens, logprobs=[-1.0] * 4, versions=[VersionSpan(version, 4)], finish_reason="stop"
         )
-        rewards = [Reward("exact", float(sample % 2))]
+        rewards = [Reward("exact", values[sample])]
         episodes.append(Episode(lease.group_id, sample, lease.index, [trajectory], "text", "prompt", rewards))
-    values: list[float | None] = [float(sample % 2) for sample in range(lease.samples)]
     return GroupDone(
-        lease.group_id, lease.kind, lease.index, version, 4 * lease.samples, 3, values, values,
+        lease.group_id, lease.kind, lease.index, version, 4 * lease.samples, 3, [*values], [*values],
         {"exact": 0.5}, [4] * lease.samples, 0, {}, 0.01, 0.001, encode_episodes(episodes),
     )  # fmt: skip
 
@@ -88,6 +88,9 @@ class Script:
     train_seconds: float = 0.0
     drops: set[int] = field(default_factory=set)
     drop_all: bool = False
+    flat: set[int] = field(default_factory=set)
+    """Groups whose rewards are all equal."""
+    flat_all: bool = False
     fails: set[int] = field(default_factory=set)
     lags: str = ""
     """This replica never takes new weights."""
@@ -134,7 +137,8 @@ class Replica:
             )
         else:
             for _ in range(1 + script.twice):
-                await client.notify(make_group(lease, self.version))
+                flat = lease.kind == "train" and (lease.group_id in script.flat or script.flat_all)
+                await client.notify(make_group(lease, self.version, flat=flat))
 
 
 class Policy:

@@ -11,6 +11,8 @@ import pytest
 from rlx.controller import checkpoint
 from rlx.controller.ledger import Ledger
 
+INFORMATIVE = {"group_size": 2, "drop_uninformative": True}
+
 
 def newest(run) -> str:
     return f"checkpoints/{checkpoint.newest(run.run_dir).name}"
@@ -34,15 +36,18 @@ async def cut(run, after_step: int) -> None:
         await dying
 
 
-async def test_synchronous_run_goes_on_as_if_never_cut_off(make_run, script, tmp_path, tmp_path_factory):
-    first = make_run(k=0, steps=6, checkpoint={"every": 2})
+@pytest.mark.parametrize("flat", [set(), {1, 6, 9, 19, 22}])
+async def test_synchronous_run_goes_on_as_if_never_cut_off(make_run, script, tmp_path, tmp_path_factory, flat):
+    options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat)}
+    first = make_run(checkpoint={"every": 2}, **options)
     await cut(first, after_step=5)
     assert newest(first) == "checkpoints/step_00004"
-    second = make_run(k=0, steps=6, checkpoint={"every": 2}, resume=newest(first))
+    second = make_run(checkpoint={"every": 2}, resume=newest(first), **options | {"script": script(flat=flat)})
     ended = await second()
     assert ended.status == "done", ended.error
-    whole = make_run(k=0, steps=6, run_dir=tmp_path_factory.mktemp("whole"))
+    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options | {"script": script(flat=flat)})
     assert (await whole()).status == "done"
+    assert ended.summary["groups/uninformative"] == whole.ended.summary["groups/uninformative"] == len(flat)
     cut_off = {step: found for step, found in payloads(first).items() if step < 4} | payloads(second)
     assert cut_off == payloads(whole)
     assert ended.summary["groups/lost"] == 0
@@ -54,12 +59,13 @@ async def test_run_with_staleness_loses_and_repeats_nothing(make_run, script, tm
     steps, k, resume = 8, 2, None
     trained: dict[int, list[int]] = {}
     for _ in range(3):
-        odd = script(sample_seconds=0.01, drops={3, 11, 17})
-        run = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=odd, resume=resume)
+        odd = script(sample_seconds=0.01, drops={3, 11, 17}, flat={5, 11, 20, 21})
+        run = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=odd, resume=resume, algorithm=INFORMATIVE)
         await cut(run, after_step=min(run.start_version + rng.randrange(2, 4), steps - 1))
         trained |= {step.step: ids for step, ids in zip(run.policy.steps, ids_of(run), strict=True)}
         resume = newest(run)
-    last = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=script(drops={3, 11, 17}), resume=resume)
+    odd = script(drops={3, 11, 17}, flat={5, 11, 20, 21})
+    last = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=odd, resume=resume, algorithm=INFORMATIVE)
     ended = await last()
     assert ended.status == "done", ended.error
     trained |= {step.step: ids for step, ids in zip(last.policy.steps, ids_of(last), strict=True)}
@@ -71,6 +77,7 @@ async def test_run_with_staleness_loses_and_repeats_nothing(make_run, script, tm
     ledger.close()
     assert {row.group_id for row in rows if row.state == "trained"} == set(counts)
     assert [row.group_id for row in rows] == list(range(len(rows))), "no id is missing"
+    assert {row.group_id for row in rows if row.state == "dropped"} >= {3, 5, 11, 17, 20, 21}
     assert {row.state for row in rows} <= {"trained", "dropped"}, "every prompt that was begun was brought to its end"
 
 

@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from rlx.controller import checkpoint
+from rlx.launch.boot import PluginRecord
+from rlx.plugins.catalog import discover
+from rlx.plugins.resolve import resolve
 from rlx.transport.messages import Drain, Failed, ProcessExited, RolloutStats
 
 EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
@@ -85,6 +89,57 @@ async def test_a_run_that_drops_everything_ends_with_a_reason(make_run, script):
     assert ended.status == "failed"
     assert "no reward today" in ended.error
     assert "reward 'judge'" in ended.error
+
+
+INFORMATIVE = {"group_size": 2, "drop_uninformative": True}
+STRICT = """
+import rlx
+
+class Strict:
+    @rlx.hookimpl
+    def rlx_rollout_failed(self, error):
+        return "fail"
+"""
+
+
+def hooks_at(folder: Path, place: str, text: str) -> PluginRecord:
+    (folder / place.partition(":")[0]).write_text(text)
+    return resolve("hooks", f"./{place}", discover(), folder)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+async def test_uninformative_groups_are_replaced_and_counted_apart_and_no_hook_is_asked(make_run, script, k, tmp_path):
+    strict = hooks_at(tmp_path, "strict.py:Strict", STRICT)
+    odd = script(flat={0, 5, 6})
+    plugins = {"enable": [strict.name]}
+    run = make_run(k=k, steps=3, script=odd, algorithm=INFORMATIVE, records=[strict], plugins=plugins)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert not {0, 5, 6} & set(run.times_trained())
+    assert sum(run.times_trained().values()) == 12
+    summary = ended.summary
+    assert (summary["groups/uninformative"], summary["groups/dropped"], summary["groups/lost"]) == (3, 0, 0)
+    steps = [m.metrics for m in run.metrics if m.kind == "train"]
+    assert [step["groups/uninformative"] for step in steps][-1] == 3
+    assert sum(4 / step["groups/informative"] - 4 for step in steps) == pytest.approx(3)
+    with sqlite3.connect(run.run_dir / "ledger.sqlite") as ledger:
+        dropped = ledger.execute("SELECT group_id, why FROM groups WHERE state = 'dropped' ORDER BY 1").fetchall()
+    assert dropped == [(index, "uninformative: the total of all its completions is 0.25") for index in (0, 5, 6)]
+
+
+async def test_uninformative_groups_are_trained_unless_the_config_says_drop(make_run, script):
+    run = make_run(steps=2, script=script(flat={0, 5, 6}))
+    ended = await run()
+    assert sorted(run.times_trained()) == list(range(8))
+    assert ended.summary["groups/uninformative"] == 0
+    assert [m.metrics["groups/informative"] for m in run.metrics] == [0.75, 0.5]
+
+
+async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(make_run, script):
+    ended = await make_run(script=script(flat_all=True), algorithm=INFORMATIVE)()
+    assert ended.status == "failed"
+    assert "64 groups in a row were dropped as uninformative" in ended.error
+    assert "Groups by that total: 0.25: 64" in ended.error
 
 
 async def test_a_replica_that_did_not_get_the_weights_is_named(make_run, script):
@@ -244,12 +299,7 @@ class Watch:
 
 @pytest.fixture
 def hooks_record(tmp_path):
-    from rlx.plugins.catalog import discover
-    from rlx.plugins.resolve import resolve
-
-    file = tmp_path / "hooks.py"
-    file.write_text(HOOKS)
-    return resolve("hooks", "./hooks.py:Watch", discover(), tmp_path)
+    return hooks_at(tmp_path, "hooks.py:Watch", HOOKS)
 
 
 async def test_hooks_see_the_run_and_have_their_say(make_run, script, hooks_record, tmp_path):

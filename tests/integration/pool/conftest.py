@@ -135,24 +135,28 @@ def boot(tmp_path: Path):
         *rewards: dict,
         workers: int = 1,
         eval_rewards: list[dict] | None = None,
+        filter_rewards: list[dict] | None = None,
         text: str | None = None,
         model: str = "nowhere",
     ) -> Boot:
         if text is not None:
             (tmp_path / "r.py").write_text(dedent(text))
-        named = [{**reward, "name": f"./r.py:{reward['name']}"} for reward in rewards]
-        evals = [{**reward, "name": f"./r.py:{reward['name']}"} for reward in eval_rewards or []]
+        named, evals, filters = (
+            [{**reward, "name": f"./r.py:{reward['name']}"} for reward in listed]
+            for listed in (rewards, eval_rewards or [], filter_rewards or [])
+        )
         config = Config.model_validate(
             {
                 "model": {"path": model},
                 "dataset": {"name": "none"},
                 "rewards": named,
+                "filter_rewards": filters,
                 "rollout": {"reward_workers": workers},
                 **({"eval": {"dataset": {"name": "none"}, "rewards": evals}} if evals else {}),
             }
         )
         catalog = discover()
-        names = dict.fromkeys(reward["name"] for reward in [*named, *evals])
+        names = dict.fromkeys(reward["name"] for reward in [*named, *evals, *filters])
         records = [resolve("rewards", name, catalog, tmp_path) for name in names]
         records.append(resolve("packers", "decoder_only_llm", catalog, tmp_path))
         return Boot(

@@ -63,6 +63,32 @@ async def test_without_eval_rewards_evaluation_uses_the_training_rewards(pool):
         assert (await score(p, done("ab"), "eval")).rewards[0].value == 2.0
 
 
+async def test_filters_are_values_of_their_own_and_one_that_is_a_reward_is_called_once(pool):
+    """Counting tells how often it was called."""
+    counting = {"name": "Counting", "args": {"start": 10}, "weight": 2.0}
+    filters = [{**counting, "weight": 0.5}, {"name": "length"}, {"name": "place", "args": {"unscored": [0]}}]
+    async with pool(counting, filter_rewards=filters) as p:
+        first, second = await p.score([done("a"), done("bcd")])
+        evaluated = await score(p, done("a"), "eval")
+    assert [[(r.value, r.weight) for r in scores.rewards] for scores in (first, second)] == [[(11, 2)], [(12, 2)]]
+    assert [[(r.value, r.weight) for r in scores.filters] for scores in (first, second)] == [
+        [(11.0, 0.5), (1.0, 1.0), (None, 1.0)],
+        [(12.0, 0.5), (3.0, 1.0), (1.0, 1.0)],
+    ]
+    assert first.metrics == {"filter/./r.py:length": 1.0}
+    assert second.metrics == {"filter/./r.py:length": 3.0, "filter/./r.py:place": 1.0}
+    assert [(r.value, r.weight) for r in evaluated.rewards] == [(13.0, 2.0)]
+    assert evaluated.filters == []
+    assert evaluated.metrics == {}
+
+
+async def test_a_filter_that_fails_is_an_error_as_a_reward_s_is(pool):
+    async with pool({"name": "length"}, filter_rewards=[{"name": "steerable", "on_error": "drop"}]) as p:
+        with pytest.raises(RewardError, match=r"steerable.*raised KeyError") as caught:
+            await score(p, done("raise"))
+    assert caught.value.drop
+
+
 async def test_a_class_is_made_once_and_called(pool):
     async with pool({"name": "Counting", "args": {"start": 10}}) as p:
         assert [(await score(p, done("x"))).rewards[0].value for _ in range(2)] == [11.0, 12.0]

@@ -150,6 +150,11 @@ def test_options_are_named_where_they_are_wrong(write, option):
         ("[policy]\nmax_sequence_tokens = 9\n", True, "only SFT rows"),
         ("rewards = []\n[policy]\nmax_sequence_tokens = 9\n", False, None),
         ('rewards = [{name = "r", weight = 0.0}]\n', True, "every weight is 0"),
+        ('filter_rewards = [{name = "r", weight = 0.0}]\n', True, "[[filter_rewards]]: every weight is 0"),
+        ('rewards = []\nfilter_rewards = [{name = "r"}]\n', False, "there are no groups"),
+        ("algorithm = {drop_uninformative = true, group_size = 1}\n", True, "is never informative"),
+        ("rewards = []\nalgorithm = {drop_uninformative = true}\n", False, "there are no groups"),
+        ("algorithm = {drop_uninformative = true}\n", True, None),
     ],
 )
 def test_rules_of_sampling_and_of_rows(write, text, rollouts, message):

@@ -12,8 +12,9 @@ from rlx.config.schema import Config
 from rlx.controller.activity import Activity
 from rlx.controller.balance import LeastLoaded
 from rlx.controller.cursor import Cursor, derive, plain_order
+from rlx.controller.drops import MOST_FAILED, MOST_UNINFORMATIVE, Drops
 from rlx.controller.failure import Failure, together
-from rlx.controller.metrics import eval_metrics, group_metrics
+from rlx.controller.metrics import eval_metrics, group_metrics, is_informative
 from rlx.controller.progress import Progress
 from rlx.controller.state import LEGAL, State, StateMachine
 from rlx.controller.sync import bound_of, mean_difference, recent_sequences
@@ -96,12 +97,75 @@ def test_the_least_loaded_replica_is_taken(moves):
 
 
 def test_unscored_is_not_zero():
-    metrics = group_metrics([group(rewards=(1.0, None)), group(rewards=(0.0, 0.0), oldest=1)], step=2)
+    metrics = group_metrics([group(rewards=(1.0, None)), group(rewards=(0.0, 0.0), oldest=1)], step=2, uninformative=0)
     assert metrics["reward/mean"] == pytest.approx(1 / 3)
     assert metrics["groups/zero_std"] == 1.0
     assert (metrics["staleness/mean"], metrics["staleness/max"]) == (1.5, 2.0)
     assert metrics["completion/truncated"] == 0.5
     assert metrics["reward/exact"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rewards", "filters", "informative"),
+    [
+        ((1.0, 0.0), [], True),
+        ((1.0, 1.0), [], False),
+        ((1.0, None), [], False),
+        ((None, None), [], False),
+        ((0.1 + 0.2, 0.3), [], True),
+        ((1.0, 1.0), [0.0, 1.0], True),
+        ((1.0, 0.0), [1.0, 1.0], False),
+        ((1.0, 0.0), [None, 1.0], False),
+    ],
+)
+def test_a_group_is_informative_where_its_filter_totals_differ(rewards, filters, informative):
+    assert is_informative(group(rewards=rewards, filters=filters)) is informative
+
+
+def test_the_share_of_informative_groups_counts_those_that_were_dropped():
+    groups = [group(), group(rewards=(1.0, 1.0)), group()]
+    assert group_metrics(groups, 0, uninformative=0)["groups/informative"] == pytest.approx(2 / 3)
+    assert group_metrics(groups[:1], 0, uninformative=3)["groups/informative"] == 0.25
+
+
+def test_drops_end_the_run_only_when_nothing_is_kept_in_between():
+    drops = Drops(groups_per_step=1)
+    for _ in range(10):
+        for _ in range(MOST_UNINFORMATIVE - 1):
+            drops.teach_nothing([0.0, 0.0])
+        for _ in range(MOST_FAILED - 1):
+            drops.fail("judge is down")
+        drops.kept()
+    assert (drops.failed, drops.uninformative) == (10 * (MOST_FAILED - 1), 10 * (MOST_UNINFORMATIVE - 1))
+
+
+def test_failures_in_a_row_are_told_with_the_last_one():
+    drops = Drops(groups_per_step=5)
+    for number in range(19):
+        drops.fail(f"failure {number}")
+    with pytest.raises(RunError, match=r"20 groups in a row.*The last one: judge is down \(reward 'judge'\)"):
+        drops.fail("judge is down (reward 'judge')")
+
+
+def test_uninformative_groups_in_a_row_are_told_with_the_totals_that_were_seen():
+    drops = Drops(groups_per_step=20)
+    why = {drops.teach_nothing([total, None, total]) for total in [0.0] * 70 + [1.0] * 8}
+    assert why == {f"uninformative: the total of all its completions is {total}" for total in (0, 1)}
+    assert drops.teach_nothing([None]) == "uninformative: the total of all its completions is not scored"
+    with pytest.raises(RunError) as caught:
+        drops.teach_nothing([0.1234567])
+    assert "80 groups in a row were dropped as uninformative" in str(caught.value)
+    assert "Groups by that total: 0: 70, 1: 8, not scored: 1, 0.123457: 1." in str(caught.value)
+    assert "drop_uninformative = false" in str(caught.value)
+
+
+def test_many_totals_are_told_by_the_commonest():
+    drops = Drops(groups_per_step=16)
+    totals = [7.0 if number % 5 == 4 else number / 2**10 for number in range(64)]
+    for total in totals[:-1]:
+        drops.teach_nothing([total])
+    with pytest.raises(RunError, match=r"7: 12, 0: 1,.*, and 43 other totals\."):
+        drops.teach_nothing(totals[-1:])
 
 
 def test_accuracy_is_the_share_of_scored_completions_that_are_right():

@@ -25,7 +25,7 @@ def _group():
 
 
 def test_a_finished_group_tells_what_the_controller_counts():
-    done = finished_group(LEASE, [5, 6], _group(), generate_seconds=1.5, score_seconds=0.25)
+    done = finished_group(LEASE, [5, 6], _group(), filters=[1.0, None, 0.0], generate_seconds=1.5, score_seconds=0.25)
     assert (done.group_id, done.kind, done.index, done.prompt_tokens) == (4, "train", 9, 2)
     assert (done.tokens, done.lengths, done.truncated) == (6, [2, 3, 1], 1)
     assert done.oldest_version == 2
@@ -33,11 +33,12 @@ def test_a_finished_group_tells_what_the_controller_counts():
     assert done.accuracies == [1.0, 0.0, None]
     assert done.reward_means == {"right": 0.5, "short": 0.5}, "what was not scored is not a zero"
     assert done.metrics == {"m": 4.0}
+    assert done.filters == [1.0, None, 0.0]
     assert decode_episodes(done.payload) == _group()
 
 
 def test_a_group_without_rewards_has_no_figures_for_them():
-    done = finished_group(LEASE, [5], [_episode(0, [1], [])], generate_seconds=0, score_seconds=0)
+    done = finished_group(LEASE, [5], [_episode(0, [1], [])], filters=[], generate_seconds=0, score_seconds=0)
     assert (done.rewards, done.accuracies, done.reward_means) == ([None], [None], {})
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
@@ -23,8 +23,7 @@ from rlx.launch.boot import Boot, Endpoint
 from rlx.rollout.rewards.calls import Ready, RewardSpec, Start
 from rlx.rollout.rewards.process import RewardProcess, WorkerDied
 from rlx.rollout.rewards.scores import Completion, Job, Scores, jobs_of, scores_of_each, settle
-
-Kind = Literal["train", "eval"]
+from rlx.rollout.rewards.uses import Kind, Use, rewards_of, uses_of
 
 
 class RewardPool:
@@ -32,17 +31,11 @@ class RewardPool:
 
     def __init__(self, boot: Boot) -> None:
         config = boot.load_config()
-        own_eval = config.eval.rewards if config.eval is not None else None
-        self._rewards = [*config.rewards, *(own_eval or [])]
-        train = range(len(config.rewards))
-        self._lists: dict[Kind, range] = {
-            "train": train,
-            "eval": train if own_eval is None else range(len(train), len(self._rewards)),
-        }
-        specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in self._rewards]
+        self._uses = uses_of(config)
+        specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._uses)]
         self._specs = Start(_for_rewards(boot), specs)
         self._start_seconds = config.run.start_seconds
-        self._size = config.rollout.reward_workers if self._rewards else 0
+        self._size = config.rollout.reward_workers if specs else 0
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
         self._jobs: dict[Job, None] = {}
         self._processes: set[RewardProcess] = set()
@@ -67,7 +60,7 @@ class RewardPool:
         """
         if self._failure is not None:
             raise self._failure
-        jobs = [job for index in self._lists[kind] for job in self._calls(index, completions)]
+        jobs = [job for use in self._uses[kind] for job in self._calls(use, completions)]
         for job in jobs:
             self._submit(job)
         try:
@@ -104,8 +97,8 @@ class RewardPool:
         job = next(iter(self._jobs), None)
         return (job.owner, time.monotonic() - job.since) if job else None
 
-    def _calls(self, index: int, completions: Sequence[Completion]) -> list[Job]:
-        return jobs_of(index, self._rewards[index], self._ready.rewards[index], completions)
+    def _calls(self, use: Use, completions: Sequence[Completion]) -> list[Job]:
+        return jobs_of(use, self._ready.rewards[use.index], completions)
 
     def _submit(self, job: Job) -> None:
         self._jobs[job] = None
@@ -123,7 +116,7 @@ class RewardPool:
             if job.answer.done():  # whoever asked has gone
                 continue
             try:
-                job.finish(await process.ask(job.call, job.reward.timeout_seconds))
+                job.finish(await process.ask(job.call, job.use.reward.timeout_seconds))
             except TimeoutError:
                 job.timed_out()
                 process = await self._replace(process)

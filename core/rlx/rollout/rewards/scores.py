@@ -14,9 +14,9 @@ from typing import Any
 
 from rlx.api.reward import Score, about
 from rlx.api.types import Reward
-from rlx.config.data import RewardConfig
 from rlx.errors import RewardError
 from rlx.rollout.rewards.calls import Call, FromWorker, Loaded, Raised, Scored, frame
+from rlx.rollout.rewards.uses import Use
 
 OF_EACH = frozenset({"token_ids", "finish_reason"})
 """What is offered of each completion; the rest is the prompt's."""
@@ -42,14 +42,29 @@ class Scores:
     rewards: list[Reward] = field(default_factory=list)
     """In the config's order."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """`reward/<name>/<metric>` -> value, of rewards that return metrics."""
+    """`reward/<name>/<metric>` -> value, of rewards that return metrics; `filter/<name>` of filters that are no reward
+    of the total.
+    """
+    filters: list[Reward] = field(default_factory=list)
+    """What decides whether the group is informative; empty where the total reward does."""
+
+    def add(self, use: Use, said: Score) -> None:
+        name = use.reward.name
+        kind = "reward" if use.in_total else "filter"
+        if use.in_total:
+            self.rewards.append(Reward(name, said.value, use.reward.weight))
+        elif said.value is not None:
+            self.metrics[f"filter/{name}"] = said.value
+        if use.filter_weight is not None:
+            self.filters.append(Reward(name, said.value, use.filter_weight))
+        self.metrics.update({f"{kind}/{name}/{metric}": value for metric, value in said.metrics.items()})
 
 
 @dataclass(eq=False)
 class Job:
     """One call on its way."""
 
-    reward: RewardConfig
+    use: Use
     owner: str
     places: range
     """Which of the prompt's completions it is about."""
@@ -67,7 +82,7 @@ class Job:
 
     def fail(self, message: str) -> None:
         """The reward failed: `on_error` says what becomes of that."""
-        self.end(RewardError(message, owner=self.owner, drop=self.reward.on_error == "drop"))
+        self.end(RewardError(message, owner=self.owner, drop=self.use.reward.on_error == "drop"))
 
     def end(self, error: RewardError) -> None:
         if not self.answer.done():
@@ -78,22 +93,22 @@ class Job:
 
     def timed_out(self) -> None:
         self.fail(
-            f"{self.owner} took more than {self.reward.timeout_seconds:g} s and was killed. "
+            f"{self.owner} took more than {self.use.reward.timeout_seconds:g} s and was killed. "
             f'Raise its timeout_seconds, or set on_error = "drop".\n{about(self.texts)}'
         )
 
 
-def jobs_of(index: int, reward: RewardConfig, loaded: Loaded, completions: Sequence[Completion]) -> list[Job]:
-    """The calls of reward number `index` about the completions of one prompt. Raises RewardError where what comes
-    with them can't be sent.
+def jobs_of(use: Use, loaded: Loaded, completions: Sequence[Completion]) -> list[Job]:
+    """The calls of one reward about the completions of one prompt. Raises RewardError where what comes with them
+    can't be sent.
     """
     count = len(completions)
     slices = [range(count)] if loaded.group else [range(place, place + 1) for place in range(count)]
     loop = asyncio.get_running_loop()
     jobs = []
     for places in slices:
-        call = call_about(completions[places.start : places.stop], index, loaded)
-        jobs.append(Job(reward, loaded.owner, places, call.texts, frame(call), loop.create_future()))
+        call = call_about(completions[places.start : places.stop], use.index, loaded)
+        jobs.append(Job(use, loaded.owner, places, call.texts, frame(call), loop.create_future()))
     return jobs
 
 
@@ -118,10 +133,8 @@ def scores_of_each(jobs: Sequence[Job], count: int) -> list[Scores]:
     """The answers by completion."""
     scores = [Scores() for _ in range(count)]
     for job in jobs:
-        name, weight = job.reward.name, job.reward.weight
         for place, said in zip(job.places, job.answer.result(), strict=True):
-            scores[place].rewards.append(Reward(name, said.value, weight))
-            scores[place].metrics.update({f"reward/{name}/{metric}": value for metric, value in said.metrics.items()})
+            scores[place].add(job.use, said)
     return scores
 
 
