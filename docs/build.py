@@ -1,8 +1,8 @@
 """The generated part of the docs, and the check of all of them.
 
-`python docs/build.py` writes docs/reference/config.md from the config schema's own docstrings, and
-docs/plugins/hooks.md from those of the hookspecs. With `--check` it fails where a file is not what its source says, or
-where a relative link of a Markdown file leads nowhere.
+`python docs/build.py` writes docs/reference/config.md from the config schema's own docstrings, docs/plugins/hooks.md from
+those of the hookspecs, and docs/plugins/contracts.md from the suites of rlx.testing. With `--check` it fails where a
+file is not what its source says, or where a relative link of a Markdown file leads nowhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import rlx.testing
 from rlx.api import hookspecs
 from rlx.config.schema import Config
 
@@ -28,6 +29,11 @@ HOOKS_HEAD = """# Hook reference
 Generated from the hookspecs by `python docs/build.py`. How hooks are written and enabled: [plugins](../plugins.md#hooks).
 
 An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of `[plugins] enable`; where a hook says "first answer", calling stops at the first result that is not None. A hook holds up the process that it runs in.
+"""
+CONTRACTS = ROOT / "docs" / "plugins" / "contracts.md"
+CONTRACTS_HEAD = """# Contract reference
+
+Generated from the suites of `rlx.testing` by `python docs/build.py`: the rules of each, by the names that a `ContractError` gives them. How suites are used: [testing a plugin](testing.md).
 """
 HEAD = """# Config reference
 
@@ -82,6 +88,17 @@ def hook_section(name: str) -> str:
     return f"## `{name}({signature})`\n\n{markdown(inspect.getdoc(function) or '')}\n"
 
 
+def contracts_page() -> str:
+    suites = (getattr(rlx.testing, name) for name in sorted(rlx.testing.__all__) if name.startswith("check_"))
+    return "\n".join([CONTRACTS_HEAD, *map(contract_section, suites)]).rstrip() + "\n"
+
+
+def contract_section(suite: Any) -> str:
+    rules = inspect.getmodule(suite).RULES  # type: ignore[union-attr]
+    rows = [f"| `{name}` | {rule} |" for name, rule in rules.items()]
+    return "\n".join([f"## `{suite.__name__}`", "", "| rule | |", "|---|---|", *rows, ""])
+
+
 def markdown(docstring: str) -> str:
     """A docstring with each paragraph on one line, and the labels of its facts in bold."""
     paragraphs = [" ".join(paragraph.split()) for paragraph in docstring.split("\n\n")]
@@ -100,7 +117,8 @@ def dead_links() -> list[str]:
 
 def pages() -> dict[Path, str]:
     """Every generated page, as it must be."""
-    return {REFERENCE: "\n".join([HEAD, *tables(Config)]).rstrip() + "\n", HOOKS: hooks_page()}
+    reference = "\n".join([HEAD, *tables(Config)]).rstrip() + "\n"
+    return {REFERENCE: reference, HOOKS: hooks_page(), CONTRACTS: contracts_page()}
 
 
 def main() -> int:
