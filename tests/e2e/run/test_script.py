@@ -92,7 +92,7 @@ def folder(tmp_path_factory):
     rows = [
         {
             "data_source": "math_dapo",
-            "prompt": [{"content": f"What is {a}+1? Last line: Answer: $Answer", "role": "user"}],
+            "prompt": [{"content": f"What is {a}+1? Put it after Answer:", "role": "user"}],
             "ability": "MATH",
             "reward_model": {"ground_truth": str(a + 1), "style": "rule-lighteval/MATH_v2"},
             "extra_info": {"index": str(a)},
@@ -133,10 +133,10 @@ def trained(run):
 
 
 def test_the_listing_of_a_dataset(begin, folder, small):
-    run = begin(["dapo.toml", "--policy", "1", "--rollout", "2", "custom_entry.py"], cwd=folder, **small)
+    run = begin(["dapo.toml", "--policy", "1", "--rollout", "1", "custom_entry.py"], cwd=folder, **small)
     rows = trained(run)
-    assert all("Last line: Answer: $Answer\n" in row["prompt"] for row in rows)
-    assert run.metrics()[0]["metrics"]["reward/direct_math"] == -1
+    assert all("Put it after Answer:\n" in row["prompt"] for row in rows)
+    assert run.metrics()[0]["reward/direct_math"] == -1
     names = {record["part"] for record in json.loads((run.dir / "plugins.json").read_text())}
     assert names == {"", "dataset"}
 
@@ -152,7 +152,7 @@ def test_the_listing_of_a_packer_started_by_python(begin, folder, small):
     run = begin(["gsm8k.toml"], cwd=folder, command=(sys.executable, "custom_packer.py"), **small)
     rows = trained(run)
     assert all(row["prompt"].startswith("You are an AI math expert") for row in rows)
-    assert run.metrics()[0]["metrics"]["reward/gsm8k_reward_fn"] == 0
+    assert run.metrics()[0]["reward/gsm8k_reward_fn"] == 0
 
 
 def test_everything_that_a_script_may_pass(begin, folder, small, tmp_path):
@@ -166,7 +166,7 @@ def test_everything_that_a_script_may_pass(begin, folder, small, tmp_path):
     assert [("eval/accuracy" in note["keys"], "reward/length/letters" in note["keys"]) for note in logged] == [
         (True, False), (False, True), (False, True), (True, False),
     ]  # fmt: skip
-    for metrics in (line["metrics"] for line in run.metrics()):
+    for metrics in run.metrics():
         total = 2 * metrics["reward/gsm8k_reward_fn"] + metrics["reward/length"]
         assert metrics["reward/mean"] == pytest.approx(total)
 
