@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rlx.api.prompt import encode_prompt, prompt_of, prompt_token_ids
-from rlx.api.sft import IGNORE_LABEL, sft_trajectory, target_trajectory
+from rlx.api.sft import IGNORE_LABEL, pad_token_id, sft_trajectories, target_trajectories
 from rlx.api.types import Segment, Trajectory
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DataPacker", "DecoderOnlyLLMDataPacker", "RolloutOutput", "prompt_token_ids", "sft_trajectory"]
+__all__ = ["DataPacker", "DecoderOnlyLLMDataPacker", "RolloutOutput", "prompt_token_ids", "sft_trajectories"]
 
 
 class RolloutOutput(str):
@@ -65,6 +65,8 @@ class DataPacker(ABC):
     tokenizer: Any
     retokenizes: bool = False
     """Whether what it trains in RL may be other tokens than the sampled ones; those have no sampler logprobs."""
+    train_on: Literal["all", "last"] = "all"
+    """SFT on conversations: all of the assistant's turns, or the last one only."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         super().__init__()
@@ -95,11 +97,14 @@ class DataPacker(ABC):
         raise NotImplementedError(_missing(self, "policy_collate_fn"))
 
     def sft_process_sample(self, item: Any) -> Any:
-        """A row as a Trajectory, or as `{"input_ids": ..., "labels": ...}` with -100 where nothing is learnt.
+        """A row as a Trajectory (or a list of them), or as `{"input_ids": ..., "labels": ...}` with -100 where nothing
+        is learnt.
 
-        Default: the prompt as the engine would read it, then the row's target and an EOS.
+        Default: the prompt as the engine would read it, then the row's target and an EOS; of a conversation the
+        assistant's turns. Several trajectories only where the chat template rewrites the turns of the past.
         """
-        return target_trajectory(self, item, self.tokenizer)
+        made = target_trajectories(self, item, self.tokenizer)
+        return made[0] if len(made) == 1 else made
 
     def sft_compute_max_len(self, processed_samples: list[Any]) -> int:
         """Longest row, in tokens."""
@@ -114,6 +119,12 @@ class DataPacker(ABC):
 
 class DecoderOnlyLLMDataPacker(DataPacker):
     """Text, chat messages, or a mapping with `prompt` or `messages`, for models that read tokens from left to right."""
+
+    def __init__(self, *args: Any, train_on: Literal["all", "last"] = "all") -> None:
+        if train_on not in {"all", "last"}:
+            raise ValueError(f"train_on is {train_on!r}; it may be 'all' or 'last'")
+        super().__init__(*args)
+        self.train_on = train_on
 
     def get_rollout_input(self, item: Any) -> list[int]:
         return encode_prompt(self.tokenizer, prompt_of(item))
@@ -138,7 +149,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
         ids = [sample["input_ids"] for sample in processed_samples]
         masks = [sample["logprob_masks"] for sample in processed_samples]
         return {
-            "input_ids": torch.tensor(_padded(ids, computed_max_len, self._pad_id())),
+            "input_ids": torch.tensor(_padded(ids, computed_max_len, pad_token_id(self.tokenizer))),
             "logprob_masks": torch.tensor(_padded(masks, computed_max_len, 0), dtype=torch.bool),
         }
 
@@ -154,7 +165,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
         ids = [trajectory.tokens for trajectory in processed_samples]
         labels = [_labels(trajectory, ignore_label_id) for trajectory in processed_samples]
         return {
-            "input_ids": torch.tensor(_padded(ids, computed_max_len, self._pad_id())),
+            "input_ids": torch.tensor(_padded(ids, computed_max_len, pad_token_id(self.tokenizer))),
             "labels": torch.tensor(_padded(labels, computed_max_len, ignore_label_id)),
         }
 
@@ -164,11 +175,6 @@ class DecoderOnlyLLMDataPacker(DataPacker):
         if isinstance(rollout_output, str):  # no sampler behind it: text is all there is
             return [int(token) for token in self.tokenizer.encode(rollout_output, add_special_tokens=False)]
         return list(rollout_output)
-
-    def _pad_id(self) -> int:
-        """Padding is masked, so that any token will do."""
-        pad, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return int(pad if pad is not None else eos if eos is not None else 0)
 
 
 def _labels(trajectory: Trajectory, ignore: int) -> list[int]:

@@ -78,15 +78,20 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def encode_messages(tokenizer: Any, messages: Messages) -> list[int]:
-    """The conversation up to where the assistant's next turn begins. Raises UsageError without a chat template."""
+def encode_messages(tokenizer: Any, messages: Messages, *, generation_prompt: bool = True) -> list[int]:
+    """The conversation, up to where the assistant's next turn begins unless told not to. Raises UsageError without a
+    chat template.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"The prompts are chat messages, but the tokenizer of {tokenizer.name_or_path!r} has no chat template. "
             "Set model.chat_template, or use prompts of text."
         )
     ids = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False
+        [dict(message) for message in messages],
+        add_generation_prompt=generation_prompt,
+        tokenize=True,
+        return_dict=False,
     )
     return [int(token) for token in ids]
 

@@ -14,6 +14,7 @@ The rules of this part:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
@@ -132,6 +133,15 @@ def single_turn(
             Segment("sampled", list(completion_tokens), list(logprobs), list(versions), finish_reason=finish_reason),
         ]
     )
+
+
+def masked_tokens(tokens: Sequence[int], trained: Sequence[bool]) -> Trajectory:
+    """Tokens that nobody sampled, of which some are trained; what precedes the first of those is the prompt."""
+    segments: list[Segment] = []
+    for learns, run in groupby(zip(tokens, trained, strict=True), key=lambda pair: bool(pair[1])):
+        context: SegmentKind = "observed" if segments else "prompt"
+        segments.append(Segment("sampled" if learns else context, [token for token, _ in run]))
+    return Trajectory(segments)
 
 
 _EPISODES = msgspec.msgpack.Decoder(list[Episode])

@@ -15,7 +15,7 @@ from typing import Any
 from rlx.api.dataset import DatasetView, open_dataset
 from rlx.api.policy_input import rehearse_policy_input
 from rlx.api.prompt import prompt_token_ids
-from rlx.api.sft import sft_trajectory
+from rlx.api.sft import sft_trajectories
 from rlx.config.data import DatasetConfig, PackerConfig
 from rlx.config.load import LoadedConfig
 from rlx.config.rules import learning_contradictions
@@ -186,7 +186,7 @@ def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool,
             if trained:
                 rehearse_policy_input(packer, item, prompt, tokenizer, where=where)
         else:
-            sft_trajectory(packer, item, reference, tokenizer, where=where)
+            sft_trajectories(packer, item, reference, tokenizer, where=where)
 
 
 def _configure(config: Config, plugins: Plugins) -> None:

@@ -2,7 +2,7 @@
 
 The rules of this part:
 
-* A row becomes one group of one episode: its answer is a sampled segment that nobody sampled (no logprobs).
+* A row becomes one group of one episode: its answers are sampled segments that nobody sampled (no logprobs).
 * Nothing is cut: a row longer than `policy.max_sequence_tokens` is an error that names the row.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlx.api.sft import sft_trajectory
+from rlx.api.sft import sft_trajectories
 from rlx.api.types import Episode
 from rlx.errors import DatasetError
 
@@ -39,10 +39,11 @@ class Feed:
         """Raises DatasetError or PluginError that names the row."""
         where = self._dataset.where(row)
         item, reference = self._dataset.item(row), self._dataset.reference(row)
-        trajectory = sft_trajectory(self._packer, item, reference, self._tokenizer, where=where)
-        if self._longest is not None and len(trajectory) > self._longest:
+        trajectories = sft_trajectories(self._packer, item, reference, self._tokenizer, where=where)
+        longest = max(map(len, trajectories))
+        if self._longest is not None and longest > self._longest:
             raise DatasetError(
-                f"{where} has {len(trajectory)} tokens; the limit is {self._longest}. "
+                f"{where} has {longest} tokens; the limit is {self._longest}. "
                 "Shorten it, or raise policy.max_sequence_tokens if the model can read that much."
             )
-        return Episode(group_id=row, sample=0, dataset_index=row, trajectories=[trajectory])
+        return Episode(group_id=row, sample=0, dataset_index=row, trajectories=trajectories)

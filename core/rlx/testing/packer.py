@@ -18,7 +18,7 @@ from rlx.api.packer import RolloutOutput
 from rlx.api.packer_calls import batch_rows, overrides
 from rlx.api.policy_input import COLUMNS, apply_policy_input
 from rlx.api.prompt import prompt_token_ids
-from rlx.api.sft import sft_trajectory
+from rlx.api.sft import sft_trajectories
 from rlx.api.types import Episode, VersionSpan, single_turn
 from rlx.testing.contract import Broken, demand, example_config, guarded, made, name_of, origin
 from rlx.testing.tokenizer import CharTokenizer
@@ -130,9 +130,9 @@ def _ignores_prefix(packer: Any) -> bool:
 def _of_sft(packer: Any, items: list[Any], tokenizer: Any) -> Iterator[Broken]:
     for item in items:
         where = f"item {_short(item)}"
-        trajectory = sft_trajectory(packer, item, TEXT, tokenizer, where=where)
-        if not any(segment.learns and segment.tokens for segment in trajectory.segments):
-            seen = f"{where} with the answer {TEXT!r} gave nothing to learn: {_short(trajectory, 200)}"
+        made = sft_trajectories(packer, item, TEXT, tokenizer, where=where)
+        if not any(segment.learns and segment.tokens for trajectory in made for segment in trajectory.segments):
+            seen = f"{where} with the answer {TEXT!r} gave nothing to learn: {_short(made, 200)}"
             yield Broken("sft", seen, "Give the answer's tokens labels other than -100.")
 
 

@@ -36,7 +36,7 @@ class DemoDataPacker(DataPacker):
 
 @pytest.fixture(params=[DecoderOnlyLLMDataPacker, DemoDataPacker])
 def packer(request, tokenizer):
-    made = request.param(None, unused=True)
+    made = request.param(None)
     made.setup("config", tokenizer, "more", and_more=True)
     return made
 
@@ -99,7 +99,7 @@ def test_what_a_packer_leaves_out_is_said_by_name():
         def get_rollout_input(self, item):
             return item
 
-    assert Small().rollout_collate_fn([1, 2]) == [1, 2]
+    assert Small(None, unused=True).rollout_collate_fn([1, 2]) == [1, 2]
     for method, arguments in {
         "get_policy_input": ("a", "b"),
         "policy_collate_fn": ([], 1),
@@ -109,3 +109,11 @@ def test_what_a_packer_leaves_out_is_said_by_name():
             getattr(Small(), method)(*arguments)
     with pytest.raises(TypeError, match="get_rollout_input"):
         DataPacker()
+
+
+def test_a_misspelt_option_of_the_default_packer_is_an_error():
+    assert DecoderOnlyLLMDataPacker(train_on="last").train_on == "last"
+    with pytest.raises(TypeError, match="trian_on"):
+        DecoderOnlyLLMDataPacker(trian_on="last")
+    with pytest.raises(ValueError, match="train_on is 'first'; it may be 'all' or 'last'"):
+        DecoderOnlyLLMDataPacker(train_on="first")

@@ -4,13 +4,19 @@ import copy
 
 import pytest
 
-from rlx.api.packer import DataPacker, DecoderOnlyLLMDataPacker, sft_trajectory
+from rlx.api.packer import DataPacker, DecoderOnlyLLMDataPacker, sft_trajectories
 from rlx.errors import DatasetError, PluginError, UsageError
 
 EOS = 1
 CHAT = [{"role": "user", "content": "hi"}]
 ANSWERED = [*CHAT, {"role": "assistant", "content": "ho"}]
 CHAT_TEXT = "user: hi\nassistant: "
+
+
+def sft_trajectory(*args, **kwargs):
+    """Of a row that gives one."""
+    (trajectory,) = sft_trajectories(*args, **kwargs)
+    return trajectory
 
 
 @pytest.fixture
@@ -53,7 +59,11 @@ def test_rows_become_prompt_and_target_with_one_eos(item, reference, prompt, tar
         (CHAT, None, "no target"),
         ({"prompt": "1+1="}, None, "no target"),
         ("1+1=", 2, "the target is a int, not text: 2"),
-        ([*CHAT, {"role": "assistant", "tool_calls": []}], None, "the target is a NoneType"),
+        (
+            [*CHAT, {"role": "assistant", "tool_calls": []}],
+            None,
+            "message 1, of the assistant's, has neither content nor tool_calls",
+        ),
         ({"question": "1+1=", "answer": "2"}, None, "no target|no column"),
         ("", "2", "the prompt is empty"),
     ],
@@ -106,6 +116,7 @@ def test_masks_of_a_packer_become_segments(names, tokenizer):
         (None, "packer Own: sft_process_sample returned a NoneType"),
         ({"input_ids": [1, 2]}, "returned a dict"),
         ({"input_ids": [1, 2], "labels": [1]}, "of one length"),
+        ({"input_ids": [1, 2, 3], "labels": [2, 3, -100]}, "label 0 is 2, and token 0 is 1. .*rlx shifts them"),
         (KeyError("image"), "packer Own failed at row 5 of d: KeyError: 'image'"),
     ],
 )
@@ -130,3 +141,68 @@ def test_a_packer_that_inherits_nothing_will_do(tokenizer):
             return [9, 9]
 
     assert sft_trajectory(Bare(), "ab", "c", tokenizer).tokens == [9, 9, *tokenizer.encode("c"), EOS]
+
+
+class Collating(DecoderOnlyLLMDataPacker):
+    """Leaves out the first of the learnt tokens, in a batch that is wider than it has to be."""
+
+    def sft_compute_max_len(self, processed_samples):
+        return super().sft_compute_max_len(processed_samples) + 3
+
+    def sft_collate_fn(self, processed_samples, computed_max_len, pad_token_id, ignore_label_id):
+        batch = super().sft_collate_fn(processed_samples, computed_max_len, ignore_label_id)
+        labels = batch["labels"]
+        for row in labels:
+            row[(row != ignore_label_id).nonzero()[0]] = ignore_label_id
+        assert pad_token_id == self.tokenizer.pad_token_id
+        return {"input_ids": batch["input_ids"], "label_ids": labels}
+
+
+def test_what_a_packer_s_own_batch_leaves_out_is_not_learnt(tokenizer):
+    packer = Collating()
+    packer.setup(None, tokenizer)
+    segments = sft_trajectory(packer, {"prompt": "1+", "completion": "23"}, None, tokenizer).segments
+    assert [(s.kind, s.tokens) for s in segments] == [
+        ("prompt", tokenizer.encode("1+2")),
+        ("sampled", [*tokenizer.encode("3"), EOS]),
+    ]
+
+
+def test_rlx_s_own_batch_says_what_its_samples_say(tokenizer):
+    """Through the batch and back it is the same: that it is not made for the default packer changes nothing."""
+
+    class Asked(DecoderOnlyLLMDataPacker):
+        def sft_collate_fn(self, *args, **kwargs):
+            return super().sft_collate_fn(*args, **kwargs)
+
+    rows = [{"prompt": "1+1=", "completion": "2"}, {"messages": [*ANSWERED, *ANSWERED]}]
+    made = []
+    for cls in (DecoderOnlyLLMDataPacker, Asked):
+        packer = cls()
+        packer.setup(None, tokenizer)
+        made.append([sft_trajectory(packer, row, None, tokenizer) for row in rows])
+    plain, asked = made
+    for one, other in zip(plain, asked, strict=True):
+        assert one.tokens == other.tokens
+        assert [s.learns for s in one.segments for _ in s.tokens] == [
+            s.learns for s in other.segments for _ in s.tokens
+        ]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"input_ids": [[1, 2]]}, "packer Fixed: sft_collate_fn returned no 'labels'"),
+        ({"input_ids": [[1, 2]], "labels": [[-100, 2]], "position_ids": [[0, 1]]}, "'position_ids', which the trainer"),
+        ({"input_ids": [[1, 2]], "labels": [[2, -100]]}, "sft_collate_fn: label 0 is 2, and token 0 is 1"),
+    ],
+)
+def test_a_batch_that_cannot_be_learnt_from_is_named(batch, message, tokenizer):
+    class Fixed(DecoderOnlyLLMDataPacker):
+        def sft_collate_fn(self, processed_samples, computed_max_len):
+            return batch
+
+    packer = Fixed()
+    packer.setup(None, tokenizer)
+    with pytest.raises(PluginError, match=f"^row 5 of d: .*{message}"):
+        sft_trajectory(packer, {"prompt": "1", "completion": "2"}, None, tokenizer, where="row 5 of d")
