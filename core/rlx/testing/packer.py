@@ -130,9 +130,9 @@ def _ignores_prefix(packer: Any) -> bool:
 def _of_sft(packer: Any, items: list[Any], tokenizer: Any) -> Iterator[Broken]:
     for item in items:
         where = f"item {_short(item)}"
-        made = sft_trajectories(packer, item, TEXT, tokenizer, where=where)
-        if not any(segment.learns and segment.tokens for trajectory in made for segment in trajectory.segments):
-            seen = f"{where} with the answer {TEXT!r} gave nothing to learn: {_short(made, 200)}"
+        trajectories = sft_trajectories(packer, item, TEXT, tokenizer, where=where)
+        if not any(segment.learns and segment.tokens for trajectory in trajectories for segment in trajectory.segments):
+            seen = f"{where} with the answer {TEXT!r} gave nothing to learn: {_short(trajectories, 200)}"
             yield Broken("sft", seen, "Give the answer's tokens labels other than -100.")
 
 

@@ -14,7 +14,8 @@ PLAIN = (
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 ENDED = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}<eos>{% endif %}{{ '\n' }}{% endfor %}"
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}<eos>{% endif %}"
+    "{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 MARKED = (
@@ -146,7 +147,8 @@ def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
         ("{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}", CHAT[1:3], UsageError,
          "1 runs of tokens, and the assistant speaks 1 times"),
         (PLAIN, CHAT[2:], DatasetError, "the conversation begins with the assistant"),
-        (PLAIN, [*CHAT[:2], {"role": "assistant"}, *CHAT[3:]], DatasetError, "message 2, of the assistant's, has neither"),
+        (PLAIN, [*CHAT[:2], {"role": "assistant"}, *CHAT[3:]], DatasetError,
+         "message 2, of the assistant's, has neither content nor tool_calls"),
         (PLAIN, CHAT[:4], DatasetError, "no target"),
     ],
 )  # fmt: skip
