@@ -7,7 +7,7 @@ config.json.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from rlx.config.base import Section
@@ -41,7 +41,11 @@ def with_script(config: Config, parts: ScriptParts) -> Config:
 def _with_train(config: Config, parts: ScriptParts) -> Config:
     changes: dict[str, Any] = {}
     if parts.reward_fns is not None:
-        changes["rewards"] = _rewards(config.rewards, parts.reward_fns, "reward_fns", "[[rewards]]")
+        changes["rewards"] = _rewards(config.rewards, parts, "reward_fns", "[[rewards]]")
+    if parts.filter_reward_fns is not None:
+        filters = _rewards(config.filter_rewards, parts, "filter_reward_fns", "[[filter_rewards]]")
+        rewards = {reward.name: reward for reward in changes.get("rewards", config.rewards)}
+        changes["filter_rewards"] = [_as_the_reward(filter_reward, rewards) for filter_reward in filters]
     if parts.data_packer is not None:
         changes["packer"] = _packer(config.packer, parts.data_packer, "data_packer", "[packer]")
     return _changed(config, **changes)
@@ -53,7 +57,7 @@ def _with_eval(config: Config, parts: ScriptParts) -> Config:
     changes: dict[str, Any] = {}
     if parts.val_reward_fns is not None:
         listed = config.eval.rewards or []
-        changes["rewards"] = _rewards(listed, parts.val_reward_fns, "val_reward_fns", "[[eval.rewards]]")
+        changes["rewards"] = _rewards(listed, parts, "val_reward_fns", "[[eval.rewards]]")
     if parts.val_data_packer is not None:
         given = config.eval.packer or PackerConfig()
         changes["packer"] = _packer(given, parts.val_data_packer, "val_data_packer", "[eval.packer]")
@@ -69,8 +73,8 @@ def _with_lists(config: Config, parts: ScriptParts) -> Config:
     return _changed(config, run=run, plugins=plugins)
 
 
-def _rewards(listed: Sequence[RewardConfig], items: Sequence[Any], part: str, table: str) -> list[RewardConfig]:
-    given = weighted(items, part)
+def _rewards(listed: Sequence[RewardConfig], parts: ScriptParts, part: str, table: str) -> list[RewardConfig]:
+    given = weighted(parts, part)
     settings = {reward.name: reward for reward in listed}
     others = [name for name in settings if name not in {reward.name for reward in given}]
     if others:
@@ -84,6 +88,12 @@ def _rewards(listed: Sequence[RewardConfig], items: Sequence[Any], part: str, ta
 def _reward(setting: RewardConfig | None, given: Weighted) -> RewardConfig:
     reward = setting or RewardConfig(name=given.name)
     return reward if given.weight is None else _changed(reward, weight=given.weight)
+
+
+def _as_the_reward(given: RewardConfig, rewards: Mapping[str, RewardConfig]) -> RewardConfig:
+    """With the settings of the reward of that name, so that the two are one call."""
+    reward = rewards.get(given.name)
+    return given if reward is None else _changed(reward, weight=given.weight)
 
 
 def _packer(setting: PackerConfig, given: Any, part: str, table: str) -> PackerConfig:

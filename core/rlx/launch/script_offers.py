@@ -64,8 +64,8 @@ def script_offers(parts: ScriptParts, config: Config) -> Iterator[Offer]:
 
 def _rewards(parts: ScriptParts) -> Iterator[Offer]:
     seen: dict[str, Any] = {}
-    for part in ("reward_fns", "val_reward_fns"):
-        for item in weighted(getattr(parts, part) or (), part):
+    for part in ("reward_fns", "val_reward_fns", "filter_reward_fns"):
+        for item in weighted(parts, part):
             if not item.named and seen.setdefault(item.name, item.function) is item.function:
                 yield Offer("rewards", item.name, part, item.function)
             elif not item.named:
@@ -75,22 +75,25 @@ def _rewards(parts: ScriptParts) -> Iterator[Offer]:
                 )
 
 
-def weighted(items: Sequence[Any], part: str) -> list[Weighted]:
-    """`reward_fns` with their names and weights. Raises ConfigError for what is neither."""
-    pairs = [_pair(item, part) for item in items]
-    functions = [function for function, _ in pairs]
-    names = [name for _, name in _named(functions)]
+def weighted(parts: ScriptParts, part: str) -> list[Weighted]:
+    """A list of rewards, `reward_fns` or its like, with names and weights. Raises ConfigError for what is no reward."""
+    pairs = [_pair(item, parts, part) for item in getattr(parts, part) or ()]
+    names = [name for _, name in _named([function for function, _ in pairs])]
     return [
         Weighted(name, function, weight, named=isinstance(function, str))
         for name, (function, weight) in zip(names, pairs, strict=True)
     ]
 
 
-def _pair(item: Any, part: str) -> tuple[Any, float | None]:
+def _pair(item: Any, parts: ScriptParts, part: str) -> tuple[Any, float | None]:
     function, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+    if part == "filter_reward_fns" and isinstance(function, int) and function in range(len(parts.reward_fns or ())):
+        function, _ = _pair((parts.reward_fns or ())[function], parts, "reward_fns")
     if not (callable(function) or isinstance(function, str)) or not isinstance(weight, int | float | None):
+        numbers = ", numbers of reward_fns" if part == "filter_reward_fns" else ""
         raise ConfigError(
-            f"launch_worker's {part}: {item!r:.80} is no reward. Give functions, names, or pairs of one and a weight."
+            f"launch_worker's {part}: {item!r:.80} is no reward. Give functions, names{numbers}, or pairs of one and a "
+            "weight."
         )
     return function, None if weight is None else float(weight)
 

@@ -55,6 +55,7 @@ if __name__ == "__main__":
         dataset=GSM8kDataset(),
         data_packer=DemoDataPacker(),
         reward_fns=[(gsm8k_reward_fn, 2.0), length],
+        filter_reward_fns=[0],
         val_dataset=lambda config: GSM8kDataset(),
         val_data_packer=DemoDataPacker(),
         val_reward_fns=[gsm8k_reward_fn],
@@ -169,6 +170,7 @@ def test_everything_that_a_script_may_pass(begin, folder, small, tmp_path):
     for metrics in run.metrics():
         total = 2 * metrics["reward/gsm8k_reward_fn"] + metrics["reward/length"]
         assert metrics["reward/mean"] == pytest.approx(total)
+        assert metrics["groups/informative"] == 0  # by the filter; `length` makes every group one
 
 
 def test_a_script_that_fails_in_one_process_is_told_once(begin, folder, small, tmp_path):

@@ -65,6 +65,16 @@ def test_rewards_take_names_weights_and_the_settings_of_the_config(load):
     assert {name for kind, name in offers(loaded) if kind == "rewards"} == {"judge", "strict", "function"}
 
 
+def test_filters_are_functions_names_or_numbers_of_rewards(load):
+    config = '[model]\npath = "m"\n[[rewards]]\nname = "judge"\ntimeout_seconds = 3\n'
+    loaded = load(
+        script_text("dataset=rows, reward_fns=[(judge, 2)], filter_reward_fns=[(0, 4), strict, 'format']"), config
+    )
+    filters = [(reward.name, reward.weight, reward.timeout_seconds) for reward in loaded.config.filter_rewards]
+    assert filters == [("judge", 4, 3), ("strict", 1, 60), ("format", 1, 60)]
+    assert {name for kind, name in offers(loaded) if kind == "rewards"} == {"judge", "strict"}
+
+
 def test_validation_has_its_own_dataset_packer_and_rewards(load):
     loaded = load(script_text(
         "dataset=rows, data_packer=Packer(), val_dataset=['x'], val_data_packer=lambda config: Packer(), "
@@ -90,6 +100,7 @@ def test_loggers_and_hooks_are_added_to_the_configs(load):
 def test_doing_it_twice_changes_nothing(load):
     loaded = load(script_text(
         "dataset=rows, reward_fns=[(judge, 2)], val_dataset=['x'], data_packer=Packer, hooks=[Hook], "
+        "filter_reward_fns=[0, strict], "
         "custom_logger_fns=[log]"
     ))  # fmt: skip
     again = Config.model_validate(loaded.config.model_dump(by_alias=True, mode="json"), strict=False)
@@ -106,6 +117,7 @@ def test_doing_it_twice_changes_nothing(load):
         ("dataset=rows, val_dataset=rows", '[dataset]\nname = "d"\n[eval.dataset]\nname = "d"', "different names"),
         ("dataset=rows, reward_fns=[3]", "", "launch_worker's reward_fns: 3 is no reward"),
         ("dataset=rows, reward_fns=[(judge, 'x')]", "", "is no reward"),
+        ("dataset=rows, reward_fns=[judge], filter_reward_fns=[1]", "", "numbers of reward_fns, or pairs"),
         ("reward_fns=[judge]", "", r"\[dataset\]: this section is missing"),
         ("dataset=rows, reward_fns=[judge], val_dataset=rows, val_reward_fns=[other]", "", "another function than the"),
     ],
