@@ -111,17 +111,12 @@ def broken_example(caller: Caller, example: Example, repeatable: bool) -> Iterat
 
 def broken_odd_texts(caller: Caller, example: Example | None, refuses: tuple[type[Exception], ...]) -> Iterator[Broken]:
     """`any-text` and `any-group`, with the reference answer of one of the author's examples where there is one."""
-    known = example or Example("")
+    known = replace(example or Example(""), token_ids=None, finish_reason="stop")
     for what, text in ODD_TEXTS.items():
-        odd = replace(
-            known,
-            completion=[text, "a completion"] if caller.loaded.group else text,
-            token_ids=None,
-            finish_reason="stop",
-        )
+        odd = replace(known, completion=[text, "a completion"] if caller.loaded.group else text)
         yield from _of_odd(caller, odd, "any-text", what, refuses, strict=example is not None)
     if caller.loaded.group:
-        alone = replace(known, completion=["a completion"], token_ids=None, finish_reason="stop")
+        alone = replace(known, completion=["a completion"])
         yield from _of_odd(caller, alone, "any-group", "a single completion", refuses, strict=example is not None)
 
 

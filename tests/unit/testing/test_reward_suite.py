@@ -194,6 +194,17 @@ def test_all_broken_rules_are_in_one_message_each_rule_once():
     assert isinstance(caught.value, AssertionError)
 
 
+def test_what_cannot_be_sent_is_told_once():
+    with pytest.raises(ContractError) as caught:
+        check_reward(right, examples=[("2", object())])
+    assert caught.value.rules == ["transport"]
+
+
+async def test_an_async_test_is_told_to_be_a_plain_one():
+    with pytest.raises(RuntimeError, match="call it from a plain function"):
+        check_reward(slow)
+
+
 def test_a_list_of_completions_is_for_group_rewards():
     with pytest.raises(TypeError, match="is no group reward"):
         check_reward(right, examples=[(["2"], "2")])
