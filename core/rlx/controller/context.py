@@ -14,6 +14,7 @@ from rlx.controller.failure import Failure
 from rlx.controller.progress import Progress
 from rlx.controller.watchdog import PATIENCE
 from rlx.errors import RunError
+from rlx.plugins.costs import Costs
 from rlx.transport.messages import Log, Message
 
 Answer = TypeVar("Answer", bound=Message)
@@ -55,6 +56,8 @@ class Context:
     hooks: Hooks
     failure: Failure
     progress: Progress
+    costs: Costs
+    """Of all processes."""
     order: Order | None = None
     """Of the dataset's rows, where a launch script gives one."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))

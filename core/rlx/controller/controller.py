@@ -20,7 +20,7 @@ from rlx.controller.loop import Loop
 from rlx.controller.rl import Sampling
 from rlx.controller.roster import Roster, last_lines
 from rlx.controller.state import State, StateMachine
-from rlx.controller.summary import Totals, summarise
+from rlx.controller.summary import Totals, cost_table, summarise
 from rlx.controller.watchdog import Watchdog
 from rlx.controller.work import Work
 from rlx.errors import RlxError, RunError, owned
@@ -80,6 +80,7 @@ class Controller:
             case RolloutReady():
                 self._roster.rollout_ready(peer, message)
             case PolicyReady():
+                self._context.costs.merge(message.costs)
                 self._roster.policy_ready(message)
             case Log():
                 self._context.log(message.level, f"{peer}: {message.text}")
@@ -127,7 +128,7 @@ class Controller:
             self._reason = self._loop.reason if self._loop else ""
         await self._close_work()
         summary = self._summary(status)
-        context.hooks.rlx_run_end(summary=summary)
+        self._tell_hooks(summary)
         self._state.drain()
         self._state.to(State.DONE)
         return RunEnded(status, summary)
@@ -162,6 +163,8 @@ class Controller:
             raise RunError(f"the policy stands at step {policy.step}, and the checkpoint at step {version}")
 
     async def _from_rollout(self, peer: str, message: GroupDone | GroupFailed | RolloutStats) -> None:
+        if isinstance(message, GroupDone | GroupFailed):
+            self._context.costs.merge(message.costs)
         if not isinstance(self._work, Sampling):
             return  # an engine reports from its start on; there is nothing to count yet
         if isinstance(message, GroupDone):
@@ -215,6 +218,7 @@ class Controller:
             trained=version * self._context.config.policy.groups_per_step if self._boot.rollouts else 0,
             lost=self._lost(),
             run_dir=self._context.run_dir,
+            costs=self._context.costs.total,
         )
 
     async def _failed_end(self, error: str) -> RunEnded:
@@ -227,11 +231,18 @@ class Controller:
         await self._close_work()
         summary = self._summary("failed") | {"error": error}
         try:
-            self._context.hooks.rlx_run_end(summary=summary)
+            self._tell_hooks(summary)
         except RlxError as second:
             error += f"\nAfter that: {second}"
         self._state.to(State.FAILED)
         return RunEnded("failed", summary, error)
+
+    def _tell_hooks(self, summary: dict[str, Any]) -> None:
+        """What they take for it themselves is part of the summary."""
+        try:
+            self._context.hooks.rlx_run_end(summary=summary)
+        finally:
+            summary["costs"] = cost_table(self._context.costs.total)
 
     def _lost(self) -> int | None:
         try:

@@ -95,7 +95,7 @@ class Ledger:
 
     def finish(self, message: GroupDone, newest: int) -> None:
         """`newest`: newest version that any of its tokens may have."""
-        facts = encode(structs.replace(message, payload=b""))
+        facts = encode(structs.replace(message, payload=b"", costs={}))
         self._queue.put((_FINISH, (message.oldest_version, newest, message.group_id)))
         self._queue.put((_STORE, (message.group_id, facts, message.payload)))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rlx.controller import checkpoint
 from rlx.controller.checkpoint import Saved
 from rlx.controller.context import POLICY, Context
-from rlx.controller.metrics import rate
+from rlx.controller.metrics import cost_metrics, rate
 from rlx.controller.state import State, StateMachine
 from rlx.controller.summary import Totals
 from rlx.controller.work import Trained, Work
@@ -86,6 +86,7 @@ class Loop:
         metrics = {
             **trained.metrics,
             **self._work.sync_metrics(),
+            **cost_metrics(self._context.costs.take()),
             "time/step": seconds,
             "time/train": trained.train_seconds,
             "time/train_busy": rate(trained.train_seconds, seconds),

@@ -6,8 +6,9 @@ A reward of None means "not scored": it is left out of means, never counted as 0
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from rlx.plugins.costs import Cost
 from rlx.transport.messages import GroupDone
 
 
@@ -49,6 +50,12 @@ def eval_metrics(groups: Sequence[GroupDone], *, dropped: int, seconds: float) -
         "eval/seconds": seconds,
     }
     return figures | {f"eval/{name}": value for name, value in _completion_metrics(groups).items()}
+
+
+def cost_metrics(costs: Mapping[str, Cost]) -> dict[str, float]:
+    """`time/reward/<name>`, `calls/reward/<name>` and `time/hook/<plugin>/<hook>`."""
+    seconds = {f"time/{name}": seconds for name, (seconds, _) in costs.items()}
+    return seconds | {f"calls/{name}": float(calls) for name, (_, calls) in costs.items() if name.startswith("reward/")}
 
 
 def is_informative(group: GroupDone) -> bool:

@@ -44,7 +44,7 @@ async def serve(boot: Boot) -> RunEnded:
     server = Server(boot.endpoint, boot.client_keys, handle, on_error=lambda _, error: failure.fail(error))
     replicas = tuple(f"rollout-{index}" for index in range(config.rollout.replicas)) if boot.rollouts else ()
     order = open_order(plugins, config)
-    context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress(), order)
+    context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress(), plugins.costs, order)
     controller = Controller(context, boot)
     try:
         port = await server.start()

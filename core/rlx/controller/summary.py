@@ -5,6 +5,7 @@ training only.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from rlx.controller.metrics import rate
 from rlx.controller.sync import SyncFigures
 from rlx.controller.work import Trained
+from rlx.plugins.costs import Cost
 
 
 @dataclass
@@ -55,6 +57,7 @@ def summarise(
     trained: int,
     lost: int | None,
     run_dir: Path,
+    costs: Mapping[str, Cost],
 ) -> dict[str, Any]:
     """A figure that the run has no value for is None."""
     wall = sum(totals.step_seconds)
@@ -75,8 +78,15 @@ def summarise(
         "time/train_busy": rate(totals.train_seconds, wall),
         "tokens/generated_per_s": rate(totals.generated_tokens, totals.generate_busy_seconds),
         "tokens/trained_per_s": rate(totals.trained_tokens, totals.train_seconds),
+        "costs": cost_table(costs),
         "paths": paths(run_dir),
     }
+
+
+def cost_table(costs: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
+    """The costliest first."""
+    by_seconds = sorted(costs.items(), key=lambda item: -item[1][0])
+    return {name: {"seconds": seconds, "calls": calls} for name, (seconds, calls) in by_seconds}
 
 
 def paths(run_dir: Path) -> dict[str, str]:

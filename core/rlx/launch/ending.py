@@ -8,6 +8,7 @@ from typing import Any
 
 from rlx.api.launcher import ProcessHandle
 from rlx.launch.last_words import are_told
+from rlx.launch.slowest import slowest
 from rlx.transport.messages import ProcessExited, RunEnded
 
 LAST_LINES = 20
@@ -80,6 +81,9 @@ class Ending:
         return {**self.summary, **error, "status": self.status}
 
     def report(self, run_dir: Path) -> str:
-        """The last words. A process that failed on its way out is told of, though the run has ended well."""
+        """The last words, after what took long. A process that failed on its way out is told of, though the run has
+        ended well.
+        """
         headline = f"rlx run {self.status}" + (f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}")
-        return "\n\n".join([headline, *(death.report(self.error) for death in self.deaths)])
+        parts = [slowest(self.summary), headline, *(death.report(self.error) for death in self.deaths)]
+        return "\n\n".join(filter(None, parts))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ import pluggy
 from rlx.api import hookspecs
 from rlx.errors import HookError, PluginError, RlxError, did_you_mean
 from rlx.launch.boot import PluginRecord
+from rlx.plugins.costs import Costs
 from rlx.plugins.records import owner
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Hooks:
     def __init__(self, plugins: Sequence[tuple[PluginRecord, Any]] = (), best_effort: Sequence[str] = ()) -> None:
         self.failures: Counter[str] = Counter()
         """Plugin -> how often one of its hooks raised (those of `best_effort` only)."""
+        self.costs = Costs()
         self._best_effort = frozenset(best_effort)
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)
@@ -66,8 +69,11 @@ class Hooks:
             raise PluginError(f"{owner(record)}: {error}") from error
 
     def _guard(self, record: PluginRecord, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+        cost = f"hook/{record.name}/{name}"
+
         @functools.wraps(hook)
         def guarded(*args: Any) -> Any:
+            began = time.perf_counter()
             try:
                 return hook(*args)
             except Exception as error:
@@ -81,6 +87,8 @@ class Hooks:
                     f"{owner(record)}: its hook {name} raised {type(error).__name__}: {error}\n"
                     "Correct the plugin, leave it out of [plugins] enable, or list it in [plugins] best_effort."
                 ) from error
+            finally:
+                self.costs.add(cost, time.perf_counter() - began)
 
         return guarded
 

@@ -18,6 +18,7 @@ from rlx.launch.boot import Boot, PluginRecord
 from rlx.launch.script import Script
 from rlx.launch.script_plugins import ScriptPlugins
 from rlx.plugins.catalog import Catalog, discover
+from rlx.plugins.costs import Costs
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
@@ -58,6 +59,11 @@ class Plugins:
     def hooks(self) -> pluggy.HookRelay:
         """`hooks.rlx_step_end(step=3, metrics={...})`: calls every enabled plugin."""
         return self._hooks.relay
+
+    @property
+    def costs(self) -> Costs:
+        """What the hooks cost this process; others may add to it."""
+        return self._hooks.costs
 
     @property
     def hook_failures(self) -> Counter[str]:

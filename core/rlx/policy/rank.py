@@ -7,7 +7,10 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rlx.platform import PLATFORMS
+from rlx.plugins.costs import Cost, Costs
 from rlx.plugins.session import Plugins
 from rlx.policy.commands import serve
 from rlx.policy.failures import Board, reported, watch
@@ -48,8 +51,16 @@ def _work(boot: Boot, config: Config, world: World, client: SyncClient | None, b
     plugins = Plugins.open(boot)
     plugins.hooks.rlx_worker_start(process=boot.name, config=config)
     worker = make_worker(boot, config, plugins, world)
-    world.barrier()
+    # Of all ranks, so that nothing is reported before every rank is ready.
+    ready = msgspec.structs.replace(worker.ready(), costs=_all_costs(world, plugins.costs).take())
     if client is not None:
-        client.request(worker.ready(), timeout=config.run.start_seconds, what="the policy reports that it is ready")
+        client.request(ready, timeout=config.run.start_seconds, what="the policy reports that it is ready")
     serve(world, client, worker.handle, board)
     worker.sender.close()
+
+
+def _all_costs(world: World, own: Costs) -> Costs:
+    costs = Costs()
+    for taken in world.gather_bytes(msgspec.msgpack.encode(own.take())):
+        costs.merge(msgspec.msgpack.decode(taken, type=dict[str, Cost]))
+    return costs

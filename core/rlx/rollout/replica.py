@@ -11,11 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from functools import partial
 from typing import Any
+
+from msgspec import structs
 
 from rlx.config.schema import Config
 from rlx.errors import ProcessDied, RlxError, SyncError
 from rlx.launch.boot import Boot
+from rlx.plugins.costs import Costs
 from rlx.plugins.session import Plugins
 from rlx.rollout.arguments import engine_arguments
 from rlx.rollout.engine import Engine
@@ -26,6 +30,8 @@ from rlx.tokenizer import load_tokenizer
 from rlx.transport.client import Client
 from rlx.transport.messages import (
     Failed,
+    GroupDone,
+    GroupFailed,
     InitTransfer,
     Leases,
     Message,
@@ -92,7 +98,7 @@ class Replica:
         plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
         train, evaluation = _open_data(plugins, config)
         probes = train.probes()
-        pool = await self._closing.enter_async_context(RewardPool(self._boot))
+        pool = await self._closing.enter_async_context(RewardPool(self._boot, plugins.costs))
         engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name)
         self._closing.callback(engine.close)
         self._engine = engine
@@ -100,7 +106,7 @@ class Replica:
             engine,
             pool,
             rows_of(config, train, evaluation),
-            send=self._client.notify,
+            send=partial(self._send, plugins.costs),
             scored=plugins.hooks.rlx_group_scored,
             on_failure=self._fail,
         )
@@ -112,6 +118,9 @@ class Replica:
             workers=engine.workers,
             probe_tokens=probes,
         )
+
+    async def _send(self, costs: Costs, group: GroupDone | GroupFailed) -> None:
+        await self._client.notify(structs.replace(group, costs=costs.take()))
 
     async def _connect(self) -> None:
         if not self._connected:

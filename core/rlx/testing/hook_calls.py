@@ -160,4 +160,6 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    return summarise(Totals(), status="done", reason="", steps=1, seconds=1.0, trained=2, lost=0, run_dir=folder)
+    return summarise(
+        Totals(), status="done", reason="", steps=1, seconds=1.0, trained=2, lost=0, run_dir=folder, costs={}
+    )

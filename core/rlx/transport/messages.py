@@ -110,6 +110,8 @@ class GroupDone(Message, frozen=True):
     payload: bytes
     filters: list[float | None] = []
     """Filter total of each episode: whether they differ decides if the group is informative. Empty: `rewards` do."""
+    costs: dict[str, tuple[float, int]] = {}
+    """Name -> seconds and calls of the replica's rewards and hooks since its last group, finished or failed."""
 
 
 class GroupFailed(Message, frozen=True):
@@ -120,6 +122,8 @@ class GroupFailed(Message, frozen=True):
     error: str
     owner: str = ""
     drop: bool = False
+    costs: dict[str, tuple[float, int]] = {}
+    """As in `GroupDone`."""
 
 
 class RolloutStats(Message, frozen=True):
@@ -232,6 +236,8 @@ class PolicyReady(Message, frozen=True):
     """SFT only: rows of the training dataset, as the policy sees it."""
     eval_size: int = 0
     """SFT only: rows of the evaluation dataset; 0 where there is none."""
+    costs: dict[str, tuple[float, int]] = {}
+    """Name -> seconds and calls of the hooks, all ranks together."""
 
 
 class TrainStep(Message, frozen=True):

@@ -185,6 +185,10 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     assert "judge" in failed.owner
     for group_id, done in by_id.items():
         _check_group(done, group_id, tiny_model)
+    costs = [answer.costs for answer in answers]
+    assert sum(cost.get("reward/./plugins.py:judge", (0.0, 0))[1] for cost in costs) == 10
+    assert sum(cost.get("reward/./plugins.py:judge", (0.0, 0))[0] for cost in costs) > 6, "two calls slept for 3 s"
+    assert sum(cost.get("hook/./plugins.py:hooks/rlx_group_scored", (0.0, 0))[1] for cost in costs) == 4
 
     await controller.server.notify("rollout-0", Leases([Lease(3, 3, 2, 3, 5, kind="eval")]))
     evaluated = await controller.expect(GroupDone)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
 from rlx.config.schema import Config
@@ -51,6 +52,7 @@ from rlx.transport.messages import (
 )
 
 ROWS, EVAL_ROWS = 20, 6
+COSTS, POLICY_COSTS = {"reward/judge": (0.5, 2)}, {"hook/w/rlx_model_built": (8.0, 2)}
 
 
 def score(version: int, tokens: list[list[int]]) -> TokenScores:
@@ -130,7 +132,8 @@ class Replica:
         if lease.kind == "eval" and script.hold_eval is not None and lease.version > 0:
             await script.hold_eval.wait()
         if lease.kind == "train" and (lease.group_id in script.drops or script.drop_all):
-            await client.notify(GroupFailed(lease.group_id, lease.kind, "no reward today", "reward 'judge'", drop=True))
+            dropped = GroupFailed(lease.group_id, lease.kind, "no reward today", "reward 'judge'", drop=True)
+            await client.notify(structs.replace(dropped, costs=COSTS))
         elif lease.kind == "train" and lease.group_id in script.fails:
             await client.notify(
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")
@@ -138,7 +141,7 @@ class Replica:
         else:
             for _ in range(1 + script.twice):
                 flat = lease.kind == "train" and (lease.group_id in script.flat or script.flat_all)
-                await client.notify(make_group(lease, self.version, flat=flat))
+                await client.notify(structs.replace(make_group(lease, self.version, flat=flat), costs=COSTS))
 
 
 class Policy:
@@ -257,7 +260,7 @@ class FakeRun:
         fingerprint = self.script.fingerprints.get(name, "f")
         ready: Message = RolloutReady(ROWS, fingerprint, EVAL_ROWS, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
-            ready = PolicyReady(self.start_version, 1, 1, dataset_size=ROWS, eval_size=EVAL_ROWS)
+            ready = PolicyReady(self.start_version, 1, 1, dataset_size=ROWS, eval_size=EVAL_ROWS, costs=POLICY_COSTS)
         try:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:

@@ -142,6 +142,28 @@ async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(
     assert "Groups by that total: 0.25: 64" in ended.error
 
 
+async def test_what_plugins_cost_is_told_by_step_and_in_all(make_run, script, hooks_record):
+    plugins = {"enable": ["./hooks.py:Watch"]}
+    odd = script(drops={1}, flat={2})
+    run = make_run(k=0, steps=4, eval=EVAL, plugins=plugins, script=odd, records=[hooks_record], algorithm=INFORMATIVE)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    first, second = [m.metrics for m in run.metrics if m.kind == "train"]
+    assert first["time/hook/w/rlx_model_built"] == 8.0
+    assert "time/hook/w/rlx_model_built" not in second
+    watch = "hook/./hooks.py:Watch"
+    assert {f"time/{watch}/rlx_run_start", f"time/{watch}/rlx_weights_synced"} <= set(first)
+    assert {f"time/{watch}/rlx_step_end", f"time/{watch}/rlx_should_stop"} <= set(second) - set(first)
+    costs = ended.summary["costs"]
+    seconds = [cost["seconds"] for cost in costs.values()]
+    assert seconds == sorted(seconds, reverse=True)
+    groups = sum(len(message.leases) for replica in run.replicas.values() for message in replica.leases)
+    assert costs["reward/judge"] == {"seconds": 0.5 * groups, "calls": 2 * groups}
+    in_steps = sum(step["calls/reward/judge"] for step in (first, second))
+    assert in_steps == 2 * (groups - 6), "the last evaluation, of 6 rows, comes after the last step"
+    assert [costs[f"{watch}/rlx_{hook}"]["calls"] for hook in ("step_end", "evaluated", "run_end")] == [2, 2, 1]
+
+
 async def test_a_replica_that_did_not_get_the_weights_is_named(make_run, script):
     run = make_run(script=script(lags="rollout-1"))
     run.replicas["rollout-1"].version = 7

@@ -231,6 +231,7 @@ def _boot(run_dir: Path, config: Config, rollouts: bool, endpoint, resume: Path 
     catalog = discover()
     words = {"models": "hf", "algorithms": config.algorithm.name, "datasets": config.dataset.name}
     words["packers"] = config.packer.name
+    words |= {"hooks": name for name in config.plugins.enable}
     return Boot(
         kind="policy",
         name="policy",

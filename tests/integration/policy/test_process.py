@@ -96,10 +96,15 @@ async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequence
 
 
 async def test_learns_from_rows(policy, tied):
-    tables = {"policy": {"groups_per_step": 16, "optimizer": {"lr": 3e-3}}}
+    tables = {"policy": {"groups_per_step": 16, "optimizer": {"lr": 3e-3}}, "plugins": {"enable": ["./hooks.py:Watch"]}}
     dataset = {"name": "arithmetic"}
     async with policy(tied, rollouts=False, dataset=dataset, eval={"dataset": dataset}, **tables) as controller:
-        assert controller.ready.result().dataset_size > 16
+        ready = controller.ready.result()
+        assert ready.dataset_size > 16
+        assert {name: calls for name, (_, calls) in ready.costs.items()} == {
+            "hook/./hooks.py:Watch/rlx_worker_start": 2,
+            "hook/./hooks.py:Watch/rlx_model_built": 2,
+        }
         before = await controller.ask(EvalRows(list(range(16))))
         for step in range(5):
             done = await controller.ask(TrainStep(step, rows=list(range(16))))

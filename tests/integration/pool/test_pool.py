@@ -258,6 +258,20 @@ async def test_a_pool_that_broke_keeps_nobody_waiting(pool):
             assert not caught.value.drop
 
 
+async def test_every_call_costs_whatever_became_of_it(pool):
+    steerable = {"name": "steerable", "timeout_seconds": 0.5, "on_error": "drop"}
+    async with pool(steerable, {"name": "place"}) as p:
+        for text in ("fine", "raise", "nan", "die", "hang"):
+            await asyncio.gather(p.score([done(text), done("fine")]), return_exceptions=True)
+        await score(p, done("fine"), "eval")
+        costs = p.costs.take()
+    assert {name: calls for name, (_, calls) in costs.items()} == {
+        "reward/./r.py:steerable": 11,
+        "reward/./r.py:place": 6,
+    }
+    assert costs["reward/./r.py:steerable"][0] >= 0.5, "the call that hung"
+
+
 async def test_what_a_hanging_reward_started_is_killed_with_it(pool, tmp_path: Path):
     note = tmp_path / "pid"
     async with pool({"name": "grandchild", "timeout_seconds": 1}) as p:

@@ -69,12 +69,15 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
     """One score for each of the call's texts."""
 
     scores: list[Score]
+    seconds: float
+    """How long the call took."""
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):
     """The reward raised, or returned something that is no reward; `error` is the whole message."""
 
     error: str
+    seconds: float
 
 
 ToWorker = Start | Call

@@ -20,7 +20,8 @@ import msgspec
 
 from rlx.errors import RewardError, RlxError
 from rlx.launch.boot import Boot, Endpoint
-from rlx.rollout.rewards.calls import Ready, RewardSpec, Start
+from rlx.plugins.costs import Costs
+from rlx.rollout.rewards.calls import Raised, Ready, RewardSpec, Scored, Start
 from rlx.rollout.rewards.process import RewardProcess, WorkerDied
 from rlx.rollout.rewards.scores import Completion, Job, Scores, jobs_of, scores_of_each, settle
 from rlx.rollout.rewards.uses import Kind, Use, rewards_of, uses_of
@@ -29,8 +30,10 @@ from rlx.rollout.rewards.uses import Kind, Use, rewards_of, uses_of
 class RewardPool:
     """Scores completions with the run's rewards in `config.rollout.reward_workers` processes. `async with` opens it."""
 
-    def __init__(self, boot: Boot) -> None:
+    def __init__(self, boot: Boot, costs: Costs | None = None) -> None:
         config = boot.load_config()
+        self.costs = Costs() if costs is None else costs
+        """What the calls cost: every one, whatever became of it."""
         self._uses = uses_of(config)
         specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._uses)]
         self._specs = Start(_for_rewards(boot), specs)
@@ -113,16 +116,22 @@ class RewardPool:
     async def _serve(self, process: RewardProcess) -> None:
         while True:
             job = await self._queue.get()
-            if job.answer.done():  # whoever asked has gone
-                continue
-            try:
-                job.finish(await process.ask(job.call, job.use.reward.timeout_seconds))
-            except TimeoutError:
-                job.timed_out()
-                process = await self._replace(process)
-            except WorkerDied as death:
-                job.died(death)
-                process = await self._replace(process)
+            if not job.answer.done():  # else whoever asked has gone
+                process = await self._call(process, job)
+
+    async def _call(self, process: RewardProcess, job: Job) -> RewardProcess:
+        """Returns the process that takes the next call."""
+        cost, began = f"reward/{job.use.reward.name}", time.monotonic()
+        try:
+            reply = await process.ask(job.call, job.use.reward.timeout_seconds)
+        except (TimeoutError, WorkerDied) as error:
+            self.costs.add(cost, time.monotonic() - began)
+            job.lost(error)
+            return await self._replace(process)
+        assert isinstance(reply, Scored | Raised)
+        self.costs.add(cost, reply.seconds)
+        job.finish(reply)
+        return process
 
     async def _replace(self, process: RewardProcess) -> RewardProcess:
         self._processes.discard(process)

@@ -15,7 +15,8 @@ from typing import Any
 from rlx.api.reward import Score, about
 from rlx.api.types import Reward
 from rlx.errors import RewardError
-from rlx.rollout.rewards.calls import Call, FromWorker, Loaded, Raised, Scored, frame
+from rlx.rollout.rewards.calls import Call, Loaded, Raised, Scored, frame
+from rlx.rollout.rewards.process import WorkerDied
 from rlx.rollout.rewards.uses import Use
 
 OF_EACH = frozenset({"token_ids", "finish_reason"})
@@ -73,11 +74,10 @@ class Job:
     answer: asyncio.Future[list[Score]]
     since: float = field(default_factory=time.monotonic)
 
-    def finish(self, reply: FromWorker) -> None:
+    def finish(self, reply: Scored | Raised) -> None:
         if isinstance(reply, Raised):
             self.fail(reply.error)
         elif not self.answer.done():
-            assert isinstance(reply, Scored)
             self.answer.set_result(reply.scores)
 
     def fail(self, message: str) -> None:
@@ -88,10 +88,11 @@ class Job:
         if not self.answer.done():
             self.answer.set_exception(error)
 
-    def died(self, death: object) -> None:
-        self.fail(f"{self.owner}: its process {death}.\n{about(self.texts)}")
-
-    def timed_out(self) -> None:
+    def lost(self, error: TimeoutError | WorkerDied) -> None:
+        """The call has no answer: it took too long, or ended its process."""
+        if isinstance(error, WorkerDied):
+            self.fail(f"{self.owner}: its process {error}.\n{about(self.texts)}")
+            return
         self.fail(
             f"{self.owner} took more than {self.use.reward.timeout_seconds:g} s and was killed. "
             f'Raise its timeout_seconds, or set on_error = "drop".\n{about(self.texts)}'

@@ -14,6 +14,7 @@ import os
 import select
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,13 +76,14 @@ class Scorer:
 
     def answer(self, call: Call) -> Scored | Raised:
         """Score what the call is about; whatever the reward does is told with its owner."""
-        loaded = self.loaded[call.reward]
+        loaded, began = self.loaded[call.reward], time.perf_counter()
         try:
-            return Scored(self._ask(self._rewards[call.reward], loaded, call, self._offers[call.reward]))
+            scores = self._ask(self._rewards[call.reward], loaded, call, self._offers[call.reward])
+            return Scored(scores, time.perf_counter() - began)
         except RewardError as error:
-            return Raised(str(error))
+            return Raised(str(error), time.perf_counter() - began)
         except BaseException as error:  # noqa: BLE001 - the boundary: a reward may raise anything, SystemExit too
-            return Raised(_raised(loaded.owner, error, call.texts))
+            return Raised(_raised(loaded.owner, error, call.texts), time.perf_counter() - began)
 
 
 def _own(boot: Boot, plugins: Any) -> dict[str, Lazy]:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlx.launch.ending import Ending
+from rlx.launch.slowest import slowest
+from rlx.transport.messages import RunEnded
+
+
+def summary(seconds, **costs):
+    return {"seconds": seconds, "costs": {name: {"seconds": cost, "calls": 7} for name, cost in costs.items()}}
+
+
+def test_the_costliest_come_first_with_seconds_and_calls():
+    costs = {
+        "reward/judge": {"seconds": 12.3456, "calls": 4800},
+        "hook/w&b/rlx_step_end": {"seconds": 130, "calls": 30},
+    }
+    assert slowest({"seconds": 312.4, "costs": costs}).splitlines() == [
+        "Slowest rewards and hooks (seconds, calls; all processes together, in a run of 312 s):",
+        "    130.00        30  hook/w&b/rlx_step_end",
+        "     12.35      4800  reward/judge",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cost", "shown"),
+    [(10.0, 0.49, False), (10.0, 0.5, True), (1000.0, 9.9, False), (1000.0, 10.0, True), (0.0, 0.5, True)],
+)
+def test_what_costs_next_to_nothing_is_not_shown(seconds, cost, shown):
+    assert bool(slowest(summary(seconds, a=cost))) is shown
+
+
+def test_ten_at_the_most():
+    told = slowest(summary(10.0, **{f"r{number}": float(number) for number in range(1, 15)})).splitlines()
+    assert [line.split()[-1] for line in told[1:]] == [f"r{number}" for number in range(14, 4, -1)]
+
+
+@pytest.mark.parametrize("found", [{}, {"seconds": 3.0}, {"seconds": 3.0, "costs": {}}])
+def test_a_run_that_ended_without_figures_has_no_table(found):
+    assert slowest(found) == ""
+
+
+def test_the_report_has_the_table_before_the_last_words():
+    ended = Ending.said(RunEnded("done", summary(10.0, judge=2.0)))
+    assert ended.report(Path("/r")).splitlines()[1:] == [
+        "      2.00         7  judge",
+        "",
+        "rlx run done; all of it is in /r",
+    ]
