@@ -28,7 +28,7 @@ HOOKS_HEAD = """# Hook reference
 
 Generated from the hookspecs by `python docs/build.py`. How hooks are written and enabled: [plugins](../plugins.md#hooks).
 
-An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of `[plugins] enable`; where a hook says "first answer", calling stops at the first result that is not None. A hook holds up the process that it runs in.
+An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of `[plugins] enable`; where a hook says "first answer", calling stops at the first result that is not None. A hook holds up the process that it runs in; how long is told in the metrics (`time/hook/<plugin>/<hook>`), and at the end of a run.
 """
 CONTRACTS = ROOT / "docs" / "plugins" / "contracts.md"
 CONTRACTS_HEAD = """# Contract reference
