@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 import zmq.asyncio
 
+from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.api.types import Episode, Reward, VersionSpan, encode_episodes, single_turn
 from rlx.config.schema import Config
 from rlx.controller import process, rl
@@ -90,7 +91,7 @@ class Peers:
             client._context = self.context  # noqa: SLF001
             self.clients[name] = client
             await client.connect(60)
-        ready = RolloutReady(100_000, "f", 0, 1, [[1, 2, 3, 4]])
+        ready = RolloutReady(Fingerprints(Fingerprint(100_000, ["f", "g"])), 1, [[1, 2, 3, 4]])
         await self.clients["policy"].request(PolicyReady(0, 1, 1), timeout=60, what="ready")
         for name, client in self.clients.items():
             if name.startswith("rollout"):

@@ -63,7 +63,8 @@ def _lines(prepared: Prepared) -> Iterator[tuple[str, str]]:
     config, facts = prepared.config, prepared.facts
     size = f"{facts.parameters:,} parameters" if facts.parameters is not None else "size not known before it is fetched"
     yield "model", f"{config.model.path} ({facts.model_type}, {size})"
-    yield "data", f"{prepared.rows:,} rows" + (f", {prepared.eval_rows:,} to evaluate" if config.eval else "")
+    train, held_out = prepared.data.train, prepared.data.held_out
+    yield "data", f"{train.size:,} rows" + (f", {held_out.size:,} to evaluate" if held_out is not None else "")
     yield "steps", f"{config.run.steps:,} of {_batch(prepared)}"
     yield "processes", _processes(prepared)
     yield from _memory(prepared)

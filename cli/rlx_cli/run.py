@@ -50,6 +50,7 @@ def _start(prepared: Prepared, run_dir: Path | None, resume: Path | None) -> int
         base_dir=prepared.base_dir,
         plugins=prepared.plugins,
         rollouts=prepared.rollouts,
+        data=prepared.data,
         script=prepared.script,
         run_dir=run_dir,
         resume=resume,

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from inspect import Parameter
 from typing import Any
 
-from rlx.api.fingerprint import digest, spread
+from rlx.api.fingerprint import Fingerprint, digest, spread
 from rlx.api.rows import check_shape, indexed
 from rlx.api.signature import accepted, named, parameters
 from rlx.errors import ConfigError, DatasetError, RlxError
@@ -68,9 +68,9 @@ class DatasetView:
         """Up to `count` row numbers spread over the dataset, first and last included."""
         return spread(self._size, count)
 
-    def fingerprint(self) -> str:
-        """Hash of the length and of sampled rows with their references; equal wherever the data are equal."""
-        return digest([self._size, *([self.item(index), self.reference(index)] for index in self.sample())])
+    def fingerprint(self) -> Fingerprint:
+        """The length, and hashes of sampled rows with their references; equal wherever the data are equal."""
+        return Fingerprint(self._size, [digest([self.item(index), self.reference(index)]) for index in self.sample()])
 
 
 def open_dataset(

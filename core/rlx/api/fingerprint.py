@@ -1,15 +1,70 @@
-"""A hash of rows that is the same in every process that sees the same rows."""
+"""What tells whether two processes see the same dataset: hashes of some of its rows.
+
+The rules of this part:
+
+* A hash is the same in every process that sees the same row, whatever the order of its keys and sets.
+* Two fingerprints say where they differ: in the number of rows, or at the first of the rows compared.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 
-def digest(rows: list[Any]) -> str:
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """Of one dataset."""
+
+    size: int
+    """Rows in all."""
+    rows: list[str]
+    """Hashes of the rows `spread(size, len(rows))`, each with its reference answer."""
+
+
+class Fingerprints(msgspec.Struct, frozen=True):
+    """Of the datasets of a run."""
+
+    train: Fingerprint
+    held_out: Fingerprint | None = None
+
+
+def difference(mine: Fingerprint, other: Fingerprint) -> str | None:
+    """`row 33 of 100`, or `the number of rows: 100 and 99`; None where there is none."""
+    if mine.size != other.size:
+        return f"the number of rows: {mine.size} and {other.size}"
+    for index, here, there in zip(spread(mine.size, len(mine.rows)), mine.rows, other.rows, strict=True):
+        if here != there:
+            return f"row {index} of {mine.size}"
+    return None
+
+
+def differences(mine: Fingerprints, other: Fingerprints) -> str | None:
+    """The same of both datasets."""
+    if found := difference(mine.train, other.train):
+        return found
+    if mine.held_out is None or other.held_out is None:
+        return None if mine.held_out == other.held_out else "whether there is a dataset for evaluation"
+    found = difference(mine.held_out, other.held_out)
+    return found and f"{found}, for evaluation"
+
+
+def not_the_same(who: str, found: str) -> str:
+    """The message for processes `who` that differ in `found`."""
+    return (
+        f"{who} do not see the same dataset; they differ in {found}. Its files must be the same wherever the run's "
+        "processes are. What draws rows must seed itself, and must not depend on the order of a set, which is another "
+        "in each process (unless PYTHONHASHSEED=0 is set)."
+    )
+
+
+def digest(row: Any) -> str:
     """16 hexadecimal digits. Objects unknown to JSON count by their type only: their repr may hold an address."""
-    text = json.dumps(rows, sort_keys=True, default=_plain, skipkeys=True)
+    text = json.dumps(_ordered(row), default=_plain)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -20,6 +75,15 @@ def spread(size: int, count: int) -> list[int]:
     return [i * (size - 1) // (count - 1) for i in range(count)]
 
 
+def _ordered(value: Any) -> Any:
+    """With the keys of mappings as text, and in order: keys of several types can't be compared."""
+    if isinstance(value, Mapping):
+        return {str(key): _ordered(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [_ordered(part) for part in value]
+    return value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
@@ -27,4 +91,6 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _ordered({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     return f"{type(value).__module__}.{type(value).__qualname__}"

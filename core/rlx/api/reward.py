@@ -88,6 +88,12 @@ class BoundReward:
         return self._call(evaluated, reference, **taken, **self._options)
 
 
+def wanted(target: Any) -> frozenset[str]:
+    """Which of OFFERED a reward takes that was not made yet."""
+    call = target.__call__ if inspect.isclass(target) else target
+    return frozenset(accepted(call, dict.fromkeys(OFFERED)))
+
+
 def check_reward_args(target: Any, args: Mapping[str, Any], *, owner: str, where: str = "[[rewards]] args") -> None:
     """Raises PluginError where `target` is no reward, ConfigError where `args` does not fit. Calls nothing."""
     from rlx.plugins.args import check_args

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlx.api.fingerprint import Fingerprint, difference
 from rlx.controller import resume
 from rlx.controller.balance import LeastLoaded
 from rlx.controller.checkpoint import Saved
@@ -25,8 +26,8 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
     """RL: window and ledger as the checkpoint left them, load balance, sync, evaluation."""
     config = context.config
     ready = next(iter(roster.rollouts.values()))
-    cursor = _cursor(context, ready.dataset_size)
-    _check_resume(saved, ready.fingerprint, config.policy.groups_per_step)
+    cursor = _cursor(context, ready.data.train.size)
+    _check_resume(saved, ready.data.train, config.policy.groups_per_step)
     ledger = Ledger(context.run_dir / LEDGER_FILE, failed=context.failure.fail_threadsafe, resume=saved is not None)
     load = LeastLoaded(context.replicas)
     version = saved.version if saved else 0
@@ -40,8 +41,8 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
         groups=groups,
         ledger=ledger,
         sync=WeightSync(context, roster.rollouts),
-        evaluation=_evaluation(context, ready.eval_size, load),
-        fingerprint=ready.fingerprint,
+        evaluation=_evaluation(context, ready.data.held_out, load),
+        fingerprint=ready.data.train,
         synced=totals.synced,
     )
 
@@ -50,7 +51,8 @@ def rows_work(context: Context, roster: Roster, saved: Saved | None) -> Rows:
     """SFT."""
     policy = roster.policy
     assert policy is not None
-    work = Rows(context, policy, _cursor(context, policy.dataset_size))
+    assert policy.data is not None
+    work = Rows(context, policy.data, _cursor(context, policy.data.train.size))
     _check_resume(saved, work.fingerprint, context.config.policy.groups_per_step)
     return work
 
@@ -72,23 +74,23 @@ def _cursor(context: Context, size: int) -> Cursor:
     return Cursor(context.order or plain_order(size, seed=config.run.seed, shuffle=config.dataset.shuffle))
 
 
-def _evaluation(context: Context, size: int, load: LeastLoaded) -> Evaluation | None:
+def _evaluation(context: Context, rows: Fingerprint | None, load: LeastLoaded) -> Evaluation | None:
     config = context.config.eval
     if config is None:
         return None
-    if size < 1:
-        raise RunError("[eval] names a dataset, and the replicas found no rows in it")
+    assert rows is not None
     barrier = context.config.asynchrony.max_staleness == 0
-    return Evaluation(context, rows=min(config.limit or size, size), load=load, barrier=barrier)
+    return Evaluation(context, rows=min(config.limit or rows.size, rows.size), load=load, barrier=barrier)
 
 
-def _check_resume(saved: Saved | None, fingerprint: str, groups_per_step: int) -> None:
+def _check_resume(saved: Saved | None, fingerprint: Fingerprint, groups_per_step: int) -> None:
     """Positions mean the same rows, and steps the same number of groups, or a resume is another run."""
     if saved is None:
         return
-    if saved.fingerprint != fingerprint:
+    if found := difference(saved.fingerprint, fingerprint):
         raise RunError(
-            "the dataset is not the one that the run began with; resume it with the same files and arguments"
+            f"the dataset is not the one that the run began with (they differ in {found}); "
+            "resume it with the same files and arguments"
         )
     if saved.groups_per_step != groups_per_step:
         raise RunError(f"the run began with groups_per_step = {saved.groups_per_step}, which a resume cannot change")

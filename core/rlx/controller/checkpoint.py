@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from rlx.api.fingerprint import Fingerprint
 from rlx.errors import RunError
 from rlx.files import sync_folder, write_atomic
 
@@ -31,7 +32,7 @@ class Saved(msgspec.Struct, frozen=True):
     next_group_id: int
     """The frontier: ids from here on were never leased when the checkpoint was made."""
     groups_per_step: int
-    fingerprint: str
+    fingerprint: Fingerprint
     """Of the training dataset."""
     dropped: int
     seconds: float

@@ -58,7 +58,7 @@ class Controller:
         self._context = context
         self._boot = boot
         self._state = StateMachine(lambda state: log.info("state: %s", state))
-        self._roster = Roster(context)
+        self._roster = Roster(context, boot.data)
         self._totals = Totals()
         self._work: Work | None = None
         self._loop: Loop | None = None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rlx.api.fingerprint import Fingerprint
 from rlx.controller.activity import Activity
 from rlx.controller.context import POLICY, Context
 from rlx.controller.evaluate import Evaluation
@@ -36,7 +37,7 @@ class Sampling:
         ledger: Ledger,
         sync: WeightSync,
         evaluation: Evaluation | None,
-        fingerprint: str,
+        fingerprint: Fingerprint,
         synced: Callable[[SyncFigures], None],
     ) -> None:
         self._context = context
@@ -60,7 +61,7 @@ class Sampling:
         return self._groups.next_id
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> Fingerprint:
         return self._fingerprint
 
     @property

@@ -7,18 +7,23 @@ from __future__ import annotations
 import asyncio
 import time
 
+from rlx.api.fingerprint import Fingerprints, differences, not_the_same
 from rlx.controller.context import POLICY, Context
 from rlx.errors import ProcessDied, RunError
 from rlx.transport.messages import PolicyReady, ProcessExited, RolloutReady
+
+LAUNCHER = "the launcher"
 
 
 class Roster:
     """The policy, and the replicas of the run (none in SFT)."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, launcher: Fingerprints | None = None) -> None:
+        """`launcher`: the datasets as the launcher saw them."""
         self._context = context
         self._members = (POLICY, *context.replicas)
         self._changed = asyncio.Event()
+        self._data = {LAUNCHER: launcher} if launcher is not None else {}
         self.rollouts: dict[str, RolloutReady] = {}
         self.policy: PolicyReady | None = None
         self.exits: list[ProcessExited] = []
@@ -29,20 +34,22 @@ class Roster:
         return [name for name in self._members if name not in here]
 
     def policy_ready(self, message: PolicyReady) -> None:
+        """Raises RunError where it does not see the datasets that the others see; so does `rollout_ready`."""
+        if message.data is not None:
+            self._compare(POLICY, message.data)
         self.policy = message
         self._changed.set()
 
     def rollout_ready(self, name: str, message: RolloutReady) -> None:
-        """Raises RunError where it does not see the dataset that the others see."""
-        for other, ready in self.rollouts.items():
-            mine, its = (_view(found) for found in (message, ready))
-            if mine != its:
-                raise RunError(
-                    f"{name} and {other} do not see the same dataset: {mine} and {its}. "
-                    "Its files, or what generates it, must be the same wherever replicas run."
-                )
+        self._compare(name, message.data)
         self.rollouts[name] = message
         self._changed.set()
+
+    def _compare(self, name: str, data: Fingerprints) -> None:
+        for other, seen in self._data.items():
+            if found := differences(data, seen):
+                raise RunError(not_the_same(f"{name} and {other}", found))
+        self._data[name] = data
 
     async def wait(self) -> None:
         """Until all are ready. Raises RunError naming who is not, after `run.start_seconds`."""
@@ -91,7 +98,3 @@ def last_lines(message: ProcessExited) -> str:
     if not message.last_lines:
         return "; its log is empty"
     return ". The last lines of its log:\n" + "\n".join(f"  {line}" for line in message.last_lines)
-
-
-def _view(ready: RolloutReady) -> str:
-    return f"{ready.dataset_size} rows ({ready.fingerprint}), {ready.eval_size} for evaluation"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.controller.context import POLICY, Context
 from rlx.controller.cursor import Cursor
 from rlx.controller.work import Trained
-from rlx.errors import RunError
-from rlx.transport.messages import EvalRows, Measured, PolicyReady, StepDone, TrainStep
+from rlx.transport.messages import EvalRows, Measured, StepDone, TrainStep
 
 
 class Rows:
@@ -14,18 +14,18 @@ class Rows:
     remember.
     """
 
-    def __init__(self, context: Context, ready: PolicyReady, cursor: Cursor) -> None:
+    def __init__(self, context: Context, data: Fingerprints, cursor: Cursor) -> None:
         self._context = context
         self._cursor = cursor
-        self._fingerprint = f"rows:{ready.dataset_size}"
-        self._eval_rows = _eval_rows(context, ready)
+        self._fingerprint = data.train
+        self._eval_rows = _eval_rows(context, data.held_out)
 
     @property
     def next_group_id(self) -> int:
         return 0
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> Fingerprint:
         return self._fingerprint
 
     @property
@@ -86,10 +86,9 @@ class Rows:
         return {}
 
 
-def _eval_rows(context: Context, ready: PolicyReady) -> list[int]:
+def _eval_rows(context: Context, rows: Fingerprint | None) -> list[int]:
     config = context.config.eval
     if config is None:
         return []
-    if ready.eval_size < 1:
-        raise RunError("[eval] names a dataset, and the policy found no rows in it")
-    return list(range(min(config.limit or ready.eval_size, ready.eval_size)))
+    assert rows is not None
+    return list(range(min(config.limit or rows.size, rows.size)))

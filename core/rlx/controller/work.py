@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from rlx.api.fingerprint import Fingerprint
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -27,7 +29,7 @@ class Work(Protocol):
         """The ledger's frontier; 0 where there is no ledger."""
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> Fingerprint:
         """Of the training dataset."""
 
     @property

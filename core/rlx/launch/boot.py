@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rlx.api.fingerprint import Fingerprints
 from rlx.config.schema import Config
 
 
@@ -73,6 +74,8 @@ class Boot(msgspec.Struct, frozen=True):
     """For the controller: `public`/`secret` are the server's and `port` is the one to bind (0: any free one)."""
     client_keys: dict[str, str] = {}
     """Controller only: client name -> public key; nobody else gets in."""
+    data: Fingerprints | None = None
+    """The datasets as the launcher saw them, for the controller to compare with what others see."""
     script: ScriptRecord | None = None
     resume_from: str | None = None
     """A committed checkpoint folder to go on from."""

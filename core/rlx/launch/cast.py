@@ -40,6 +40,7 @@ class Cast:
             rollouts=plan.rollouts,
             endpoint=self.keys.endpoint(name, HOST, port),
             client_keys=self.keys.client_keys if name == SERVER else {},
+            data=plan.data,
             script=plan.script,
             resume_from=None if self.resume_from is None else str(self.resume_from),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlx.api.fingerprint import Fingerprints
 from rlx.config.schema import Config
 from rlx.launch.boot import ScriptRecord
 from rlx.plugins.session import Plugins
@@ -22,6 +23,8 @@ class RunPlan:
     """The launcher's own; its `records` are what plugins.json and every process's boot data hold."""
     rollouts: bool
     """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
+    data: Fingerprints | None = None
+    """The datasets as the launcher saw them; None where it did not look."""
     script: ScriptRecord | None = None
     """The launch script, for the processes that need something of it."""
     run_dir: Path | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.api.dataset import DatasetView, open_dataset
+from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.api.policy_input import rehearse_policy_input
 from rlx.api.prompt import prompt_token_ids
 from rlx.api.sft import sft_trajectories
@@ -27,6 +28,7 @@ from rlx.launch.engine_args import check_engine_arguments
 from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
 from rlx.launch.model_facts import ModelFacts, model_facts
 from rlx.launch.preflight_plugins import Sources, check_components, check_learns, make_algorithm, make_packer
+from rlx.launch.preflight_rows import check_sendable
 from rlx.platform import PLATFORMS
 from rlx.plugins.session import Plugins
 
@@ -54,8 +56,8 @@ class Prepared:
     memory: MemoryPlan | None
     available: int
     """Bytes of memory that were free."""
-    rows: int
-    eval_rows: int
+    data: Fingerprints
+    """Of the datasets."""
 
 
 def prepare(loaded: LoadedConfig) -> Prepared:
@@ -77,7 +79,7 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     if memory is not None:
         check_memory(memory, available)
     check_components(config, plugins)
-    rows, eval_rows = _read_rows(config, plugins, rollouts=rollouts)
+    data = _read_rows(config, plugins, rollouts=rollouts)
     _configure(config, plugins)
     return Prepared(
         config=config,
@@ -89,8 +91,7 @@ def prepare(loaded: LoadedConfig) -> Prepared:
         facts=facts,
         memory=memory,
         available=available,
-        rows=rows,
-        eval_rows=eval_rows,
+        data=data,
     )
 
 
@@ -134,28 +135,31 @@ def check_parallel(config: Config, facts: ModelFacts) -> None:
         )
 
 
-def _read_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> tuple[int, int]:
-    """Opens the datasets and tokenises a few rows of each; the number of rows of each."""
+def _read_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> Fingerprints:
+    """Opens the datasets and tokenises a few rows of each."""
     from rlx.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config.model)
     packer = _packer(config.packer, config, plugins, tokenizer, "[packer]")
     if (order := open_order(plugins, config)) is not None:
         order(0)
-    rows = _tried(config.dataset, packer, config, plugins, tokenizer, rollouts=rollouts)
+    train = _tried(config.dataset, packer, config, plugins, tokenizer, rollouts=rollouts)
     if config.eval is None:
-        return rows, 0
+        return Fingerprints(train)
     if config.eval.packer is not None:
         packer = _packer(config.eval.packer, config, plugins, tokenizer, "[eval.packer]")
-    return rows, _tried(config.eval.dataset, packer, config, plugins, tokenizer, rollouts=rollouts)
+    return Fingerprints(train, _tried(config.eval.dataset, packer, config, plugins, tokenizer, rollouts=rollouts))
 
 
 def _tried(
     dataset: DatasetConfig, packer: Any, config: Config, plugins: Plugins, tokenizer: Any, *, rollouts: bool
-) -> int:
+) -> Fingerprint:
     view = _open(dataset, config, plugins, tokenizer)
     _try_rows(view, packer, tokenizer, rollouts=rollouts, trained=dataset is config.dataset)
-    return len(view)
+    if rollouts:
+        own = config.eval.rewards if config.eval is not None and dataset is config.eval.dataset else None
+        check_sendable(view, config.rewards if own is None else own, plugins)
+    return view.fingerprint()
 
 
 def _packer(packer: PackerConfig, config: Config, plugins: Plugins, tokenizer: Any, where: str) -> Any:

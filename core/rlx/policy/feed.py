@@ -17,6 +17,7 @@ from rlx.errors import DatasetError
 
 if TYPE_CHECKING:
     from rlx.api.dataset import DatasetView
+    from rlx.api.fingerprint import Fingerprint
 
 
 class Feed:
@@ -30,6 +31,10 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self._dataset)
+
+    def fingerprint(self) -> Fingerprint:
+        """Of the dataset."""
+        return self._dataset.fingerprint()
 
     def groups(self, rows: Sequence[int]) -> list[list[Episode]]:
         """One group for each row."""

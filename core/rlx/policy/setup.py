@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch.distributed.tensor import DTensor
 
 from rlx.api.dataset import open_dataset
+from rlx.api.fingerprint import Fingerprints, differences, not_the_same
 from rlx.api.model import ModelPlugin, torch_dtype
 from rlx.errors import PluginError, RunError
 from rlx.platform import PLATFORMS
@@ -50,6 +52,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
     if boot.resume_from is not None:
         trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", world, built.network, optimizer)
     rows, eval_rows = (None, None) if boot.rollouts else _feeds(config, plugins, built)
+    data = None if rows is None else _fingerprints(rows, eval_rows, world)
     return Worker(
         world=world,
         model=config.model,
@@ -59,6 +62,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
         sender=_sender(config, built, world),
         rows=rows,
         eval_rows=eval_rows,
+        data=data,
     )
 
 
@@ -112,3 +116,15 @@ def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed |
     return feed(config.dataset, config.packer), (
         feed(held_out.dataset, held_out.packer or config.packer) if held_out is not None else None
     )
+
+
+def _fingerprints(rows: Feed, eval_rows: Feed | None, world: World) -> Fingerprints:
+    """Of the datasets. Raises RunError, on all ranks, where ranks do not see the same."""
+    mine = Fingerprints(rows.fingerprint(), None if eval_rows is None else eval_rows.fingerprint())
+    ranks = [
+        msgspec.msgpack.decode(data, type=Fingerprints) for data in world.gather_bytes(msgspec.msgpack.encode(mine))
+    ]
+    for rank, other in enumerate(ranks):
+        if found := differences(ranks[0], other):
+            raise RunError(not_the_same(f"policy ranks 0 and {rank}", found))
+    return mine

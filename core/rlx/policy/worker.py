@@ -38,6 +38,7 @@ from rlx.transport.messages import (
 )
 
 if TYPE_CHECKING:
+    from rlx.api.fingerprint import Fingerprints
     from rlx.config.model import ModelConfig
     from rlx.policy.build import Built
     from rlx.policy.feed import Feed
@@ -59,14 +60,15 @@ class Worker:
     sender: Sender
     rows: Feed | None = None
     eval_rows: Feed | None = None
+    data: Fingerprints | None = None
+    """Of `rows` and `eval_rows`."""
 
     def ready(self) -> PolicyReady:
         return PolicyReady(
             self.trainer.step,
             self.built.parameters,
             self.world.size,
-            dataset_size=len(self.rows) if self.rows is not None else 0,
-            eval_size=len(self.eval_rows) if self.eval_rows is not None else 0,
+            data=self.data,
         )
 
     def handle(self, message: Message) -> Message:

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
+from rlx.api.fingerprint import Fingerprints
 from rlx.config.schema import Config
 from rlx.errors import ProcessDied, RlxError, SyncError
 from rlx.launch.boot import Boot
@@ -112,9 +113,7 @@ class Replica:
         )
         self._closing.push_async_callback(self._sampler.close)
         return RolloutReady(
-            dataset_size=len(train),
-            fingerprint=train.view.fingerprint(),
-            eval_size=0 if evaluation is None else len(evaluation),
+            data=Fingerprints(train.view.fingerprint(), None if evaluation is None else evaluation.view.fingerprint()),
             workers=engine.workers,
             probe_tokens=probes,
         )

@@ -137,11 +137,11 @@ class Sampler:
         episodes = make_episodes(job.lease, job.prompt, sampled, prompts.tokenizer)
         example, reference = prompts.view.item(job.lease.index), prompts.view.reference(job.lease.index)
         kind: Kind = "eval" if job.lease.kind == "eval" else "train"
+        where = prompts.view.where(job.lease.index)
         if kind == "train":
-            where = prompts.view.where(job.lease.index)
             apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)
         completions = [
-            Completion(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example)
+            Completion(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example, where)
             for episode, one in zip(episodes, sampled, strict=True)
         ]
         scores = await self._pool.score(completions, kind)

@@ -132,9 +132,9 @@ def _untransportable(view: DatasetView, rows: Mapping[int, list[Any]]) -> dict[i
     failures = {}
     for index, (item, reference) in rows.items():
         try:
-            frame(Call(0, [""], reference, {"example": item}))
+            frame(Call(0, [""], reference, {"example": item}), view.where(index))
         except RewardError as error:
-            failures[index] = f"{view.where(index)}: {error}"
+            failures[index] = str(error)
     return failures
 
 

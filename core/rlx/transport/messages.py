@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from rlx.api.fingerprint import Fingerprints
+
 
 class Message(msgspec.Struct, frozen=True, tag=True):
     """Base of all messages; the tag is the class name."""
@@ -51,11 +53,9 @@ class Log(Message, frozen=True):
 
 
 class RolloutReady(Message, frozen=True):
-    """A replica's engine is up. `dataset_size` and `fingerprint` must be equal on all replicas."""
+    """A replica's engine is up. `data` must be the same in all processes."""
 
-    dataset_size: int
-    fingerprint: str
-    eval_size: int
+    data: Fingerprints
     workers: int
     """Engine worker processes that take part in a weight transfer (tensor parallel x pipeline parallel)."""
     probe_tokens: list[list[int]]
@@ -232,10 +232,8 @@ class PolicyReady(Message, frozen=True):
     step: int
     parameters: int
     ranks: int
-    dataset_size: int = 0
-    """SFT only: rows of the training dataset, as the policy sees it."""
-    eval_size: int = 0
-    """SFT only: rows of the evaluation dataset; 0 where there is none."""
+    data: Fingerprints | None = None
+    """SFT only: the datasets, as all ranks see them."""
     costs: dict[str, tuple[float, int]] = {}
     """Name -> seconds and calls of the hooks, all ranks together."""
 

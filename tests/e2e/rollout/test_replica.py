@@ -163,7 +163,7 @@ async def _receive(controller, version, weights):
 
 async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, reference):
     ready = await controller.expect(RolloutReady)
-    assert (ready.dataset_size, ready.eval_size, ready.workers) == (6, 6, 1)
+    assert (ready.data.train.size, ready.data.held_out.size, ready.workers) == (6, 6, 1)
     assert [len(probe) for probe in ready.probe_tokens] == [4, 4, 4, 4]
 
     weights = checkpoint(tiny_model, noise=0.1, seed=4)

@@ -56,6 +56,11 @@ def test_an_engine_that_is_killed(start, warm, kill):
     assert str(run.dir / "logs" / "rollout-0.log") in output
 
 
+def test_a_dataset_that_is_another_in_the_launcher_and_in_the_policy(start, tiny_model):
+    output = ended_badly(start("sft", tiny_model, **{"dataset.name": "./parts.py:Elsewhere"}))
+    assert "policy and the launcher do not see the same dataset; they differ in row 99 of 100" in output
+
+
 def test_a_rank_that_is_killed(start, tiny_model, kill):
     run = start("sft", tiny_model, **LONG)
     learning(run)

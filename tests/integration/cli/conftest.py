@@ -28,6 +28,23 @@ def broken():
 class Odd:
     def __init__(self, size: int): ...
 
+class Pictures:
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return {"prompt": "1+1=", "images": [b"", object()]}
+
+class Complex:
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return "1+1="
+
+    def get_reference_answer(self, index):
+        return [1, 1j][index]
+
 not_callable = 3
 """
 

@@ -35,6 +35,8 @@ def refused(call, tmp_path):
         ({"dataset": "./data.py:empty"}, "dataset './data.py:empty'"),
         ({"dataset": "./data.py:columns"}, "'question', 'answer'"),
         ({"dataset": "./data.py:chat"}, "has no chat template"),
+        ({"dataset": "./data.py:Pictures"}, "): item['images'][1] can't be sent to the"),
+        ({"dataset": "./data.py:Complex"}, "): reference can't be sent to the"),
         ({"dataset": "./data.py:broken"}, "OSError: no such table"),
         ({"dataset": "./data.py:rwos"}, "Did you mean 'rows'?"),
         ({"dataset": "./dta.py:rows"}, "there is no file"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
 from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
@@ -53,6 +54,7 @@ from rlx.transport.messages import (
 
 ROWS, EVAL_ROWS = 20, 6
 COSTS, POLICY_COSTS = {"reward/judge": (0.5, 2)}, {"hook/w/rlx_model_built": (8.0, 2)}
+DATA = Fingerprints(Fingerprint(ROWS, ["a", "b", "c", "d"]), Fingerprint(EVAL_ROWS, ["e", "f"]))
 
 
 def score(version: int, tokens: list[list[int]]) -> TokenScores:
@@ -96,7 +98,8 @@ class Script:
     fails: set[int] = field(default_factory=set)
     lags: str = ""
     """This replica never takes new weights."""
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Fingerprints] = field(default_factory=dict)
+    """What a peer sees that sees another dataset."""
     at_train: Any = None
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
@@ -238,7 +241,7 @@ class FakeRun:
             run_dir=str(self.run_dir), base_dir=str(self.run_dir),
             config=self.config.model_dump(by_alias=True, mode="json"), plugins=self.records, rollouts=self.rollouts,
             endpoint=self.keys.endpoint("controller", "127.0.0.1", 0), client_keys=self.keys.client_keys,
-            resume_from=self.resume,
+            data=self.script.data.get("launcher", DATA), resume_from=self.resume,
         )  # fmt: skip
         await serve(boot)
 
@@ -257,10 +260,10 @@ class FakeRun:
         )
 
     async def be_ready(self, name: str) -> None:
-        fingerprint = self.script.fingerprints.get(name, "f")
-        ready: Message = RolloutReady(ROWS, fingerprint, EVAL_ROWS, 1, [[1, 2, 3], [4, 5]])
+        data = self.script.data.get(name, DATA)
+        ready: Message = RolloutReady(data, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
-            ready = PolicyReady(self.start_version, 1, 1, dataset_size=ROWS, eval_size=EVAL_ROWS, costs=POLICY_COSTS)
+            ready = PolicyReady(self.start_version, 1, 1, data=None if self.rollouts else data, costs=POLICY_COSTS)
         try:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:

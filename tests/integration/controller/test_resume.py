@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.controller import checkpoint
 from rlx.controller.ledger import Ledger
 
@@ -115,13 +116,15 @@ async def test_evaluations_before_the_cut_are_remembered(make_run, script):
     assert [found["step"] for found in ended.summary["evaluations"]] == [0, 2, 4, 6]
 
 
-async def test_another_dataset_is_refused(make_run, script):
-    first = make_run(k=0, steps=2)
+@pytest.mark.parametrize("rollouts", [True, False])
+async def test_another_dataset_is_refused(make_run, script, rollouts):
+    first = make_run(k=0, steps=2, rollouts=rollouts)
     await first()
-    prints = {"rollout-0": "other", "rollout-1": "other"}
-    ended = await make_run(k=0, steps=4, resume=newest(first), script=script(fingerprints=prints))()
+    other = Fingerprints(Fingerprint(20, ["a", "b", "c", "x"]), Fingerprint(6, ["e", "f"]))
+    data = dict.fromkeys(["launcher", "policy", "rollout-0", "rollout-1"], other)
+    ended = await make_run(k=0, steps=4, rollouts=rollouts, resume=newest(first), script=script(data=data))()
     assert ended.status == "failed"
-    assert "the dataset is not the one that the run began with" in ended.error
+    assert "the dataset is not the one that the run began with (they differ in row 19 of 20)" in ended.error
 
 
 async def test_torn_checkpoints_are_told(make_run, script):

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.controller import checkpoint
 from rlx.launch.boot import PluginRecord
 from rlx.plugins.catalog import discover
@@ -213,11 +215,27 @@ async def test_a_failure_told_by_a_peer_ends_the_run(make_run, script):
     assert ended.error.startswith("rollout-0: the engine is gone (vLLM)")
 
 
-async def test_replicas_that_disagree_on_the_dataset_end_the_run(make_run, script):
-    run = make_run(script=script(fingerprints={"rollout-1": "other"}))
+SHORTER = Fingerprints(Fingerprint(19, ["a", "b", "c", "d"]), Fingerprint(6, ["e", "f"]))
+OTHER_ROW = Fingerprints(Fingerprint(20, ["a", "x", "y", "d"]), Fingerprint(6, ["e", "f"]))
+OTHER_EVAL = Fingerprints(Fingerprint(20, ["a", "b", "c", "d"]), Fingerprint(6, ["e", "x"]))
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "data", "who", "found"),
+    [
+        (True, {"rollout-1": SHORTER}, r"rollout-1 and (the launcher|rollout-0)", "the number of rows: 19 and 20"),
+        (True, {"rollout-1": OTHER_ROW}, r"rollout-1 and (the launcher|rollout-0)", "row 6 of 20"),
+        (True, {"rollout-0": OTHER_EVAL}, r"rollout-0 and (the launcher|rollout-1)", "row 5 of 6, for evaluation"),
+        (True, {"launcher": OTHER_ROW}, r"rollout-[01] and the launcher", "row 6 of 20"),
+        (False, {"launcher": SHORTER}, "policy and the launcher", "the number of rows: 20 and 19"),
+        (False, {"policy": OTHER_EVAL}, "policy and the launcher", "row 5 of 6, for evaluation"),
+    ],
+)
+async def test_processes_that_disagree_on_the_dataset_end_the_run(make_run, script, rollouts, data, who, found):
+    run = make_run(rollouts=rollouts, script=script(data=data), eval=EVAL)
     ended = await run()
     assert ended.status == "failed"
-    assert "do not see the same dataset" in ended.error
+    assert re.search(f"{who} do not see the same dataset; they differ in {found}", ended.error)
     assert "do not see the same dataset" in run.refused
 
 

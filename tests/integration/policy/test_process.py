@@ -100,7 +100,8 @@ async def test_learns_from_rows(policy, tied):
     dataset = {"name": "arithmetic"}
     async with policy(tied, rollouts=False, dataset=dataset, eval={"dataset": dataset}, **tables) as controller:
         ready = controller.ready.result()
-        assert ready.dataset_size > 16
+        assert ready.data.train.size > 16
+        assert ready.data.held_out == ready.data.train
         assert {name: calls for name, (_, calls) in ready.costs.items()} == {
             "hook/./hooks.py:Watch/rlx_worker_start": 2,
             "hook/./hooks.py:Watch/rlx_model_built": 2,
@@ -132,6 +133,13 @@ async def test_a_failure_of_another_rank_alone_is_reported_with_its_words(policy
         failed = await asyncio.wait_for(controller.failed, 20)
         assert failed.error.startswith("policy rank 1: ")
         assert "rank 1 has no such row" in failed.error
+        assert await asyncio.wait_for(controller.process.wait(), 40) != 0
+
+
+async def test_ranks_that_see_other_rows_end_the_policy_before_the_first_step(policy, tied):
+    async with policy(tied, rollouts=False, dataset={"name": "./rows.py:OwnRows"}) as controller:
+        failed = await asyncio.wait_for(controller.failed, 20)
+        assert "policy ranks 0 and 1 do not see the same dataset; they differ in row 31 of 40" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) != 0
 
 

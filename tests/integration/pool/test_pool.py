@@ -347,8 +347,8 @@ async def test_a_process_that_dies_while_it_loads_is_told(pool):
 
 async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
     async with pool({"name": "length"}) as p:
-        with pytest.raises(RewardError, match=r"can't be sent.*builtins.object"):
-            await score(p, Completion("x", reference=object()))
+        with pytest.raises(RewardError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
+            await score(p, Completion("x", reference={"a": object()}, where="row 3"))
         assert p.waiting == 0
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlx.api.fingerprint import Fingerprint
 from rlx.controller import checkpoint
 from rlx.controller.checkpoint import Saved
 from rlx.controller.ledger import Ledger, Row
@@ -157,7 +158,7 @@ def test_a_resume_loses_no_id_and_uses_none_twice(seed, version, k):
 
 
 def saved(version: int) -> Saved:
-    return Saved(version, version * 4, 4, "f", 0, 1.0, [{"step": 0.0}], 1e-7)
+    return Saved(version, version * 4, 4, Fingerprint(1, ["f"]), 0, 1.0, [{"step": 0.0}], 1e-7)
 
 
 def test_a_checkpoint_counts_once_it_is_renamed(tmp_path):

@@ -14,6 +14,7 @@ import msgspec
 from rlx.api.reward import Score
 from rlx.errors import RewardError
 from rlx.launch.boot import Boot
+from rlx.rollout.rewards.plain import UNSENDABLE, to_plain, why_unsendable
 
 LENGTH = struct.Struct(">I")
 
@@ -87,15 +88,18 @@ _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker
 _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
 
 
-def frame(message: ToWorker | FromWorker) -> bytes:
-    """The bytes of one message. Raises RewardError where a reference or example can't be sent."""
+def frame(message: ToWorker | FromWorker, where: str = "the row") -> bytes:
+    """The bytes of one message. Raises RewardError where a reference or item can't be sent; `where` names its row."""
     try:
-        body = msgspec.msgpack.encode(message, enc_hook=_plain)
-    except (TypeError, OverflowError, RecursionError) as error:
-        raise RewardError(
-            f"A dataset's reference answer or item can't be sent to the rewards' processes: {error}"
-        ) from error
+        body = msgspec.msgpack.encode(message, enc_hook=to_plain)
+    except UNSENDABLE as error:
+        raise RewardError(f"{where}: {why_unsendable(_parts(message)) or error}") from error
     return LENGTH.pack(len(body)) + body
+
+
+def _parts(message: ToWorker | FromWorker) -> dict[str, Any]:
+    """What the dataset gave."""
+    return {"reference": message.reference, "item": message.offered.get("example")} if isinstance(message, Call) else {}
 
 
 def to_worker(body: bytes) -> ToWorker:
@@ -104,15 +108,3 @@ def to_worker(body: bytes) -> ToWorker:
 
 def from_worker(body: bytes) -> FromWorker:
     return _FROM_WORKER.decode(body)
-
-
-def _plain(value: Any) -> Any:
-    """Arrays, tensors and NumPy scalars become lists and numbers; other mappings become dicts."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if hasattr(value, "keys") and hasattr(value, "__getitem__"):
-        return {key: value[key] for key in value.keys()}  # noqa: SIM118 - a mapping by its methods only
-    raise TypeError(
-        f"a {type(value).__module__}.{type(value).__qualname__} is no plain data "
-        "(text, numbers, lists, mappings, arrays)"
-    )

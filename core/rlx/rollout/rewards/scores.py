@@ -34,6 +34,8 @@ class Completion:
     finish_reason: str | None = None
     example: Any = None
     """The dataset's item."""
+    where: str = "the row"
+    """How a message speaks of it."""
 
 
 @dataclass
@@ -108,8 +110,9 @@ def jobs_of(use: Use, loaded: Loaded, completions: Sequence[Completion]) -> list
     loop = asyncio.get_running_loop()
     jobs = []
     for places in slices:
-        call = call_about(completions[places.start : places.stop], use.index, loaded)
-        jobs.append(Job(use, loaded.owner, places, call.texts, frame(call), loop.create_future()))
+        asked = completions[places.start : places.stop]
+        call = call_about(asked, use.index, loaded)
+        jobs.append(Job(use, loaded.owner, places, call.texts, frame(call, asked[0].where), loop.create_future()))
     return jobs
 
 

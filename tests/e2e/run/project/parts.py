@@ -26,6 +26,14 @@ class Sums:
         return f"{sum(divmod(self.numbers[index], 10)):02d}"
 
 
+class Elsewhere(Sums):
+    """Sums whose last row is another in the ranks of the policy."""
+
+    def get_reference_answer(self, index):
+        last = index == len(self) - 1 and "RANK" in os.environ
+        return "00" if last else super().get_reference_answer(index)
+
+
 def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
     """The share of the reference's characters that are right, and a bonus for all of them."""
     right = sum(a == b for a, b in zip(to_be_evaluated, reference, strict=False)) / len(reference)
