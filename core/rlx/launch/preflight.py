@@ -158,7 +158,7 @@ def _tried(
     _try_rows(view, packer, tokenizer, rollouts=rollouts, trained=dataset is config.dataset)
     if rollouts:
         own = config.eval.rewards if config.eval is not None and dataset is config.eval.dataset else None
-        check_sendable(view, config.rewards if own is None else own, plugins)
+        check_sendable(view, [*config.rewards, *config.filter_rewards] if own is None else own, plugins)
     return view.fingerprint()
 
 

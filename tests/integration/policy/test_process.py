@@ -130,7 +130,7 @@ async def test_a_rank_that_raises_is_reported_with_its_words(policy, tied, group
 async def test_a_failure_of_another_rank_alone_is_reported_with_its_words(policy, tied):
     async with policy(tied, rollouts=False, dataset={"name": "./rows.py:UnevenRows"}) as controller:
         await controller.server.notify("policy", TrainStep(0, rows=[0, 1]))
-        failed = await asyncio.wait_for(controller.failed, 20)
+        failed = await asyncio.wait_for(controller.failed, 60)
         assert failed.error.startswith("policy rank 1: ")
         assert "rank 1 has no such row" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) != 0
@@ -138,7 +138,7 @@ async def test_a_failure_of_another_rank_alone_is_reported_with_its_words(policy
 
 async def test_ranks_that_see_other_rows_end_the_policy_before_the_first_step(policy, tied):
     async with policy(tied, rollouts=False, dataset={"name": "./rows.py:OwnRows"}) as controller:
-        failed = await asyncio.wait_for(controller.failed, 20)
+        failed = await asyncio.wait_for(controller.failed, 60)
         assert "policy ranks 0 and 1 do not see the same dataset; they differ in row 31 of 40" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) != 0
 
