@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from rlx_rewards.tagged import tagged_answer
+
 AROUND = " \t\r\n.,:;()[]{}*_`$\"'"
-_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 def single_choice_reward_fn(
@@ -31,5 +31,5 @@ def single_choice_reward_fn(
 
 
 def _option(text: str) -> str:
-    answers = _ANSWER.findall(text)
-    return (answers[-1] if answers else text).strip(AROUND).casefold()
+    answer = tagged_answer(text, "answer")
+    return (text if answer is None else answer).strip(AROUND).casefold()

@@ -8,6 +8,9 @@ def tagged_answer(text: str, tag: str) -> str | None:
     if not tag:
         return text.strip()
     opening, closing = f"<{tag}>", f"</{tag}>"
-    end = text.rfind(closing)
-    start = text.rfind(opening, 0, end) if end >= 0 else -1
-    return text[start + len(opening) : end].strip() if start >= 0 else None
+    last = text.rfind(closing)
+    start = text.rfind(opening, 0, last) if last >= 0 else -1
+    if start < 0:
+        return None
+    start += len(opening)
+    return text[start : text.find(closing, start)].strip()

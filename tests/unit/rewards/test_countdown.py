@@ -106,6 +106,8 @@ def test_nothing_is_divided_by_zero():
         ("<answer>7*3+25", 0.0),
         ("7*3+25</answer>", 0.0),
         ("</answer><answer>7*3+25", 0.0),
+        ("<answer>7*3+25</answer></answer>", 1.0),
+        ("<answer>7*3+25</answer> <answer>1", 1.0),
         ("<answer>no <answer>7*3+25</answer>", 1.0),
         ("", 0.0),
     ],
