@@ -6,8 +6,8 @@ The rules of this dataset:
   reaches; a task with few different questions may still ask one of them in both.
 * With several tasks the rows take turns: a, b, a, b ...
 * The reference answer says where a row comes from: the reward makes the row again and asks the task's own scorer.
-* A few tasks (word_ladder is one) draw from sets of text, whose order differs between processes: they need
-  `PYTHONHASHSEED=0` in the environment. Without it the run ends with "do not see the same dataset".
+* A few tasks (ransom_note is one) draw from sets of text, whose order differs between processes: they need
+  `PYTHONHASHSEED=0` in the environment. Without it the run ends with "do not see the same dataset", or in the reward.
 """
 
 from __future__ import annotations

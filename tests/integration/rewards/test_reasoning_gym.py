@@ -46,7 +46,7 @@ def test_scorers_leave_rows_as_they_are(task):
 def test_tasks_that_draw_from_sets_need_a_fixed_hash_seed(seeds, same):
     code = (
         "from rlx_datasets import ReasoningGymDataset as D\n"
-        "for task in 'isomorphic_strings', 'knight_swap', 'polynomial_multiplication', 'ransom_note', 'word_ladder':\n"
+        "for task in 'isomorphic_strings', 'polynomial_multiplication', 'ransom_note':\n"
         "    d = D(task, size=3)\n"
         "    print([d.get_reference_answer(i)['question'] for i in range(3)])\n"
     )
@@ -56,5 +56,5 @@ def test_tasks_that_draw_from_sets_need_a_fixed_hash_seed(seeds, same):
         ).stdout
         for seed in seeds
     ]
-    assert len(seen[0].splitlines()) == 5
+    assert len(seen[0].splitlines()) == 3
     assert (seen[0] == seen[1]) is same
