@@ -1,0 +1,145 @@
+"""Every code block of the docs runs: Python is executed, tests among it are run, TOML is checked against the schema
+and the plugins that it names, and commands exist.
+
+A block that the line above it calls `name.py:` is that file; a page's files lie in one folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tomli
+import typer
+
+from rlx.api.types import Episode, Reward, encode_episodes, single_turn
+from rlx.config.load import load_config
+from rlx.errors import RlxError
+from rlx.launch.preflight_plugins import Sources, check_components
+from rlx.trajectories import write_groups
+from rlx_cli.main import app
+
+pytestmark = pytest.mark.timeout(300)
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted(
+    path.relative_to(ROOT)
+    for pattern in ("README.md", "docs/**/*.md", "examples/**/*.md", "plugins/models/*/README.md")
+    for path in ROOT.glob(pattern)
+)
+_FENCE = re.compile(r"^(`{3,})(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"`([\w./-]+\.(?:py|toml))`.*:$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """`name`: the file that the line above the block speaks of; empty where it speaks of none."""
+
+    language: str
+    text: str
+    name: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = []
+    for match in _FENCE.finditer(text):
+        before = text[: match.start()].rstrip().splitlines()
+        named = _NAME.search(before[-1]) if before else None
+        found.append(Block(match[2], match[3], named[1] if named else "", text[: match.start()].count("\n") + 2))
+    return found
+
+
+@pytest.fixture(params=PAGES, ids=str)
+def page(request):
+    return request.param
+
+
+BASE = {"model": {"path": "m", "plugin": "hf"}, "dataset": {"name": "arithmetic"}, "rewards": [{"name": "exact_match"}]}
+"""What a piece of a config leaves out."""
+
+
+def test_python_runs(page, tmp_path):
+    scripts, tests = _written(page, tmp_path)
+    _write_trajectories(tmp_path / "runs" / "quickstart" / "trajectories")
+    for script in scripts:
+        _run(page, tmp_path, [sys.executable, "-c", f"import runpy; runpy.run_path({str(script)!r})"])
+    if tests:
+        _run(page, tmp_path, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
+
+
+def test_toml_is_right(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("JUDGE_TOKEN", "a secret")
+    _written(page, tmp_path)
+    for block in blocks_of(page):
+        if block.language == "toml":
+            try:
+                _check_toml(block, tmp_path)
+            except RlxError as error:
+                pytest.fail(f"{page}:{block.line}: {error}")
+
+
+def test_commands_exist(page):
+    for block in blocks_of(page):
+        for line in block.text.splitlines() if not block.language else ():
+            words = line.removeprefix("$ ").split()
+            if words[:1] == ["rlx"] and len(words) > 1 and words[1].isalpha():
+                assert words[1] in COMMANDS, f"{page}:{block.line}: {line}"
+
+
+def test_pages_are_found():
+    assert {Path("README.md"), Path("docs/plugins.md"), Path("docs/plugins/testing.md")} <= set(PAGES)
+
+
+COMMANDS = set(typer.main.get_command(app).commands)
+
+
+def _written(page: Path, folder: Path) -> tuple[list[Path], list[Path]]:
+    """The page's Python files, and those with tests."""
+    scripts, tests = [], []
+    for block in blocks_of(page):
+        if block.language != "python" and not (block.language == "toml" and block.name):
+            continue
+        holds_tests = "\ndef test_" in block.text
+        file = folder / (block.name or f"{'test_' if holds_tests else ''}line_{block.line}.py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block.text)
+        if block.language == "python":
+            (tests if holds_tests else scripts).append(file)
+    return scripts, tests
+
+
+def _write_trajectories(folder: Path) -> None:
+    """What the quickstart would have left, for pages that read it."""
+    episode = Episode(0, 0, 0, [single_turn([1, 2], [3])], text="3", prompt_text="1+2=", rewards=[Reward("x", 1.0)])
+    folder.mkdir(parents=True)
+    write_groups(folder / "step_00000.parquet", [encode_episodes([episode])], step=0)
+
+
+def _run(page: Path, folder: Path, command: list) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, f"{page}: {' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+
+
+def _check_toml(block: Block, folder: Path) -> None:
+    tree = tomli.loads(block.text)
+    if {"project", "build-system"} & set(tree):
+        return
+    if "rewards" not in tree and tree.get("algorithm", {}).get("name") == "sft":
+        tree["rewards"] = []
+    file = folder / "piece.toml"
+    file.write_text(block.text)
+    config = load_config(file, defaults=BASE).config
+    sources = Sources.open(config, folder)
+    if config.model.plugin is None:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"plugin": "hf"})})
+    check_components(config, sources.plugins(config))
