@@ -12,6 +12,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from msgspec import structs
+
 from rlx.controller import checkpoint
 from rlx.controller.assembly import rows_work, sampling_work
 from rlx.controller.checkpoint import Saved
@@ -176,11 +178,13 @@ class Controller:
 
     def _drain(self, reason: str) -> None:
         self._reason = reason
-        self._context.log("info", f"draining: {reason}. The step that is going on is finished and saved.")
         if self._loop is not None:
+            self._context.log("info", f"draining: {reason}. The step that is going on is finished and saved.")
             self._loop.drain(reason)
         else:
+            self._context.log("info", f"stopping: {reason}. Nothing was begun yet.")
             self._state.drain()
+            self._roster.give_up()
 
     def _failed(self, peer: str, message: Failed) -> None:
         log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
@@ -256,8 +260,9 @@ class Controller:
             await self._work.close()
 
     async def _say_goodbye(self, ended: RunEnded) -> None:
-        """Best effort for each: who is gone already cannot be told."""
+        """Best effort for each: who is gone already, or still starting, cannot be told."""
         channel = self._context.channel
+        ended = structs.replace(ended, untold=self._roster.unreached())
         for peer in channel.peers():
             if peer != LAUNCHER:
                 await self._try_to_tell(channel.notify(peer, Stop(ended.error or ended.status)))

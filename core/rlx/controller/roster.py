@@ -23,6 +23,7 @@ class Roster:
         self._context = context
         self._members = (POLICY, *context.replicas)
         self._changed = asyncio.Event()
+        self._given_up = False
         self._data = {LAUNCHER: launcher} if launcher is not None else {}
         self.rollouts: dict[str, RolloutReady] = {}
         self.policy: PolicyReady | None = None
@@ -52,11 +53,13 @@ class Roster:
         self._data[name] = data
 
     async def wait(self) -> None:
-        """Until all are ready. Raises RunError naming who is not, after `run.start_seconds`."""
+        """Until all are ready, or nobody wants them any more. Raises RunError naming who is not, after
+        `run.start_seconds`.
+        """
         seconds = self._context.config.run.start_seconds
         try:
             async with asyncio.timeout(seconds):
-                while self.missing:
+                while self.missing and not self._given_up:
                     with self._context.progress.waiting(f"run waits for {', '.join(self.missing)} to start"):
                         await self._changed.wait()
                         self._changed.clear()
@@ -65,6 +68,16 @@ class Roster:
                 f"not ready within {seconds:.0f} s: {', '.join(self.missing)}. "
                 "Their logs say how far they came; [run] start_seconds gives them longer."
             ) from error
+
+    def give_up(self) -> None:
+        """The run is to end before it began."""
+        self._given_up = True
+        self._changed.set()
+
+    def unreached(self) -> list[str]:
+        """Members that are not connected (yet)."""
+        here = self._context.channel.peers()
+        return [name for name in self._members if name not in here]
 
     def exited(self, message: ProcessExited) -> ProcessDied:
         """The error that a process's end is, while the run goes on."""

@@ -141,22 +141,25 @@ class Supervisor:
             self._say(f"the controller cannot be told of {type(message).__name__}: {error}")
 
     async def _let_stop(self, ended: RunEnded) -> Ending:
-        """The controller has told everybody to stop; those that died of an error are in the report."""
+        """The controller has told everybody who listens to stop; those that died of an error are in the report."""
         asked, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
-        while any(process.poll() is None for process in self._processes) and time.monotonic() < deadline:
+        told = [process for process in self._processes if process.name not in ended.untold]
+        while any(process.poll() is None for process in told) and time.monotonic() < deadline:
             if self._signals.count > asked:
                 self._say("stopping now")
                 break
             await asyncio.sleep(POLL_SECONDS / 2)
         ending = Ending.said(ended)
-        self._note_failed_exits(ending)
+        self._note_failed_exits(ending, ended.untold)
         return ending
 
-    def _note_failed_exits(self, ending: Ending) -> None:
+    def _note_failed_exits(self, ending: Ending, untold: Sequence[str]) -> None:
         for process in self._processes:
             code = process.poll()
             if process.name == SERVER and code == ending.exit_code:
                 # It ends as the run did; what it had to say is in `RunEnded`.
+                continue
+            if code is None and process.name in untold:
                 continue
             if code is None:
                 self._say(f"{process.name} did not stop within {STOP_SECONDS:g} s and is killed")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec import structs
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -25,7 +26,7 @@ class _Screen(Protocol):
 
     def status(self, status: Status) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, outcome: str) -> None: ...
 
 
 class ConsoleLogger:
@@ -44,8 +45,8 @@ class ConsoleLogger:
     def status(self, status: Status) -> None:
         self._screen.status(status)
 
-    def close(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - what the run came to is told by the launcher
-        self._screen.close()
+    def close(self, summary: Mapping[str, Any]) -> None:
+        self._screen.close(str(summary["status"]))
 
 
 class Lines:
@@ -70,8 +71,8 @@ class Lines:
             self._state = status.state
             self._say(status_line(status))
 
-    def close(self) -> None:
-        """Every line is out already."""
+    def close(self, outcome: str) -> None:
+        """Every line is out already; the launcher's last words are the outcome."""
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
@@ -101,8 +102,9 @@ class LiveScreen:
         self._status = status
         self._refresh()
 
-    def close(self) -> None:
-        self._refresh()
+    def close(self, outcome: str) -> None:
+        """What stays on the screen is how the run ended, not what it waited for last."""
+        self.status(structs.replace(self._status, state=outcome, waiting_for=""))
         self._live.stop()
 
     def _refresh(self) -> None:
@@ -118,5 +120,7 @@ class LiveScreen:
             table.add_row(Text(label, style="dim"), Text(figure))
         table.add_row(Text("state", style="dim"), Text(status.state))
         table.add_row(Text("waiting", style="dim"), Text(status.waiting_for or "-"))
-        bar = ProgressBar(total=max(self._steps, 1), completed=status.step, width=40)
+        # In a grid: a bare bar does not end its line.
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=max(self._steps, 1), completed=status.step, width=40))
         return Group(Text(self._title, style="bold"), Text(head), bar, table)

@@ -319,6 +319,8 @@ class RunEnded(Message, frozen=True):
     status: str
     summary: dict[str, Any]
     error: str = ""
+    untold: list[str] = []
+    """Processes that could not be told to stop: they are gone, or not far enough to listen."""
 
 
 class Drain(Message, frozen=True):

@@ -104,6 +104,11 @@ class Script:
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
     silent: set[str] = field(default_factory=set)
+    """Connected, and never ready."""
+    absent: set[str] = field(default_factory=set)
+    """Never connected."""
+    at_start: Any = None
+    """async fn(run): awaited once everybody who comes is connected, before any is ready."""
     twice: bool = False
 
 
@@ -251,10 +256,14 @@ class FakeRun:
         port = int((self.run_dir / PORT_FILE).read_text())
         handlers = {"launcher": self.launcher, "policy": self.policy.handle}
         handlers |= {name: replica.handle for name, replica in self.replicas.items()}
+        for name in self.script.absent:
+            del handlers[name]
         for name, handler in handlers.items():
             client = Client(self.keys.endpoint(name, "127.0.0.1", port), name, 0, handler)
             self.clients[name] = client
             await client.connect(5)
+        if self.script.at_start is not None:
+            await self.script.at_start(self)
         await asyncio.gather(
             *(self.be_ready(name) for name in handlers if name not in {"launcher", *self.script.silent})
         )

@@ -245,6 +245,19 @@ async def test_who_does_not_come_up_is_named(make_run, script):
     assert "not ready within 0 s: rollout-1" in ended.error or "not ready within 1 s: rollout-1" in ended.error
 
 
+async def test_draining_before_all_are_there_waits_for_nobody(make_run, script):
+    async def at_start(run):
+        await run.say(Drain("Ctrl-C"))
+
+    odd = script(silent={"rollout-0"}, absent={"rollout-1"}, at_start=at_start)
+    run = make_run(run={"start_seconds": 600.0}, script=odd)
+    ended = await run()
+    assert (ended.status, ended.summary["reason"], ended.summary["steps"]) == ("stopped", "Ctrl-C", 0)
+    assert ended.untold == ["rollout-1"]
+    assert {"policy", "rollout-0"} <= run.stopped
+    assert run.policy.steps == []
+
+
 @pytest.mark.parametrize("k", [0, 2])
 async def test_draining_finishes_the_step_and_saves(make_run, script, k):
     async def at_train(run, step):

@@ -108,6 +108,8 @@ async def _control(boot, mode):
 async def _verdict(inbox, mode):
     if mode == "end":
         return RunEnded("done", {"steps": 2})
+    if mode == "ends alone":
+        return RunEnded("stopped", {}, untold=["policy"])
     if mode == "fails":
         return RunEnded("failed", {}, "reward 'judge' raised ValueError")
     while True:

@@ -13,7 +13,7 @@ import pytest
 
 from rlx.api.fingerprint import Fingerprint
 from rlx.controller.checkpoint import Saved
-from rlx.launch.supervisor import VERDICT_SECONDS
+from rlx.launch.supervisor import STOP_SECONDS, VERDICT_SECONDS
 
 
 class Run:
@@ -189,6 +189,12 @@ def test_a_process_that_ignores_stop_is_killed(run, living):
     code, output = run.start(policy="ignores stop").end()
     assert code == 0
     assert "policy did not stop within 20 s and is killed" in output
+    assert living() == []
+
+
+def test_who_could_not_be_told_to_stop_is_not_waited_for(run, living):
+    code, output = run.start(controller="ends alone", policy="ignores stop").end(timeout=STOP_SECONDS / 2)
+    assert (code, output) == (0, f"rlx run stopped; all of it is in {run.dir}\n")
     assert living() == []
 
 

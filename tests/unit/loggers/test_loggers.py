@@ -90,7 +90,7 @@ def test_without_a_terminal_there_is_one_line_a_step(config, tmp_path):
     logger.status(Status("running", 0, 10, 1.3, "policy waits for groups", {}))
     logger.log(0, STEP, "train")
     logger.log(1, {"eval/accuracy": 0.5}, "eval")
-    logger.close({})
+    logger.close({"status": "done"})
     step = "step 1/10 | reward 0.5 | loss - | mismatch 1.5e-07 | tokens/s 12,346 generated, 679 trained"
     step += " | busy 60 % generating, 35 % training | 2.00 s | 18 s left"
     assert out.getvalue().splitlines()[1:] == [
@@ -106,7 +106,7 @@ def test_what_users_write_is_no_markup(config, tmp_path, terminal):
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=terminal, width=200))
     logger.status(Status("running", 0, 10, 1.0, "reward '[red]judge[/]' [/oops]", {}))
     logger.log(1, {"eval/[bold]x": 0.5}, "eval")
-    logger.close({})
+    logger.close({"status": "done"})
     assert "reward '[red]judge[/]' [/oops]" in out.getvalue()
     assert "[bold]x 0.5" in out.getvalue()
 
@@ -116,9 +116,20 @@ def test_a_terminal_shows_what_the_run_waits_for_and_how_long_it_takes(config, t
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=True, width=100))
     logger.log(0, STEP, "train")
     logger.status(Status("running", 1, 10, 65.0, "policy waits for groups of step 1", {}))
-    logger.close({})
+    logger.close({"status": "done"})
     for text in ("step 1/10  1:05  18 s left", "policy waits for groups of step 1", "60 % generating, 35 % training"):
         assert text in out.getvalue()
+
+
+def test_a_terminals_last_picture_is_how_the_run_ended(config, tmp_path):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system=None, width=100)
+    logger = ConsoleLogger(config, tmp_path, 10, console=console)
+    logger.status(Status("draining", 10, 10, 65.0, "run waits for the checkpoint of version 10", {}))
+    logger.close({"status": "stopped"})
+    bar, state, waiting = [line.strip() for line in out.getvalue().splitlines()][-4:-1]
+    assert bar == "━" * 40, "the bar has a line of its own"
+    assert [state.split(), waiting.split()] == [["state", "stopped"], ["waiting", "-"]]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")])
