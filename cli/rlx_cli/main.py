@@ -14,7 +14,7 @@ import typer
 from rlx.errors import RlxError
 from rlx_cli.group import CommandGroup
 from rlx_cli.messages import say_bug, say_error
-from rlx_cli.plugin_commands import plugins_app
+from rlx_cli.plugin_commands import plugin_app, plugins_app
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -91,14 +91,19 @@ def check(
 
 
 app.add_typer(plugins_app, name="plugins")
+app.add_typer(plugin_app, name="plugin")
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    plugins: Annotated[
+        bool, typer.Option("--plugins", help="With the options of installed plugins, which are imported for that.")
+    ] = False,
+) -> None:
     """Print the config's JSON Schema, for editors."""
     from rlx_cli.schema import schema_command
 
-    schema_command()
+    schema_command(plugins=plugins)
 
 
 def main() -> None:

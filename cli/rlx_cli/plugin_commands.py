@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,3 +39,37 @@ def show(
     from rlx_cli.plugins_show import show_command
 
     show_command(kind, name, as_json=as_json)
+
+
+@plugins_app.command()
+def check(
+    dist: Annotated[str | None, typer.Argument(metavar="DIST", help="Only this distribution's.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="For each plugin.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Import each plugin in a process of its own: time, errors, contract."""
+    from rlx_cli.plugins_check import check_command
+
+    raise typer.Exit(check_command(dist, timeout_seconds=timeout, as_json=as_json))
+
+
+plugin_app = typer.Typer(cls=Group, no_args_is_help=True, help="For those who write plugins.")
+
+
+@plugin_app.callback()
+def plugin() -> None:
+    """A group, though it has one command only."""
+
+
+@plugin_app.command()
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="reward, dataset, packer, model, algorithm or hook.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the distribution, and of the plugin in a config.")],
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="D", help="Make it here. Default: a folder of that name.")
+    ] = None,
+) -> None:
+    """Make a distribution with one plugin that works, its tests, README and CI."""
+    from rlx_cli.scaffold import new_command
+
+    new_command(kind, name, folder)

@@ -15,14 +15,15 @@ from rlx_cli.messages import say_note
 def plugins_command(*, as_json: bool) -> None:
     catalog = discover()
     if as_json:
-        sys.stdout.write(json.dumps([_row(entry) for entry in catalog.entries], indent=2) + "\n")
+        sys.stdout.write(json.dumps([row_of(entry) for entry in catalog.entries], indent=2) + "\n")
     else:
         sys.stdout.writelines(f"{line}\n" for line in _lines(catalog))
     for problem in catalog.unreadable:
         say_note(f"metadata that can't be read: {problem}")
 
 
-def _row(entry: Entry) -> dict[str, str]:
+def row_of(entry: Entry) -> dict[str, str]:
+    """As JSON has it."""
     values = asdict(entry)
     return {key: values[key] for key in ("kind", "name", "dist", "version", "target")}
 

@@ -1,14 +1,91 @@
-"""`rlx schema`."""
+"""`rlx schema [--plugins]`: the config's JSON Schema, with the options of plugins below `args`.
+
+Those of the built-in components come from their signatures. Third-party plugins would have to be imported for that, so
+they take part only when asked for, each in a process of its own; one that can't be had is a note on stderr.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from rlx.config.schema import Config
+from rlx.errors import RlxError
+from rlx.plugins.catalog import Catalog, Entry, discover
+from rlx.plugins.describe import args_schema
+from rlx.plugins.load import load
+from rlx.plugins.probe import probe
+from rlx.plugins.resolve import resolve
+from rlx_cli.messages import say_note
+
+HOLDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "datasets": "DatasetConfig",
+        "rewards": "RewardConfig",
+        "packers": "PackerConfig",
+        "algorithms": "AlgorithmConfig",
+    }
+)
+"""Kind -> the definition that has `name` and `args`."""
+IMPORT_SECONDS = 60.0
 
 
-def schema_command() -> None:
+def schema_command(*, plugins: bool) -> None:
     """JSON Schema on stdout, with the keys as the file has them."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema(by_alias=True)}
+    catalog = discover()
+    for entry in catalog.entries:
+        if entry.kind in HOLDERS and (plugins or entry.dist == "rlx"):
+            _add(schema["$defs"], entry, catalog)
     sys.stdout.write(json.dumps(schema, indent=2) + "\n")
+
+
+def _add(definitions: dict[str, Any], entry: Entry, catalog: Catalog) -> None:
+    """What `args` may be where `name` is this component's."""
+    args = _args_schema(entry, catalog)
+    if args is None:
+        return
+    definitions.update({_prefix(entry) + name: part for name, part in args.pop("$defs", {}).items()})
+    holder = definitions[HOLDERS[entry.kind]]
+    name = holder["properties"]["name"]
+    # Where the key may be left out, its default is what no name means.
+    required = [] if name.get("default") == entry.name else ["name"]
+    names = list(_names(entry, catalog))
+    name.setdefault("examples", []).extend(names)
+    holder.setdefault("allOf", []).append(
+        {
+            "if": {"properties": {"name": {"enum": names}}, "required": required},
+            "then": {"properties": {"args": args}, "required": ["args"] if args.get("required") else []},
+        }
+    )
+
+
+def _args_schema(entry: Entry, catalog: Catalog) -> dict[str, Any] | None:
+    template = f"#/$defs/{_prefix(entry)}{{model}}"
+    try:
+        record = resolve(entry.kind, entry.qualified, catalog, Path())
+        if entry.dist == "rlx":
+            return args_schema(entry.kind, load(record), template)
+    except RlxError as error:
+        say_note(f"left out: {error}")
+        return None
+    report = probe(record, contract=False, timeout_seconds=IMPORT_SECONDS, ref_template=template)
+    if report.error:
+        say_note(f"left out: {entry.qualified}: {report.error}")
+        return None
+    return report.args_schema
+
+
+def _prefix(entry: Entry) -> str:
+    return f"{entry.kind}.{entry.dist}.{entry.name}."
+
+
+def _names(entry: Entry, catalog: Catalog) -> Iterator[str]:
+    """The words that a config may say for it."""
+    if len(catalog.named(entry.kind, entry.name)) == 1:
+        yield entry.name
+    yield entry.qualified

@@ -78,6 +78,8 @@ def args_schema(kind: str, target: Any, ref_template: str = "#/$defs/{model}") -
 
 def _call(kind: str, target: Any) -> _Call | None:
     """None: `args` has no place in the config, or the thing is an object and takes none."""
+    if not callable(target):
+        return None
     if kind == "datasets":
         return _Call(tuple(offered(target, None, None))) if is_factory(target) else None
     if kind == "rewards" and not inspect.isclass(target):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 MINE = '''"""What is mine."""
@@ -115,3 +117,115 @@ def test_wrong_calls(rlx, args, message):
     code, out, err = rlx("plugins", *args)
     assert (code, out) == (2, "")
     assert message in err
+
+
+@pytest.fixture
+def three(fake_dist):
+    """A distribution with a plugin that is fine, one that can't be imported, and one that needs args; another one."""
+    fake_dist(
+        "three",
+        {"rlx.rewards": {"fine": "three_fine:reward", "bad": "three_bad:reward", "asks": "three_fine:asks"}},
+        {
+            "three_fine.py": (
+                "def reward(text, reference=None, *, scale: float = 1.0, **kwargs): return scale\n"
+                "def asks(text, reference=None, *, url: str): return 1.0\n"
+            ),
+            "three_bad.py": "raise RuntimeError('no such device')\n",
+        },
+    )
+    fake_dist("old", {"rlx.rewards": {"old": "three_old:reward"}}, {"three_old.py": ""}, requires=["rlx<0.1"])
+
+
+def test_check_imports_each_elsewhere_and_says_how_long_it_took(rlx, three):
+    code, out, _ = rlx("plugins", "check", "three")
+    assert code == 2
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert lines[0] == "kind name distribution version import result"
+    assert lines[1].startswith("rewards asks three 1.0 0.")
+    assert lines[1].endswith(" s not tested")
+    assert lines[2] == "it needs args: url"
+    assert lines[3] == "rewards bad three 1.0 FAILS"
+    assert lines[4].endswith("can't be imported: RuntimeError: no such device")
+    assert lines[6].startswith("rewards fine three 1.0 0.")
+    assert lines[6].endswith(" s fine")
+    assert not {"three_fine", "three_bad"} & set(sys.modules)
+
+
+def test_check_for_programs(rlx, three):
+    code, out, _ = rlx("plugins", "check", "three", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 2
+    assert {name: row["result"] for name, row in rows.items()} == {"fine": "fine", "bad": "fails", "asks": "not tested"}
+    assert rows["fine"]["dist"] == "three"
+    assert rows["bad"]["import_seconds"] is None
+
+
+def test_check_of_one_that_wants_another_rlx_imports_nothing(rlx, three):
+    code, out, _ = rlx("plugins", "check", "old")
+    assert code == 2
+    assert "wants rlx<0.1, but this is rlx 0.1.0." in out
+
+
+def test_check_of_a_distribution_that_is_not_there(rlx, three):
+    code, _, err = rlx("plugins", "check", "thre")
+    assert code == 2
+    assert "No installed distribution 'thre' offers plugins. Did you mean 'three'?" in err
+
+
+def problems(schema, **config):
+    """Messages of a validator that knows nothing of rlx."""
+    config = {"model": {"path": "x"}, "dataset": {"name": "./data.py:rows", "args": {"any": 1}}, **config}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(config)]
+
+
+@pytest.fixture
+def schema(rlx):
+    def call(*args):
+        code, out, err = rlx("schema", *args)
+        assert code == 0
+        jsonschema.Draft202012Validator.check_schema(json.loads(out))
+        return json.loads(out), err
+
+    return call
+
+
+def test_schema_has_the_options_of_built_in_components(schema):
+    found, _ = schema()
+    assert problems(found) == []
+    assert problems(found, rewards=[{"name": "exact_match", "args": {"ignore_case": True}}]) == []
+    assert problems(found, rewards=[{"name": "rlx/exact_match", "args": {"ignore_case": 3}}]) != []
+    assert "'lwo' was unexpected" in problems(found, dataset={"name": "arithmetic", "args": {"lwo": 1}})[0]
+    assert problems(found, dataset={"name": "hf"}) == ["'args' is a required property"]
+    # The default of a name that is left out is checked too.
+    assert "'clip_lo' was unexpected" in problems(found, algorithm={"args": {"clip_lo": 0.1}})[0]
+    assert problems(found, algorithm={"name": "./mine.py:Own", "args": {"clip_lo": 0.1}}) == []
+
+
+def test_schema_has_those_of_other_plugins_only_when_asked(schema, three, fake_dist):
+    fake_dist("nested", {"rlx.algorithms": {"nested": "nested_mod:Nested"}}, {"nested_mod.py": NESTED})
+    wrong = {"rewards": [{"name": "fine", "args": {"sclae": 2.0}}]}
+    plain, _ = schema()
+    asked, err = schema("--plugins")
+    assert problems(plain, **wrong) == []
+    assert "'sclae' was unexpected" in problems(asked, **wrong)[0]
+    assert problems(asked, rewards=[{"name": "asks"}]) == ["'args' is a required property"]
+    assert problems(asked, algorithm={"name": "nested", "args": {"warmup": {"steps": 3}}}) == []
+    assert problems(asked, algorithm={"name": "nested", "args": {"warmup": {"steps": "3"}}}) != []
+    notes = [line for line in err.splitlines() if line.startswith("note: left out: ")]
+    assert [note for note in notes if "no such device" in note]
+    assert [note for note in notes if "wants rlx<0.1" in note]
+    assert len(notes) == 2
+
+
+NESTED = """
+from pydantic import BaseModel
+
+class Warmup(BaseModel):
+    steps: int = 0
+
+class Options(BaseModel):
+    warmup: Warmup = Warmup()
+
+class Nested:
+    def __init__(self, options: Options = Options()): ...
+"""

@@ -1,0 +1,81 @@
+"""`rlx plugins check [DIST]`: each component imported in a process of its own, and asked for its contract.
+
+Exit code 2 where one can't be imported or breaks a rule.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rlx.errors import PluginError, RlxError, did_you_mean
+from rlx.plugins.catalog import Catalog, Entry, discover
+from rlx.plugins.probe import Report, probe
+from rlx.plugins.resolve import resolve
+from rlx_cli.plugins import row_of
+
+LABELS = ("kind", "name", "distribution", "version", "import")
+
+
+def check_command(dist: str | None, *, timeout_seconds: float, as_json: bool) -> int:
+    """The exit code."""
+    catalog = discover()
+    entries = _chosen(catalog, dist)
+    reports = ((entry, _report(entry, catalog, timeout_seconds)) for entry in entries)
+    fine = True
+    rows = []
+    for entry, report in reports if as_json else _shown(entries, reports):
+        fine &= report.fine
+        rows.append(_row(entry, report))
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    return 0 if fine else 2
+
+
+def _chosen(catalog: Catalog, dist: str | None) -> Sequence[Entry]:
+    known = sorted({entry.dist for entry in catalog.entries})
+    if dist is not None and dist not in known:
+        hint = did_you_mean(dist, known)
+        raise PluginError(
+            f"No installed distribution {dist!r} offers plugins.{hint} Those that do: {', '.join(known)}."
+        )
+    return [entry for entry in catalog.entries if dist in (None, entry.dist)]
+
+
+def _report(entry: Entry, catalog: Catalog, timeout_seconds: float) -> Report:
+    try:
+        record = resolve(entry.kind, entry.qualified, catalog, Path())
+    except RlxError as error:
+        return Report(error=str(error))
+    return probe(record, contract=True, timeout_seconds=timeout_seconds)
+
+
+def _shown(entries: Sequence[Entry], reports: Iterator[tuple[Entry, Report]]) -> Iterator[tuple[Entry, Report]]:
+    """Prints each line when it is known, and passes it on."""
+    cells = [LABELS, *((e.kind, e.name, e.dist, e.version, "") for e in entries)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    _print(LABELS, widths, "result")
+    for entry, report in reports:
+        seconds = f"{report.import_seconds:.2f} s" if report.import_seconds is not None else ""
+        _print((entry.kind, entry.name, entry.dist, entry.version, seconds), widths, _verdict(report))
+        for line in (report.error or report.broken or report.untested).splitlines():
+            sys.stdout.write(f"    {line}\n")
+        yield entry, report
+
+
+def _print(cells: Sequence[str], widths: Sequence[int], result: str) -> None:
+    sys.stdout.write("  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=True)), result]) + "\n")
+    sys.stdout.flush()
+
+
+def _verdict(report: Report) -> str:
+    if report.error:
+        return "FAILS"
+    return "BROKEN" if report.broken else "not tested" if report.untested else "fine"
+
+
+def _row(entry: Entry, report: Report) -> dict[str, object]:
+    keys = ("error", "import_seconds", "broken", "untested")
+    return {**row_of(entry), "result": _verdict(report).lower(), **{key: getattr(report, key) for key in keys}}

@@ -1,0 +1,122 @@
+"""`rlx plugin new KIND NAME`: a distribution to start from, with one working plugin, its tests, README and CI.
+
+The rules of this part:
+
+* What is made works as it is: it installs, its tests pass, and a config can name it.
+* Templates are files in `templates/`, with `$name` and its like to fill in; nothing else is generated.
+* Nothing is ever written over.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from types import MappingProxyType
+
+import rlx
+from rlx.errors import UsageError, did_you_mean
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """What differs between kinds, besides the templates of the module and its tests."""
+
+    title: str
+    group: str
+    object: str
+    """Name of the class or function; `{module}` is the module's name."""
+    toml: str
+    more: str = ""
+    """Further requirements."""
+
+
+KINDS: Mapping[str, Scaffold] = MappingProxyType(
+    {
+        "reward": Scaffold("A reward", "rewards", "{module}_reward_fn", '[[rewards]]\nname = "{name}"'),
+        "dataset": Scaffold("A dataset", "datasets", "Rows", '[dataset]\nname = "{name}"\nargs = {{ high = 10 }}'),
+        "packer": Scaffold("A data packer", "packers", "Packer", '[packer]\nname = "{name}"'),
+        "model": Scaffold("A model", "models", "plugin", '[model]\nplugin = "{name}"', ', "torch"'),
+        "algorithm": Scaffold("An algorithm", "algorithms", "Algorithm", '[algorithm]\nname = "{name}"', ', "torch"'),
+        "hook": Scaffold("Hooks", "hooks", "Hooks", '[plugins]\nenable = ["{name}"]'),
+    }
+)
+
+
+def new_command(kind: str, name: str, folder: Path | None) -> None:
+    """Raises UsageError: no such kind, no fit name, or a folder that holds something."""
+    scaffold = _scaffold(kind)
+    module = _module(name)
+    target = folder or Path(name)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is there already, and not an empty folder. Take another one with --dir.")
+    values = _values(kind, name, module, scaffold)
+    for path, text in _rendered(kind, module, values):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_text(text)
+    sys.stdout.write(_next_steps(target, kind, name))
+
+
+def _scaffold(kind: str) -> Scaffold:
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS)
+        raise UsageError(f"There is no kind of plugin {kind!r} to make.{hint} Kinds: {', '.join(KINDS)}.")
+    return KINDS[kind]
+
+
+def _module(name: str) -> str:
+    module = re.sub(r"[-.]", "_", name).lower()
+    if not _NAME.fullmatch(name) or keyword.iskeyword(module):
+        raise UsageError(
+            f"{name!r} can't be the name of a distribution and its module. "
+            "Use letters and digits, with single - or _ between them, a letter first."
+        )
+    return module
+
+
+def _values(kind: str, name: str, module: str, scaffold: Scaffold) -> dict[str, str]:
+    major, minor, *_ = rlx.__version__.split(".")
+    return {
+        "kind": kind,
+        "name": name,
+        "module": module,
+        "title": scaffold.title,
+        "group": scaffold.group,
+        "object": scaffold.object.format(module=module),
+        "toml": scaffold.toml.format(name=name),
+        "more": scaffold.more,
+        "compatible": f">={major}.{minor},<{major}.{int(minor) + 1}",
+    }
+
+
+def _rendered(kind: str, module: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Path within the distribution, and text, of each file."""
+    places = {
+        "pyproject.toml": "common/pyproject.toml",
+        "README.md": "common/README.md",
+        ".gitignore": "common/gitignore",
+        ".github/workflows/ci.yml": "common/ci.yml",
+        f"src/{module}/__init__.py": f"{kind}/module.py",
+        f"tests/test_{module}.py": f"{kind}/test.py",
+    }
+    templates = files("rlx_cli") / "templates"
+    for path, template in places.items():
+        yield path, Template((templates / f"{template}.tmpl").read_text()).substitute(values)
+    yield f"src/{module}/py.typed", ""
+
+
+def _next_steps(folder: Path, kind: str, name: str) -> str:
+    return (
+        f"{folder}: {KINDS[kind].title.lower()} that works, its tests, README and CI.\n\n"
+        f"    cd {folder}\n"
+        '    pip install -e ".[test]"\n'
+        "    pytest\n"
+        f"    rlx plugins show {kind} {name}\n"
+    )
