@@ -34,7 +34,9 @@ class WeightMapper(ABC):
 
     @abstractmethod
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Full policy tensors from a stream of checkpoint tensors."""
+        """Full policy tensors from a stream of checkpoint tensors; names that the model does not know come out as they
+        are. May be called with meta tensors, to learn whether a checkpoint fits.
+        """
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class ModelPlugin:
     ) -> Self:
         """A plugin from a `BaseModel`, its mapper, and its packer where it has one of its own."""
         return cls(partial(_construct, model), weight_mapper, packer, frozenset(supported_model_types(model)))
+
+
+def packer_word(model: str) -> str:
+    """What the config calls the packer of the model plugin that it calls `model`."""
+    return f"{model}.packer"
 
 
 def supported_model_types(model: type[BaseModel]) -> list[str]:

@@ -4,7 +4,7 @@ worth.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -22,7 +22,17 @@ class PackerConfig(Component):
     """How an item becomes tokens."""
 
     name: str = "decoder_only_llm"
-    """An `rlx.packers` plugin, `./file.py:name`, or `package.module:name`."""
+    """An `rlx.packers` plugin, `./file.py:name`, or `package.module:name`. Where it is left out and the model plugin
+    brings a packer, that one."""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether somebody named it; it has the default's name otherwise."""
+        return "name" in self.model_fields_set
+
+    def otherwise(self, name: str) -> Self:
+        """With that name, where nobody named it."""
+        return self if self.chosen else self.model_copy(update={"name": name})
 
 
 class RewardConfig(Component):

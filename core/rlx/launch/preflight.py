@@ -22,11 +22,13 @@ from rlx.config.load import LoadedConfig
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
 from rlx.controller.script_order import open_order
-from rlx.errors import ConfigError, HookError, PluginError, RlxError, UsageError
+from rlx.errors import ConfigError, HookError, PluginError, UsageError
+from rlx.launch.attributed import attributed
 from rlx.launch.boot import ScriptRecord
 from rlx.launch.engine_args import check_engine_arguments
 from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
 from rlx.launch.model_facts import ModelFacts, model_facts
+from rlx.launch.preflight_model import check_model
 from rlx.launch.preflight_plugins import Sources, check_components, check_learns, make_algorithm, make_packer
 from rlx.launch.preflight_rows import check_sendable
 from rlx.platform import PLATFORMS
@@ -42,7 +44,7 @@ class Prepared:
     """A run that could start, and what was learnt on the way."""
 
     config: Config
-    """With `model.plugin` filled in."""
+    """With `model.plugin` and `packer.name` filled in."""
     base_dir: Path
     """Folder of the config file."""
     plugins: Plugins
@@ -79,6 +81,9 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     if memory is not None:
         check_memory(memory, available)
     check_components(config, plugins)
+    check_model(config, plugins, facts)
+    config = sources.with_packers(config, plugins)
+    plugins = sources.plugins(config)
     data = _read_rows(config, plugins, rollouts=rollouts)
     _configure(config, plugins)
     return Prepared(
@@ -164,22 +169,13 @@ def _tried(
 
 def _packer(packer: PackerConfig, config: Config, plugins: Plugins, tokenizer: Any, where: str) -> Any:
     made = make_packer(packer, plugins, where)
-    _setup(made, config, tokenizer, plugins.owner("packers", packer.name))
+    attributed(plugins.owner("packers", packer.name), "its setup", lambda: made.setup(config, tokenizer))
     return made
 
 
 def _open(dataset: DatasetConfig, config: Config, plugins: Plugins, tokenizer: Any) -> DatasetView:
     source, owner = plugins.load("datasets", dataset.name), plugins.owner("datasets", dataset.name)
     return open_dataset(source, dataset.args, config, tokenizer, owner=owner)
-
-
-def _setup(packer: Any, config: Config, tokenizer: Any, owner: str) -> None:
-    try:
-        packer.setup(config, tokenizer)
-    except RlxError:
-        raise
-    except Exception as error:  # the boundary: whatever a packer raises is the packer's
-        raise PluginError(f"{owner}: its setup raised {type(error).__name__}: {error}") from error
 
 
 def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool, trained: bool) -> None:

@@ -5,18 +5,19 @@ Cheap before costly: every name is resolved before the first plugin is imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlx.api.dataset import check_dataset_args
-from rlx.api.model import ModelPlugin
+from rlx.api.model import packer_word
 from rlx.api.reward import check_reward_args
 from rlx.api.types import Episode, Reward
 from rlx.config.data import DatasetConfig, PackerConfig, RewardConfig
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, PluginError, RlxError
+from rlx.launch.attributed import attributed
 from rlx.launch.boot import PluginRecord
 from rlx.launch.script import Script
 from rlx.launch.script_plugins import ScriptPlugins
@@ -24,6 +25,7 @@ from rlx.plugins.args import check_args
 from rlx.plugins.catalog import Catalog, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.model import model_plugin
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve
@@ -77,19 +79,36 @@ class Sources:
         known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
         return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
+    def with_packers(self, config: Config, plugins: Plugins) -> Config:
+        """`config` with the model plugin's own packer, if it brings one, wherever none is named."""
+        assert config.model.plugin is not None
+        own = model_plugin(plugins).packer is not None
+        name = self._packer_of(config.model.plugin) if own else PackerConfig().name
+        config = config.model_copy(update={"packer": config.packer.otherwise(name)})
+        if config.eval is None or config.eval.packer is None:
+            return config
+        held_out = config.eval.model_copy(update={"packer": config.eval.packer.otherwise(name)})
+        return config.model_copy(update={"eval": held_out})
+
+    def _packer_of(self, model: str) -> str:
+        """What every process understands as the packer of that model plugin."""
+        word, record = packer_word(model), self.resolve("models", model)
+        added = [*self.registry.names("packers"), *(self.script.names("packers") if self.script else [])]
+        return packer_word(record.target) if record.dist and word not in added else word
+
 
 def _named(config: Config) -> Iterator[tuple[str, str]]:
     yield "algorithms", config.algorithm.name
     yield "datasets", config.dataset.name
     for reward in (*config.rewards, *config.filter_rewards):
         yield "rewards", reward.name
-    yield "packers", config.packer.name
+    for packer in (config.packer, config.eval.packer if config.eval else None):
+        if packer is not None and packer.chosen:
+            yield "packers", packer.name
     assert config.model.plugin is not None
     yield "models", config.model.plugin
     if config.eval is not None:
         yield "datasets", config.eval.dataset.name
-        if config.eval.packer is not None:
-            yield "packers", config.eval.packer.name
         for reward in config.eval.rewards or ():
             yield "rewards", reward.name
     yield "launchers", config.run.launcher
@@ -125,16 +144,13 @@ def check_components(config: Config, plugins: Plugins) -> None:
         for name in plugins.names(kind):
             if not callable(plugins.load(kind, name)):
                 raise PluginError(f"{plugins.owner(kind, name)} is no class.")
-    (model,) = plugins.names("models")
-    if not isinstance(plugin := plugins.load("models", model), ModelPlugin):
-        raise PluginError(f"{plugins.owner('models', model)} is a {type(plugin).__name__}, not an rlx.ModelPlugin.")
 
 
 def check_learns(algorithm: Any, config: Config, owner: str) -> None:
     """Raises ConfigError where a group of this size gets no advantage whatever its rewards are: nothing is learnt."""
     size = config.algorithm.group_size
     groups = [_group(number, size) for number in (0, 1)]
-    advantages = _attributed(owner, "advantages", lambda: algorithm.advantages(groups))
+    advantages = attributed(owner, "advantages", lambda: algorithm.advantages(groups))
     if not any(value for group in advantages for value in group):
         raise ConfigError(
             f"[algorithm] group_size = {size}: {owner} gives such a group no advantage, whatever its rewards are. "
@@ -173,12 +189,3 @@ def _make(plugins: Plugins, kind: str, name: str, args: dict[str, Any], where: s
         raise
     except Exception as error:  # the boundary: whatever a constructor raises is the plugin's
         raise PluginError(f"{owner} can't be made: {type(error).__name__}: {error}") from error
-
-
-def _attributed(owner: str, what: str, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except RlxError:
-        raise
-    except Exception as error:  # the boundary: whatever a plugin raises is the plugin's
-        raise PluginError(f"{owner}: {what} raised {type(error).__name__}: {error}") from error

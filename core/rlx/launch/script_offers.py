@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.api.dataset import is_factory, offered
+from rlx.api.model import packer_word
 from rlx.api.signature import accepted, parameters
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
@@ -60,6 +61,8 @@ def script_offers(parts: ScriptParts, config: Config) -> Iterator[Offer]:
         yield Offer("hooks", name, "hooks", hook)
     for model_type, plugin in parts.models.items():
         yield Offer("models", model_type, "ModelRegistry.register_model", plugin)
+        if plugin.packer is not None:
+            yield Offer("packers", packer_word(model_type), "ModelRegistry.register_model", plugin.packer)
 
 
 def _rewards(parts: ScriptParts) -> Iterator[Offer]:

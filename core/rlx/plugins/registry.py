@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rlx.api.model import ModelPlugin, packer_word
 from rlx.errors import PluginError, did_you_mean
 from rlx.launch.boot import PluginRecord
 from rlx.plugins.kinds import SINGULAR
@@ -39,6 +40,8 @@ class Registry:
             raise PluginError(f"{owner(provider)} registers {SINGULAR[kind]} {name!r} again; it is {taken}.")
         record = PluginRecord(kind, name, provider.dist, provider.version, provider.target, provider.sha256)
         self._components[kind, name] = (record, component)
+        if isinstance(component, ModelPlugin) and component.packer is not None:
+            self.add("packers", packer_word(name), component.packer)
 
     @contextmanager
     def provided_by(self, record: PluginRecord) -> Iterator[None]:

@@ -9,11 +9,12 @@ The rules of this part:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlx.errors import UsageError
-from rlx.policy.source import read_tensors
+from rlx.policy.source import read_shapes, read_tensors
 from rlx.policy.tensors import aliases, fill, holds, named_tensors
 
 if TYPE_CHECKING:
@@ -26,20 +27,35 @@ _SHOWN = 8
 
 def load_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
     """Raises UsageError that names the tensors which are missing, surplus, or of another shape. All ranks call it."""
+    _load(network, folder, mapper.hf_to_policy(read_tensors(folder)), fill, holds)
+
+
+def check_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
+    """Raises what `load_weights` would, from the headers of the files alone: a network on `meta` does."""
+    _load(network, folder, mapper.hf_to_policy(read_shapes(folder)), lambda *_: None, lambda *_: True)
+
+
+def _load(
+    network: nn.Module,
+    folder: Path,
+    tensors: Iterator[tuple[str, Tensor]],
+    put: Callable[[Tensor, Tensor], None],
+    same: Callable[[Tensor, Tensor], bool],
+) -> None:
     targets = named_tensors(network)
     tied = aliases(network)
     loaded: set[str] = set()
     surplus: list[str] = []
-    for name, tensor in mapper.hf_to_policy(read_tensors(folder)):
+    for name, tensor in tensors:
         own = tied.get(name, name)
         if own not in targets:
             surplus.append(name)
             continue
         _check_shape(folder, name, tensor, targets[own])
         if own not in loaded:
-            fill(targets[own], tensor)
+            put(targets[own], tensor)
             loaded.add(own)
-        elif not holds(targets[own], tensor):
+        elif not same(targets[own], tensor):
             raise UsageError(f"{folder}: {name} differs from the tensor that config.json ties it to.")
     _complete(folder, missing=[name for name in targets if name not in loaded], surplus=surplus)
 

@@ -14,9 +14,10 @@ from torch.distributed.tensor import DTensor
 
 from rlx.api.dataset import open_dataset
 from rlx.api.fingerprint import Fingerprints, differences, not_the_same
-from rlx.api.model import ModelPlugin, torch_dtype
-from rlx.errors import PluginError, RunError
+from rlx.api.model import torch_dtype
+from rlx.errors import RunError
 from rlx.platform import PLATFORMS
+from rlx.plugins.model import model_plugin
 from rlx.policy import checkpoint
 from rlx.policy.build import Built, build_policy, freeze
 from rlx.policy.feed import Feed
@@ -82,17 +83,9 @@ def _build(config: Config, plugins: Plugins, world: World) -> Built:
     world.barrier()
     folder = model_folder(config.model)
     # First, since its module may make a config class of its own known to transformers.
-    plugin = _model_plugin(plugins)
+    plugin = model_plugin(plugins)
     hf_config = load_config(config.model, folder)
     return build_policy(plugin, hf_config, folder, world, config.policy, config.rollout.temperature)
-
-
-def _model_plugin(plugins: Plugins) -> ModelPlugin:
-    (name,) = plugins.names("models")
-    plugin = plugins.load("models", name)
-    if not isinstance(plugin, ModelPlugin):
-        raise PluginError(f"{plugins.owner('models', name)} is a {type(plugin).__name__}, not an rlx.ModelPlugin.")
-    return plugin
 
 
 def _sender(config: Config, built: Built, world: World) -> Sender:

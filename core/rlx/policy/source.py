@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rlx.errors import UsageError
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from rlx.config.model import ModelConfig
 
 INDEX = "model.safetensors.index.json"
+DTYPES: Mapping[str, str] = MappingProxyType({
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+})  # fmt: skip
+"""What safetensors calls a dtype -> what torch does."""
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py"]
 
 
@@ -39,12 +46,25 @@ def model_folder(model: ModelConfig) -> Path:
 def load_config(model: ModelConfig, folder: Path) -> Any:
     """The Hugging Face config of the model."""
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
+    model_type = _model_type(folder)
+    if model_type not in CONFIG_MAPPING and not model.trust_remote_code:
+        raise UsageError(
+            f"model.path {model.path!r} is a model of the type {model_type!r}, which neither this transformers nor a "
+            "plugin that this run uses knows. Install a plugin for it, or name one as [model] plugin."
+        )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, StrictDataclassError) as error:
         raise UsageError(f"model.path {model.path!r}: config.json cannot be read: {error}") from error
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text()).get("model_type"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{folder / 'config.json'} cannot be read: {error}") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -70,6 +90,20 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 def read_dtypes(folder: Path) -> dict[str, str]:
     """Name -> dtype as safetensors writes it (`F32`, `BF16` ...), from the headers alone."""
     return dict(_each(folder, lambda file, name: str(file.get_slice(name).get_dtype())))
+
+
+def read_shapes(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """As `read_tensors`, from the headers alone: tensors on `meta`."""
+    import torch
+
+    def meta(file: Any, name: str) -> Tensor:
+        part = file.get_slice(name)
+        dtype = part.get_dtype()
+        if dtype not in DTYPES:
+            raise UsageError(f"{folder}: {name} has the dtype {dtype}, which rlx does not know.")
+        return torch.empty(part.get_shape(), dtype=getattr(torch, DTYPES[dtype]), device="meta")
+
+    return _each(folder, meta)
 
 
 def _each(folder: Path, read: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rlx.api.model import ModelPlugin, WeightMapper
-from rlx.errors import PluginError
+from rlx.errors import PluginError, UsageError
 
 
 def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None) -> nn.Module:
@@ -29,10 +29,18 @@ def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementa
 
     # Code of the model's own folder was allowed, or refused, when its config was loaded.
     own_code = type(hf_config).__module__.startswith("transformers_modules.")
-    # A copy for each model: setting one's attention writes to its config.
-    model: nn.Module = AutoModelForCausalLM.from_config(
-        deepcopy(hf_config), dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=own_code
-    )
+    try:
+        # A copy for each model: setting one's attention writes to its config.
+        model: nn.Module = AutoModelForCausalLM.from_config(
+            deepcopy(hf_config), dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=own_code
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        raise UsageError(
+            f"transformers has no causal language model of model_type {hf_config.model_type!r}. A plugin can bring "
+            "one: install it, or name it as [model] plugin."
+        ) from error
     return model
 
 

@@ -1,0 +1,241 @@
+"""Models and model plugins, as `rlx check` and `rlx run` see them before anything is started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlx.launch.boot import Boot, Endpoint
+from rlx.launch.load import load_run
+from rlx.launch.preflight import prepare
+from rlx.launch.script import find_script
+from rlx.plugins.session import Plugins
+
+EXAMPLE = Path(__file__).parents[3] / "examples/custom_model/toy_model.py"
+PLUGINS = """
+import dataclasses
+import rlx
+import rlx.api.packer
+from rlx_models.hf import plugin as hf
+from toy_model import ToyMapper, ToyModel, plugin
+
+class Packer(rlx.DecoderOnlyLLMDataPacker):
+    def __init__(self, prefix: str = "> "):
+        self.prefix = prefix
+
+class Pickier(ToyModel):
+    @staticmethod
+    def supported_model_types():
+        return ["llama", "mistral"]
+
+def raises(*args, **kwargs):
+    raise RuntimeError("no can do")
+
+no_plugin = 3
+pickier = rlx.ModelPlugin.of(Pickier, ToyMapper)
+unbuildable = dataclasses.replace(hf, build=raises)
+unmappable = dataclasses.replace(hf, weight_mapper=raises)
+with_packer = rlx.ModelPlugin.of(ToyModel, ToyMapper, Packer)
+
+class Hooks:
+    @rlx.hookimpl
+    def rlx_register(self, registry):
+        registry.add("models", "qwen3", with_packer)
+
+if __name__ == "__main__":
+    rlx.ModelRegistry.register_model(ToyModel, ToyMapper, Packer)
+    rlx.launch_worker()
+"""
+
+
+@pytest.fixture
+def own(project, tmp_path):
+    """The config of a project that has the example's model, and plugins.py, beside it."""
+    shutil.copy(EXAMPLE, tmp_path / "project")
+    (tmp_path / "project" / "own.py").write_text(PLUGINS)
+    return project()
+
+
+@pytest.fixture
+def refused(call):
+    def refused(*args):
+        code, _, err = call("check", *args)
+        assert code == 2, err
+        assert "Traceback" not in err
+        return " ".join(err.split())
+
+    return refused
+
+
+@pytest.fixture
+def resolved(call):
+    """The config with everything filled in, as `rlx run --dry-run` prints it."""
+
+    def resolved(*args):
+        code, out, err = call("run", "--dry-run", "--config", *args)
+        assert code == 0, err
+        return json.loads(out)
+
+    return resolved
+
+
+def _change(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("plugin", "change", "message"),
+    [
+        (
+            "hf",
+            lambda tensors: tensors.pop("model.layers.0.mlp.up_proj.weight"),
+            "Tensors 1 missing: model.layers.0.mlp.up_proj.weight",
+        ),
+        (
+            "hf",
+            lambda tensors: tensors.update(strange=torch.zeros(2)),
+            "Tensors 1 that the model has no place for: strange",
+        ),
+        (
+            "hf",
+            lambda tensors: tensors.update({"model.norm.weight": torch.zeros(3)}),
+            "model.norm.weight has the shape [3]; by config.json it must be [32]",
+        ),
+        (
+            "./toy_model.py:plugin",
+            lambda tensors: tensors.pop("model.layers.0.self_attn.k_proj.weight"),
+            "Tensors 1 missing: blocks.0.mixer.qkv.weight",
+        ),
+        (
+            "./toy_model.py:plugin",
+            lambda tensors: tensors.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(2)}),
+            "Tensors 1 that the model has no place for: model.layers.9.mlp.up_proj.weight",
+        ),
+        (
+            "./toy_model.py:plugin",
+            lambda tensors: tensors.update({"model.layers.0.mlp.up_proj.weight": torch.zeros(5, 32)}),
+            "blocks.0.gated.gate_up.weight has the shape [69, 32]; by config.json it must be [128, 32]",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(refused, own, model, plugin, change, message):
+    _change(model, change)
+    assert message in refused(own, "--set", f"model.plugin={plugin}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.plugin=./own.py:no_plugin"], "is a int, not an rlx.ModelPlugin"),
+        (
+            ["model.plugin=./own.py:pickier"],
+            "is a model of the type 'qwen3', and model plugin './own.py:pickier' (",
+        ),
+        (["model.plugin=./own.py:pickier"], "is for llama, mistral."),
+        (["model.plugin=./own.py:unbuildable"], "building the model raised RuntimeError: no can do"),
+        (["model.plugin=./own.py:unmappable"], "its weight_mapper raised RuntimeError: no can do"),
+        (
+            ["model.plugin=./toy_model.py:plugin", "policy.attention=eager"],
+            "[policy] attention = 'eager' is for models of transformers; ToyModel brings its own",
+        ),
+        (["policy.attention=nonsense"], "model plugin 'hf' (rlx"),
+    ],
+)
+def test_plugins_that_do_not_fit(refused, own, settings, message):
+    assert message in refused(own, *[word for setting in settings for word in ("--set", setting)])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [
+        ("nonsense", "is a model of the type 'nonsense', which neither this transformers nor a plugin"),
+        ("vit", "transformers has no causal language model of model_type 'vit'. A plugin can bring one"),
+    ],
+)
+def test_a_model_type_that_nobody_knows(refused, own, model, model_type, message):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+    assert message in refused(own)
+
+
+def test_a_model_of_ones_own_is_fine(call, own):
+    code, out, err = call("check", own, "--set", "model.plugin=./toy_model.py:plugin")
+    assert (code, err) == (0, "")
+    assert "./toy_model.py:plugin" in out
+
+
+@pytest.fixture
+def packer(monkeypatch, tmp_path):
+    """The name of a run's packer, and what a process that knows only its boot data makes of it."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "project"), *sys.path])
+
+    def packer(config, *sets, script=None):
+        found = find_script(script, [], tmp_path / "project") if script else None
+        prepared = prepare(load_run(config, sets, script=found))
+        resolved = prepared.config.model_dump(by_alias=True, mode="json")
+        boot = Boot(
+            kind="rollout",
+            name="rollout-0",
+            index=0,
+            attempt=1,
+            run_dir="",
+            base_dir=str(prepared.base_dir),
+            config=resolved,
+            plugins=prepared.plugins.records,
+            rollouts=True,
+            endpoint=Endpoint("", 0, "", "", ""),
+            script=prepared.script,
+        )
+        name = prepared.config.packer.name
+        return name, Plugins.open(boot).load("packers", name).__name__
+
+    return packer
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "made"),
+    [
+        ([], "decoder_only_llm", "DecoderOnlyLLMDataPacker"),
+        (["model.plugin=./toy_model.py:plugin"], "decoder_only_llm", "DecoderOnlyLLMDataPacker"),
+        (["model.plugin=./own.py:with_packer"], "./own.py:with_packer.packer", "Packer"),
+        (["model.plugin=own:with_packer"], "own:with_packer.packer", "Packer"),
+        (['plugins.enable=["./own.py:Hooks"]'], "qwen3.packer", "Packer"),
+        (
+            ["model.plugin=./own.py:with_packer", "packer.name=decoder_only_llm"],
+            "decoder_only_llm",
+            "DecoderOnlyLLMDataPacker",
+        ),
+    ],
+)
+def test_a_model_plugins_own_packer_is_the_default(packer, own, options, name, made):
+    assert packer(own, *options) == (name, made)
+
+
+def test_the_packer_of_a_model_that_a_launch_script_registers(packer, own):
+    assert packer(own, script="own.py") == ("qwen3.packer", "Packer")
+
+
+def test_its_options_are_checked_and_go_with_held_out_rows_too(resolved, refused, own, tmp_path):
+    held_out = 'eval={dataset={name="./data.py:rows"},packer={args={prefix="! "}}}'
+    options = [own, "--set", "model.plugin=./own.py:with_packer", "--set", held_out]
+    config = resolved(*options)
+    assert config["packer"] == {"name": "./own.py:with_packer.packer", "args": {}}
+    assert config["eval"]["packer"] == {"name": "./own.py:with_packer.packer", "args": {"prefix": "! "}}
+    assert "Did you mean 'prefix'?" in refused(*options, "--set", "packer.args={prefiks=1}")
+
+
+def test_the_packer_of_an_installed_model_plugin(packer, own, tmp_path, monkeypatch):
+    info = tmp_path / "site" / "qwen_plugin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: qwen-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rlx.models]\nqwen3 = own:with_packer\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert packer(own) == ("own:with_packer.packer", "Packer")
