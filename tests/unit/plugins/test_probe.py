@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -66,7 +67,11 @@ def test_one_that_hangs_is_killed_with_all_that_it_started(report, tmp_path):
     )
     assert seen.error == "took more than 3 s"
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    # A killed process that is not ours to reap may be seen for a moment more.
+    deadline = time.monotonic() + 5
+    while _lives(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _lives(child)
 
 
 def test_what_a_plugin_started_does_not_hold_its_report_up(report):
@@ -92,3 +97,10 @@ def test_only_its_schema(report):
     seen = report("rewards", "def reward(text, reference=None, *, size: int): return None", contract=False)
     assert (seen.broken, seen.untested) == ("", "")
     assert seen.args_schema["required"] == ["size"]
+
+
+def _lives(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
