@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from msgspec import structs
 
+from rlx.controller.disk import writing
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, decode, encode
 
@@ -85,7 +86,8 @@ class Ledger:
         self._path = path
         self._failed = failed
         self._error: RunError | None = None
-        self._open(resume=resume)
+        with writing(f"the ledger {path}"):
+            self._open(resume=resume)
         self._queue: queue.SimpleQueue[_Write | threading.Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="ledger", daemon=True)
         self._thread.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 from rlx.controller import checkpoint
 from rlx.controller.checkpoint import Saved
 from rlx.controller.context import POLICY, Context
+from rlx.controller.disk import writing
 from rlx.controller.metrics import cost_metrics, rate
 from rlx.controller.state import State, StateMachine
 from rlx.controller.summary import Totals
@@ -155,10 +156,13 @@ class Loop:
         version = self.version
         with self._context.progress.waiting(f"run waits for the checkpoint of version {version}"):
             await self._work.settle()
-            path = await asyncio.to_thread(checkpoint.begin, self._context.run_dir, version)
+            with writing(f"the checkpoint of version {version}"):
+                path = await asyncio.to_thread(checkpoint.begin, self._context.run_dir, version)
             message = SaveCheckpoint(str(path / "policy"), version)
             await self._context.ask(POLICY, message, Ok, f"saves the checkpoint of version {version}")
-            final = await asyncio.to_thread(checkpoint.commit, path, self._saved(), keep=self._config.checkpoint.keep)
+            with writing(f"the checkpoint of version {version}"):
+                keep = self._config.checkpoint.keep
+                final = await asyncio.to_thread(checkpoint.commit, path, self._saved(), keep=keep)
         self._saved_version = version
         self._work.covered(version)
         self._context.hooks.rlx_checkpoint_saved(path=final, step=version)
@@ -182,7 +186,8 @@ class Loop:
         with self._context.progress.waiting("run waits for the export of the policy"):
             await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
             await self._context.ask(POLICY, Export(str(unfinished)), Ok, f"exports the policy to {unfinished}")
-            await asyncio.to_thread(_replace, unfinished, path)
+            with writing(f"the export {path}"):
+                await asyncio.to_thread(_replace, unfinished, path)
 
 
 def _replace(unfinished: Path, path: Path) -> None:

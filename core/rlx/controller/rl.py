@@ -15,6 +15,7 @@ from pathlib import Path
 from rlx.api.fingerprint import Fingerprint
 from rlx.controller.activity import Activity
 from rlx.controller.context import POLICY, Context
+from rlx.controller.disk import writing
 from rlx.controller.evaluate import Evaluation
 from rlx.controller.groups import Groups
 from rlx.controller.ledger import Ledger
@@ -195,7 +196,5 @@ class Sampling:
 
 
 async def _write(path: Path, payloads: list[bytes], step: int) -> None:
-    try:
+    with writing(f"trajectories {path}"):
         await asyncio.to_thread(write_groups, path, payloads, step=step)
-    except OSError as error:
-        raise RunError(f"trajectories cannot be written: {error}. Is the disk full?") from error

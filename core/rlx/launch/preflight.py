@@ -126,17 +126,23 @@ def _check_learning(config: Config, plugins: Plugins, algorithm: Any) -> None:
 
 def check_parallel(config: Config, facts: ModelFacts) -> None:
     """Raises ConfigError where the engine can't be split so, or a completion would not fit the model."""
-    ways, heads = config.rollout.tensor_parallel, facts.attention_heads
-    if heads is not None and heads % ways:
-        fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
-        raise ConfigError(
-            f"[rollout] tensor_parallel = {ways} does not divide the model's {heads} attention heads. "
-            f"Possible: {fitting}."
-        )
+    _check_heads(config.rollout.tensor_parallel, facts.attention_heads, facts.kv_heads)
     longest, context = config.rollout.max_tokens, config.rollout.vllm.get("max_model_len") or facts.context
     if isinstance(context, int) and 0 < context <= longest:
         raise ConfigError(
             f"[rollout] max_tokens = {longest} leaves no room for a prompt: the model's context is {context} tokens."
+        )
+
+
+def _check_heads(ways: int, heads: int | None, kv_heads: int | None) -> None:
+    """Each worker gets as many heads as the others; those of keys and values are shared out, or repeated, evenly."""
+    if heads is None or kv_heads is None:
+        return
+    possible = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
+    if ways not in possible:
+        raise ConfigError(
+            f"[rollout] tensor_parallel = {ways} does not divide the model's {heads} attention heads "
+            f"({kv_heads} of keys and values). Possible: {', '.join(map(str, possible))}."
         )
 
 

@@ -103,8 +103,9 @@ def test_a_disk_that_is_full(start, tiny_model, tmp_path):
         shutil.rmtree(disk)
 
 
-def test_ctrl_c_saves_and_the_run_can_go_on(start, tiny_model):
-    run = start("sft", tiny_model, **LONG)
+def test_ctrl_c_saves_what_was_trained(start, warm, quick_engine):
+    """While one engine samples and the policy trains."""
+    run = start("rl", warm, **{**LONG, **quick_engine, "async.max_staleness": 1, "checkpoint.every": 1000})
     learning(run)
     run.signal(signal.SIGINT)
     assert run.wait() == 0, run.output
@@ -115,14 +116,25 @@ def test_ctrl_c_saves_and_the_run_can_go_on(start, tiny_model):
     assert len(run.metrics()) == summary["steps"] > 0
     (saved,) = run.dir.glob("checkpoints/*")
     assert saved.name == f"step_{summary['steps']:05d}"
+    assert (summary["groups/trained"], summary["groups/lost"]) == (6 * summary["steps"], 0)
     assert not run.survivors()
 
 
-def test_ctrl_c_twice_stops_at_once_though_engines_are_starting(start, tiny_model):
+def test_ctrl_c_while_engines_are_starting_waits_for_none_of_them(start, tiny_model):
     run = start("rl", tiny_model)
-    run.until(lambda: run.find("rlx.proc rollout", "EngineCore"), "an engine that starts")
+    run.until(lambda: run.find("EngineCore"), "an engine that starts")
     run.signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert run.wait(30) == 0, run.output
+    assert run.summary["status"] == "stopped"
+    assert not run.survivors()
+
+
+def test_ctrl_c_twice_stops_at_once_though_a_reward_hangs(start, warm, quick_engine):
+    rewards = '[{name = "./parts.py:hangs", timeout_seconds = 3600}]'
+    run = start("rl", warm, rewards=rewards, **quick_engine)
+    run.until(lambda: "running" in run.output, "the first group")
+    run.signal(signal.SIGINT)
+    run.until(lambda: "draining" in run.output, "the word that it drains")
     began = time.monotonic()
     run.signal(signal.SIGINT)
     assert run.wait() == 130, run.output

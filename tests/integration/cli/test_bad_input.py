@@ -21,6 +21,7 @@ def refused(call, tmp_path):
         assert code == 2, err
         assert out == ""
         assert "Traceback" not in err
+        assert not psutil.Process().children(recursive=True)
         after = sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts)
         assert after == [path for path in before if "__pycache__" not in path.parts]
         assert call("check", config, *args)[0::2] == (2, err)
@@ -57,16 +58,28 @@ def test_plugins_and_rows(refused, project, options, message):
     assert message in refused(project(**options))
 
 
+def test_a_column_that_is_not_there(refused, call, project, tmp_path):
+    (tmp_path / "project" / "rows.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n')
+    config = project(dataset="hf", extra='args = {path = "json", data_files = "rows.jsonl"}\n')
+    call("check", config)  # datasets shows a progress bar the first time
+    assert "no column 'prompt'; the columns are: question, answer" in refused(config)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("policy.optimizer.lrr=1", "[policy.optimizer] lrr: unknown key. Did you mean 'lr'?"),
+        ("rollot.replicas=1", "[rollot]: unknown section. Did you mean 'rollout'?"),
+        ('rollout.max_tokens="512"', '[rollout] max_tokens: expected an integer, got "512" (text)'),
+        ("rollout.temperature=-1", "[rollout] temperature: must be greater than 0"),
+        ("policy.optimizer.warmup_steps=9", "warmup_steps = 9 is more than [run] steps = 2"),
         ("rewards.0.args={strikt=true}", "[[rewards]] number 1, args: 'strikt' is not an option of reward"),
         ('rewards.0.args={strict="yes"}', "strict: expected true or false"),
         ("rewards.0.args={prompt=1}", "'prompt' is given by rlx itself"),
         ("algorithm.args={clip_lo=0.1}", "[algorithm] args: 'clip_lo' is not an option of algorithm 'grpo'"),
         ("algorithm.args={clip_low=-1}", "clip_low must be"),
         ("algorithm.group_size=1", "[algorithm] group_size = 1"),
-        ("rollout.tensor_parallel=3", "does not divide the model's 4 attention heads. Possible: 1, 2, 4."),
+        ("rollout.tensor_parallel=3", "the model's 4 attention heads (2 of keys and values). Possible: 1, 2, 4."),
         ("rollout.max_tokens=1024", "leaves no room for a prompt: the model's context is 1024 tokens"),
         ("rollout.vllm.gpu_memory_utilisation=0.5", "Did you mean 'gpu_memory_utilization'?"),
         ("rollout.vllm.dtype=float32", "use [rollout] dtype"),
@@ -80,6 +93,13 @@ def test_plugins_and_rows(refused, project, options, message):
 )  # fmt: skip
 def test_settings(refused, project, setting, message):
     assert message in refused(project(), "--set", setting)
+
+
+def test_toml_syntax(refused, project):
+    config = project(extra="args = {size = }\n")
+    said = refused(config)
+    assert f"{config}, line 12, column 16: Invalid value" in said
+    assert said.splitlines()[-2:] == ["  args = {size = }", " " * 17 + "^"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import sqlite3
@@ -193,6 +194,27 @@ async def test_a_reward_that_raises_ends_the_run_with_its_owner(make_run, script
     assert ended.status == "failed"
     assert "ValueError: boom" in ended.error
     assert "reward 'judge' (d 1, m:f)" in ended.error
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("rlx.controller.rl.write_groups", "step_00000.parquet cannot be written"),
+        ("rlx.controller.checkpoint.write_atomic", "the checkpoint of version 1 cannot be written"),
+        ("rlx.controller.ledger.sqlite3.connect", "ledger.sqlite cannot be written"),
+    ],
+)
+async def test_a_full_disk_is_named_by_what_it_did_not_take(make_run, monkeypatch, what, said):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = make_run(checkpoint={"every": 1})
+    monkeypatch.setattr(what, full)
+    ended = await run()
+    assert ended.status == "failed"
+    assert said in ended.error
+    assert "No space left on device. Is the disk full?" in ended.error
+    assert not checkpoint.committed(run.run_dir)
 
 
 async def test_a_process_that_ends_is_named_with_its_last_lines(make_run, script):
