@@ -7,7 +7,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := controller reward_pool logprob_memory policy_step overlap weight_sync against_trl
+BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap weight_sync against_trl
 
 .PHONY: setup quickstart test test-unit check bench clean
 .DEFAULT_GOAL := quickstart
