@@ -20,9 +20,14 @@ from string import Template
 from types import MappingProxyType
 
 import rlx
-from rlx.errors import UsageError, did_you_mean
+from rlx.errors import UsageError
+from rlx.plugins.kinds import SINGULAR, kind_of
+from rlx.plugins.source import find_module
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)*")
+
+
+_TRAIN = ', "rlx[train]"'
 
 
 @dataclass(frozen=True)
@@ -32,19 +37,19 @@ class Scaffold:
     title: str
     group: str
     object: str
-    """Name of the class or function; `{module}` is the module's name."""
+    """Name of the class, function or object."""
     toml: str
-    more: str = ""
-    """Further requirements."""
+    test: str = ""
+    """Further requirements of its tests. Where it is used, torch is there with rlx."""
 
 
 KINDS: Mapping[str, Scaffold] = MappingProxyType(
     {
-        "reward": Scaffold("A reward", "rewards", "{module}_reward_fn", '[[rewards]]\nname = "{name}"'),
+        "reward": Scaffold("A reward", "rewards", "reward", '[[rewards]]\nname = "{name}"'),
         "dataset": Scaffold("A dataset", "datasets", "Rows", '[dataset]\nname = "{name}"\nargs = {{ high = 10 }}'),
         "packer": Scaffold("A data packer", "packers", "Packer", '[packer]\nname = "{name}"'),
-        "model": Scaffold("A model", "models", "plugin", '[model]\nplugin = "{name}"', ', "torch"'),
-        "algorithm": Scaffold("An algorithm", "algorithms", "Algorithm", '[algorithm]\nname = "{name}"', ', "torch"'),
+        "model": Scaffold("A model", "models", "plugin", '[model]\nplugin = "{name}"', _TRAIN),
+        "algorithm": Scaffold("An algorithm", "algorithms", "Algorithm", '[algorithm]\nname = "{name}"', _TRAIN),
         "hook": Scaffold("Hooks", "hooks", "Hooks", '[plugins]\nenable = ["{name}"]'),
     }
 )
@@ -52,8 +57,8 @@ KINDS: Mapping[str, Scaffold] = MappingProxyType(
 
 def new_command(kind: str, name: str, folder: Path | None) -> None:
     """Raises UsageError: no such kind, no fit name, or a folder that holds something."""
-    scaffold = _scaffold(kind)
-    module = _module(name)
+    kind = _kind(kind)
+    scaffold, module = KINDS[kind], _module(name)
     target = folder or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there already, and not an empty folder. Take another one with --dir.")
@@ -64,20 +69,23 @@ def new_command(kind: str, name: str, folder: Path | None) -> None:
     sys.stdout.write(_next_steps(target, kind, name))
 
 
-def _scaffold(kind: str) -> Scaffold:
+def _kind(word: str) -> str:
+    """The key of KINDS that a user calls `reward` or `rewards`."""
+    kind = kind_of(word).removesuffix("s")
     if kind not in KINDS:
-        hint = did_you_mean(kind, KINDS)
-        raise UsageError(f"There is no kind of plugin {kind!r} to make.{hint} Kinds: {', '.join(KINDS)}.")
-    return KINDS[kind]
+        raise UsageError(f"`rlx plugin new` makes no {SINGULAR[f'{kind}s']}. Kinds: {', '.join(KINDS)}.")
+    return kind
 
 
 def _module(name: str) -> str:
-    module = re.sub(r"[-.]", "_", name).lower()
+    module = name.replace("-", "_").lower()
     if not _NAME.fullmatch(name) or keyword.iskeyword(module):
         raise UsageError(
             f"{name!r} can't be the name of a distribution and its module. "
             "Use letters and digits, with single - or _ between them, a letter first."
         )
+    if module in sys.stdlib_module_names or find_module(module) is not None:
+        raise UsageError(f"{name!r}: there is a module {module!r} already. Take another name.")
     return module
 
 
@@ -89,9 +97,9 @@ def _values(kind: str, name: str, module: str, scaffold: Scaffold) -> dict[str, 
         "module": module,
         "title": scaffold.title,
         "group": scaffold.group,
-        "object": scaffold.object.format(module=module),
+        "object": scaffold.object,
         "toml": scaffold.toml.format(name=name),
-        "more": scaffold.more,
+        "test": scaffold.test,
         "compatible": f">={major}.{minor},<{major}.{int(minor) + 1}",
     }
 
@@ -114,9 +122,10 @@ def _rendered(kind: str, module: str, values: Mapping[str, str]) -> Iterator[tup
 
 def _next_steps(folder: Path, kind: str, name: str) -> str:
     return (
-        f"{folder}: {KINDS[kind].title.lower()} that works, its tests, README and CI.\n\n"
+        f"Made {KINDS[kind].title.lower()} with tests, README and CI in {folder}. Next:\n\n"
         f"    cd {folder}\n"
         '    pip install -e ".[test]"\n'
         "    pytest\n"
-        f"    rlx plugins show {kind} {name}\n"
+        f"    rlx plugins check {name}\n"
+        f"    rlx plugins show {kind} {name}      # what to write into a config\n"
     )
