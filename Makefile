@@ -25,7 +25,7 @@ quickstart: $(READY)
 	$(BIN)/python examples/quickstart/quickstart.py
 
 test: test-unit
-	$(BIN)/python -m pytest tests/integration tests/e2e --quiet --durations=10
+	$(BIN)/python -m pytest tests/integration tests/e2e --quiet --durations=10 --numprocesses 2 --dist loadfile
 
 test-unit: $(READY)
 	$(BIN)/python -m pytest tests/unit --quiet --numprocesses 2
