@@ -102,10 +102,25 @@ def check_reward_args(target: Any, args: Mapping[str, Any], *, owner: str, where
         if "__call__" not in dir(target):
             raise PluginError(f"{owner} is a class whose instances can't be called.")
         check_args(target, args, where=where, owner=owner)
+        _check_call(target.__call__, owner, bound=1)
     elif callable(target):
+        _check_call(target, owner)
         check_args(target, args, offered=OFFERED, positional=2, open_ended=False, where=where, owner=owner)
     else:
         raise PluginError(f"{owner} is a {type(target).__name__}, not a function.")
+
+
+def _check_call(call: Callable[..., Any], owner: str, bound: int = 0) -> None:
+    """`bound`: how many of its first parameters are not the caller's (`self`)."""
+    signature = inspect.signature(call)
+    try:
+        signature.bind_partial(*[None] * bound, "completion", "reference")
+    except TypeError as error:
+        taken = ", ".join(list(signature.parameters)[bound:])
+        raise PluginError(
+            f"{owner} takes ({taken}), but a reward gets the completion and the reference answer by position. "
+            "Write it as `def reward(to_be_evaluated, reference=None, **kwargs)`."
+        ) from error
 
 
 def score_of(result: Any, owner: str, text: str) -> Score:

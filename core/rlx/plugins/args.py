@@ -121,7 +121,11 @@ def _unknown(
 
 
 def _shown(parameter: inspect.Parameter) -> str:
-    return str(parameter).replace(" = ", "=")
+    """`length: int=3`; an annotation that is text, as its author wrote it."""
+    annotation = parameter.annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    typed = "" if annotation is parameter.empty else f": {text}"
+    return f"{parameter.name}{typed}{'' if parameter.default is parameter.empty else f'={parameter.default!r}'}"
 
 
 def _missing(options: Parameters, args: Mapping[str, Any], owner: str) -> list[str]:

@@ -12,7 +12,7 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pluggy
@@ -44,7 +44,7 @@ class Hooks:
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)
         for record, plugin in reversed(plugins):
-            self._register(record, plugin() if inspect.isclass(plugin) else plugin)
+            self._register(record, _made(record, plugin) if inspect.isclass(plugin) else plugin)
 
     @property
     def relay(self) -> pluggy.HookRelay:
@@ -93,6 +93,17 @@ class Hooks:
         return guarded
 
 
+def _made(record: PluginRecord, plugin: type[Any]) -> Any:
+    try:
+        return plugin()
+    except RlxError:
+        raise
+    except Exception as error:  # the boundary: whatever a constructor raises is the plugin's
+        raise PluginError(
+            f"{owner(record)} can't be made: {type(error).__name__}: {error}\nHooks plugins are made without arguments."
+        ) from error
+
+
 def _options(plugin: Any, name: str) -> dict[str, Any] | None:
     """What `@hookimpl` left on a function; None where it is not marked."""
     found = inspect.getattr_static(plugin, name, None)
@@ -115,10 +126,32 @@ def _check_names(record: PluginRecord, plugin: Any, names: Sequence[str]) -> Non
             f"{owner(record)} implements no hook. Mark its functions with `@rlx.hookimpl`: {', '.join(HOOKS)}."
         )
     for name in names:
-        options = _options(plugin, name) or {}
-        hook = options.get("specname") or name
-        if hook not in HOOKS:
-            known = ", ".join(HOOKS)
-            raise PluginError(f"{owner(record)}: there is no hook {hook!r}.{did_you_mean(hook, HOOKS)} Hooks: {known}.")
-        if options.get("wrapper") or options.get("hookwrapper"):
-            raise PluginError(f"{owner(record)}: {name} is a hook wrapper; rlx calls plain hooks only.")
+        _check_one(record, plugin, name)
+
+
+def _check_one(record: PluginRecord, plugin: Any, name: str) -> None:
+    options = _options(plugin, name) or {}
+    hook = options.get("specname") or name
+    if hook not in HOOKS:
+        known = ", ".join(HOOKS)
+        raise PluginError(f"{owner(record)}: there is no hook {hook!r}.{did_you_mean(hook, HOOKS)} Hooks: {known}.")
+    if options.get("wrapper") or options.get("hookwrapper"):
+        raise PluginError(f"{owner(record)}: {name} is a hook wrapper; rlx calls plain hooks only.")
+    passed = inspect.signature(getattr(hookspecs, hook)).parameters
+    for parameter in inspect.signature(getattr(plugin, name)).parameters.values():
+        if _never_passed(parameter, passed):
+            raise PluginError(
+                f"{owner(record)}: {name} takes {str(parameter)!r} ({parameter.kind.description}), which is never "
+                f"passed.{did_you_mean(parameter.name, passed)} Passed are, without defaults: {', '.join(passed)}."
+            )
+
+
+def _never_passed(parameter: inspect.Parameter, passed: Collection[str]) -> bool:
+    """Whether its author counts on it in vain: pluggy passes, by position, what has no default, and is silent about
+    the rest.
+    """
+    required = parameter.default is parameter.empty
+    if parameter.name in passed:
+        by_place = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        return not (by_place and required)
+    return required and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

@@ -8,7 +8,6 @@ the debugger of an author's test stops in the author's function.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from types import MappingProxyType
@@ -22,8 +21,8 @@ from rlx.testing.tokenizer import CharTokenizer
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
-        "options": "A reward is a function, or a class whose instances are called, and its args fit its signature.",
-        "arguments": "It takes the completion and the reference answer by position.",
+        "options": "A reward is a function, or a class whose instances are called; it takes the completion and the "
+        "reference answer by position, and its args fit its signature.",
         "transport": "What it is given can be sent to its process: text, numbers, lists, mappings, arrays.",
         "score": "It returns a finite number, or (number, dict of numbers); a group reward returns a list of numbers "
         "(None: not scored), or that and a list of dicts.",
@@ -96,13 +95,6 @@ def _unfit(target: Any, args: Mapping[str, Any], subject: str, into: list[BoundR
         reward = BoundReward(target, args)
     except Exception as error:  # noqa: BLE001 - the boundary: a class's constructor ran
         yield Broken("options", told(error), "Give it the args that a config would, or correct its signature.")
-        return
-    signature = inspect.signature(target.__call__.__get__(object()) if inspect.isclass(target) else target)
-    try:
-        signature.bind_partial("completion", "reference")
-    except TypeError:
-        todo = "Write it as `def reward(to_be_evaluated, reference=None, **kwargs)`."
-        yield Broken("arguments", f"it takes {signature}", todo)
         return
     into.append(reward)
 

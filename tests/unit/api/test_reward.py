@@ -16,7 +16,7 @@ def seed_form(to_be_evaluated, reference=None, *args, **kwargs):
     return {"text": to_be_evaluated, "reference": reference, "args": args, **kwargs}
 
 
-def short(text):
+def short(text, reference):
     return text
 
 

@@ -113,7 +113,7 @@ BROKEN = [
     ),
     ("options", 3, {}, "reward builtins:int is a int, not a function"),
     ("options", Made, {"args": {}}, "'minimum' is required"),
-    ("arguments", only_text, {}, re.escape("it takes (text)")),
+    ("options", only_text, {}, re.escape("takes (text), but a reward gets")),
     ("transport", right, {"examples": [("2", object())]}, "builtins.object is no plain data"),
     (
         "score",

@@ -1,0 +1,330 @@
+"""The whole text of what is said of a plugin that is not fit: a user reads all of it, and searches for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import rlx
+from rlx.api.dataset import check_dataset_args
+from rlx.api.reward import check_reward_args
+from rlx.config.schema import Config
+from rlx.errors import HookError, PluginError, RlxError
+from rlx.launch.boot import Boot, Endpoint, PluginRecord
+from rlx.launch.preflight_plugins import make_algorithm
+from rlx.plugins.catalog import discover
+from rlx.plugins.hooks import HOOKS, Hooks
+from rlx.plugins.load import load
+from rlx.plugins.registry import Registry
+from rlx.plugins.resolve import resolve
+from rlx.plugins.session import Plugins, open_hooks, resolve_component
+
+NAMES = ", ".join(HOOKS)
+
+
+def said(call, *args, **options):
+    """The message of the error that `call` raises, and nothing else."""
+    with pytest.raises(RlxError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def lookup(tmp_path):
+    """`lookup("judge")`: the reward of that name, as a config in `tmp_path` would have it."""
+
+    def find(word, kind="rewards"):
+        return load(resolve(kind, word, discover(), tmp_path))
+
+    return find
+
+
+def test_unknown_name(fake_dist, lookup):
+    fake_dist("one", {"rlx.loggers": {"wandb": "one_m:Logger"}})
+    assert said(lookup, "wadnb", "loggers") == (
+        "There is no logger 'wadnb'. Did you mean 'wandb'?\n"
+        "Installed: console, jsonl, tensorboard, wandb.\n"
+        "Install a distribution that offers it (entry-point group 'rlx.loggers'), or write './file.py:name' "
+        "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
+    )
+
+
+def test_unknown_name_where_nothing_is_installed(lookup):
+    assert said(lookup, "wandb", "hooks") == (
+        "There is no hooks plugin 'wandb'.\n"
+        "Installed: none.\n"
+        "Install a distribution that offers it (entry-point group 'rlx.hooks'), or write './file.py:name' "
+        "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
+    )
+
+
+def test_ambiguous_name(fake_dist, lookup):
+    fake_dist("first", {"rlx.rewards": {"judge": "one:fn"}})
+    fake_dist("second", {"rlx.rewards": {"judge": "two:fn"}}, version="2.1")
+    assert said(lookup, "judge") == (
+        "reward 'judge' is offered by 2 distributions:\n"
+        "  first/judge  (first 1.0, one:fn)\n"
+        "  second/judge  (second 2.1, two:fn)\n"
+        "Write the one that you mean, as in 'first/judge'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import not_there_xyz",
+            (
+                "can't be imported: ModuleNotFoundError: No module named 'not_there_xyz'\n"
+                "Install what provides the module 'not_there_xyz'. (--traceback shows where.)"
+            ),
+        ),
+        (
+            "1 / 0",
+            (
+                "can't be imported: ZeroDivisionError: division by zero\n"
+                "Report it to the authors of my-dist, or try another version. (--traceback shows where.)"
+            ),
+        ),
+    ],
+)
+def test_broken_distribution(fake_dist, lookup, text, message):
+    fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_mod:score"}}, {"bad_mod.py": text})
+    assert said(lookup, "bad") == f"reward 'bad' (my-dist 1.0, bad_mod:score) {message}"
+
+
+def test_distribution_without_the_object_that_it_names(fake_dist, lookup):
+    fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_mod:score"}}, {"bad_mod.py": "def scores(): ..."})
+    assert said(lookup, "bad") == (
+        "reward 'bad' (my-dist 1.0, bad_mod:score): bad_mod has no 'score'. Did you mean 'scores'?"
+    )
+
+
+def test_distribution_without_its_module(fake_dist, lookup):
+    fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_pkg.mod:score"}})
+    assert said(lookup, "bad") == (
+        "reward 'bad': there is no module 'bad_pkg.mod'. "
+        "my-dist 1.0 names it, but its installation is incomplete: reinstall it."
+    )
+
+
+def test_broken_file(tmp_path, lookup):
+    (tmp_path / "mine.py").write_text("1 / 0")
+    assert said(lookup, "./mine.py:score") == (
+        f"reward './mine.py:score' ({tmp_path}/mine.py:score) can't be imported: ZeroDivisionError: division by zero\n"
+        "Correct the file. (--traceback shows where.)"
+    )
+
+
+def test_file_that_is_not_there(tmp_path, lookup):
+    assert said(lookup, "./mine.py:score") == (
+        f"reward './mine.py:score': there is no file {tmp_path}/mine.py.\n"
+        "A file is looked for relative to the config's folder."
+    )
+
+
+def test_file_without_the_object(tmp_path, lookup):
+    (tmp_path / "mine.py").write_text("def scores(): ...")
+    assert said(lookup, "./mine.py") == (
+        "reward './mine.py': say which object of the file to use, as in './mine.py:name'."
+    )
+    assert said(lookup, "./mine.py:score") == (
+        f"reward './mine.py:score' ({tmp_path}/mine.py:score): {tmp_path}/mine.py has no 'score'. "
+        "Did you mean 'scores'?"
+    )
+
+
+def test_module_that_is_not_there(lookup):
+    assert said(lookup, "no_such_pkg.mod:score") == (
+        "reward 'no_such_pkg.mod:score': there is no module 'no_such_pkg.mod'. "
+        "Is its package installed in this environment? For a file beside the config write './file.py:name'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "rlx>=2",
+            (
+                "wants rlx>=2, but this is rlx 0.1.0.\n"
+                "Install a version of my-dist made for this rlx, or the rlx that it wants."
+            ),
+        ),
+        (
+            "rlx>=two",
+            (
+                "requires 'rlx>=two', which can't be read: "
+                "Expected semicolon (after name with no version specifier) or end"
+                "\n    rlx>=two\n       ^\n"
+                "Report it to the authors of my-dist, or try another version."
+            ),
+        ),
+    ],
+)
+def test_incompatible(fake_dist, lookup, line, message):
+    fake_dist("my-dist", {"rlx.rewards": {"old": "old_mod:score"}}, requires=[line])
+    assert said(lookup, "old") == f"reward 'old' (my-dist 1.0, old_mod:score) {message}"
+
+
+class Judge:
+    def __init__(self, *, url: str, retries: int = 3): ...
+
+    def __call__(self, text): ...
+
+
+class Silent: ...
+
+
+def digits(text, reference=None, *, length: int = 3): ...
+
+
+def by_place(text, reference, /, length, *rest): ...
+
+
+@pytest.mark.parametrize(
+    ("check", "target", "args", "message"),
+    [
+        (check_reward_args, digits, {"lenght": 3},
+         "W: 'lenght' is not an option of O. Did you mean 'length'? Its options: length: int=3."),
+        (check_reward_args, digits, {"length": "3"}, 'W: length: expected an integer, got "3" (text).'),
+        (check_reward_args, digits, {"prompt": "x"}, "W: 'prompt' is given by rlx itself and can't be set."),
+        (check_reward_args, Judge, {}, "W: 'url' is required by O."),
+        (check_reward_args, Judge, {"url": "x"},
+         ("O takes (text), but a reward gets the completion and the reference answer by position. "
+         "Write it as `def reward(to_be_evaluated, reference=None, **kwargs)`.")),
+        (check_reward_args, lambda text: 1.0, {},
+         ("O takes (text), but a reward gets the completion and the reference answer by position. "
+         "Write it as `def reward(to_be_evaluated, reference=None, **kwargs)`.")),
+        (check_reward_args, Silent, {}, "O is a class whose instances can't be called."),
+        (check_reward_args, 3, {}, "O is a int, not a function."),
+        (check_dataset_args, ["a"], {"size": 3},
+         "W: O is an object, not a class or function: it takes no args."),
+        (check_dataset_args, lambda size, /: ["a"], {},
+         "W: O takes size by position only; make it a named argument."),
+    ],
+)  # fmt: skip
+def test_wrong_signature(check, target, args, message):
+    assert said(check, target, args, owner="O", where="W") == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A = 3", "is a int, not a class."),
+        ("class A: ...",
+         ("does not say whether it learns from samples: "
+         "give its class `rollouts = True` (RL) or `rollouts = False` (SFT).")),
+        ("class A:\n    def __init__(self): raise OSError('no licence')", "can't be made: OSError: no licence"),
+    ],
+)  # fmt: skip
+def test_algorithm_that_is_none(tmp_path, text, message):
+    (tmp_path / "mine.py").write_text(text)
+    name = "./mine.py:A"
+    record = resolve("algorithms", name, discover(), tmp_path)
+    config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "algorithm": {"name": name}})
+    plugins = Plugins([record], Hooks(), Registry())
+    assert said(make_algorithm, config, plugins) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A) {message}"
+
+
+class Needy:
+    def __init__(self, path): ...
+
+
+def hooks(**functions):
+    return SimpleNamespace(**{name: rlx.hookimpl(function) for name, function in functions.items()})
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (hooks(rlx_step_edn=lambda step: None),
+         f": there is no hook 'rlx_step_edn'. Did you mean 'rlx_step_end'? Hooks: {NAMES}."),
+        (SimpleNamespace(rlx_step_end=lambda step: None),
+         ": rlx_step_end lacks the marker `@rlx.hookimpl` and would not be called."),
+        (SimpleNamespace(), f" implements no hook. Mark its functions with `@rlx.hookimpl`: {NAMES}."),
+        (hooks(rlx_step_end=lambda stpe: None),
+         (": rlx_step_end takes 'stpe' (positional or keyword), which is never passed. Did you mean 'step'? "
+         "Passed are, without defaults: step, metrics.")),
+        (hooks(rlx_step_end=lambda step, metrics=None: None),
+         (": rlx_step_end takes 'metrics=None' (positional or keyword), which is never passed. "
+         "Did you mean 'metrics'? Passed are, without defaults: step, metrics.")),
+        (hooks(rlx_step_end=lambda *, step: None),
+         (": rlx_step_end takes 'step' (keyword-only), which is never passed. "
+         "Did you mean 'step'? Passed are, without defaults: step, metrics.")),
+        (SimpleNamespace(rlx_step_end=rlx.hookimpl(wrapper=True)(lambda step: (yield))),
+         ": rlx_step_end is a hook wrapper; rlx calls plain hooks only."),
+        (Needy,
+         (" can't be made: TypeError: Needy.__init__() missing 1 required positional argument: 'path'\n"
+         "Hooks plugins are made without arguments.")),
+    ],
+)  # fmt: skip
+def test_hooks_that_would_not_be_called(plugin, message):
+    record = PluginRecord("hooks", "notes", "my-dist", "1.0", "my_mod:Notes", "")
+    assert said(Hooks, [(record, plugin)]) == f"hooks plugin 'notes' (my-dist 1.0, my_mod:Notes){message}"
+
+
+def test_hook_that_raises():
+    def lose(step):
+        raise KeyError("lost")
+
+    record = PluginRecord("hooks", "notes", "my-dist", "1.0", "my_mod:Notes", "")
+    relay = Hooks([(record, hooks(rlx_step_end=lose))]).relay
+    with pytest.raises(HookError) as caught:
+        relay.rlx_step_end(step=1, metrics={})
+    assert str(caught.value) == (
+        "hooks plugin 'notes' (my-dist 1.0, my_mod:Notes): its hook rlx_step_end raised KeyError: 'lost'\n"
+        "Correct the plugin, leave it out of [plugins] enable, or list it in [plugins] best_effort."
+    )
+
+
+def boot(records, base_dir):
+    config = {"model": {"path": "m"}, "dataset": {"name": "d"}}
+    return Boot("rollout", "rollout-0", 0, 0, "", str(base_dir), config, records, True, Endpoint("", 0, "", "", ""))
+
+
+def test_environment_of_a_process_differs(fake_dist, tmp_path):
+    fake_dist("my-dist", {"rlx.rewards": {"judge": "judges:judge"}}, {"judges.py": "def judge(): ..."}, version="1.1")
+    here = resolve("rewards", "judge", discover(), Path())
+    there = PluginRecord("rewards", "judge", "my-dist", "1.0", here.target, here.sha256)
+    assert said(Plugins.open, boot([there], tmp_path)) == (
+        "reward 'judge' (my-dist 1.0, judges:judge) is not the same in this process: "
+        "version was '1.0' for the launcher and is '1.1' here.\n"
+        "Install the same versions everywhere, and leave plugin files alone while a run goes on."
+    )
+
+
+REGISTERS = "import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    {call}\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ('registry.add("rewrads", "x", 1)', "registers kind 'rewrads'; there is none. Did you mean 'rewards'?"),
+        ('registry.add("rewards", "x", 1); registry.add("rewards", "x", 2)',
+         "registers reward 'x' again; it is reward 'x' (my-dist 1.0, my_hooks)."),
+    ],
+)  # fmt: skip
+def test_wrong_registration(fake_dist, call, message):
+    fake_dist("my-dist", {"rlx.hooks": {"mine": "my_hooks"}}, {"my_hooks.py": REGISTERS.format(call=call)})
+    record = resolve("hooks", "mine", discover(), Path())
+    assert said(open_hooks, [record], []) == f"hooks plugin 'mine' (my-dist 1.0, my_hooks) {message}"
+
+
+def test_name_that_is_installed_and_registered(fake_dist):
+    call = 'registry.add("rewards", "exact_match", 1)'
+    fake_dist("my-dist", {"rlx.hooks": {"mine": "my_hooks"}}, {"my_hooks.py": REGISTERS.format(call=call)})
+    catalog = discover()
+    _, registry = open_hooks([resolve("hooks", "mine", catalog, Path())], [])
+    assert said(resolve_component, "rewards", "exact_match", catalog, registry, Path()) == (
+        "reward 'exact_match' is offered by rlx/exact_match and registered by "
+        "reward 'exact_match' (my-dist 1.0, my_hooks).\n"
+        "Write 'rlx/exact_match' for the first, or disable the hooks plugin."
+    )
+
+
+def test_every_message_of_a_plugin_ends_a_command_with_2():
+    assert PluginError.exit_code == 2
+    assert HookError.exit_code == 1
