@@ -46,11 +46,12 @@ def check(
     dist: Annotated[str | None, typer.Argument(metavar="DIST", help="Only this distribution's.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="For each plugin.")] = 60.0,
     as_json: AsJson = False,
+    traceback: Traceback = False,
 ) -> None:
     """Import each plugin in a process of its own: time, errors, contract."""
     from rlx_cli.plugins_check import check_command
 
-    raise typer.Exit(check_command(dist, timeout_seconds=timeout, as_json=as_json))
+    raise typer.Exit(check_command(dist, timeout_seconds=timeout, as_json=as_json, traceback=traceback))
 
 
 plugin_app = typer.Typer(cls=Group, no_args_is_help=True, help="For those who write plugins.")

@@ -19,14 +19,14 @@ from rlx_cli.plugins import row_of
 LABELS = ("kind", "name", "distribution", "version", "import")
 
 
-def check_command(dist: str | None, *, timeout_seconds: float, as_json: bool) -> int:
+def check_command(dist: str | None, *, timeout_seconds: float, as_json: bool, traceback: bool) -> int:
     """The exit code."""
     catalog = discover()
     entries = _chosen(catalog, dist)
     reports = ((entry, _report(entry, catalog, timeout_seconds)) for entry in entries)
     fine = True
     rows = []
-    for entry, report in reports if as_json else _shown(entries, reports):
+    for entry, report in reports if as_json else _shown(entries, reports, traceback=traceback):
         fine &= report.fine
         rows.append(_row(entry, report))
     if as_json:
@@ -52,7 +52,9 @@ def _report(entry: Entry, catalog: Catalog, timeout_seconds: float) -> Report:
     return probe(record, contract=True, timeout_seconds=timeout_seconds)
 
 
-def _shown(entries: Sequence[Entry], reports: Iterator[tuple[Entry, Report]]) -> Iterator[tuple[Entry, Report]]:
+def _shown(
+    entries: Sequence[Entry], reports: Iterator[tuple[Entry, Report]], *, traceback: bool
+) -> Iterator[tuple[Entry, Report]]:
     """Prints each line when it is known, and passes it on."""
     cells = [LABELS, *((e.kind, e.name, e.dist, e.version, "") for e in entries)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -60,7 +62,8 @@ def _shown(entries: Sequence[Entry], reports: Iterator[tuple[Entry, Report]]) ->
     for entry, report in reports:
         seconds = f"{report.import_seconds:.2f} s" if report.import_seconds is not None else ""
         _print((entry.kind, entry.name, entry.dist, entry.version, seconds), widths, _verdict(report))
-        for line in (report.error or report.broken or report.untested).splitlines():
+        text = report.error or report.broken or report.untested
+        for line in [*(report.traceback.splitlines() if traceback else ()), *text.splitlines()]:
             sys.stdout.write(f"    {line}\n")
         yield entry, report
 
@@ -77,5 +80,5 @@ def _verdict(report: Report) -> str:
 
 
 def _row(entry: Entry, report: Report) -> dict[str, object]:
-    keys = ("error", "import_seconds", "broken", "untested")
+    keys = ("error", "traceback", "import_seconds", "broken", "untested")
     return {**row_of(entry), "result": _verdict(report).lower(), **{key: getattr(report, key) for key in keys}}

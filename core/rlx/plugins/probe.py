@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -33,6 +34,8 @@ class Report(msgspec.Struct, frozen=True):
 
     error: str = ""
     """Why it can't be had; the rest is empty then."""
+    traceback: str = ""
+    """Where its import failed."""
     import_seconds: float | None = None
     broken: str = ""
     """The rules of its contract that it breaks."""
@@ -123,7 +126,7 @@ def _look(task: Task) -> Report:
     try:
         target = load(task.record)
     except PluginError as error:
-        return Report(error=str(error))
+        return Report(error=str(error), traceback="".join(traceback.format_exception(error)))
     seconds = time.perf_counter() - began
     schema = args_schema(task.record.kind, target, task.ref_template)
     found = check_bare(task.record.kind, target) if task.contract else None

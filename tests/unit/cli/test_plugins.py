@@ -151,6 +151,13 @@ def test_check_imports_each_elsewhere_and_says_how_long_it_took(rlx, three):
     assert not {"three_fine", "three_bad"} & set(sys.modules)
 
 
+def test_check_shows_where_an_import_failed(rlx, three):
+    _, plain, _ = rlx("plugins", "check", "three")
+    _, told, _ = rlx("plugins", "check", "three", "--traceback")
+    assert 'three_bad.py", line 1' in told
+    assert "Traceback" not in plain
+
+
 def test_check_for_programs(rlx, three):
     code, out, _ = rlx("plugins", "check", "three", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
