@@ -60,6 +60,13 @@ def test_listing_imports_no_plugin(args, third_party):
     assert not loaded & {*HEAVY, "pydantic", "packaging", "rich", "bomb_mod"}
 
 
+def test_schema_reads_the_signatures_of_built_ins_and_imports_nothing_heavy(third_party):
+    output, loaded = modules(COMMAND.format(args=["schema"]))
+    assert "clip_high" in output
+    assert "rlx.algorithms.grpo" in loaded
+    assert not loaded & {*HEAVY, "bomb_mod"}
+
+
 def test_help_names_third_party_commands_and_who_provides_them(third_party):
     output, _ = modules(COMMAND.format(args=["--help"]))
     assert any(line.split() == ["bombs", "From", "bomb-dist", "1.0."] for line in output.splitlines())

@@ -70,27 +70,6 @@ def test_class_is_made_and_its_methods_are_called():
     assert metrics == {"seen": 2.0}
 
 
-def test_misspelt_hook():
-    with pytest.raises(PluginError) as caught:
-        Hooks([(record("a"), plugin(rlx_step_edn=lambda step: None))])
-    assert "hooks plugin 'a' (a-dist 1.0, a_mod:plugin)" in str(caught.value)
-    assert "no hook 'rlx_step_edn'. Did you mean 'rlx_step_end'?" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        (plugin(rlx_step_end=lambda stpe: None), "stpe"),
-        (SimpleNamespace(rlx_step_end=lambda step: None), "lacks the marker"),
-        (SimpleNamespace(), "implements no hook"),
-        (SimpleNamespace(rlx_step_end=rlx.hookimpl(wrapper=True)(lambda step: (yield))), "wrapper"),
-    ],
-)
-def test_plugin_whose_hooks_would_not_be_called(broken, message):
-    with pytest.raises(PluginError, match=message):
-        Hooks([(record("a"), broken)])
-
-
 def fail(step):
     raise KeyError("lost")
 

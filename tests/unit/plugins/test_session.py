@@ -80,20 +80,6 @@ def test_components_registered_by_code_are_found_and_owned_in_every_process(fake
         resolve_component("rewards", "family-hrad", catalog, registry, Path())
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        ('registry.add("rewrads", "x", 1)', "Did you mean 'rewards'"),
-        ('registry.add("rewards", "x", 1); registry.add("rewards", "x", 2)', "registers reward 'x' again"),
-    ],
-)
-def test_wrong_registrations(fake_dist, call, message):
-    text = f"import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    {call}\n"
-    fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": text})
-    with pytest.raises(PluginError, match=message):
-        open_hooks([resolve("hooks", "fam", discover(), Path())], [])
-
-
 def test_registered_name_never_overrides_an_installed_one(fake_dist):
     text = 'import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    registry.add("rewards", "exact_match", 1)\n'
     fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": text})
@@ -101,3 +87,22 @@ def test_registered_name_never_overrides_an_installed_one(fake_dist):
     with pytest.raises(PluginError, match="rlx/exact_match and registered by"):
         resolve_component("rewards", "exact_match", discover(), registry, Path())
     assert resolve_component("rewards", "rlx/exact_match", discover(), registry, Path()).dist == "rlx"
+
+
+OPTIONS = """
+from pydantic import BaseModel
+
+class Options(BaseModel):
+    scale: float = 1.0
+
+class Algorithm:
+    def __init__(self, options: Options):
+        self.options = options
+"""
+
+
+def test_a_component_is_made_with_the_model_that_it_asks_for(fake_dist):
+    fake_dist("mod", {"rlx.algorithms": {"mine": "opt_mod:Algorithm"}}, {"opt_mod.py": OPTIONS})
+    plugins = Plugins.open(boot([resolve("algorithms", "mine", discover(), Path())]))
+    made = plugins.make("algorithms", "mine", {"scale": 2.0})
+    assert made.options == sys.modules["opt_mod"].Options(scale=2.0)
