@@ -21,6 +21,7 @@ _WHERE = {
     "check_algorithm": "rlx.testing.algorithm",
     "check_dataset": "rlx.testing.dataset",
     "check_hooks": "rlx.testing.hooks",
+    "check_model_plugin": "rlx.testing.model_plugin",
     "check_packer": "rlx.testing.packer",
     "check_reward": "rlx.testing.reward",
 }
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rlx.testing.contract import ContractError as ContractError
     from rlx.testing.dataset import check_dataset as check_dataset
     from rlx.testing.hooks import check_hooks as check_hooks
+    from rlx.testing.model_plugin import check_model_plugin as check_model_plugin
     from rlx.testing.packer import check_packer as check_packer
     from rlx.testing.reward import check_reward as check_reward
     from rlx.testing.reward_calls import Example as Example

@@ -1,0 +1,100 @@
+"""A real vLLM engine in a process of its own: started on a folder, sent other weights, asked what it makes of tokens.
+
+A process of its own, since vLLM reads its environment when it is imported, and a test may have imported it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlx.config.schema import Config
+from rlx.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SECONDS = 300.0
+_HOST = "127.0.0.1"
+_ANSWER = "ENGINE SCORES "
+
+
+def engine_scores(folder: Path, weights: Mapping[str, Tensor], sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Log-probabilities of each token but the first, after one sync of `weights` (checkpoint names, float32).
+
+    Raises RunError where the engine does not start, or does not take the weights.
+    """
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "weights.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, file)
+        task = json.dumps({"folder": str(folder), "weights": str(file), "sequences": list(map(list, sequences))})
+        done = subprocess.run(
+            [sys.executable, "-m", "rlx.testing.engine_probe"],
+            input=task,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise RunError("the engine did not take the weights:\n" + "\n".join(done.stderr.splitlines()[-8:]))
+    scores: list[list[float]] = json.loads(done.stdout.rpartition(_ANSWER)[2])
+    return scores
+
+
+def main() -> None:
+    """The process: a task on stdin, the scores on stdout."""
+    from rlx.rollout.arguments import engine_environment
+
+    task = json.load(sys.stdin)
+    config = Config.model_validate(
+        {
+            "model": {"path": task["folder"]},
+            "dataset": {"name": "none"},
+            "rollout": {"dtype": "float32", "vllm": {"max_model_len": 64, "distributed_executor_backend": "uni"}},
+        }
+    )
+    os.environ.update({**engine_environment(config, 0), "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"})
+    scores = asyncio.run(_scores(config, Path(task["weights"]), task["sequences"]))
+    sys.stdout.write(f"\n{_ANSWER}{json.dumps(scores)}\n")
+
+
+async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> Any:
+    from safetensors.torch import load_file
+
+    from rlx.rollout.arguments import engine_arguments
+    from rlx.rollout.engine import Engine
+
+    engine = await Engine.start(engine_arguments(config, 0), "engine")
+    try:
+        await _sync(engine, list(load_file(weights).items()))
+        return await engine.score(sequences)
+    finally:
+        engine.close()
+
+
+async def _sync(engine: Any, tensors: list[tuple[str, Tensor]]) -> None:
+    """As the policy's rank 0 does it, in one bucket."""
+    from rlx.sync import wire
+    from rlx.transport.messages import InitTransfer, ReceiveWeights
+
+    ranks = 1 + engine.workers
+    _store, port = wire.open_store(_HOST, ranks, SECONDS)
+    join = asyncio.to_thread(wire.join, _HOST, port, 0, ranks, "gloo", SECONDS)
+    group, _ = await asyncio.gather(join, engine.init_transfer(InitTransfer(_HOST, port, ranks, 1, "gloo", SECONDS)))
+    plan = [[wire.meta_of(name, tensor) for name, tensor in tensors]]
+    sending = asyncio.to_thread(wire.send_buckets, group, 1, plan, [[tensor for _, tensor in tensors]])
+    await asyncio.gather(sending, engine.receive(ReceiveWeights(1, plan, SECONDS)))
+
+
+if __name__ == "__main__":
+    main()
