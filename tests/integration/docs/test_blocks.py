@@ -123,7 +123,10 @@ def _write_trajectories(folder: Path) -> None:
 
 
 def _run(page: Path, folder: Path, command: list) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "examples" / "custom_model"), *sys.path])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "examples" / "custom_model"), *sys.path]),
+    }
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
     )
