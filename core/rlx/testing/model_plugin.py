@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from rlx.api.base_model import longest_list
 from rlx.api.model import ModelPlugin, WeightMapper
 from rlx.errors import RlxError
 from rlx.testing.contract import Broken, demand, guarded
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -64,6 +63,7 @@ def _broken(plugin: Any, folder: Path, engine: bool, tolerance: float) -> Iterat
 
 
 def _of_meta(plugin: ModelPlugin, config: Any) -> Iterator[Broken]:
+    from rlx.api.base_model import longest_list
     from rlx.policy.build import parameters_on_meta
 
     with parameters_on_meta():
@@ -75,6 +75,8 @@ def _of_meta(plugin: ModelPlugin, config: Any) -> Iterator[Broken]:
 
 
 def _built(plugin: ModelPlugin, config: Any) -> nn.Module:
+    import torch
+
     network: nn.Module = plugin.build(config, dtype=torch.float32, attn_implementation=None)
     return network
 
@@ -92,6 +94,8 @@ def _loaded(plugin: ModelPlugin, config: Any, folder: Path, into: list[nn.Module
 
 
 def _of_round_trip(network: nn.Module, mapper: WeightMapper, folder: Path) -> Iterator[Broken]:
+    import torch
+
     from rlx.policy.source import read_tensors
     from rlx.policy.tensors import named_tensors
 
@@ -113,10 +117,15 @@ def _of_round_trip(network: nn.Module, mapper: WeightMapper, folder: Path) -> It
 
 def _is_among(tensor: Tensor, made: Mapping[str, Tensor]) -> bool:
     """Whether it is there under another name: a checkpoint may hold a tied tensor twice."""
+    import torch
+
     return any(torch.equal(tensor, other) for other in made.values() if other.shape == tensor.shape)
 
 
 def _of_dtypes(policy: Mapping[str, Tensor], mapper: WeightMapper, made: Mapping[str, Tensor]) -> Iterator[Broken]:
+    import torch
+    from torch import nn
+
     for name, tensor in policy.items():
         if not isinstance(tensor, nn.Parameter):
             continue
@@ -129,6 +138,7 @@ def _of_dtypes(policy: Mapping[str, Tensor], mapper: WeightMapper, made: Mapping
 
 
 def _of_logits(network: nn.Module, folder: Path, tolerance: float) -> Iterator[Broken]:
+    import torch
     from transformers import AutoModelForCausalLM
 
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -140,6 +150,8 @@ def _of_logits(network: nn.Module, folder: Path, tolerance: float) -> Iterator[B
 
 
 def _of_gradient(network: nn.Module) -> Iterator[Broken]:
+    from torch import nn
+
     table: Any = max((m for m in network.modules() if isinstance(m, nn.Embedding)), key=lambda m: m.num_embeddings)
     network.zero_grad()
     tokens = _tokens(table.num_embeddings)
@@ -151,6 +163,9 @@ def _of_gradient(network: nn.Module) -> Iterator[Broken]:
 
 
 def _of_engine(network: nn.Module, mapper: WeightMapper, folder: Path, tolerance: float) -> Iterator[Broken]:
+    import torch
+    from torch import nn
+
     from rlx.policy.tensors import named_tensors
     from rlx.testing.engine_probe import engine_scores
 
@@ -173,10 +188,14 @@ def _of_engine(network: nn.Module, mapper: WeightMapper, folder: Path, tolerance
 
 def _tokens(vocabulary: int) -> Tensor:
     """[2, 12] int64, the same for the same vocabulary."""
+    import torch
+
     return torch.randint(vocabulary, (2, 12), generator=torch.Generator().manual_seed(1))
 
 
 def _logits(network: nn.Module, tokens: Tensor) -> Tensor:
+    import torch
+
     positions = torch.arange(tokens.shape[1]).expand_as(tokens)
     logits: Tensor = network(input_ids=tokens, position_ids=positions).logits
     return logits.float()
