@@ -15,6 +15,7 @@ import pytest
 
 PROJECT = Path(__file__).parent / "project"
 MARK = "RLX_TEST_RUN"
+RENDEZVOUS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 RLX = Path(sys.executable).parent / "rlx"
 
 
@@ -26,8 +27,10 @@ class Run:
         self._out = out.open("w+")
         self.began = time.monotonic()
         self._calls = out.with_name("calls.jsonl")
+        # A test of the policy in this process may have joined a world of its own, and left its variables.
+        inherited = {name: value for name, value in os.environ.items() if name not in RENDEZVOUS}
         environment = {
-            **os.environ,
+            **inherited,
             MARK: str(run_dir),
             "RLX_TEST_CALLS": str(self._calls),
             "HF_HUB_OFFLINE": "1",

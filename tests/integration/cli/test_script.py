@@ -54,7 +54,11 @@ def test_options_after_the_script_are_its_own(call, script):
     ("text", "extra", "message"),
     [
         ("1 / 0\n", "", "entry.py failed: ZeroDivisionError: division by zero"),
-        ("import rlx\nrlx.launch_worker(dataset=[], reward_fns=[len])\n", "", "entry.py, dataset) is empty."),
+        (
+            "import rlx\nrlx.launch_worker(dataset=[], reward_fns=[lambda text, reference: 1])\n",
+            "",
+            "entry.py, dataset) is empty.",
+        ),
         (SCRIPT.replace("val_dataset=rows", "sampler=lambda d: [9]"), "", "gave 9, which is no row of a dataset of 2"),
         (
             SCRIPT.replace("[score]", "[lambda text, reference, extra: 1]"),
