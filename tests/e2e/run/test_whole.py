@@ -48,6 +48,16 @@ def test_summary(whole_run):
     assert summary["recorder"] == "was here"
 
 
+def test_what_plugins_cost_is_counted_in_all_processes(whole_run):
+    calls = {name: cost["calls"] for name, cost in whole_run.summary["costs"].items()}
+    recorder = "hook/./parts.py:Recorder"
+    assert calls["reward/./parts.py:share_right"] == 24 * 4 + 3 * 10
+    assert calls[f"{recorder}/rlx_group_scored"] == 24 + 3 * 10
+    assert calls[f"{recorder}/rlx_model_built"] == 2
+    assert calls[f"{recorder}/rlx_step_end"] == 4
+    assert calls[f"{recorder}/rlx_run_end"] == 1
+
+
 def test_run_directory(whole_run):
     found = {str(path.relative_to(whole_run.dir)) for path in whole_run.dir.rglob("*")}
     steps = {f"trajectories/step_{step:05d}.parquet" for step in range(4)}
