@@ -155,7 +155,6 @@ class Controller:
         saved = checkpoint.load(self._context.run_dir / self._boot.resume_from)
         self._totals.evaluations = list(saved.evaluations)
         self._totals.logprob_diff_max = saved.logprob_diff_max
-        self._totals.dropped, self._totals.uninformative = saved.dropped, saved.uninformative
         return saved
 
     def _check_policy(self, version: int) -> None:
@@ -220,6 +219,8 @@ class Controller:
             steps=version,
             seconds=self._loop.seconds if self._loop else 0.0,
             trained=version * self._context.config.policy.groups_per_step if self._boot.rollouts else 0,
+            dropped=self._work.dropped if self._work else 0,
+            uninformative=self._work.uninformative if self._work else 0,
             lost=self._lost(),
             run_dir=self._context.run_dir,
             costs=self._context.costs.total,

@@ -78,7 +78,6 @@ class Loop:
         seconds, generated = time.monotonic() - began, self._work.generate_seconds() - busy
         metrics = self._step_metrics(trained, seconds, generated)
         self._totals.stepped(seconds, generated, trained)
-        self._totals.dropped, self._totals.uninformative = self._work.dropped, self._work.uninformative
         self._context.hooks.rlx_step_end(step=step, metrics=metrics)
         self._tell(step, metrics, "train")
         self._ask_to_stop(step, metrics)

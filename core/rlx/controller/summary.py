@@ -27,8 +27,6 @@ class Totals:
     train_seconds: float = 0.0
     generated_tokens: int = 0
     trained_tokens: float = 0.0
-    dropped: int = 0
-    uninformative: int = 0
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """Each has `step` and its metrics."""
 
@@ -55,6 +53,8 @@ def summarise(
     steps: int,
     seconds: float,
     trained: int,
+    dropped: int,
+    uninformative: int,
     lost: int | None,
     run_dir: Path,
     costs: Mapping[str, Cost],
@@ -70,8 +70,8 @@ def summarise(
         "sync/logprob_diff_max": totals.logprob_diff_max if totals.sync_seconds else None,
         "sync/seconds_median": _median(totals.sync_seconds),
         "groups/trained": trained,
-        "groups/dropped": totals.dropped,
-        "groups/uninformative": totals.uninformative,
+        "groups/dropped": dropped,
+        "groups/uninformative": uninformative,
         "groups/lost": lost,
         "time/step_median": _median(totals.step_seconds),
         "time/generate_busy": rate(totals.generate_busy_seconds, wall),

@@ -160,6 +160,5 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    return summarise(
-        Totals(), status="done", reason="", steps=1, seconds=1.0, trained=2, lost=0, run_dir=folder, costs={}
-    )
+    groups = {"trained": 2, "dropped": 0, "uninformative": 0, "lost": 0}
+    return summarise(Totals(), status="done", reason="", steps=1, seconds=1.0, **groups, run_dir=folder, costs={})

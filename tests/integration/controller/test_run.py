@@ -90,6 +90,7 @@ async def test_dropped_groups_are_replaced_and_counted(make_run, script, k):
 async def test_a_run_that_drops_everything_ends_with_a_reason(make_run, script):
     ended = await make_run(script=script(drop_all=True))()
     assert ended.status == "failed"
+    assert ended.summary["groups/dropped"] == 16
     assert "no reward today" in ended.error
     assert "reward 'judge'" in ended.error
 
@@ -143,6 +144,8 @@ async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(
     assert ended.status == "failed"
     assert "64 groups in a row were dropped as uninformative" in ended.error
     assert "Groups by that total: 0.25: 64" in ended.error
+    summary = ended.summary
+    assert (summary["groups/uninformative"], summary["groups/dropped"], summary["groups/lost"]) == (64, 0, 0)
 
 
 async def test_what_plugins_cost_is_told_by_step_and_in_all(make_run, script, hooks_record):
