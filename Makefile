@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEEPSEEK := plugins/models/rlx-plugin-deepseek
 BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap weight_sync against_trl
 
 .PHONY: setup quickstart test test-unit check bench clean
@@ -15,10 +16,11 @@ BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap 
 setup: $(READY)
 
 # --no-deps: the list is complete, and leaves three packages out on purpose (requirements/cpu.txt says which and why).
-$(READY): requirements/cpu.txt pyproject.toml
+$(READY): requirements/cpu.txt pyproject.toml $(DEEPSEEK)/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/cpu.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable $(DEEPSEEK)
 	touch $(READY)
 
 quickstart: $(READY)
@@ -28,7 +30,7 @@ test: test-unit
 	$(BIN)/python -m pytest tests/integration tests/e2e --quiet --durations=10 --numprocesses 2 --dist loadfile
 
 test-unit: $(READY)
-	$(BIN)/python -m pytest tests/unit --quiet --numprocesses 2
+	$(BIN)/python -m pytest tests/unit $(DEEPSEEK)/tests --quiet --numprocesses 2
 
 check: $(READY)
 	$(BIN)/ruff check .

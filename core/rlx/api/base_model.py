@@ -104,6 +104,14 @@ class BaseModel(nn.Module, ABC):
         over the data dimensions of `mesh`. `mesh` has a dimension for each kind of parallelism, by name.
         """
 
+    def step_end(self) -> dict[str, float]:
+        """What a step has to tell of this model, as metrics of the step. Default: nothing.
+
+        Called on every rank after each optimizer update; what rank 0 returns is told, under names that are not rlx's
+        own. The place to change buffers that learn without a gradient, alike on all ranks.
+        """
+        return {}
+
     @classmethod
     def get_nparams_and_flops(cls, hf_config: Any, seq_len: int) -> tuple[int, int]:
         """The number of parameters, and the floating-point operations of forward and backward for each token of a

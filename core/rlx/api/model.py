@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlx.errors import PluginError, UsageError
@@ -62,7 +61,7 @@ class ModelPlugin:
         packer: Callable[..., Any] | None = None,
     ) -> Self:
         """A plugin from a `BaseModel`, its mapper, and its packer where it has one of its own."""
-        return cls(partial(_construct, model), weight_mapper, packer, frozenset(supported_model_types(model)))
+        return cls(_Construction(model), weight_mapper, packer, frozenset(supported_model_types(model)))
 
 
 def packer_word(model: str) -> str:
@@ -82,22 +81,28 @@ def supported_model_types(model: type[BaseModel]) -> list[str]:
     return types
 
 
-def _construct(
-    model: type[BaseModel], hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None
-) -> nn.Module:
-    import torch
+@dataclass(frozen=True)
+class _Construction:
+    """How a `BaseModel` is built. A value: two plugins of the same class are equal."""
 
-    if attn_implementation is not None:
-        raise UsageError(
-            f"[policy] attention = {attn_implementation!r} is for models of transformers; "
-            f"{model.__name__} brings its own. Leave it out."
-        )
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype or before)
-    try:
-        return model(hf_config)
-    finally:
-        torch.set_default_dtype(before)
+    model: type[BaseModel]
+
+    def __call__(
+        self, hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None
+    ) -> nn.Module:
+        import torch
+
+        if attn_implementation is not None:
+            raise UsageError(
+                f"[policy] attention = {attn_implementation!r} is for models of transformers; "
+                f"{self.model.__name__} brings its own. Leave it out."
+            )
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype or before)
+        try:
+            return self.model(hf_config)
+        finally:
+            torch.set_default_dtype(before)
 
 
 def torch_dtype(name: str) -> torch.dtype:

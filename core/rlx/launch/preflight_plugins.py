@@ -22,9 +22,10 @@ from rlx.launch.boot import PluginRecord
 from rlx.launch.script import Script
 from rlx.launch.script_plugins import ScriptPlugins
 from rlx.plugins.args import check_args
-from rlx.plugins.catalog import Catalog, discover
+from rlx.plugins.catalog import Catalog, Entry, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.load import load
 from rlx.plugins.model import model_plugin
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
@@ -60,12 +61,19 @@ class Sources:
         given = self.script.record(kind, name) if self.script else None
         if given is None:
             return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
-        if installed := self.catalog.named(kind, name):
+        installed = self.catalog.named(kind, name)
+        if installed and not self._same(given, installed):
             raise PluginError(
                 f"{SINGULAR[kind]} {name!r} is offered by {installed[0].qualified} and given by {owner(given)}.\n"
                 "Call it something else in the config or in the script; nothing overrides silently."
             )
         return given
+
+    def _same(self, given: PluginRecord, installed: Sequence[Entry]) -> bool:
+        """Whether a script registers the very model that is installed: it may do what a config could do without it."""
+        if given.kind != "models" or len(installed) > 1 or self.script is None:
+            return False
+        return bool(load(resolve(given.kind, given.name, self.catalog, self.base_dir)) == self.script.component(given))
 
     def plugins(self, config: Config) -> Plugins:
         """Every plugin of the run."""

@@ -45,6 +45,9 @@ class Network(Protocol):
     def logits(self, micro: MicroBatch) -> Tensor:
         """[B, L, V], in its own way."""
 
+    def step_end(self) -> dict[str, float]:
+        """What it does and tells after an optimizer update."""
+
 
 def network_of(module: nn.Module) -> Network:
     """The network that `module` is."""
@@ -107,6 +110,9 @@ class TransformersNetwork:
         logits: Tensor = self._module(**self._inputs(micro)).logits
         return logits
 
+    def step_end(self) -> dict[str, float]:
+        return {}
+
     def _inputs(self, micro: MicroBatch) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": micro.tokens, "use_cache": False}
         if self._takes_positions:
@@ -146,6 +152,9 @@ class PluginNetwork:
         logits: Tensor = output.logits
         return logits
 
+    def step_end(self) -> dict[str, float]:
+        return self._module.step_end()
+
     def _attention(self, micro: MicroBatch) -> dict[str, Any]:
         return {} if micro.layout is None else {"attention": attention.over(micro.layout)}
 
@@ -178,6 +187,9 @@ class ForeignNetwork:
             inputs["position_ids"] = micro.positions
         logits: Tensor = self.module(**inputs).logits
         return logits
+
+    def step_end(self) -> dict[str, float]:
+        return {}
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -91,6 +91,7 @@ class Trainer:
         updated = time.perf_counter()
         self.step += 1
         return {
+            **self._model.network.step_end(),
             **self._metrics(tally, plan.totals),
             "loss": self._world.sums([loss])[0],
             "grad_norm": norm,

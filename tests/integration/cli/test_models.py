@@ -239,3 +239,40 @@ def test_the_packer_of_an_installed_model_plugin(packer, own, tmp_path, monkeypa
     (info / "entry_points.txt").write_text("[rlx.models]\nqwen3 = own:with_packer\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     assert packer(own) == ("own:with_packer.packer", "Packer")
+
+
+TWICE = """
+import rlx
+from toy_model import ToyMapper, ToyModel
+
+class Other(ToyModel):
+    pass
+
+if __name__ == "__main__":
+    rlx.ModelRegistry.register_model(MODEL, ToyMapper)
+    rlx.launch_worker()
+"""
+
+
+@pytest.fixture
+def installed_twice(own, fake_dist):
+    """`installed_twice("ToyModel")`: a script that registers it, where ToyModel is installed for the same type."""
+    fake_dist("toys", {"rlx.models": {"qwen3": "toy_model:plugin"}}, {"toy_model.py": EXAMPLE.read_text()})
+    (own.parent / "toy_model.py").unlink()
+
+    def script(model):
+        (own.parent / "entry.py").write_text(TWICE.replace("MODEL", model))
+        return own
+
+    return script
+
+
+def test_a_script_may_register_the_model_that_is_installed(call, installed_twice):
+    code, out, err = call("check", installed_twice("ToyModel"), "entry.py")
+    assert code == 0, err
+    assert "ModelRegistry.register_model" in " ".join(out.split())
+
+
+def test_a_script_may_not_put_another_in_its_place(refused, installed_twice):
+    message = refused(installed_twice("Other"), "entry.py")
+    assert "model plugin 'qwen3' is offered by toys/qwen3 and given by" in message

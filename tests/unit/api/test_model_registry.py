@@ -64,8 +64,7 @@ def test_a_model_is_registered_under_each_of_its_types():
     plugins = ModelRegistry.plugins()
     assert sorted(plugins) == ["tiny", "tiny_moe"]
     assert plugins["tiny"] is plugins["tiny_moe"]
-    of = ModelPlugin.of(Tiny, Mapper, Packer)
-    assert (plugins["tiny"].build.func, plugins["tiny"].build.args) == (of.build.func, of.build.args)
+    assert plugins["tiny"] == ModelPlugin.of(Tiny, Mapper, Packer) != ModelPlugin.of(Tiny, Mapper)
     assert (plugins["tiny"].weight_mapper, plugins["tiny"].packer) == (Mapper, Packer)
     assert plugins["tiny"].model_types == {"tiny", "tiny_moe"}
 

@@ -52,10 +52,10 @@ def test_unknown_name(fake_dist, lookup):
 
 
 def test_unknown_name_where_nothing_is_installed(lookup):
-    assert said(lookup, "wandb", "hooks") == (
-        "There is no hooks plugin 'wandb'.\n"
+    assert said(lookup, "wandb", "commands") == (
+        "There is no command 'wandb'.\n"
         "Installed: none.\n"
-        "Install a distribution that offers it (entry-point group 'rlx.hooks'), or write './file.py:name' "
+        "Install a distribution that offers it (entry-point group 'rlx.commands'), or write './file.py:name' "
         "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
     )
 

@@ -1,0 +1,58 @@
+"""FP8 checkpoints: weights in float8 with one scale for each block, as DeepSeek publishes them.
+
+`X.weight` [out, in] is float8_e4m3fn, and `X.weight_scale_inv` [out / block, in / block] float32, rounded up; a weight
+is worth their product. It is kept in bfloat16, as DeepSeek's own conversion does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlx.errors import UsageError
+
+SUFFIX = "_scale_inv"
+BLOCK = (128, 128)
+
+
+def block_size(hf_config: Any) -> tuple[int, int]:
+    """Of the checkpoint that a config describes."""
+    given = getattr(hf_config, "quantization_config", None) or {}
+    rows, columns = given.get("weight_block_size") or BLOCK
+    return int(rows), int(columns)
+
+
+def plain(tensors: Iterator[tuple[str, Tensor]], block: tuple[int, int] = BLOCK) -> Iterator[tuple[str, Tensor]]:
+    """A checkpoint's tensors, those in FP8 in bfloat16 and without their scales. Raises UsageError where one of a pair
+    is not there.
+    """
+    waiting: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        weight = name.removesuffix(SUFFIX)
+        if weight == name and tensor.dtype != torch.float8_e4m3fn:
+            yield name, tensor
+        elif weight not in waiting:
+            waiting[weight] = tensor
+        else:
+            other = waiting.pop(weight)
+            pair = (tensor, other) if weight == name else (other, tensor)
+            yield weight, dequantised(weight, *pair, block)
+    for name, tensor in waiting.items():
+        lacking = name + SUFFIX if tensor.dtype == torch.float8_e4m3fn else f"{name} in float8_e4m3fn"
+        raise UsageError(f"The checkpoint has only one of a weight and its scale: {lacking} is missing.")
+
+
+def dequantised(name: str, weight: Tensor, scale: Tensor, block: tuple[int, int] = BLOCK) -> Tensor:
+    """What the pair is worth, in bfloat16."""
+    needed = [-(-size // step) for size, step in zip(weight.shape, block, strict=True)]
+    if list(scale.shape) != needed:
+        raise UsageError(
+            f"{name}{SUFFIX} has the shape {list(scale.shape)}; for {list(weight.shape)} in blocks of {list(block)} it "
+            f"must be {needed}."
+        )
+    rows, columns = weight.shape
+    scales = scale.float().repeat_interleave(block[0], 0)[:rows].repeat_interleave(block[1], 1)[:, :columns]
+    return (weight.float() * scales).bfloat16()

@@ -1,0 +1,98 @@
+"""The load of experts: counted as routed, told per step, evened out by the correction and by nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from rlx.errors import UsageError
+from rlx.testing import check_hooks
+from rlx_plugin_deepseek import hooks
+from rlx_plugin_deepseek.balance import Balance, metrics
+from rlx_plugin_deepseek.plugin import plugin
+from rlx_plugin_deepseek.router import Router
+
+TOKENS = torch.randint(1, 128, (2, 20), generator=torch.Generator().manual_seed(0))
+POSITIONS = torch.arange(20).expand_as(TOKENS)
+
+
+@pytest.fixture
+def model(config):
+    torch.manual_seed(0)
+    return plugin.build(config("v3"))
+
+
+def test_metrics_of_a_known_load():
+    load = torch.tensor([[4, 4, 4, 4], [16, 0, 0, 0]])
+    assert metrics(load) == {"experts/max_violation": pytest.approx((0 + 3) / 2), "experts/idle": 3 / 8}
+
+
+def test_counts_every_choice_of_training_once(model, config):
+    model.balance = Balance(model.routers())
+    model(TOKENS, POSITIONS)
+    model.eval()(TOKENS, POSITIONS)
+    choices = TOKENS.numel() * config("v3").num_experts_per_tok
+    assert [int(router.load.sum()) for router in model.routers()] == [choices, choices]
+    told = model.step_end()
+    assert told["experts/max_violation"] > 0
+    assert not any(router.load.any() for router in model.routers())
+    assert not any(router.correction.any() for router in model.routers())
+
+
+def test_nothing_is_counted_or_told_unasked(model):
+    model(TOKENS, POSITIONS)
+    assert model.step_end() == {}
+    assert not any(router.load.any() for router in model.routers())
+
+
+def test_correction_evens_out_a_skewed_router(config):
+    """Scores that favour one expert for every token: without the correction it and its group get everything."""
+    torch.manual_seed(0)
+    router = Router(config("v3", n_group=1, topk_group=1, num_experts_per_tok=1)).train()
+    tokens = torch.randn(400, 64) + 2 * nn.functional.normalize(router.weight[3].detach(), dim=0)
+    router.weight.data[3] *= 5
+    balance = Balance([router], bias_rate=0.02)
+
+    def violation():
+        router(tokens)
+        return balance.step_end()["experts/max_violation"]
+
+    before = violation()
+    for _ in range(60):
+        after = violation()
+    assert before > 3
+    assert after < 0.5
+    # A weight is the score itself, and the gradient is that of the score.
+    chosen, weights = router(tokens)
+    scores = (tokens @ router.weight.T).sigmoid().gather(1, chosen)
+    torch.testing.assert_close(weights, scores / scores.sum(-1, keepdim=True) * router.scaling)
+
+
+def test_hooks(model):
+    check_hooks(hooks.ExpertLoad)
+    check_hooks(hooks.BiasUpdate)
+    hooks.ExpertLoad().rlx_model_built(model)
+    assert model.balance.bias_rate == 0
+    with pytest.raises(UsageError, match="enable one of them"):
+        hooks.BiasUpdate().rlx_model_built(model)
+
+
+def test_rate_from_the_config(model):
+    hook = hooks.BiasUpdate()
+    hook.rlx_worker_start("policy", SimpleNamespace(meta={"deepseek_bias_rate": 0.5}))
+    hook.rlx_model_built(model)
+    assert model.balance.bias_rate == 0.5
+
+
+@pytest.mark.parametrize("rate", [0, -1, "fast", True])
+def test_a_rate_that_is_none(rate):
+    with pytest.raises(UsageError, match="deepseek_bias_rate"):
+        hooks.BiasUpdate().rlx_configure(SimpleNamespace(meta={"deepseek_bias_rate": rate}))
+
+
+def test_another_model():
+    with pytest.raises(UsageError, match="this run trains a Linear"):
+        hooks.ExpertLoad().rlx_model_built(nn.Linear(1, 1))
