@@ -61,13 +61,20 @@ def _facts(prepared: Prepared) -> Table:
 
 def _lines(prepared: Prepared) -> Iterator[tuple[str, str]]:
     config, facts = prepared.config, prepared.facts
-    size = f"{facts.parameters:,} parameters" if facts.parameters is not None else "size not known before it is fetched"
+    count = facts.parameters or (prepared.size and prepared.size.parameters)
+    size = f"{count:,} parameters" if count else "size not known before it is fetched"
     yield "model", f"{config.model.path} ({facts.model_type}, {size})"
-    train, held_out = prepared.data.train, prepared.data.held_out
-    yield "data", f"{train.size:,} rows" + (f", {held_out.size:,} to evaluate" if held_out is not None else "")
+    yield "data", _data(prepared)
     yield "steps", f"{config.run.steps:,} of {_batch(prepared)}"
     yield "processes", _processes(prepared)
     yield from _memory(prepared)
+
+
+def _data(prepared: Prepared) -> str:
+    if prepared.data is None:
+        return "not read: there is no tokenizer yet"
+    train, held_out = prepared.data.train, prepared.data.held_out
+    return f"{train.size:,} rows" + (f", {held_out.size:,} to evaluate" if held_out is not None else "")
 
 
 def _batch(prepared: Prepared) -> str:
@@ -86,11 +93,21 @@ def _processes(prepared: Prepared) -> str:
 
 
 def _memory(prepared: Prepared) -> Iterator[tuple[str, str]]:
-    if prepared.memory is None:
-        yield "memory", "not estimated: the weights are not here yet, or the device has memory of its own"
-        return
-    yield "memory", f"at least {shown(prepared.memory.total)} of {shown(prepared.available)} available"
-    for name, size in prepared.memory.lines():
+    if prepared.memory is not None:
+        yield "memory", f"at least {shown(prepared.memory.total)} of {shown(prepared.available)} available"
+        yield from _parts(prepared.memory.lines())
+    elif prepared.devices is not None:
+        yield "memory", f"at least {shown(prepared.devices.rank)} on each policy rank's device, before activations"
+        yield from _parts(prepared.devices.lines())
+        if prepared.rollouts:
+            weights = shown(prepared.devices.engine_weights)
+            yield "", f"at least {weights} on each engine worker's, before the key-value cache"
+    else:
+        yield "memory", "not estimated: the weights are not here yet"
+
+
+def _parts(lines: list[tuple[str, int]]) -> Iterator[tuple[str, str]]:
+    for name, size in lines:
         yield "", f"{shown(size):>11}  {name}"
 
 

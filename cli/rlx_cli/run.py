@@ -45,6 +45,11 @@ def run_command(
 def _start(prepared: Prepared, run_dir: Path | None, resume: Path | None) -> int:
     from rlx.launch.run import run
 
+    if prepared.facts.only_config or prepared.data is None:
+        raise UsageError(
+            f"[model] path {prepared.config.model.path!r} holds config.json alone, which is enough for `rlx check`. "
+            "A run needs its weights and its tokenizer there, too."
+        )
     plan = RunPlan(
         config=prepared.config,
         base_dir=prepared.base_dir,

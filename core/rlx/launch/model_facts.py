@@ -29,12 +29,16 @@ class ModelFacts:
     head_size: int | None
     context: int | None
     """Most tokens that it was made for."""
+    only_config: bool = False
+    """Whether its folder has neither weights nor a tokenizer: enough to plan a run, not to start one."""
 
 
 def model_facts(model: ModelConfig) -> ModelFacts:
-    """Raises UsageError: no such folder or Hub name, no config.json, no model_type, no weights."""
+    """Raises UsageError: no such folder or Hub name, no config.json, no model_type, no weights (but a tokenizer)."""
     folder = Path(model.path)
-    config = _read_config(folder / "config.json") if folder.is_dir() else _hub_config(model)
+    local = folder.is_dir()
+    config = _read_config(folder / "config.json") if local else _hub_config(model)
+    only_config = local and not any([*folder.glob("*.safetensors*"), *folder.glob("tokenizer*")])
     text: Mapping[str, Any] = config.get("text_config") or config
     if not isinstance(config.get("model_type"), str):
         raise UsageError(
@@ -43,12 +47,13 @@ def model_facts(model: ModelConfig) -> ModelFacts:
     heads, hidden = _number(text, "num_attention_heads"), _number(text, "hidden_size")
     return ModelFacts(
         model_type=config["model_type"],
-        parameters=count_parameters(folder) if folder.is_dir() else None,
+        parameters=count_parameters(folder) if local and not only_config else None,
         attention_heads=heads,
         layers=_number(text, "num_hidden_layers"),
         kv_heads=_number(text, "num_key_value_heads") or heads,
         head_size=_number(text, "head_dim") or (hidden // heads if hidden and heads else None),
         context=_number(text, "max_position_embeddings"),
+        only_config=only_config,
     )
 
 

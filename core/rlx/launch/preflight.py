@@ -25,13 +25,16 @@ from rlx.controller.script_order import open_order
 from rlx.errors import ConfigError, HookError, PluginError, UsageError
 from rlx.launch.attributed import attributed
 from rlx.launch.boot import ScriptRecord
+from rlx.launch.device_memory import DevicePlan, plan_devices
 from rlx.launch.engine_args import check_engine_arguments
 from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
 from rlx.launch.model_facts import ModelFacts, model_facts
-from rlx.launch.preflight_model import check_model
+from rlx.launch.preflight_model import ModelSize, check_model
 from rlx.launch.preflight_plugins import Sources, check_components, check_learns, make_algorithm, make_packer
 from rlx.launch.preflight_rows import check_sendable
 from rlx.platform import PLATFORMS
+from rlx.plugins.known import model_hint
+from rlx.plugins.model import DEFAULT_MODEL_PLUGIN
 from rlx.plugins.session import Plugins
 
 LOOPBACK = "127.0.0.1"
@@ -55,11 +58,14 @@ class Prepared:
     notes: tuple[str, ...]
     """What the user should know and what stops nothing."""
     facts: ModelFacts
+    size: ModelSize | None
+    """None where the model is still on the Hub."""
     memory: MemoryPlan | None
+    devices: DevicePlan | None
     available: int
     """Bytes of memory that were free."""
-    data: Fingerprints
-    """Of the datasets."""
+    data: Fingerprints | None
+    """Of the datasets; None where there is no tokenizer to read them with."""
 
 
 def prepare(loaded: LoadedConfig) -> Prepared:
@@ -76,15 +82,17 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     if rollouts:
         check_engine_arguments(config.rollout.vllm)
         check_parallel(config, facts)
-    memory = plan_memory(config, facts, rollouts=rollouts, needs_reference=algorithm.needs_reference)
+    needs = {"rollouts": rollouts, "needs_reference": algorithm.needs_reference}
+    memory = plan_memory(config, facts, **needs)
     available = available_memory()
     if memory is not None:
         check_memory(memory, available)
     check_components(config, plugins)
-    check_model(config, plugins, facts)
+    size = check_model(config, plugins, facts)
     config = sources.with_packers(config, plugins)
     plugins = sources.plugins(config)
-    data = _read_rows(config, plugins, rollouts=rollouts)
+    blind = facts.only_config and config.model.tokenizer is None
+    data = None if blind else _read_rows(config, plugins, rollouts=rollouts)
     _configure(config, plugins)
     return Prepared(
         config=config,
@@ -92,9 +100,11 @@ def prepare(loaded: LoadedConfig) -> Prepared:
         plugins=plugins,
         script=loaded.script.record if loaded.script else None,
         rollouts=rollouts,
-        notes=tuple(_notes(config, rollouts=rollouts)),
+        notes=tuple(_notes(config, facts, rollouts=rollouts)),
         facts=facts,
+        size=size,
         memory=memory,
+        devices=plan_devices(config, size, **needs),
         available=available,
         data=data,
     )
@@ -203,11 +213,16 @@ def _configure(config: Config, plugins: Plugins) -> None:
         raise PluginError(str(error)) from error
 
 
-def _notes(config: Config, *, rollouts: bool) -> list[str]:
+def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> list[str]:
     ranks = config.policy.parallel.world_size
     engines = config.rollout.replicas * config.rollout.tensor_parallel if rollouts else 0
     cores = os.cpu_count() or 1
     notes = []
+    hint = model_hint(facts.model_type)
+    if hint is not None and config.model.plugin == DEFAULT_MODEL_PLUGIN:
+        notes.append(f"The model is built by transformers. {hint}")
+    if facts.only_config:
+        notes.append(f"The weights and the tokenizer of {config.model.path} are not here yet: `rlx run` needs them.")
     if PLATFORMS[config.run.device].host_memory and ranks + engines > 2 * cores:
         notes.append(f"{ranks} policy ranks and {engines} engine workers share {cores} cores: expect them to wait.")
     if config.policy.groups_per_step < ranks:

@@ -6,15 +6,16 @@ read; what would be found wrong on loading it is found here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlx.config.model import ModelConfig
 from rlx.config.schema import Config
 from rlx.errors import UsageError
 from rlx.launch.attributed import attributed
 from rlx.launch.model_facts import ModelFacts
-from rlx.plugins.model import model_plugin
+from rlx.plugins.known import model_hint
+from rlx.plugins.model import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.session import Plugins
 
 if TYPE_CHECKING:
@@ -23,8 +24,28 @@ if TYPE_CHECKING:
     from rlx.api.model import ModelPlugin
 
 
-def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> None:
-    """Raises UsageError, or PluginError where the plugin's own code fails."""
+@dataclass(frozen=True)
+class ModelSize:
+    """Numbers that a network is made of."""
+
+    parameters: int
+    """All of them; tied ones count once."""
+    layer: int
+    """Of the largest decoder layer."""
+    surroundings: int
+    """Of what lies outside of the layers."""
+
+    @classmethod
+    def of(cls, network: nn.Module) -> ModelSize:
+        from rlx.policy.tensors import decoder_layers
+
+        total = _count(network)
+        layers = [_count(layer) for layer in decoder_layers(network)[1]]
+        return cls(total, max(layers), total - sum(layers))
+
+
+def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSize | None:
+    """None where the model is still on the Hub. Raises UsageError, or PluginError where the plugin's own code fails."""
     plugin = model_plugin(plugins)
     (name,) = plugins.names("models")
     owner = plugins.owner("models", name)
@@ -34,24 +55,41 @@ def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> None:
             f"{', '.join(sorted(plugin.model_types))}.\nName another plugin as [model] plugin, or another model."
         )
     folder = Path(config.model.path)
-    if folder.is_dir():
-        _check_folder(plugin, config.model, folder, config.policy.attention, owner)
+    if not folder.is_dir():
+        return None
+    try:
+        return ModelSize.of(_built(plugin, config, folder, owner, weights=not facts.only_config))
+    except UsageError as error:
+        hint = model_hint(facts.model_type)
+        if name != DEFAULT_MODEL_PLUGIN or hint is None:
+            raise
+        raise UsageError(f"{error}\n{hint}") from error
 
 
-def _check_folder(plugin: ModelPlugin, model: ModelConfig, folder: Path, attention: str | None, owner: str) -> None:
+def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:
+    """The network on the meta device; where there are weights, they fit it."""
+    import torch
+
     from rlx.policy.build import parameters_on_meta
     from rlx.policy.load import check_weights
     from rlx.policy.source import load_config
     from rlx.policy.tensors import decoder_layers
 
-    hf_config = load_config(model, folder)
+    hf_config = load_config(config.model, folder)
 
     def build() -> nn.Module:
-        with parameters_on_meta():
-            network: nn.Module = plugin.build(hf_config, attn_implementation=attention)
+        # A plan asks for shapes only. A model that its machine is too small for could not even reserve memory.
+        with parameters_on_meta() if weights else torch.device("meta"):
+            network: nn.Module = plugin.build(hf_config, attn_implementation=config.policy.attention)
         decoder_layers(network)
         return network
 
     network = attributed(owner, "building the model", build)
     mapper: Any = attributed(owner, "its weight_mapper", lambda: plugin.weight_mapper(hf_config))
-    attributed(owner, "mapping the checkpoint", lambda: check_weights(network, folder, mapper))
+    if weights:
+        attributed(owner, "mapping the checkpoint", lambda: check_weights(network, folder, mapper))
+    return network
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -26,13 +26,11 @@ from rlx.plugins.catalog import Catalog, Entry, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
-from rlx.plugins.model import model_plugin
+from rlx.plugins.model import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
-
-DEFAULT_MODEL_PLUGIN = "hf"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from rlx.api.model import ModelPlugin
 from rlx.errors import PluginError
 from rlx.plugins.session import Plugins
 
+DEFAULT_MODEL_PLUGIN = "hf"
+"""What builds models that nothing else claims."""
+
 
 def model_plugin(plugins: Plugins) -> ModelPlugin:
     """Raises PluginError where what the config names is something else."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rlx.errors import UsageError
+from rlx.plugins.known import model_hint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +51,10 @@ def load_config(model: ModelConfig, folder: Path) -> Any:
 
     model_type = _model_type(folder)
     if model_type not in CONFIG_MAPPING and not model.trust_remote_code:
+        what = model_hint(model_type) or "Install a plugin for it, or name one as [model] plugin."
         raise UsageError(
             f"model.path {model.path!r} is a model of the type {model_type!r}, which neither this transformers nor a "
-            "plugin that this run uses knows. Install a plugin for it, or name one as [model] plugin."
+            f"plugin that this run uses knows. {what}"
         )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from rlx.errors import UsageError
 from rlx_plugin_deepseek import DeepseekV3MoEWeightMapper, fp8
@@ -144,3 +149,44 @@ def test_fp8_scales_of_another_shape():
     pair = {"x.weight": torch.zeros(200, 4, dtype=torch.float8_e4m3fn), "x.weight_scale_inv": torch.ones(1, 1)}
     with pytest.raises(UsageError, match=r"x\.weight_scale_inv has the shape \[1, 1\].*must be \[2, 1\]"):
         dict(fp8.plain(iter(pair.items())))
+
+
+@pytest.fixture
+def published(checkpoint, tmp_path):
+    """A folder in FP8 blocks of 16, in two files; some scales lie in another file than their weight."""
+    source = checkpoint("v3")
+    folder = shutil.copytree(source, tmp_path / "fp8", ignore=shutil.ignore_patterns("*.safetensors"))
+    made = quantised(load_file(source / "model.safetensors"), 16)
+    names = sorted(made)
+    for number, part in enumerate((names[: len(names) // 2 + 1], names[len(names) // 2 + 1 :])):
+        save_file({name: made[name] for name in part}, folder / f"model-0000{number + 1}-of-00002.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    said = {"quant_method": "fp8", "weight_block_size": [16, 16]}
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": said}))
+    return folder, restored(made, 16)
+
+
+def test_dequantise(published, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    folder, expected = published
+    command = [sys.executable, "-m", "rlx_plugin_deepseek.dequantise", folder, tmp_path / "plain"]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    seen = {name: t for file in (tmp_path / "plain").glob("*.safetensors") for name, t in load_file(file).items()}
+    assert set(seen) == set(expected)
+    for name, tensor in seen.items():
+        assert tensor.dtype == expected[name].dtype
+        torch.testing.assert_close(tensor.float(), expected[name].float(), atol=0, rtol=2**-8, msg=name)
+    _, report = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", output_loading_info=True)
+    assert not any(report.values()), report
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    assert (tmp_path / "plain/tokenizer.json").is_file()
+
+
+def test_dequantise_of_nothing(checkpoint, tmp_path):
+    from rlx_plugin_deepseek.dequantise import dequantise
+
+    with pytest.raises(UsageError, match="nothing there is in FP8"):
+        dequantise(checkpoint("v3"), tmp_path / "plain")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,91 @@
+"""`rlx check` of models that are not here: examples/deepseek has their config.json files and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[3]
+GIB = 2**30
+# By hand, from config.json: attention, router, experts, shared experts and norms of a layer; then what surrounds them.
+MOONLIGHT_LAYER = (
+    (2048 * 16 * 192 + 2048 * 576 + 512 * 16 * 256 + 16 * 128 * 2048)
+    + 64 * 2048
+    + 64 * 3 * 2048 * 1408
+    + 3 * 2048 * 2816
+    + (2 * 2048 + 512)
+)
+MOONLIGHT_DENSE = MOONLIGHT_LAYER - 64 * 2048 - 64 * 3 * 2048 * 1408 - 3 * 2048 * 2816 + 3 * 2048 * 11264
+MOONLIGHT_AROUND = 2 * 163840 * 2048 + 2048
+MOONLIGHT = 26 * MOONLIGHT_LAYER + MOONLIGHT_DENSE + MOONLIGHT_AROUND
+
+
+@pytest.fixture
+def check(call, monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def check(*args):
+        code, out, err = call("check", *args)
+        assert code == 0, err
+        return " ".join(out.split()), err
+
+    return check
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["moonlight-sft.toml"], ["moonlight-sft.toml", "rlx_plugin_deepseek.moonlight_launcher"], ["moonlight-grpo.toml"]],
+)
+def test_moonlight(check, arguments):
+    config, *script = arguments
+    out, err = check(f"examples/deepseek/{config}", *script)
+    assert f"{MOONLIGHT:,} parameters" in out
+    shards, gathered = 16 * MOONLIGHT / (6 if "grpo" in config else 8), 2 * (MOONLIGHT_AROUND + 2 * MOONLIGHT_LAYER)
+    gradients = 6 * max(MOONLIGHT_AROUND, MOONLIGHT_LAYER)
+    assert f"at least {(shards + gathered + gradients) / GIB:.2f} GiB on each policy rank's device" in out
+    assert f"{shards / GIB:.2f} GiB its share of weights, gradients, Adam" in out
+    assert ("on each engine worker's" in out) == ("grpo" in config)
+    assert "are not here yet: `rlx run` needs them." in err
+
+
+def test_deepseek_v3(check):
+    out, _ = check("examples/deepseek/deepseek-v3-671b.toml")
+    assert "671,026,404,352 parameters" in out
+    assert f"{16 * 671_026_404_352 / 512 / GIB:.2f} GiB its share" in out
+    assert f"at least {2 * 671_026_404_352 / 16 / GIB:.2f} GiB on each engine worker's" in out
+
+
+def test_a_run_needs_more_than_a_config(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    code, _, err = call("run", "--run-dir", tmp_path / "run", "--config", "examples/deepseek/moonlight-sft.toml")
+    assert code == 2
+    assert "holds config.json alone, which is enough for `rlx check`. A run needs its weights" in " ".join(err.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("left", ["model.safetensors", "tokenizer.json"])
+def test_a_folder_that_is_only_half_there_is_no_plan(call, project, model, left):
+    for file in model.iterdir():
+        if file.name not in {"config.json", left}:
+            file.unlink()
+    code, _, err = call("check", project())
+    assert code == 2
+    assert ("no safetensors weights" if left == "tokenizer.json" else "No tokenizer") in " ".join(err.split())
+
+
+def test_a_plugin_that_would_do_is_named(call, project, model):
+    """transformers builds a deepseek_v3, but does not know what to do with FP8 scales."""
+    shutil.copy(ROOT / "examples/deepseek/moonlight-16b-a3b/config.json", model)
+    small = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32, "kv_lora_rank": 8}
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, **small}))
+    save_file({"model.norm.weight_scale_inv": torch.ones(1)}, model / "model.safetensors", metadata={"format": "pt"})
+    code, _, err = call("check", project(), "--set", "model.plugin=hf")
+    assert code == 2
+    assert "weight_scale_inv" in err
+    assert "`pip install rlx-plugin-deepseek` brings a plugin for deepseek_v3." in err
