@@ -29,6 +29,8 @@ class ModelFacts:
     head_size: int | None
     context: int | None
     """Most tokens that it was made for."""
+    quantised: bool = False
+    """Whether config.json says that its weights are."""
     only_config: bool = False
     """Whether its folder has neither weights nor a tokenizer: enough to plan a run, not to start one."""
 
@@ -53,6 +55,7 @@ def model_facts(model: ModelConfig) -> ModelFacts:
         kv_heads=_number(text, "num_key_value_heads") or heads,
         head_size=_number(text, "head_dim") or (hidden // heads if hidden and heads else None),
         context=_number(text, "max_position_embeddings"),
+        quantised=bool(config.get("quantization_config")),
         only_config=only_config,
     )
 

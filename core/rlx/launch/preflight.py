@@ -82,6 +82,7 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     if rollouts:
         check_engine_arguments(config.rollout.vllm)
         check_parallel(config, facts)
+        check_quantised(config, facts)
     needs = {"rollouts": rollouts, "needs_reference": algorithm.needs_reference}
     memory = plan_memory(config, facts, **needs)
     available = available_memory()
@@ -141,6 +142,15 @@ def check_parallel(config: Config, facts: ModelFacts) -> None:
     if isinstance(context, int) and 0 < context <= longest:
         raise ConfigError(
             f"[rollout] max_tokens = {longest} leaves no room for a prompt: the model's context is {context} tokens."
+        )
+
+
+def check_quantised(config: Config, facts: ModelFacts) -> None:
+    """Raises ConfigError where engines would start on quantised weights: the trainer's do not fit into those."""
+    if facts.quantised:
+        raise ConfigError(
+            f"[model] path {config.model.path!r} holds quantised weights, by its config.json. Engines started on them "
+            "can't take the policy's, which are not. Name a folder with the model in bfloat16; SFT makes one on export."
         )
 
 

@@ -3,6 +3,7 @@
 The rules of this part:
 
 * The folder is the source folder with other weights: same files, same tensor names, same dtypes.
+* What was quantised there is not here: it comes out in bfloat16, and config.json says nothing of quantisation.
 * A decoder layer is gathered, written and forgotten at a time. The folder appears whole, by a rename.
 """
 
@@ -45,6 +46,7 @@ def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, cha
     unfinished.mkdir(parents=True)
     write_shards(tensors, unfinished)
     _copy_files(built.folder, unfinished)
+    _forget_quantisation(unfinished / "config.json")
     if tokenizer is not None:
         _copy_files(tokenizer, unfinished, leave={"config.json", "generation_config.json"})
     if chat_template is not None:
@@ -95,9 +97,20 @@ def _tensors(built: Built) -> Iterator[tuple[str, Tensor]]:
     dtypes = read_dtypes(built.folder)
     for bucket in Gatherer(built, None).tensors():
         for name, tensor in bucket:
-            # Not in the source: a tied tensor under its other name. It keeps the master's dtype.
-            dtype = _DTYPES.get(dtypes.get(name, ""), tensor.dtype)
-            yield name, tensor.to(device="cpu", dtype=dtype).contiguous()
+            yield name, tensor.to(device="cpu", dtype=_written(dtypes.get(name), tensor)).contiguous()
+
+
+def _written(source: str | None, tensor: Tensor) -> torch.dtype:
+    """The dtype of a tensor that the source has in that dtype. None: a tied tensor under its other name."""
+    if source is not None and source.startswith("F8_"):
+        return torch.bfloat16
+    return _DTYPES.get(source or "", tensor.dtype)
+
+
+def _forget_quantisation(config: Path) -> None:
+    said = json.loads(config.read_text())
+    if said.pop("quantization_config", None) is not None:
+        config.write_text(json.dumps(said, indent=2))
 
 
 def _copy_files(source: Path, target: Path, leave: Iterable[str] = ()) -> None:

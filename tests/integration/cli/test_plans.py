@@ -89,3 +89,13 @@ def test_a_plugin_that_would_do_is_named(call, project, model):
     assert code == 2
     assert "weight_scale_inv" in err
     assert "`pip install rlx-plugin-deepseek` brings a plugin for deepseek_v3." in err
+
+
+def test_engines_do_not_start_on_quantised_weights(call, project, model):
+    said = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**said, "quantization_config": {"quant_method": "fp8"}}))
+    code, _, err = call("check", project())
+    assert code == 2
+    assert "holds quantised weights, by its config.json" in " ".join(err.split())
+    code, _, err = call("check", project(algorithm="sft", rewards="", dataset="./data.py:targets"))
+    assert code == 0, err

@@ -1,0 +1,73 @@
+"""A policy from an FP8 checkpoint (through rlx-plugin-deepseek): what it loads, and what it exports."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlx.config.model import ModelConfig
+from rlx.config.policy import PolicyConfig
+from rlx.policy.build import build_policy
+from rlx.policy.export import export
+from rlx.policy.source import load_config
+from rlx_plugin_deepseek.plugin import plugin
+
+
+@pytest.fixture
+def quantised(tmp_path):
+    """Projections in FP8, all with the scale 0.5; and what they are worth."""
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    config = DeepseekV3Config(
+        vocab_size=128,
+        hidden_size=32,
+        intermediate_size=48,
+        moe_intermediate_size=16,
+        num_hidden_layers=2,
+        first_k_dense_replace=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        n_group=1,
+        topk_group=1,
+        q_lora_rank=None,
+        kv_lora_rank=16,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=8,
+        num_nextn_predict_layers=0,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    DeepseekV3ForCausalLM(config).bfloat16().save_pretrained(tmp_path)
+    tensors, worth = load_file(tmp_path / "model.safetensors"), {}
+    for name, tensor in list(tensors.items()):
+        worth[name] = tensor
+        if name.endswith("_proj.weight"):
+            tensors[name] = (2 * tensor.float()).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale_inv"] = torch.full((1, 1), 0.5)
+            worth[name] = (tensors[name].float() / 2).bfloat16()
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    said = json.loads((tmp_path / "config.json").read_text())
+    fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    (tmp_path / "config.json").write_text(json.dumps({**said, "quantization_config": fp8}))
+    return tmp_path, worth
+
+
+def test_export_is_the_same_model_without_quantisation(world, quantised, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    folder, worth = quantised
+    config = load_config(ModelConfig(path=str(folder)), folder)
+    built = build_policy(plugin, config, folder, world, PolicyConfig(dtype="float32"), 1.0)
+    export(built, tmp_path / "export", leads=True, tokenizer=None, chat_template=None)
+    seen = load_file(tmp_path / "export" / "model.safetensors")
+    assert {name: tensor.dtype for name, tensor in seen.items()} == {name: t.dtype for name, t in worth.items()}
+    assert not [name for name, tensor in seen.items() if not torch.equal(tensor, worth[name])]
+    model, report = AutoModelForCausalLM.from_pretrained(tmp_path / "export", output_loading_info=True)
+    assert not any(report.values()), report
+    assert getattr(model.config, "quantization_config", None) is None
