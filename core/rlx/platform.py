@@ -58,7 +58,9 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             ),
             # Twice vLLM's default of sequences: a small model's step costs the same for both. Blocks a quarter of its
             # default: the samples of a group share what is full of their prompt's blocks.
-            engine_args=_frozen(enforce_eager=True, max_num_seqs=256, block_size=32),
+            # CPU_MLA matters to latent attention alone: what vLLM would choose for it where there is AMX is for
+            # bfloat16, and gives up the weights that an update has to reach.
+            engine_args=_frozen(enforce_eager=True, max_num_seqs=256, block_size=32, attention_backend="CPU_MLA"),
             policy_env=MappingProxyType({"OMP_NUM_THREADS": "1"}),
             host_memory=True,
             visible=None,
