@@ -54,7 +54,8 @@ class BaseModel(nn.Module, ABC):
 
     Its constructor takes the Hugging Face config. rlx calls it with parameters on the meta device and buffers real:
     buffers that no checkpoint holds (rotary frequencies) are best registered with `persistent=False`. Values of
-    parameters come from the checkpoint.
+    parameters come from the checkpoint. Where a model is only counted or planned, its buffers are on the meta device,
+    too: constructors must not look at their values.
     """
 
     def __init__(self, hf_config: Any) -> None:

@@ -97,6 +97,7 @@ def test_what_it_exports_is_a_deepseek(sft, tiny):
     # Eight steps of 0.01 up or down each.
     assert bias.abs().max() <= 0.0801
     assert bias.std() > 0.005
+    assert torch.allclose(bias, (bias / 0.01).round() * 0.01, atol=1e-6)
 
 
 def test_grpo_by_model_type(begin, sft, quick_engine):

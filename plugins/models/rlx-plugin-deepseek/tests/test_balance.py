@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -96,3 +99,31 @@ def test_a_rate_that_is_none(rate):
 def test_another_model():
     with pytest.raises(UsageError, match="this run trains a Linear"):
         hooks.ExpertLoad().rlx_model_built(nn.Linear(1, 1))
+
+
+RANKS = """
+import json, sys
+import torch, torch.distributed as dist
+from types import SimpleNamespace
+from rlx_plugin_deepseek.balance import Balance
+from rlx_plugin_deepseek.router import Router
+
+dist.init_process_group("gloo")
+shape = dict(hidden_size=4, n_routed_experts=3, n_group=1, topk_group=1, num_experts_per_tok=1)
+router = Router(SimpleNamespace(**shape, norm_topk_prob=True, routed_scaling_factor=1.0, initializer_range=1.0))
+balance = Balance([router], bias_rate=0.5)
+router.load += torch.tensor([[9, 0, 3], [0, 6, 0]][dist.get_rank()])
+told = balance.step_end()
+with open(f"{sys.argv[1]}/{dist.get_rank()}.json", "w") as file:
+    json.dump([told, router.correction.tolist()], file)
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_count_together(tmp_path):
+    """9, 6 and 3 tokens over two ranks, each of which alone would tell something else."""
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, tmp_path / "ranks.py", tmp_path], check=True, capture_output=True, text=True)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second == [{"experts/max_violation": 0.5, "experts/idle": 0.0}, [-0.5, 0.0, 0.5]]
