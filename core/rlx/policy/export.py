@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rlx.policy.gather import Gatherer
-from rlx.policy.source import INDEX, read_dtypes
+from rlx.policy.source import INDEX, read_dtypes, torch_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 5 * 1024**3
 _COPIED = {".json", ".txt", ".model", ".jinja", ".py"}
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, chat_template: str | None) -> None:
@@ -102,9 +101,9 @@ def _tensors(built: Built) -> Iterator[tuple[str, Tensor]]:
 
 def _written(source: str | None, tensor: Tensor) -> torch.dtype:
     """The dtype of a tensor that the source has in that dtype. None: a tied tensor under its other name."""
-    if source is not None and source.startswith("F8_"):
-        return torch.bfloat16
-    return _DTYPES.get(source or "", tensor.dtype)
+    if source is None:
+        return tensor.dtype
+    return torch.bfloat16 if source.startswith("F8_") else torch_dtype(source)
 
 
 def _forget_quantisation(config: Path) -> None:

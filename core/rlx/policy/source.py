@@ -17,12 +17,13 @@ from rlx.errors import UsageError
 from rlx.plugins.known import model_hint
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from rlx.config.model import ModelConfig
 
 INDEX = "model.safetensors.index.json"
-DTYPES: Mapping[str, str] = MappingProxyType({
+_DTYPES: Mapping[str, str] = MappingProxyType({
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -101,11 +102,19 @@ def read_shapes(folder: Path) -> Iterator[tuple[str, Tensor]]:
     def meta(file: Any, name: str) -> Tensor:
         part = file.get_slice(name)
         dtype = part.get_dtype()
-        if dtype not in DTYPES:
+        if dtype not in _DTYPES:
             raise UsageError(f"{folder}: {name} has the dtype {dtype}, which rlx does not know.")
-        return torch.empty(part.get_shape(), dtype=getattr(torch, DTYPES[dtype]), device="meta")
+        return torch.empty(part.get_shape(), dtype=torch_dtype(dtype), device="meta")
 
     return _each(folder, meta)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype that safetensors calls `name`."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, _DTYPES[name])
+    return dtype
 
 
 def _each(folder: Path, read: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:
