@@ -72,3 +72,12 @@ async def test_time_and_tokens_are_counted_while_something_is_inside(engine):
     assert busy > seconds
     await asyncio.sleep(0.05)
     assert engine.busy_seconds == busy
+
+
+async def test_bfloat16_where_no_matrix_is_large(start_engine, tiny_model, checkpoint, reference):
+    """vLLM's attention uses AMX where there is any: without rlx's request for it, the engine dies of SIGILL here."""
+    async with start_engine(tiny_model, dtype="bfloat16") as engine:
+        samples = await engine.generate(PROMPTS[0], samples=4, max_tokens=24, temperature=1.0)
+    expected = reference(tiny_model, checkpoint(tiny_model), [PROMPTS[0] + one.tokens for one in samples])
+    for one, row in zip(samples, expected, strict=True):
+        assert one.logprobs == pytest.approx(row[len(PROMPTS[0]) - 1 :], abs=0.05)
