@@ -22,8 +22,9 @@ class RolloutConfig(Section):
     """Sampling temperature; the trainer's log-probabilities use it too."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """What the engine computes in. Default: the policy's compute dtype."""
-    reward_workers: int = Field(1, ge=1)
-    """Processes, for each replica, in which rewards run."""
+    reward_workers: int = Field(2, ge=1)
+    """Processes, for each replica, in which rewards run. One slow call never holds up others as long as there are more
+    processes than slow calls."""
     env: dict[str, str] = {}
     """Environment variables for the engine's processes, over rlx's defaults for the device."""
     vllm: dict[str, Any] = {}

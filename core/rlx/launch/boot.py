@@ -88,6 +88,11 @@ class Boot(msgspec.Struct, frozen=True):
     def run_path(self) -> Path:
         return Path(self.run_dir)
 
+    @property
+    def log(self) -> Path:
+        """What the process says, and what is said of it."""
+        return self.run_path / "logs" / f"{self.name}.log"
+
 
 def encode_boot(boot: Boot) -> bytes:
     return msgspec.msgpack.encode(boot)

@@ -88,9 +88,8 @@ class LocalLauncher:
         self._processes: list[LocalProcess] = []
 
     def start(self, boot: Boot) -> LocalProcess:
-        log = boot.run_path / "logs" / f"{boot.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        process = LocalProcess(boot.name, self._start_nanny(log), log, self._end_orphans)
+        boot.log.parent.mkdir(parents=True, exist_ok=True)
+        process = LocalProcess(boot.name, self._start_nanny(boot.log), boot.log, self._end_orphans)
         self._processes.append(process)
         process.tell(frame_blob(encode_boot(boot)))
         return process

@@ -162,6 +162,6 @@ class Supervisor:
             if code is None and process.name in untold:
                 continue
             if code is None:
-                self._say(f"{process.name} did not stop within {STOP_SECONDS:g} s and is killed")
+                self._say(f"{process.name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
             elif code != 0 and process.name not in self._deaths:
                 self._deaths[process.name] = Death.of(process, code)

@@ -251,7 +251,7 @@ class Engine:
 
     def death(self) -> ProcessDied:
         """The error for an engine that is gone."""
-        return ProcessDied(f"vLLM engine of {self._name} died; its last words are in the log of {self._name}")
+        return ProcessDied(f"vLLM engine of {self._name} died")
 
     def close(self) -> None:
         """End the engine's processes; the last thing that is done with it."""

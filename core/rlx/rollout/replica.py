@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import traceback
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -54,7 +55,7 @@ async def run(boot: Boot) -> None:
     try:
         await replica.live()
     except Exception as error:  # the boundary: whatever ends the replica, the controller is told who answers for it
-        await replica.tell(describe(error, boot.name))
+        await replica.tell(describe(error, boot.name, boot.log))
         raise
     finally:
         await replica.close()
@@ -174,10 +175,12 @@ class Replica:
         self._fail(error)
 
 
-def describe(error: Exception, name: str) -> Failed:
+def describe(error: Exception, name: str, log: Path) -> Failed:
     """The message that says why the replica cannot go on."""
     text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}"
-    owner = f"vLLM engine of {name}" if isinstance(error, ProcessDied) else getattr(error, "owner", "") or name
+    owner = getattr(error, "owner", "") or name
+    if isinstance(error, ProcessDied):
+        owner, text = f"vLLM engine of {name}", f"{text}; its last words are in {log}"
     return Failed(text, owner=owner, traceback="".join(traceback.format_exception(error)))
 
 

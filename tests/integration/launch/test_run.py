@@ -188,7 +188,7 @@ def test_a_killed_launcher_leaves_no_process(run, living, until):
 def test_a_process_that_ignores_stop_is_killed(run, living):
     code, output = run.start(policy="ignores stop").end()
     assert code == 0
-    assert "policy did not stop within 20 s and is killed" in output
+    assert f"policy did not stop within 20 s and is killed. Its log: {run.dir / 'logs' / 'policy.log'}\n" in output
     assert living() == []
 
 
