@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import psutil
-import zmq.asyncio
+import zmq
 
 from rlx.api.fingerprint import Fingerprint, Fingerprints
 from rlx.api.types import Episode, Reward, VersionSpan, encode_episodes, single_turn
@@ -74,7 +74,7 @@ class Peers:
 
     def __init__(self, keys: RunKeys, replicas: int, port: int) -> None:
         self.payload = make_payload()
-        self.context = zmq.asyncio.Context(2)
+        self.context = zmq.Context(2)
         self.context.set(zmq.MAX_SOCKETS, replicas + 100)
         self.keys, self.port, self.replicas = keys, port, replicas
         self.clients: dict[str, Client] = {}

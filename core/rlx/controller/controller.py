@@ -264,7 +264,7 @@ class Controller:
         """Best effort for each: who is gone already, or still starting, cannot be told."""
         channel = self._context.channel
         ended = structs.replace(ended, untold=self._roster.unreached())
-        for peer in channel.peers():
+        for peer in list(channel.peers()):
             if peer != LAUNCHER:
                 await self._try_to_tell(channel.notify(peer, Stop(ended.error or ended.status)))
         if LAUNCHER in channel.peers():

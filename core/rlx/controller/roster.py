@@ -21,10 +21,10 @@ class Roster:
     def __init__(self, context: Context, launcher: Fingerprints | None = None) -> None:
         """`launcher`: the datasets as the launcher saw them."""
         self._context = context
-        self._members = (POLICY, *context.replicas)
+        self._members = dict.fromkeys((POLICY, *context.replicas))
         self._changed = asyncio.Event()
         self._given_up = False
-        self._data = {LAUNCHER: launcher} if launcher is not None else {}
+        self._seen = (LAUNCHER, launcher) if launcher is not None else None
         self.rollouts: dict[str, RolloutReady] = {}
         self.policy: PolicyReady | None = None
         self.exits: list[ProcessExited] = []
@@ -47,10 +47,9 @@ class Roster:
         self._changed.set()
 
     def _compare(self, name: str, data: Fingerprints) -> None:
-        for other, seen in self._data.items():
-            if found := differences(data, seen):
-                raise RunError(not_the_same(f"{name} and {other}", found))
-        self._data[name] = data
+        other, seen = self._seen = self._seen or (name, data)
+        if found := differences(data, seen):
+            raise RunError(not_the_same(f"{name} and {other}", found))
 
     async def wait(self) -> None:
         """Until all are ready, or nobody wants them any more. Raises RunError naming who is not, after

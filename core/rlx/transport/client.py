@@ -12,23 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
 
 import msgspec
 import zmq
-import zmq.asyncio
 
 from rlx.errors import PeerFailed, WaitTimeout
 from rlx.launch.boot import Endpoint
-from rlx.transport.conversation import Conversation, Handle, OnError, log_error, watch_task
+from rlx.transport.conversation import Conversation, Handle, OnError, log_error
 from rlx.transport.keys import SERVER
-from rlx.transport.messages import Heartbeat, Hello, Message
+from rlx.transport.messages import Heartbeat, Hello, Message, encode
+from rlx.transport.pump import Pump
 from rlx.transport.wire import open_envelope
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
-LINGER_MS = 1000
 
 
 class Client:
@@ -54,14 +52,14 @@ class Client:
         self._handler = handler
         self._on_error = on_error
         self._on_notification = on_notification
-        self._context = zmq.asyncio.Context()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._conversation: Conversation | None = None
-        self._socket: zmq.asyncio.Socket | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._pump: Pump | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def connect(self, timeout: float) -> None:
         """Raises WaitTimeout where no controller answers to these keys, PeerFailed where it refuses this attempt."""
-        self._socket = socket = self._open_socket()
+        socket = self._open_socket()
         socket.connect(f"tcp://{self._endpoint.host}:{self._endpoint.port}")
         self._conversation = Conversation(
             SERVER,
@@ -71,40 +69,35 @@ class Client:
             on_error=self._on_error,
             handle_told=self._on_notification,
         )
-        self._start(self._receive(socket))
+        self._pump = Pump(socket, self._take, self._broken)
         hello = Hello(self._name, self._attempt, os.getpid())
         where = f"{self._endpoint.host}:{self._endpoint.port}"
         try:
             await self.request(hello, timeout=timeout, what=f"{self._name} connects to the controller at {where}")
         except WaitTimeout as error:
             raise WaitTimeout(f"{error}. Is it running, and are these the keys of its run?") from error
-        self._start(self._beat())
+        self._beating = asyncio.create_task(self._beat())
 
     async def request(self, message: Message, *, timeout: float, what: str) -> Message:
         """Raises WaitTimeout (a TimeoutError) naming `what`, or what the controller's handler raised."""
-        return await self._connected().request(message, timeout=timeout, what=what)
+        return await self._connected().request(encode(message), timeout=timeout, what=what)
 
     async def notify(self, message: Message) -> None:
-        await self._connected().notify(message)
+        self._connected().notify(encode(message))
 
     async def close(self) -> None:
         """Sends what is still to be sent, for a second at most."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
         if self._conversation is not None:
             await self._conversation.close("this side has closed the connection")
-        if self._socket is not None:
-            self._socket.close(linger=LINGER_MS)
+        if self._pump is not None:
+            self._pump.close()
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        watch_task(task, SERVER, self._on_error)
-        self._tasks.append(task)
-
-    def _open_socket(self) -> zmq.asyncio.Socket:
+    def _open_socket(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
         socket.sndhwm = socket.rcvhwm = 0
         socket.curve_serverkey = self._endpoint.server_public.encode()
@@ -117,19 +110,19 @@ class Client:
             raise PeerFailed(f"{self._name} is not connected to the controller yet")
         return self._conversation
 
-    async def _send(self, envelope: bytes, body: bytes) -> None:
-        assert self._socket is not None
-        await self._socket.send_multipart([envelope, body])
+    def _send(self, envelope: bytes, body: bytes) -> None:
+        assert self._pump is not None
+        self._pump.send(envelope, body)
 
-    async def _receive(self, socket: zmq.asyncio.Socket) -> None:
-        while True:
-            frames = await socket.recv_multipart()
-            try:
-                envelope, body = frames
-                self._connected().receive(open_envelope(envelope), body)
-            except (msgspec.MsgspecError, ValueError) as error:
-                log.warning("a message of the controller was dropped: %s", error)
-            await asyncio.sleep(0)
+    def _take(self, frames: list[zmq.Frame]) -> None:
+        try:
+            envelope, body = frames
+            self._connected().receive(open_envelope(envelope.bytes), body.bytes)
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.warning("a message of the controller was dropped: %s", error)
+
+    def _broken(self, error: Exception) -> None:
+        self._on_error(SERVER, error)
 
     async def _beat(self) -> None:
         while True:

@@ -24,7 +24,7 @@ from rlx.transport.wire import Envelope, Kind, error_body, open_error, pack
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[bytes, bytes], Awaitable[None]]
+Send = Callable[[bytes, bytes], None]
 Handle = Callable[[Message], Awaitable[Message | None]]
 OnError = Callable[[str, Exception], None]
 
@@ -32,17 +32,6 @@ OnError = Callable[[str, Exception], None]
 def log_error(peer: str, error: Exception) -> None:
     """What is done with a failed notification where nobody asked for anything else."""
     log.error("a message from %s could not be handled", peer, exc_info=error)
-
-
-def watch_task(task: asyncio.Task[None], peer: str, on_error: OnError) -> None:
-    """A loop over a socket ends by being cancelled; any other end must be heard of, for no message comes after it."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            on_error(peer, error)
-
-    task.add_done_callback(ended)
 
 
 class Conversation:
@@ -72,22 +61,25 @@ class Conversation:
         self._told: asyncio.Queue[Message] = asyncio.Queue()
         self._teller = asyncio.create_task(self._work_off_told())
 
-    async def request(self, message: Message, *, timeout: float, what: str) -> Message:
-        """Asks, and returns the answer. Raises WaitTimeout, or what the peer's handler raised."""
+    async def request(self, body: bytes, *, timeout: float, what: str) -> Message:
+        """Asks with an encoded message, and returns the answer. Raises WaitTimeout, or what the peer's handler
+        raised.
+        """
         number = next(self._ids)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
             async with asyncio.timeout(timeout):
-                await self._post("ask", number, encode(message))
+                self._post("ask", number, body)
                 return await answer
         except TimeoutError as error:
             raise WaitTimeout(f"{what}: no answer from {self.peer} within {timeout:g} s") from error
         finally:
             del self._waiting[number]
 
-    async def notify(self, message: Message) -> None:
-        await self._post("tell", 0, encode(message))
+    def notify(self, body: bytes) -> None:
+        """Tells an encoded message."""
+        self._post("tell", 0, body)
 
     def receive(self, envelope: Envelope, body: bytes) -> None:
         """Takes in what arrived. Raises msgspec.MsgspecError where the body is not what the envelope says."""
@@ -103,14 +95,18 @@ class Conversation:
         """Takes in a notification."""
         self._told.put_nowait(message)
 
-    async def close(self, reason: str) -> None:
+    def break_off(self, reason: str) -> None:
         """Fails what still waits for an answer, and stops what is being handled."""
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(PeerFailed(f"{self.peer}: {reason}"))
-        tasks = [self._teller, *self._tasks]
-        for task in tasks:
+        for task in (self._teller, *self._tasks):
             task.cancel()
+
+    async def close(self, reason: str) -> None:
+        """The same; returns when all of it has stopped."""
+        tasks = [self._teller, *self._tasks]
+        self.break_off(reason)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, work: Awaitable[None]) -> None:
@@ -118,8 +114,8 @@ class Conversation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _post(self, kind: Kind, number: int, body: bytes) -> None:
-        await self._send(pack(Envelope(kind, number, self.attempt)), body)
+    def _post(self, kind: Kind, number: int, body: bytes) -> None:
+        self._send(pack(Envelope(kind, number, self.attempt)), body)
 
     async def _answer(self, number: int, body: bytes) -> None:
         try:
@@ -127,13 +123,13 @@ class Conversation:
         except Exception as error:
             if not isinstance(error, RlxError | msgspec.MsgspecError):
                 log.exception("a request of %s failed", self.peer)
-            await self._post_or_report("error", number, error_body(error))
+            self._post_or_report("error", number, error_body(error))
         else:
-            await self._post_or_report("reply", number, reply)
+            self._post_or_report("reply", number, reply)
 
-    async def _post_or_report(self, kind: Kind, number: int, body: bytes) -> None:
+    def _post_or_report(self, kind: Kind, number: int, body: bytes) -> None:
         try:
-            await self._post(kind, number, body)
+            self._post(kind, number, body)
         except PeerFailed as error:
             self._on_error(self.peer, error)
 

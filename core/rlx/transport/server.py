@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 import zmq
@@ -24,17 +25,15 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 
 from rlx.errors import PeerFailed, RlxError, UsageError
 from rlx.launch.boot import Endpoint
-from rlx.transport.conversation import Conversation, OnError, log_error, watch_task
+from rlx.transport.conversation import Conversation, OnError, log_error
 from rlx.transport.keys import SERVER
 from rlx.transport.messages import Heartbeat, Hello, Message, Ok, decode, encode
+from rlx.transport.pump import Pump
 from rlx.transport.wire import Envelope, error_body, open_envelope, pack
 
 log = logging.getLogger(__name__)
 
 ZAP_DOMAIN = "rlx"
-LINGER_MS = 1000
-MESSAGES_PER_TURN = 64
-"""A socket that is never empty lets other tasks run after so many messages."""
 
 
 @dataclass
@@ -83,47 +82,55 @@ class Server:
         self._handler = handler
         self._on_error = on_error
         self._peers: dict[str, _Peer] = {}
-        self._context = zmq.asyncio.Context()
-        self._authenticator = AsyncioAuthenticator(self._context)
-        self._socket: zmq.asyncio.Socket | None = None
-        self._receiver: asyncio.Task[None] | None = None
+        self._states: dict[str, PeerState] = {}
+        self._last: tuple[Message, bytes] | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._authenticator = AsyncioAuthenticator(zmq.asyncio.Context(self._context))
+        self._pump: Pump | None = None
 
     async def start(self) -> int:
         """Binds and listens; returns the port. Raises UsageError where the port is taken."""
         self._authenticator.start()
         self._authenticator.configure_curve_callback(ZAP_DOMAIN, credentials_provider=_KnownKeys(self._names))
-        self._socket = self._open_socket()
-        port = self._bind(self._socket)
-        self._receiver = asyncio.create_task(self._receive(self._socket))
-        watch_task(self._receiver, SERVER, self._on_error)
+        socket = self._open_socket()
+        try:
+            port = self._bind(socket)
+        except UsageError:
+            socket.close()
+            raise
+        self._pump = Pump(socket, self._take, lambda error: self._on_error(SERVER, error))
         return port
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message:
         """Raises WaitTimeout (a TimeoutError) naming `what` and the peer, the RlxError that the handler there raised,
         or PeerFailed where the peer is not connected or its handler broke.
         """
-        return await self._conversation(peer).request(message, timeout=timeout, what=what)
+        return await self._conversation(peer).request(self._encoded(message), timeout=timeout, what=what)
 
     async def notify(self, peer: str, message: Message) -> None:
         """Raises PeerFailed where the peer is not connected."""
-        await self._conversation(peer).notify(message)
+        self._conversation(peer).notify(self._encoded(message))
 
-    def peers(self) -> dict[str, PeerState]:
-        return {name: peer.state for name, peer in self._peers.items()}
+    def peers(self) -> Mapping[str, PeerState]:
+        """Who is connected; it changes as they come."""
+        return MappingProxyType(self._states)
 
     async def close(self) -> None:
-        if self._receiver is not None:
-            self._receiver.cancel()
-            await asyncio.gather(self._receiver, return_exceptions=True)
         for peer in self._peers.values():
             await peer.conversation.close("the controller has closed its port")
-        if self._socket is not None:
-            self._socket.close(linger=LINGER_MS)
+        if self._pump is not None:
+            self._pump.close()
         self._authenticator.stop()
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
 
-    def _open_socket(self) -> zmq.asyncio.Socket:
+    def _encoded(self, message: Message) -> bytes:
+        """One message may go to every replica; it is encoded once."""
+        if self._last is None or self._last[0] is not message:
+            self._last = message, encode(message)
+        return self._last[1]
+
+    def _open_socket(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)
         socket.sndhwm = socket.rcvhwm = 0
         socket.router_mandatory = True
@@ -133,7 +140,7 @@ class Server:
         socket.curve_secretkey = self._endpoint.secret.encode()
         return socket
 
-    def _bind(self, socket: zmq.asyncio.Socket) -> int:
+    def _bind(self, socket: zmq.Socket[bytes]) -> int:
         host, port = self._endpoint.host, self._endpoint.port
         try:
             return socket.bind_to_random_port(f"tcp://{host}") if port == 0 else _bind_port(socket, host, port)
@@ -148,19 +155,13 @@ class Server:
             raise PeerFailed(f"{name} is not connected")
         return self._peers[name].conversation
 
-    async def _receive(self, socket: zmq.asyncio.Socket) -> None:
-        count = 0
-        while True:
-            frames = await socket.recv_multipart(copy=False)
-            try:
-                await self._take(frames)
-            except (msgspec.MsgspecError, ValueError, PeerFailed) as error:
-                log.warning("a message was dropped: %s", error)
-            count += 1
-            if count % MESSAGES_PER_TURN == 0:
-                await asyncio.sleep(0)
+    def _take(self, frames: list[zmq.Frame]) -> None:
+        try:
+            self._sort(frames)
+        except (msgspec.MsgspecError, ValueError, PeerFailed) as error:
+            log.warning("a message was dropped: %s", error)
 
-    async def _take(self, frames: list[zmq.Frame]) -> None:
+    def _sort(self, frames: list[zmq.Frame]) -> None:
         if len(frames) != 3:
             raise ValueError(f"expected 3 frames, got {len(frames)}")
         name = self._names[str(frames[0].get("User-Id"))]
@@ -168,14 +169,12 @@ class Server:
         peer = self._peers.get(name)
         try:
             if peer is None or envelope.attempt != peer.state.attempt or address != peer.address:
-                await self._greet(name, address, envelope, body)
+                self._greet(name, address, envelope, body)
             else:
                 self._deliver(peer, envelope, body)
         except RlxError as error:
             log.warning("refused a message of %s: %s", name, error)
-            await self._send_to(
-                name, address, pack(Envelope("error", envelope.id, envelope.attempt)), error_body(error)
-            )
+            self._send_to(name, address, pack(Envelope("error", envelope.id, envelope.attempt)), error_body(error))
 
     def _deliver(self, peer: _Peer, envelope: Envelope, body: bytes) -> None:
         peer.state.last_heard = time.monotonic()
@@ -188,7 +187,7 @@ class Server:
         else:
             peer.conversation.told(message)
 
-    async def _greet(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:
+    def _greet(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:
         known = self._peers.get(name)
         if known is not None and envelope.attempt < known.state.attempt:
             raise PeerFailed(
@@ -198,16 +197,16 @@ class Server:
         if not isinstance(hello, Hello):
             raise PeerFailed(f"the first message of {name} must be Hello, not {type(hello).__name__}")
         _check_hello(hello, name, envelope, known)
-        await self._admit(hello, address)
-        await self._send_to(name, address, pack(Envelope("reply", envelope.id, envelope.attempt)), encode(Ok()))
+        self._admit(hello, address)
+        self._send_to(name, address, pack(Envelope("reply", envelope.id, envelope.attempt)), encode(Ok()))
 
-    async def _admit(self, hello: Hello, address: bytes) -> None:
+    def _admit(self, hello: Hello, address: bytes) -> None:
         old = self._peers.pop(hello.name, None)
         if old is not None:
-            await old.conversation.close(f"attempt {old.state.attempt} was replaced")
+            old.conversation.break_off(f"attempt {old.state.attempt} was replaced")
 
-        async def send(envelope: bytes, body: bytes) -> None:
-            await self._send_to(hello.name, address, envelope, body)
+        def send(envelope: bytes, body: bytes) -> None:
+            self._send_to(hello.name, address, envelope, body)
 
         async def handle(message: Message) -> Message | None:
             return await self._handler(hello.name, message)
@@ -215,16 +214,17 @@ class Server:
         conversation = Conversation(hello.name, hello.attempt, send, handle, on_error=self._on_error)
         state = PeerState(time.monotonic(), hello.attempt, hello.pid)
         self._peers[hello.name] = _Peer(state, address, conversation)
+        self._states[hello.name] = state
 
-    async def _send_to(self, name: str, address: bytes, envelope: bytes, body: bytes) -> None:
-        assert self._socket is not None
+    def _send_to(self, name: str, address: bytes, envelope: bytes, body: bytes) -> None:
+        assert self._pump is not None
         try:
-            await self._socket.send_multipart([address, envelope, body])
+            self._pump.send(address, envelope, body)
         except zmq.ZMQError as error:
             raise PeerFailed(f"{name} is not connected any more ({os.strerror(error.errno or 0)})") from error
 
 
-def _bind_port(socket: zmq.asyncio.Socket, host: str, port: int) -> int:
+def _bind_port(socket: zmq.Socket[bytes], host: str, port: int) -> int:
     socket.bind(f"tcp://{host}:{port}")
     return port
 

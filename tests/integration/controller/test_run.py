@@ -412,7 +412,7 @@ async def test_a_stall_is_told_with_who_holds_what(make_run, script):
 
 async def test_a_silent_process_is_taken_for_dead(make_run, script):
     async def at_train(run, step):
-        run.clients["rollout-1"]._tasks[-1].cancel()
+        run.clients["rollout-1"]._beating.cancel()
         await asyncio.sleep(30)
 
     ended = await make_run(run={"heartbeat_seconds": 3.0}, script=script(at_train=at_train))()
