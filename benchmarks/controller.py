@@ -44,6 +44,7 @@ from rlx.transport.messages import (
     SendWeights,
     StepDone,
     StepMetrics,
+    TensorMeta,
     TokenScores,
     TrainStep,
     TransferOpened,
@@ -54,6 +55,7 @@ from rlx.transport.messages import (
 )
 
 SAMPLES, TOKENS = 8, 256
+MANIFEST = [[TensorMeta(f"model.layers.{i}.{j}.weight", "float32", [576, 576]) for j in range(9)] for i in range(30)]
 KEPT: list[Peers] = []
 """A context that is collected waits for its sockets to close, without end; the process's own end is quicker."""
 
@@ -121,9 +123,7 @@ class Peers:
                 for lease in message.leases:
                     await self.clients[name].notify(self.done(lease.group_id, lease.index, lease.version))
             case ReceiveWeights():
-                return WeightsReceived(message.version, 0.0, 0.0, 0)
-            case ScoreTokens():
-                return scores(message)
+                return WeightsReceived(message.version, 0.0, 0.0, 0, scores(message.probe))
         return Ok()
 
     def done(self, group_id: int, index: int, version: int) -> GroupDone:
@@ -138,18 +138,18 @@ class Peers:
             case OpenTransfer():
                 return TransferOpened("127.0.0.1", 1, "gloo")
             case WeightPlan():
-                return WeightManifest([])
+                return WeightManifest(MANIFEST)
             case SendWeights():
                 return WeightsSent(message.version, 0.0, 0)
             case ScoreTokens():
-                return scores(message)
+                return TokenScores(message.version, scores(message.tokens))
             case TrainStep():
                 return StepDone(message.step, {"loss": 0.0}, 0.0)
         return Ok()
 
 
-def scores(message: ScoreTokens) -> TokenScores:
-    return TokenScores(message.version, [[-1.0] * (len(row) - 1) for row in message.tokens])
+def scores(tokens: list[list[int]]) -> list[list[float]]:
+    return [[-1.0] * (len(row) - 1) for row in tokens]
 
 
 def make_boot(run_dir: Path, keys: RunKeys, replicas: int, groups: int, steps: int) -> Boot:

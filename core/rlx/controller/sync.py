@@ -2,22 +2,23 @@
 
 * One transfer group for the whole run: rank 0 is the policy's first rank, then come the workers of each replica in
   turn.
-* A sync of version v: the policy sends while every replica receives. Then the policy and each replica score the same
-  tokens; the mean |difference| of their log-probabilities must be within the bound, or the run ends. Only then is v
-  *verified*.
-* The policy's own scoring directly follows its sending, so it still holds v. From there on it may train; the
-  replicas' scores are awaited apart from it.
+* A sync of version v: the policy sends while every replica receives. Each then scores the same tokens; the mean
+  |difference| of a replica's log-probabilities from the policy's must be within the bound, or the run ends. Only then
+  is v *verified*.
+* The policy's own scoring directly follows its sending, so it still holds v. From there on it may train; what the
+  replicas say is awaited apart from it.
+* A replica is told once a sync, and answers once: with a thousand of them, each message counts.
 * Tokens that are scored: the replicas' probe prompts, and sequences of the last trained step, which the policy has
   just learnt on and where a lost update would show.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import sub
-from typing import Any
 
 from rlx.api.types import decode_episodes
 from rlx.config.schema import Config
@@ -52,8 +53,8 @@ PROBE_TOKENS = 256
 
 @dataclass(frozen=True)
 class SyncFigures:
-    """What one sync was like. `seconds`: until the last engine had the weights; `paused_seconds`: of the slowest
-    engine.
+    """What one sync was like. `seconds`: until the policy had sent the weights and the last engine went on with them;
+    `verify_seconds`: from there to the proof; `paused_seconds`: of the slowest engine.
     """
 
     version: int
@@ -76,15 +77,13 @@ class SyncFigures:
 
 @dataclass(frozen=True)
 class Sent:
-    """The policy's side of a sync is over: it may train on. The engines have the weights; the proof is still to
-    come.
-    """
+    """The policy's side of a sync is over: it may train on. What the engines have to say is still to come."""
 
     version: int
+    began: float
     seconds: float
-    received: list[WeightsReceived]
-    tokens: list[list[int]]
     expected: TokenScores
+    received: asyncio.Task[list[WeightsReceived]]
 
 
 class WeightSync:
@@ -117,32 +116,33 @@ class WeightSync:
             await together(self._join(peer, opened, world, rank) for peer, rank in ranks.items())
 
     async def send(self, version: int, trained: Sequence[bytes] = ()) -> Sent:
-        """Moves the weights. `trained`: payloads of the last step, to score. Raises RunError naming who failed."""
-        tokens = self._probe_tokens(trained)
-        started = time.monotonic()
-        with self._context.progress.waiting(f"engines wait for weights of version {version}"):
-            message = ReceiveWeights(version, self._manifest.buckets, self._timeout)
-            sides: list[Coroutine[Any, Any, WeightsSent | WeightsReceived]] = [self._send(version)]
-            sides += [self._receive(name, message) for name in self._context.replicas]
-            answers = await together(sides)
-            seconds = time.monotonic() - started
-            expected = await self._score(POLICY, ScoreTokens(version, tokens))
-        received = [answer for answer in answers if isinstance(answer, WeightsReceived)]
-        return Sent(version, seconds, received, tokens, expected)
+        """Moves the weights. `trained`: payloads of the last step, to score. Raises RunError naming who failed; a
+        replica that fails is the run's failure.
+        """
+        tokens, began = self._probe_tokens(trained), time.monotonic()
+        message = ReceiveWeights(version, self._manifest.buckets, self._timeout, tokens)
+        receiving = together(self._receive(name, message) for name in self._context.replicas)
+        received = self._context.failure.spawn(receiving, f"weights of version {version}")
+        with self._context.progress.waiting(f"policy sends the weights of version {version}"):
+            await self._send(version)
+            seconds = time.monotonic() - began
+            expected = await self._score(ScoreTokens(version, tokens))
+        return Sent(version, began, seconds, expected, received)
 
     async def verify(self, sent: Sent) -> SyncFigures:
         """Raises SyncError where a replica's log-probabilities are not the policy's."""
-        begun, message = time.monotonic(), ScoreTokens(sent.version, sent.tokens)
-        with self._context.progress.waiting(f"weights of version {sent.version} wait for their proof"):
-            scores = await together(self._score(name, message) for name in self._context.replicas)
-        pairs = zip(self._context.replicas, scores, strict=True)
+        with self._context.progress.waiting(f"engines take weights of version {sent.version}, and prove them"):
+            received = await sent.received
+        pairs = zip(self._context.replicas, received, strict=True)
         differences = [self._compare(name, sent, seen) for name, seen in pairs]
+        paused = max(seen.paused_seconds for seen in received)
+        seconds = max(sent.seconds, paused)
         return SyncFigures(
             version=sent.version,
-            seconds=sent.seconds,
-            verify_seconds=time.monotonic() - begun,
-            paused_seconds=max(received.paused_seconds for received in sent.received),
-            bytes=max(received.bytes for received in sent.received),
+            seconds=seconds,
+            verify_seconds=time.monotonic() - sent.began - seconds,
+            paused_seconds=paused,
+            bytes=max(seen.bytes for seen in received),
             logprob_diff=max(differences),
         )
 
@@ -162,12 +162,12 @@ class WeightSync:
         return await self._context.ask(POLICY, SendWeights(version), WeightsSent, what, timeout=self._wait)
 
     async def _receive(self, replica: str, message: ReceiveWeights) -> WeightsReceived:
-        what = f"receives the weights of version {message.version}"
+        what = f"takes the weights of version {message.version}, and scores the probe tokens"
         return await self._context.ask(replica, message, WeightsReceived, what, timeout=self._wait)
 
-    async def _score(self, peer: str, message: ScoreTokens) -> TokenScores:
+    async def _score(self, message: ScoreTokens) -> TokenScores:
         what = f"scores the probe tokens with the weights of version {message.version}"
-        return await self._context.ask(peer, message, TokenScores, what, timeout=self._wait)
+        return await self._context.ask(POLICY, message, TokenScores, what, timeout=self._wait)
 
     def _probe_tokens(self, trained: Sequence[bytes]) -> list[list[int]]:
         if not self._probe:
@@ -175,7 +175,7 @@ class WeightSync:
             self._probe = _scorable(dict.fromkeys(tuple(prompt) for prompt in prompts))
         return self._probe + recent_sequences(trained)
 
-    def _compare(self, replica: str, sent: Sent, seen: TokenScores) -> float:
+    def _compare(self, replica: str, sent: Sent, seen: WeightsReceived) -> float:
         difference, count = mean_difference(sent.expected.logprobs, seen.logprobs)
         if not difference <= self._bound:
             raise SyncError(

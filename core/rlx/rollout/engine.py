@@ -210,7 +210,9 @@ class Engine:
         await self._phase("joining the transfer group", joining, message.timeout_seconds)
 
     async def receive(self, message: ReceiveWeights) -> WeightsReceived:
-        """Take in new weights; what is being generated goes on with them where it stands. Raises SyncError."""
+        """Take in new weights; what is being generated goes on with them where it stands. Then say what they make of
+        the probe. Raises SyncError.
+        """
         limit = message.timeout_seconds
         core = self._llm.engine_core
         update = WeightTransferUpdateRequest(
@@ -225,11 +227,13 @@ class Engine:
         await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
         self._version = message.version
         await self._phase("resuming", core.resume_scheduler_async(), limit)
+        resumed = time.monotonic()
         return WeightsReceived(
             version=message.version,
-            paused_seconds=time.monotonic() - paused,
+            paused_seconds=resumed - paused,
             transfer_seconds=received - started,
             bytes=wire.plan_bytes(message.buckets),
+            logprobs=await self._phase("scoring the probe", self.score(message.probe), limit),
         )
 
     async def _phase(self, what: str, action: Awaitable[T], seconds: float) -> T:

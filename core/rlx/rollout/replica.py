@@ -19,7 +19,7 @@ from msgspec import structs
 
 from rlx.api.fingerprint import Fingerprints
 from rlx.config.schema import Config
-from rlx.errors import ProcessDied, RlxError, SyncError
+from rlx.errors import ProcessDied, RlxError
 from rlx.launch.boot import Boot
 from rlx.plugins.costs import Costs
 from rlx.plugins.session import Plugins
@@ -40,9 +40,7 @@ from rlx.transport.messages import (
     Ok,
     ReceiveWeights,
     RolloutReady,
-    ScoreTokens,
     Stop,
-    TokenScores,
 )
 
 CONNECT_SECONDS = 30.0
@@ -135,21 +133,11 @@ class Replica:
                 await self._engine.init_transfer(message)
             case ReceiveWeights():
                 return await self._engine.receive(message)
-            case ScoreTokens():
-                return await self._score(message)
             case Stop():
                 self._end()
             case _:
                 raise RlxError(f"{self._boot.name} does not know what to do with {type(message).__name__}")
         return Ok()
-
-    async def _score(self, message: ScoreTokens) -> TokenScores:
-        if message.version != self._engine.version:
-            raise SyncError(
-                f"{self._boot.name} holds the weights of version {self._engine.version}; "
-                f"scores of version {message.version} were asked for"
-            )
-        return TokenScores(message.version, await self._engine.score(message.tokens))
 
     async def _report(self) -> None:
         while True:

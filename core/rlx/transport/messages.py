@@ -185,11 +185,12 @@ class WeightManifest(Message, frozen=True):
 
 
 class ReceiveWeights(Message, frozen=True):
-    """Controller -> replica: pause(keep), start, receive, finish(version), resume unless `stay_paused`."""
+    """Controller -> replica: pause(keep), start, receive, finish(version), resume, and score `probe` for the proof."""
 
     version: int
     buckets: list[list[TensorMeta]]
     timeout_seconds: float
+    probe: list[list[int]] = []
 
 
 class WeightsReceived(Message, frozen=True):
@@ -197,6 +198,8 @@ class WeightsReceived(Message, frozen=True):
     paused_seconds: float
     transfer_seconds: float
     bytes: int
+    logprobs: list[list[float]]
+    """Of `probe`, as in `TokenScores`."""
 
 
 class SendWeights(Message, frozen=True):
@@ -212,7 +215,7 @@ class WeightsSent(Message, frozen=True):
 
 
 class ScoreTokens(Message, frozen=True):
-    """Log-probabilities, at temperature 1, of `tokens[i][1:]`: asked of the policy and of every replica."""
+    """Controller -> policy: log-probabilities, at temperature 1, of `tokens[i][1:]`."""
 
     version: int
     tokens: list[list[int]]

@@ -34,7 +34,6 @@ from rlx.transport.messages import (
     ReceiveWeights,
     RolloutReady,
     RolloutStats,
-    ScoreTokens,
     Stop,
 )
 from rlx.transport.server import Server
@@ -153,13 +152,13 @@ def _start(boot, log):
     return process
 
 
-async def _receive(controller, version, weights):
+async def _receive(controller, version, weights, probe):
     _store, port = wire.open_store("127.0.0.1", 2, 60)
     joining = asyncio.to_thread(wire.join, "127.0.0.1", port, 0, 2, "gloo", 60)
     group, _ = await asyncio.gather(joining, controller.ask(InitTransfer("127.0.0.1", port, 2, 1, "gloo", 60.0)))
     buckets = [[wire.meta_of(name, tensor) for name, tensor in weights.items()]]
     sending = asyncio.to_thread(wire.send_buckets, group, version, buckets, [list(weights.values())])
-    _, received = await asyncio.gather(sending, controller.ask(ReceiveWeights(version, buckets, 60.0)))
+    _, received = await asyncio.gather(sending, controller.ask(ReceiveWeights(version, buckets, 60.0, probe)))
     return received
 
 
@@ -169,9 +168,9 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     assert [len(probe) for probe in ready.probe_tokens] == [4, 4, 4, 4]
 
     weights = checkpoint(tiny_model, noise=0.1, seed=4)
-    assert (await _receive(controller, 3, weights)).version == 3
-    scores = await controller.ask(ScoreTokens(3, ready.probe_tokens))
-    for row, wanted in zip(scores.logprobs, reference(tiny_model, weights, ready.probe_tokens), strict=True):
+    received = await _receive(controller, 3, weights, ready.probe_tokens)
+    assert received.version == 3
+    for row, wanted in zip(received.logprobs, reference(tiny_model, weights, ready.probe_tokens), strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)
 
     # Group 2 is scored for seconds, group 1 not at all: neither holds up the others.

@@ -127,9 +127,7 @@ class Replica:
                 await self.run.sent[message.version].wait()
                 if self.run.script.lags != self.name:
                     self.version = message.version
-                return WeightsReceived(message.version, 0.01, 0.01, 100)
-            case ScoreTokens():
-                return score(self.version, message.tokens)
+                return WeightsReceived(message.version, 0.01, 0.01, 100, score(self.version, message.probe).logprobs)
             case Stop():
                 self.run.stopped.add(self.name)
         return Ok()
