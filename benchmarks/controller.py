@@ -5,21 +5,30 @@ Real controller process, real channels (CurveZMQ over loopback), real ledger. Re
 this process: they answer at once. A group is 8 completions x 256 tokens. Cost is the controller's CPU time, so that
 it means something on a busy machine.
 
-python benchmarks/controller.py [--replicas 10 100 1000] [--groups 2000] [--steps 6] [--trajectories]
+A sync with its proof, and a message with leases, are for each replica and not for each group. So the last lines tell
+what a step costs for each group and for each replica (least squares over the table), and what a report costs that every
+replica sends about once a second, whatever a step takes.
+
+python benchmarks/controller.py [--replicas 10 100 1000] [--groups 2000 6000] [--steps 7] [--trajectories]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import zmq
 
@@ -28,6 +37,7 @@ from rlx.api.types import Episode, Reward, VersionSpan, encode_episodes, single_
 from rlx.config.schema import Config
 from rlx.controller import process, rl
 from rlx.launch.boot import Boot, decode_boot, encode_boot
+from rlx.sync.proof import pack
 from rlx.transport.channel import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
@@ -39,6 +49,7 @@ from rlx.transport.messages import (
     PolicyReady,
     ReceiveWeights,
     RolloutReady,
+    RolloutStats,
     RunEnded,
     ScoreTokens,
     SendWeights,
@@ -55,6 +66,7 @@ from rlx.transport.messages import (
 )
 
 SAMPLES, TOKENS = 8, 256
+REPORTS = 20_000
 MANIFEST = [[TensorMeta(f"model.layers.{i}.{j}.weight", "float32", [576, 576]) for j in range(9)] for i in range(30)]
 KEPT: list[Peers] = []
 """A context that is collected waits for its sockets to close, without end; the process's own end is quicker."""
@@ -74,13 +86,13 @@ def make_payload() -> bytes:
 class Peers:
     """All clients of one run, on one ZeroMQ context."""
 
-    def __init__(self, keys: RunKeys, replicas: int, port: int) -> None:
+    def __init__(self, keys: RunKeys, replicas: int, port: int, steps: int) -> None:
         self.payload = make_payload()
         self.context = zmq.Context(2)
         self.context.set(zmq.MAX_SOCKETS, replicas + 100)
-        self.keys, self.port, self.replicas = keys, port, replicas
+        self.keys, self.port, self.replicas, self.steps = keys, port, replicas, steps
         self.clients: dict[str, Client] = {}
-        self.version = -1
+        self.report_seconds = 0.0
         self.marks: list[tuple[float, float]] = []
         self.ended = asyncio.Event()
         self.error = ""
@@ -103,19 +115,22 @@ class Peers:
         async def handle(message: Message) -> Message:
             if name == "launcher":
                 return self.launcher(message)
-            return await self.rollout(name, message) if name.startswith("rollout") else self.policy(message)
+            return await (self.rollout(name, message) if name.startswith("rollout") else self.policy(message))
 
         return handle
 
     def launcher(self, message: Message) -> Message:
         if isinstance(message, StepMetrics):
-            assert self.controller is not None
-            cpu = self.controller.cpu_times()
-            self.marks.append((time.perf_counter(), cpu.user + cpu.system))
+            self.marks.append((time.perf_counter(), self.cpu_seconds()))
         if isinstance(message, RunEnded):
             self.error = message.error
             self.ended.set()
         return Ok()
+
+    def cpu_seconds(self) -> float:
+        assert self.controller is not None
+        cpu = self.controller.cpu_times()
+        return float(cpu.user + cpu.system)
 
     async def rollout(self, name: str, message: Message) -> Message:
         match message:
@@ -133,7 +148,7 @@ class Peers:
             {"r": 0.5}, [TOKENS] * SAMPLES, 0, {}, 1.0, 0.1, self.payload,
         )  # fmt: skip
 
-    def policy(self, message: Message) -> Message:
+    async def policy(self, message: Message) -> Message:
         match message:
             case OpenTransfer():
                 return TransferOpened("127.0.0.1", 1, "gloo")
@@ -144,12 +159,25 @@ class Peers:
             case ScoreTokens():
                 return TokenScores(message.version, scores(message.tokens))
             case TrainStep():
+                if message.step == self.steps - 1:
+                    await self.report()
                 return StepDone(message.step, {"loss": 0.0}, 0.0)
         return Ok()
 
+    async def report(self) -> None:
+        """In the last step, when no group is out any more."""
+        began = self.cpu_seconds()
+        names = itertools.cycle(name for name in self.clients if name.startswith("rollout"))
+        for number, name in zip(range(REPORTS), names, strict=False):
+            await self.clients[name].notify(RolloutStats(0, 0, 0.0, "", 0.0, number))
+            if not number % self.replicas:
+                await asyncio.sleep(0)
+        await asyncio.sleep(2.0)
+        self.report_seconds = (self.cpu_seconds() - began) / REPORTS
 
-def scores(tokens: list[list[int]]) -> list[list[float]]:
-    return [[-1.0] * (len(row) - 1) for row in tokens]
+
+def scores(tokens: list[list[int]]) -> list[bytes]:
+    return pack([[-1.0] * (len(row) - 1) for row in tokens])
 
 
 def make_boot(run_dir: Path, keys: RunKeys, replicas: int, groups: int, steps: int) -> Boot:
@@ -186,14 +214,22 @@ def start_controller(boot: Boot, *, trajectories: bool) -> tuple[subprocess.Pope
     return child, int(port_file.read_text())
 
 
-async def measure(
-    run_dir: Path, replicas: int, groups: int, steps: int, *, trajectories: bool
-) -> tuple[float, float, int]:
-    """Groups a second, controller CPU microseconds a group, number of groups; the first two steps warm up."""
+@dataclass(frozen=True)
+class Figures:
+    """Of the steps between the first two, which warm up, and the last. `cpu`: of the controller, for a step."""
+
+    replicas: int
+    groups: int
+    rate: float
+    cpu: float
+    report: float
+
+
+async def measure(run_dir: Path, replicas: int, groups: int, steps: int, *, trajectories: bool) -> Figures:
     keys = RunKeys.make(["launcher", "policy", *(f"rollout-{index}" for index in range(replicas))])
     boot = make_boot(run_dir, keys, replicas, groups, steps)
     child, port = start_controller(boot, trajectories=trajectories)
-    peers = Peers(keys, replicas, port)
+    peers = Peers(keys, replicas, port, steps)
     KEPT.append(peers)
     peers.controller = psutil.Process(child.pid)
     await peers.connect()
@@ -201,9 +237,35 @@ async def measure(
     child.wait(60)
     if peers.error:
         sys.exit(peers.error)
-    (t0, c0), (t1, c1) = peers.marks[1], peers.marks[-1]
-    counted = (len(peers.marks) - 2) * groups
-    return counted / (t1 - t0), (c1 - c0) / counted * 1e6, counted
+    (t0, c0), (t1, c1) = peers.marks[1], peers.marks[-2]
+    counted = len(peers.marks) - 3
+    return Figures(replicas, groups, counted * groups / (t1 - t0), (c1 - c0) / counted, peers.report_seconds)
+
+
+def table(args: argparse.Namespace) -> Iterator[Figures]:
+    print(f"{'groups':>7}  {'replicas':>8}  {'groups/s':>9}  {'CPU us/group':>12}  {'to 10 replicas':>14}")
+    for groups in args.groups:
+        first = 0.0
+        for replicas in args.replicas:
+            with tempfile.TemporaryDirectory(prefix="rlx-controller-") as folder:
+                work = measure(Path(folder), replicas, groups, args.steps, trajectories=args.trajectories)
+                found = asyncio.run(work)
+            cost = found.cpu / groups * 1e6
+            first = first or cost
+            times = f"{cost / first:.2f}x"
+            print(f"{groups:>7}  {replicas:>8}  {found.rate:>9,.0f}  {cost:>12.0f}  {times:>14}", flush=True)
+            yield found
+
+
+def parts(found: Sequence[Figures]) -> str:
+    """What the controller's time of a step is made of."""
+    factors = np.array([[row.groups, row.replicas] for row in found])
+    group, replica = np.linalg.lstsq(factors, np.array([row.cpu for row in found]))[0] * 1e6
+    report = statistics.median(row.report for row in found) * 1e6
+    return (
+        f"a step: {group:.0f} us for each group, and {replica:.0f} us for each replica\n"
+        f"a replica's report: {report:.0f} us"
+    )
 
 
 def run_controller(*, trajectories: bool) -> None:
@@ -216,8 +278,8 @@ def run_controller(*, trajectories: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--groups", type=int, default=2000, help="groups a step")
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--groups", type=int, nargs="+", default=[2000, 6000], help="groups a step")
+    parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--trajectories", action="store_true", help="write Parquet, too")
     parser.add_argument("--controller", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -226,15 +288,9 @@ def main() -> None:
         return
     size, parquet = len(make_payload()) / 1000, "with" if args.trajectories else "without"
     print(f"{SAMPLES} x {TOKENS} tokens a group ({size:.0f} KB), ledger included, {parquet} Parquet")
-    print(f"{'replicas':>8}  {'groups':>7}  {'groups/s':>9}  {'CPU us/group':>12}  {'to 10 replicas':>14}")
-    first = 0.0
-    for replicas in args.replicas:
-        with tempfile.TemporaryDirectory(prefix="rlx-controller-") as folder:
-            rate, cost, counted = asyncio.run(
-                measure(Path(folder), replicas, args.groups, args.steps, trajectories=args.trajectories)
-            )
-        first = first or cost
-        print(f"{replicas:>8}  {counted:>7}  {rate:>9,.0f}  {cost:>12.0f}  {cost / first:>13.2f}x", flush=True)
+    found = list(table(args))
+    if len(args.groups) > 1 and len(args.replicas) > 1:
+        print(parts(found), flush=True)
     os._exit(0)  # a thousand clients hold sockets that nobody needs to close
 
 

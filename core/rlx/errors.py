@@ -13,7 +13,7 @@ A message says what failed in the user's own word, who owns it, and what to do. 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class RlxError(Exception):
@@ -88,3 +88,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or the empty string where nothing known is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def some(names: Sequence[str], count: int = 3) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -33,6 +33,10 @@ class Channel(Protocol):
     """The server, as far as the controller's logic needs it."""
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message: ...
+
+    async def request_all(
+        self, peers: Sequence[str], message: Message, *, timeout: float, what: str
+    ) -> list[Message]: ...
 
     async def notify(self, peer: str, message: Message) -> None: ...
 
@@ -75,10 +79,14 @@ class Context:
         """
         seconds = self.patience if timeout is None else timeout
         reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
-        if not isinstance(reply, answer):
-            raise RunError(f"{peer} answered {type(reply).__name__} where {answer.__name__} was due: {what}")
         self.progress.moved()
-        return reply
+        return expect(peer, reply, answer, what)
+
+    async def ask_replicas(self, message: Message, answer: type[Answer], what: str, *, timeout: float) -> list[Answer]:
+        """All of them the same; the answers come in their order. `what` reads on after "engines"."""
+        replies = await self.channel.request_all(self.replicas, message, timeout=timeout, what=f"engines {what}")
+        self.progress.moved()
+        return [expect(peer, reply, answer, what) for peer, reply in zip(self.replicas, replies, strict=True)]
 
     def log(self, level: str, text: str) -> None:
         """To the controller's log, and to the people who watch the run."""
@@ -88,3 +96,10 @@ class Context:
     def tell_launcher(self, message: Message) -> None:
         if LAUNCHER in self.channel.peers():
             self.failure.spawn(self.channel.notify(LAUNCHER, message), f"tell the launcher: {type(message).__name__}")
+
+
+def expect(peer: str, reply: Message, answer: type[Answer], what: str) -> Answer:
+    """`reply`, which must be an `answer`."""
+    if not isinstance(reply, answer):
+        raise RunError(f"{peer} answered {type(reply).__name__} where {answer.__name__} was due: {what}")
+    return reply

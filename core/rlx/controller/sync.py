@@ -7,7 +7,8 @@
   is v *verified*.
 * The policy's own scoring directly follows its sending, so it still holds v. From there on it may train; what the
   replicas say is awaited apart from it.
-* A replica is told once a sync, and answers once: with a thousand of them, each message counts.
+* A replica learns which tensors come when it joins. In a sync it is told once and answers once: with a thousand of
+  them, each message counts.
 * Tokens that are scored: the replicas' probe prompts, and sequences of the last trained step, which the policy has
   just learnt on and where a lost update would show.
 """
@@ -18,13 +19,15 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import sub
+
+from msgspec import structs
 
 from rlx.api.types import decode_episodes
 from rlx.config.schema import Config
 from rlx.controller.context import POLICY, Context
 from rlx.controller.failure import together
 from rlx.errors import SyncError
+from rlx.sync.proof import mean_difference
 from rlx.transport.messages import (
     InitTransfer,
     Ok,
@@ -95,7 +98,6 @@ class WeightSync:
         self._timeout = context.config.sync.timeout_seconds
         self._wait = self._timeout + GRACE_SECONDS
         self._bound, self._why = bound_of(context.config)
-        self._manifest = WeightManifest([])
         self._probe: list[list[int]] = []
 
     async def open(self) -> None:
@@ -108,20 +110,20 @@ class WeightSync:
             "opens the weight transfer",
             timeout=self._timeout,
         )
-        self._manifest = await self._context.ask(
+        manifest = await self._context.ask(
             POLICY, WeightPlan(), WeightManifest, "says which weights it will send", timeout=self._wait
         )
+        place = InitTransfer(opened.host, opened.port, world, 0, opened.backend, self._timeout, manifest.buckets)
         ranks = {POLICY: 0} | self._first_ranks()
         with self._context.progress.waiting(f"weight transfer waits for {world} workers to join"):
-            await together(self._join(peer, opened, world, rank) for peer, rank in ranks.items())
+            await together(self._join(peer, structs.replace(place, rank=rank)) for peer, rank in ranks.items())
 
     async def send(self, version: int, trained: Sequence[bytes] = ()) -> Sent:
         """Moves the weights. `trained`: payloads of the last step, to score. Raises RunError naming who failed; a
         replica that fails is the run's failure.
         """
         tokens, began = self._probe_tokens(trained), time.monotonic()
-        message = ReceiveWeights(version, self._manifest.buckets, self._timeout, tokens)
-        receiving = together(self._receive(name, message) for name in self._context.replicas)
+        receiving = self._receive(ReceiveWeights(version, self._timeout, tokens))
         received = self._context.failure.spawn(receiving, f"weights of version {version}")
         with self._context.progress.waiting(f"policy sends the weights of version {version}"):
             await self._send(version)
@@ -153,17 +155,16 @@ class WeightSync:
             rank += self._ready[name].workers
         return ranks
 
-    async def _join(self, peer: str, opened: TransferOpened, world: int, rank: int) -> Ok:
-        message = InitTransfer(opened.host, opened.port, world, rank, opened.backend, self._timeout)
+    async def _join(self, peer: str, message: InitTransfer) -> Ok:
         return await self._context.ask(peer, message, Ok, "joins the weight transfer", timeout=self._wait)
 
     async def _send(self, version: int) -> WeightsSent:
         what = f"sends the weights of version {version}"
         return await self._context.ask(POLICY, SendWeights(version), WeightsSent, what, timeout=self._wait)
 
-    async def _receive(self, replica: str, message: ReceiveWeights) -> WeightsReceived:
-        what = f"takes the weights of version {message.version}, and scores the probe tokens"
-        return await self._context.ask(replica, message, WeightsReceived, what, timeout=self._wait)
+    async def _receive(self, message: ReceiveWeights) -> list[WeightsReceived]:
+        what = f"take the weights of version {message.version}, and score the probe tokens"
+        return await self._context.ask_replicas(message, WeightsReceived, what, timeout=self._wait)
 
     async def _score(self, message: ScoreTokens) -> TokenScores:
         what = f"scores the probe tokens with the weights of version {message.version}"
@@ -193,22 +194,6 @@ def bound_of(config: Config) -> tuple[float, str]:
         return config.sync.max_logprob_diff, "[sync] max_logprob_diff"
     dtype = config.rollout.dtype or config.policy.dtype
     return BOUNDS[dtype], f"for an engine in {dtype}"
-
-
-def mean_difference(expected: list[list[float]], seen: list[list[float]]) -> tuple[float, int]:
-    """Mean |difference| over all tokens, and their number. NaN on either side gives NaN. Raises SyncError on another
-    shape.
-    """
-    if [len(row) for row in expected] != [len(row) for row in seen]:
-        raise SyncError(
-            "policy and engine scored different numbers of tokens of the same probe; this is a defect of rlx"
-        )
-    count = sum(map(len, expected))
-    if not count:
-        raise SyncError("there are no tokens to verify the weights with: every probe prompt is shorter than 2 tokens")
-    # Every replica's thousand tokens, after every step: without a Python frame for each.
-    differences = (map(abs, map(sub, row, other)) for row, other in zip(expected, seen, strict=True))
-    return sum(map(sum, differences)) / count, count
 
 
 def recent_sequences(payloads: Sequence[bytes]) -> list[list[int]]:

@@ -18,6 +18,7 @@ from rlx.api.types import decode_episodes
 from rlx.errors import RunError
 from rlx.policy import checkpoint
 from rlx.policy.export import export
+from rlx.sync.proof import pack
 from rlx.transport.messages import (
     EvalRows,
     Export,
@@ -81,7 +82,7 @@ class Worker:
                 return self.sender.send(message.version)
             case ScoreTokens():
                 self._expect(message.version)
-                return TokenScores(message.version, self.trainer.score(message.tokens))
+                return TokenScores(message.version, pack(self.trainer.score(message.tokens)))
             case EvalRows():
                 return self._evaluate(message)
             case OpenTransfer():

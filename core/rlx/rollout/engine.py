@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
@@ -31,6 +32,7 @@ from rlx.api.types import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
 from rlx.rollout.sampled import ENDINGS, Sampled
 from rlx.sync import wire
+from rlx.sync.proof import pack
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 
 UNSYNCED = -1
@@ -75,6 +77,7 @@ class Engine:
         self._name = name
         self._ids = itertools.count()
         self._version = UNSYNCED
+        self._sync_bytes = 0
         self._inside = 0
         self._busy_since = 0.0
         self._busy_seconds = 0.0
@@ -205,7 +208,9 @@ class Engine:
 
     async def init_transfer(self, message: InitTransfer) -> None:
         """Join the transfer group with every worker. Raises SyncError."""
-        info = {name: getattr(message, name) for name in message.__struct_fields__}
+        info = structs.asdict(message) | {"plan": msgspec.msgpack.encode(message.buckets)}
+        del info["buckets"]
+        self._sync_bytes = wire.plan_bytes(message.buckets)
         joining = self._llm.init_weight_transfer_engine(WeightTransferInitRequest(info))
         await self._phase("joining the transfer group", joining, message.timeout_seconds)
 
@@ -215,9 +220,7 @@ class Engine:
         """
         limit = message.timeout_seconds
         core = self._llm.engine_core
-        update = WeightTransferUpdateRequest(
-            {"version": message.version, "plan": msgspec.msgpack.encode(message.buckets)}
-        )
+        update = WeightTransferUpdateRequest({"version": message.version})
         paused = time.monotonic()
         await self._phase("pausing", core.pause_scheduler_async(mode="keep", clear_cache=False), limit)
         await self._phase("starting the update", self._llm.start_weight_update(), limit)
@@ -232,8 +235,8 @@ class Engine:
             version=message.version,
             paused_seconds=resumed - paused,
             transfer_seconds=received - started,
-            bytes=wire.plan_bytes(message.buckets),
-            logprobs=await self._phase("scoring the probe", self.score(message.probe), limit),
+            bytes=self._sync_bytes,
+            logprobs=pack(await self._phase("scoring the probe", self.score(message.probe), limit)),
         )
 
     async def _phase(self, what: str, action: Awaitable[T], seconds: float) -> T:

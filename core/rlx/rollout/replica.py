@@ -143,9 +143,7 @@ class Replica:
         while True:
             if self._engine.dead:
                 self._fail(self._engine.death())
-            stats = self._sampler.stats()
-            self._client.doing = stats.oldest_stage
-            await self._client.notify(stats)
+            await self._client.notify(self._sampler.stats())
             # At once when the engine turns: what the controller adds up between reports rests on the last one.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._engine.turned.wait(), STATS_SECONDS)

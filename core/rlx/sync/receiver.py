@@ -19,7 +19,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from rlx.errors import SyncError
+from rlx.errors import SyncError, some
 from rlx.sync import reload, wire
 from rlx.transport.messages import TensorMeta
 
@@ -28,7 +28,9 @@ _BUCKETS = msgspec.msgpack.Decoder(list[list[TensorMeta]])
 
 @dataclass
 class InitInfo(WeightTransferInitInfo):  # type: ignore[misc]
-    """Where the transfer group meets. `rank` is that of the engine's first worker; worker w takes rank + w."""
+    """Where the transfer group meets, and what every transfer brings. `rank` is that of the engine's first worker;
+    worker w takes rank + w. `plan`: the manifest's buckets (list[list[TensorMeta]]) as MessagePack.
+    """
 
     host: str
     port: int
@@ -36,14 +38,14 @@ class InitInfo(WeightTransferInitInfo):  # type: ignore[misc]
     rank: int
     backend: str
     timeout_seconds: float
+    plan: bytes
 
 
 @dataclass
 class UpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
-    """What is about to come. `plan`: the manifest's buckets (list[list[TensorMeta]]) as MessagePack."""
+    """What is about to come."""
 
     version: int
-    plan: bytes
 
 
 class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # type: ignore[misc]
@@ -56,10 +58,12 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
     def __init__(self, config: Any, vllm_config: Any, device: Any, model: Any) -> None:
         super().__init__(config, vllm_config, device, model)
         self._group: wire.TransferGroup | None = None
+        self._plan: list[list[TensorMeta]] = []
         self._ties: reload.Ties | None = None
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         self.shutdown()
+        self._plan = _BUCKETS.decode(init_info.plan)
         self._group = wire.join(
             init_info.host,
             init_info.port,
@@ -81,9 +85,8 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
     def receive_weights(self, update_info: UpdateInfo) -> None:
         if self._group is None:
             raise SyncError("weights were announced before the engine joined a transfer group")
-        buckets = _BUCKETS.decode(update_info.plan)
         reloading = reload.Reloading(self.model)
-        for tensors in wire.receive_buckets(self._group, update_info.version, buckets):
+        for tensors in wire.receive_buckets(self._group, update_info.version, self._plan):
             self.model.load_weights(tensors)
             reloading.keep_waiting_tensors()
 
@@ -92,7 +95,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         missing = reload.incomplete(self.model, self._ties)
         finalize_layerwise_reload(self.model, self.model_config)
         if missing:
-            raise SyncError(f"the transfer left parameters of the engine out: {reload.some(missing)}")
+            raise SyncError(f"the transfer left parameters of the engine out: {some(missing)}")
         reload.refresh_tied(self._ties)
 
     def shutdown(self) -> None:

@@ -110,9 +110,3 @@ def _own(arguments: MutableMapping[str, Any]) -> None:
         if isinstance(value, Tensor) and not value.is_meta and not hasattr(value, _OWN):
             arguments[name] = value.clone()
             setattr(arguments[name], _OWN, True)
-
-
-def some(names: Sequence[str], count: int = 3) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

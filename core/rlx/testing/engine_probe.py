@@ -90,10 +90,11 @@ async def _sync(engine: Any, tensors: list[tuple[str, Tensor]]) -> None:
     ranks = 1 + engine.workers
     _store, port = wire.open_store(_HOST, ranks, SECONDS)
     join = asyncio.to_thread(wire.join, _HOST, port, 0, ranks, "gloo", SECONDS)
-    group, _ = await asyncio.gather(join, engine.init_transfer(InitTransfer(_HOST, port, ranks, 1, "gloo", SECONDS)))
     plan = [[wire.meta_of(name, tensor) for name, tensor in tensors]]
+    place = InitTransfer(_HOST, port, ranks, 1, "gloo", SECONDS, plan)
+    group, _ = await asyncio.gather(join, engine.init_transfer(place))
     sending = asyncio.to_thread(wire.send_buckets, group, 1, plan, [[tensor for _, tensor in tensors]])
-    await asyncio.gather(sending, engine.receive(ReceiveWeights(1, plan, SECONDS)))
+    await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 The rules of this part:
 
 * The first message is `Hello`; `connect` returns when the controller has answered it.
-* A heartbeat leaves every two seconds, from the loop that the client lives in. Code that computes for long between two
-  awaits uses `SyncClient`, whose loop has a thread of its own.
+* A client that has nothing to say for two seconds sends a heartbeat, from the loop that it lives in. Code that computes
+  for long between two awaits uses `SyncClient`, whose loop has a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 
 import msgspec
 import zmq
@@ -31,8 +32,7 @@ HEARTBEAT_SECONDS = 2.0
 
 class Client:
     """`handler(message)` answers what the controller sends, `on_notification` takes what needs no answer (by
-    default the handler does), `on_error` gets what that raises (by default it is logged). Set `doing` to what the
-    process is about: heartbeats carry it to whoever asks why nothing moves.
+    default the handler does), `on_error` gets what that raises (by default it is logged).
     """
 
     def __init__(
@@ -45,7 +45,6 @@ class Client:
         on_error: OnError = log_error,
         on_notification: Handle | None = None,
     ) -> None:
-        self.doing = ""
         self._endpoint = endpoint
         self._name = name
         self._attempt = attempt
@@ -56,6 +55,7 @@ class Client:
         self._conversation: Conversation | None = None
         self._pump: Pump | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._spoke = 0.0
 
     async def connect(self, timeout: float) -> None:
         """Raises WaitTimeout where no controller answers to these keys, PeerFailed where it refuses this attempt."""
@@ -113,6 +113,7 @@ class Client:
     def _send(self, envelope: bytes, body: bytes) -> None:
         assert self._pump is not None
         self._pump.send(envelope, body)
+        self._spoke = time.monotonic()
 
     def _take(self, frames: list[zmq.Frame]) -> None:
         try:
@@ -126,5 +127,8 @@ class Client:
 
     async def _beat(self) -> None:
         while True:
-            await self.notify(Heartbeat(self.doing))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            silent = time.monotonic() - self._spoke
+            if silent >= HEARTBEAT_SECONDS:
+                await self.notify(Heartbeat())
+                silent = 0.0
+            await asyncio.sleep(HEARTBEAT_SECONDS - silent)

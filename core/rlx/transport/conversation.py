@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -58,24 +59,29 @@ class Conversation:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: asyncio.Queue[Message] = asyncio.Queue()
-        self._teller = asyncio.create_task(self._work_off_told())
+        self._told: deque[Message] = deque()
+        self._told_is_handled = False
 
     async def request(self, body: bytes, *, timeout: float, what: str) -> Message:
         """Asks with an encoded message, and returns the answer. Raises WaitTimeout, or what the peer's handler
         raised.
         """
-        number = next(self._ids)
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
+        answer = self.ask(body)
         try:
-            async with asyncio.timeout(timeout):
-                self._post("ask", number, body)
+            async with asyncio.timeout(timeout) as limit:
                 return await answer
         except TimeoutError as error:
+            if not limit.expired():
+                raise
             raise WaitTimeout(f"{what}: no answer from {self.peer} within {timeout:g} s") from error
-        finally:
-            del self._waiting[number]
+
+    def ask(self, body: bytes) -> asyncio.Future[Message]:
+        """The same without a limit of time: who asks keeps it."""
+        number = next(self._ids)
+        self._post("ask", number, body)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        return answer
 
     def notify(self, body: bytes) -> None:
         """Tells an encoded message."""
@@ -93,19 +99,22 @@ class Conversation:
 
     def told(self, message: Message) -> None:
         """Takes in a notification."""
-        self._told.put_nowait(message)
+        self._told.append(message)
+        if not self._told_is_handled:
+            self._told_is_handled = True
+            self._start(self._work_off_told())
 
     def break_off(self, reason: str) -> None:
         """Fails what still waits for an answer, and stops what is being handled."""
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(PeerFailed(f"{self.peer}: {reason}"))
-        for task in (self._teller, *self._tasks):
+        for task in self._tasks:
             task.cancel()
 
     async def close(self, reason: str) -> None:
         """The same; returns when all of it has stopped."""
-        tasks = [self._teller, *self._tasks]
+        tasks = list(self._tasks)
         self.break_off(reason)
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -134,15 +143,15 @@ class Conversation:
             self._on_error(self.peer, error)
 
     async def _work_off_told(self) -> None:
-        while True:
-            message = await self._told.get()
+        while self._told:
             try:
-                await self._handle_told(message)
+                await self._handle_told(self._told.popleft())
             except Exception as error:  # noqa: BLE001 - the boundary: nobody waits for an answer
                 self._on_error(self.peer, error)
+        self._told_is_handled = False
 
     def _settle(self, envelope: Envelope, body: bytes) -> None:
-        answer = self._waiting.get(envelope.id)
+        answer = self._waiting.pop(envelope.id, None)
         if answer is None or answer.done():
             log.info("%s answered request %d after its time was up", self.peer, envelope.id)
         elif envelope.kind == "reply":

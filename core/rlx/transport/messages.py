@@ -16,9 +16,12 @@ import msgspec
 
 from rlx.api.fingerprint import Fingerprints
 
+PackedScores = list[bytes]
+"""Log-probabilities of sequences, as rlx.sync.proof packs them."""
 
-class Message(msgspec.Struct, frozen=True, tag=True):
-    """Base of all messages; the tag is the class name."""
+
+class Message(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Base of all messages; the tag is the class name. None can be part of a cycle, so the collector need not look."""
 
 
 class Ok(Message, frozen=True):
@@ -29,9 +32,7 @@ class Ok(Message, frozen=True):
 
 
 class Heartbeat(Message, frozen=True):
-    """Sent every few seconds by every client; its absence is how the controller learns of a death."""
-
-    doing: str = ""
+    """Sent by a client that has nothing else to say: silence is how the controller learns of a death."""
 
 
 class Failed(Message, frozen=True):
@@ -159,6 +160,8 @@ class InitTransfer(Message, frozen=True):
     rank: int
     backend: str
     timeout_seconds: float
+    buckets: list[list[TensorMeta]]
+    """Of every transfer of the run, in order."""
 
 
 class OpenTransfer(Message, frozen=True):
@@ -188,7 +191,6 @@ class ReceiveWeights(Message, frozen=True):
     """Controller -> replica: pause(keep), start, receive, finish(version), resume, and score `probe` for the proof."""
 
     version: int
-    buckets: list[list[TensorMeta]]
     timeout_seconds: float
     probe: list[list[int]] = []
 
@@ -198,7 +200,7 @@ class WeightsReceived(Message, frozen=True):
     paused_seconds: float
     transfer_seconds: float
     bytes: int
-    logprobs: list[list[float]]
+    logprobs: PackedScores
     """Of `probe`, as in `TokenScores`."""
 
 
@@ -223,7 +225,7 @@ class ScoreTokens(Message, frozen=True):
 
 class TokenScores(Message, frozen=True):
     version: int
-    logprobs: list[list[float]]
+    logprobs: PackedScores
 
 
 # --- policy <-> controller -------------------------------------------------------------------------------------

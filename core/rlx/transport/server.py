@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,7 +23,7 @@ import zmq
 import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
-from rlx.errors import PeerFailed, RlxError, UsageError
+from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, some
 from rlx.launch.boot import Endpoint
 from rlx.transport.conversation import Conversation, OnError, log_error
 from rlx.transport.keys import SERVER
@@ -44,7 +44,6 @@ class PeerState:
     """`time.monotonic()` of its last message, heartbeats included."""
     attempt: int
     pid: int
-    doing: str = ""
 
 
 @dataclass
@@ -83,7 +82,6 @@ class Server:
         self._on_error = on_error
         self._peers: dict[str, _Peer] = {}
         self._states: dict[str, PeerState] = {}
-        self._last: tuple[Message, bytes] | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authenticator = AsyncioAuthenticator(zmq.asyncio.Context(self._context))
         self._pump: Pump | None = None
@@ -105,11 +103,30 @@ class Server:
         """Raises WaitTimeout (a TimeoutError) naming `what` and the peer, the RlxError that the handler there raised,
         or PeerFailed where the peer is not connected or its handler broke.
         """
-        return await self._conversation(peer).request(self._encoded(message), timeout=timeout, what=what)
+        return await self._conversation(peer).request(encode(message), timeout=timeout, what=what)
+
+    async def request_all(self, peers: Sequence[str], message: Message, *, timeout: float, what: str) -> list[Message]:
+        """One message to many: encoded once, and one wait for all answers, which come in the order of `peers`.
+
+        Raises as `request` does, as soon as one of them fails.
+        """
+        body, answers = encode(message), list[asyncio.Future[Message]]()
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                answers.extend(self._conversation(peer).ask(body) for peer in peers)
+                return await asyncio.gather(*answers)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            silent = [peer for peer, answer in zip(peers, answers, strict=True) if answer.cancelled()]
+            raise WaitTimeout(f"{what}: no answer from {some(silent)} within {timeout:g} s") from error
+        finally:
+            for answer in answers:
+                answer.cancel()
 
     async def notify(self, peer: str, message: Message) -> None:
         """Raises PeerFailed where the peer is not connected."""
-        self._conversation(peer).notify(self._encoded(message))
+        self._conversation(peer).notify(encode(message))
 
     def peers(self) -> Mapping[str, PeerState]:
         """Who is connected; it changes as they come."""
@@ -123,12 +140,6 @@ class Server:
         self._authenticator.stop()
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
-
-    def _encoded(self, message: Message) -> bytes:
-        """One message may go to every replica; it is encoded once."""
-        if self._last is None or self._last[0] is not message:
-            self._last = message, encode(message)
-        return self._last[1]
 
     def _open_socket(self) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)
@@ -182,9 +193,7 @@ class Server:
             peer.conversation.receive(envelope, body)
             return
         message = decode(body)
-        if isinstance(message, Heartbeat):
-            peer.state.doing = message.doing
-        else:
+        if not isinstance(message, Heartbeat):
             peer.conversation.told(message)
 
     def _greet(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:

@@ -59,10 +59,6 @@ class SyncClient:
     def notify(self, message: Message) -> None:
         self._call(self._client.notify(message), CLOSE_SECONDS)
 
-    def doing(self, what: str) -> None:
-        """Says in the next heartbeats what this process is about."""
-        self._client.doing = what
-
     def close(self) -> None:
         """Sends what is still to be sent, for a second at most, and ends the thread."""
         if self._loop.is_closed():

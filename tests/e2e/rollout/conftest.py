@@ -65,22 +65,28 @@ class Policy:
         self.engine = engine
         self.group = None
         self.store = None
+        self.buckets = []
 
-    async def open(self):
+    async def open(self, buckets):
+        self.buckets = buckets
         self.store, port = wire.open_store("127.0.0.1", 1 + self.engine.workers, TIMEOUT)
         world = 1 + self.engine.workers
         join = asyncio.to_thread(wire.join, "127.0.0.1", port, 0, world, "gloo", TIMEOUT)
-        entered = self.engine.init_transfer(InitTransfer("127.0.0.1", port, world, 1, "gloo", TIMEOUT))
+        entered = self.engine.init_transfer(InitTransfer("127.0.0.1", port, world, 1, "gloo", TIMEOUT, buckets))
         self.group, _ = await asyncio.gather(join, entered)
 
     async def send(self, version, weights):
-        """`weights`: checkpoint name -> tensor; two buckets, so that a layer's parts may come apart."""
+        """`weights`: checkpoint name -> tensor; two buckets, so that a layer's parts may come apart. Other names than
+        before meet in a transfer group of their own.
+        """
         pairs = list(weights.items())
         halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
         buckets = [[wire.meta_of(name, tensor) for name, tensor in half] for half in halves]
         tensors = [[tensor for _, tensor in half] for half in halves]
+        if buckets != self.buckets:
+            await self.open(buckets)
         sending = asyncio.to_thread(wire.send_buckets, self.group, version, buckets, tensors)
-        receiving = self.engine.receive(ReceiveWeights(version, buckets, TIMEOUT))
+        receiving = self.engine.receive(ReceiveWeights(version, TIMEOUT))
         sent, received = await asyncio.gather(sending, receiving, return_exceptions=True)
         if isinstance(received, BaseException):
             raise received
@@ -89,20 +95,14 @@ class Policy:
 
 
 @pytest.fixture(scope="session")
-def open_policy():
-    """`await open_policy(engine)`: a policy that has joined the engine's transfer group."""
-
-    async def make(engine):
-        policy = Policy(engine)
-        await policy.open()
-        return policy
-
-    return make
+def policy_of():
+    """`policy_of(engine)`: a policy of its own for an engine."""
+    return Policy
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def policy(engine, open_policy):
-    return await open_policy(engine)
+@pytest.fixture(scope="session")
+def policy(engine, policy_of):
+    return policy_of(engine)
 
 
 @pytest.fixture(scope="session")

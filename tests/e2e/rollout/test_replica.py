@@ -11,6 +11,7 @@ import sys
 import time
 from textwrap import dedent
 
+import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
@@ -155,10 +156,11 @@ def _start(boot, log):
 async def _receive(controller, version, weights, probe):
     _store, port = wire.open_store("127.0.0.1", 2, 60)
     joining = asyncio.to_thread(wire.join, "127.0.0.1", port, 0, 2, "gloo", 60)
-    group, _ = await asyncio.gather(joining, controller.ask(InitTransfer("127.0.0.1", port, 2, 1, "gloo", 60.0)))
     buckets = [[wire.meta_of(name, tensor) for name, tensor in weights.items()]]
+    joined = controller.ask(InitTransfer("127.0.0.1", port, 2, 1, "gloo", 60.0, buckets))
+    group, _ = await asyncio.gather(joining, joined)
     sending = asyncio.to_thread(wire.send_buckets, group, version, buckets, [list(weights.values())])
-    _, received = await asyncio.gather(sending, controller.ask(ReceiveWeights(version, buckets, 60.0, probe)))
+    _, received = await asyncio.gather(sending, controller.ask(ReceiveWeights(version, 60.0, probe)))
     return received
 
 
@@ -170,7 +172,8 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     weights = checkpoint(tiny_model, noise=0.1, seed=4)
     received = await _receive(controller, 3, weights, ready.probe_tokens)
     assert received.version == 3
-    for row, wanted in zip(received.logprobs, reference(tiny_model, weights, ready.probe_tokens), strict=True):
+    rows = [np.frombuffer(row, "<f4") for row in received.logprobs]
+    for row, wanted in zip(rows, reference(tiny_model, weights, ready.probe_tokens), strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)
 
     # Group 2 is scored for seconds, group 1 not at all: neither holds up the others.

@@ -54,9 +54,9 @@ async def test_a_cached_prompt_is_not_read_with_other_weights(engine, policy, ti
     assert one.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-5)
 
 
-async def test_untied_embeddings(start_engine, open_policy, untied_model, checkpoint, reference):
+async def test_untied_embeddings(start_engine, policy_of, untied_model, checkpoint, reference):
     async with start_engine(untied_model, name="untied") as engine:
-        policy = await open_policy(engine)
+        policy = policy_of(engine)
         await _check_sync(engine, policy, untied_model, checkpoint, reference, version=1)
         weights = checkpoint(untied_model)
         del weights["model.layers.1.self_attn.k_proj.weight"]
@@ -64,9 +64,9 @@ async def test_untied_embeddings(start_engine, open_policy, untied_model, checkp
             await policy.send(3, weights)
 
 
-async def test_fused_experts_under_their_checkpoint_names(start_engine, open_policy, moe_model, checkpoint, reference):
+async def test_fused_experts_under_their_checkpoint_names(start_engine, policy_of, moe_model, checkpoint, reference):
     async with start_engine(moe_model, name="moe") as engine:
-        policy = await open_policy(engine)
+        policy = policy_of(engine)
         await _check_sync(engine, policy, moe_model, checkpoint, reference, version=1)
         weights = checkpoint(moe_model)
         del weights["model.layers.0.mlp.experts.2.up_proj.weight"]
@@ -74,8 +74,8 @@ async def test_fused_experts_under_their_checkpoint_names(start_engine, open_pol
             await policy.send(3, weights)
 
 
-async def test_two_workers_of_one_engine(start_engine, open_policy, tiny_model, checkpoint, reference):
+async def test_two_workers_of_one_engine(start_engine, policy_of, tiny_model, checkpoint, reference):
     async with start_engine(tiny_model, name="parallel", tensor_parallel=2) as engine:
         assert engine.workers == 2
-        policy = await open_policy(engine)
+        policy = policy_of(engine)
         await _check_sync(engine, policy, tiny_model, checkpoint, reference, version=1)

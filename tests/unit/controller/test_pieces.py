@@ -17,9 +17,9 @@ from rlx.controller.failure import Failure, together
 from rlx.controller.metrics import eval_metrics, group_metrics, is_informative
 from rlx.controller.progress import Progress
 from rlx.controller.state import LEGAL, State, StateMachine
-from rlx.controller.sync import bound_of, mean_difference, recent_sequences
+from rlx.controller.sync import bound_of, recent_sequences
 from rlx.controller.watchdog import PATIENCE, Watchdog
-from rlx.errors import RunError, SyncError
+from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, RolloutStats
 
 
@@ -227,16 +227,6 @@ def test_watchdog_begins_anew_when_something_moved():
 def test_bound_follows_the_engines_dtype_unless_it_is_set(sections, bound):
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}} | sections)
     assert bound_of(config)[0] == bound
-
-
-def test_mean_difference_is_over_tokens_not_sequences():
-    assert mean_difference([[0.0, 0.0, 0.0], [0.0]], [[1.0, -1.0, 0.0], [2.0]]) == (1.0, 4)
-
-
-@pytest.mark.parametrize("seen", [[[1.0]], [[1.0, 2.0, 3.0]], []])
-def test_scores_of_another_shape_are_refused(seen):
-    with pytest.raises(SyncError):
-        mean_difference([[1.0, 2.0]], seen)
 
 
 def test_recent_sequences_are_few_short_and_from_different_groups():
