@@ -3,30 +3,95 @@
 Prints seconds and bytes a second of a whole sync, how long generation stood still (seconds, share of the step), and the
 ratio to a memcpy of the same bytes by one thread, measured in the same minute. The goal is 3.
 
+Then two of its parts, each alone, with one thread a process: the wire (packing into buffers, and sending to a process
+that throws away what it gets), and oneDNN's packing of the same matrices, which vLLM's CPU engine does with all that it
+loads.
+
     python benchmarks/weight_sync.py [--dtype float32] [--runs 3] [--steps 5]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import torch
 from runs import median, rlx_run, smollm2_model, threads
+
+from rlx.sync import wire
+from rlx.transport.messages import TensorMeta
+
+Plan = list[list[TensorMeta]]
+TIMES = 10
+SECONDS = 60.0
+
+
+def median_seconds(work: Callable[[int], object]) -> float:
+    seconds = []
+    for turn in range(TIMES):
+        began = time.perf_counter()
+        work(turn)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def memcpy_seconds(count: int) -> float:
-    """Median of ten copies of `count` bytes between two buffers that are already there."""
-    import torch
-
-    torch.set_num_threads(1)
+    """Of copies of `count` bytes between two buffers that are already there."""
     source, target = (torch.zeros(count, dtype=torch.uint8) for _ in range(2))
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter()
-        target.copy_(source)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+    return median_seconds(lambda _: target.copy_(source))
+
+
+def plan_of(model: str, dtype: str) -> Plan:
+    """What the policy sends: what surrounds the layers, then layer by layer."""
+    header = read_header(Path(model) / "model.safetensors")
+    buckets: dict[int, list[TensorMeta]] = {-1: []}
+    for name, entry in header.items():
+        layer = int(name.split(".")[2]) if name.startswith("model.layers.") else -1
+        buckets.setdefault(layer, []).append(TensorMeta(name, dtype, entry["shape"]))
+    return [buckets[layer] for layer in sorted(buckets)]
+
+
+def read_header(path: Path) -> dict[str, dict[str, list[int]]]:
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def wire_seconds(plan: Plan) -> float:
+    _store, port = wire.open_store("127.0.0.1", 2, SECONDS)
+    receiver = multiprocessing.get_context("spawn").Process(target=throw_away, args=(port, plan))
+    receiver.start()
+    group = wire.join("127.0.0.1", port, 0, 2, "gloo", SECONDS)
+    tensors = [[torch.ones(meta.shape, dtype=getattr(torch, meta.dtype)) for meta in bucket] for bucket in plan]
+    seconds = median_seconds(lambda version: wire.send_buckets(group, version, plan, tensors))
+    receiver.join()
+    return seconds
+
+
+def throw_away(port: int, plan: Plan) -> None:
+    torch.set_num_threads(1)
+    group = wire.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
+    for version in range(TIMES):
+        for _ in wire.receive_buckets(group, version, plan):
+            pass
+
+
+def packing_seconds(plan: Plan) -> float:
+    from vllm import _custom_ops
+
+    shapes = [meta for bucket in plan for meta in bucket if len(meta.shape) == 2]
+    matrices = [torch.ones(meta.shape, dtype=getattr(torch, meta.dtype)) for meta in shapes]
+
+    def pack(_: int) -> None:
+        for matrix in matrices:
+            _custom_ops.create_onednn_mm(matrix.t(), 32)
+
+    return median_seconds(pack)
 
 
 def main() -> None:
@@ -35,30 +100,41 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
-    ratios = []
-    for _ in range(options.runs):
-        rows = rlx_run(
-            {
-                "run.steps": options.steps,
-                "model.path": smollm2_model(),
-                "dataset.name": "./peer_task.py:messages",
-                "rollout.max_tokens": 16,
-                "policy.groups_per_step": 2,
-                "policy.dtype": options.dtype,
-                **threads(1),
-            }
-        )
-        size, whole, paused = (median(rows, f"sync/{key}") for key in ("bytes", "seconds", "paused_seconds"))
-        copy = memcpy_seconds(int(size))
-        ratios.append(whole / copy)
-        share = paused / median(rows, "time/step")
-        print(
-            f"{size / 1e6:.0f} MB in {whole:.3f} s ({size / whole / 1e9:.2f} GB/s); "
-            f"generation stood still {paused:.3f} s "
-            f"({share:.1%} of the step); memcpy {copy:.3f} s; ratio {ratios[-1]:.1f}",
-            flush=True,
-        )
-    print(f"median ratio {statistics.median(ratios):.1f}")
+    torch.set_num_threads(1)
+    ratios = [measure(options.dtype, options.steps) for _ in range(options.runs)]
+    print(f"median ratio {statistics.median(ratios):.1f}", flush=True)
+    plan = plan_of(smollm2_model(), options.dtype)
+    sending, packing = wire_seconds(plan), packing_seconds(plan)
+    copy = memcpy_seconds(wire.plan_bytes(plan))
+    print(
+        f"alone: the wire {sending:.3f} s, {sending / copy:.1f} times a memcpy of {copy:.3f} s; "
+        f"oneDNN's packing {packing:.3f} s, {packing / copy:.1f} times"
+    )
+
+
+def measure(dtype: str, steps: int) -> float:
+    """The ratio of one run."""
+    rows = rlx_run(
+        {
+            "run.steps": steps,
+            "model.path": smollm2_model(),
+            "dataset.name": "./peer_task.py:messages",
+            "rollout.max_tokens": 16,
+            "policy.groups_per_step": 2,
+            "policy.dtype": dtype,
+            **threads(1),
+        }
+    )
+    size, whole, paused = (median(rows, f"sync/{key}") for key in ("bytes", "seconds", "paused_seconds"))
+    copy = memcpy_seconds(int(size))
+    share = paused / median(rows, "time/step")
+    print(
+        f"{size / 1e6:.0f} MB in {whole:.3f} s ({size / whole / 1e9:.2f} GB/s); "
+        f"generation stood still {paused:.3f} s "
+        f"({share:.1%} of the step); memcpy {copy:.3f} s; ratio {whole / copy:.1f}",
+        flush=True,
+    )
+    return whole / copy
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class Pump:
-    """Hands every message that arrives to `take`; what that raises goes to `broken`, and the pump goes on."""
+    """Hands every message that arrives to `take`. What that raises goes to `broken`, and the pump goes on; so does an
+    error of the socket, after which no message comes.
+    """
 
     def __init__(
         self, socket: zmq.Socket[bytes], take: Callable[[list[zmq.Frame]], None], broken: Callable[[Exception], None]
@@ -61,7 +63,12 @@ class Pump:
         self._turn_is_due = False
         if self._socket.closed:
             return
-        for frames in self._arrived():
+        try:
+            arrived = self._arrived()
+        except zmq.ZMQError as error:
+            self._broken(error)
+            return
+        for frames in arrived:
             try:
                 self._take(frames)
             except Exception as error:  # noqa: BLE001 - the boundary: one message must not end the loop's reading

@@ -22,7 +22,7 @@ async def _step(engine, seed, temperature=1.0):
 
 
 async def test_the_same_seed_gives_the_same_bits_in_another_engine(
-    engine, policy, start_engine, open_policy, tiny_model, checkpoint
+    engine, policy, start_engine, policy_of, tiny_model, checkpoint
 ):
     weights = checkpoint(tiny_model, noise=0.2, seed=50)
     await policy.send(50, weights)
@@ -32,7 +32,7 @@ async def test_the_same_seed_gives_the_same_bits_in_another_engine(
     assert await _step(engine, seed=7) == first, "the past of an engine shows"
     assert await _step(engine, seed=8) != first
     async with start_engine(tiny_model, name="other") as other:
-        await (await open_policy(other)).send(1, weights)
+        await policy_of(other).send(1, weights)
         await _step(other, seed=1)
         assert await _step(other, seed=7) == first
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 import pytest
 
@@ -115,6 +116,43 @@ async def test_a_timeout_names_what_and_who(net):
     with pytest.raises(WaitTimeout, match=r"training step 7: no answer from policy within 0.1 s") as caught:
         await server.request("policy", TrainStep(7), timeout=0.1, what="training step 7")
     assert isinstance(caught.value, TimeoutError)
+
+
+@pytest.fixture
+async def pair(net):
+    """`await pair(first, second)`: the server of two clients, who answer after so many seconds."""
+
+    async def connect(*delays):
+        async def answer(message, name, delay):
+            await asyncio.sleep(delay)
+            if delay < 0:
+                raise RewardError(f"{name} refuses")
+            return measured(message.metrics["n"] + delay)
+
+        server = await net.serve()
+        for name, delay in zip(["rollout-0", "policy"], delays, strict=True):
+            await net.connect(name, handler=partial(answer, name=name, delay=delay))
+        return server
+
+    return connect
+
+
+async def test_many_are_asked_at_once_and_answer_in_the_order_asked(pair):
+    server = await pair(0.2, 0)
+    answers = await server.request_all(["rollout-0", "policy"], measured(1), timeout=5, what="both")
+    assert answers == [measured(1.2), measured(1)]
+
+
+async def test_of_many_the_silent_ones_are_named(pair):
+    server = await pair(60, 0)
+    with pytest.raises(WaitTimeout, match=r"^both: no answer from rollout-0 within 0.2 s$"):
+        await server.request_all(["rollout-0", "policy"], measured(1), timeout=0.2, what="both")
+
+
+async def test_of_many_the_first_error_ends_the_wait(pair):
+    server = await pair(60, -1)
+    with pytest.raises(RewardError, match="policy refuses"):
+        await server.request_all(["rollout-0", "policy"], measured(1), timeout=30, what="both")
 
 
 async def test_a_late_answer_is_not_taken_for_another(net):
