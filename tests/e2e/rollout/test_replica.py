@@ -172,7 +172,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     weights = checkpoint(tiny_model, noise=0.1, seed=4)
     received = await _receive(controller, 3, weights, ready.probe_tokens)
     assert received.version == 3
-    rows = [np.frombuffer(row, "<f4") for row in received.logprobs]
+    rows = [np.frombuffer(row, np.float32) for row in received.logprobs]
     for row, wanted in zip(rows, reference(tiny_model, weights, ready.probe_tokens), strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)
 
