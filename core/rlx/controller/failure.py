@@ -47,6 +47,9 @@ class Failure:
         alarm = self._loop.create_task(self._happened.wait())
         try:
             await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         finally:
             alarm.cancel()
         if self._error is None:
