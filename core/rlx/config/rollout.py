@@ -25,6 +25,9 @@ class RolloutConfig(Section):
     reward_workers: int = Field(2, ge=1)
     """Processes, for each replica, in which rewards run. One slow call never holds up others as long as there are more
     processes than slow calls."""
+    restarts: int = Field(3, ge=0)
+    """How often in a run an engine that died is started again; its groups are sampled anew. A death while weights are
+    on their way ends the run all the same."""
     env: dict[str, str] = {}
     """Environment variables for the engine's processes, over rlx's defaults for the device."""
     vllm: dict[str, Any] = {}

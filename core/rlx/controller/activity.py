@@ -14,9 +14,15 @@ class EngineClock:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._at = clock()
+        self._before = 0.0
         self._reported = 0.0
         self._running = False
         self._shown = 0.0
+
+    def restarted(self) -> None:
+        """The engine counts from 0 again."""
+        self._before = self.seconds()
+        self._reported, self._running = 0.0, False
 
     def report(self, stats: RolloutStats) -> None:
         self._at = self._clock()
@@ -26,7 +32,7 @@ class EngineClock:
     def seconds(self) -> float:
         """Never goes back, though a report may say less than was carried on."""
         carried = min(self._clock() - self._at, 2.0) if self._running else 0.0
-        self._shown = max(self._shown, self._reported + carried)
+        self._shown = max(self._shown, self._before + self._reported + carried)
         return self._shown
 
 
@@ -45,6 +51,11 @@ class Activity:
         self._latest[replica] = stats
         self._engines[replica].report(stats)
         return before is None or stats.tokens != before.tokens
+
+    def restarted(self, replica: str) -> None:
+        """What it holds is not known before its next report."""
+        self._engines[replica].restarted()
+        self._latest.pop(replica, None)
 
     def generate_seconds(self) -> float:
         if not self._engines:

@@ -11,6 +11,7 @@ from rlx.controller.cursor import Cursor, plain_order
 from rlx.controller.evaluate import Evaluation
 from rlx.controller.groups import Groups
 from rlx.controller.ledger import Ledger
+from rlx.controller.placement import Placement
 from rlx.controller.rl import Sampling
 from rlx.controller.roster import Roster
 from rlx.controller.sft import Rows
@@ -32,7 +33,9 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
     load = LeastLoaded(context.replicas)
     version = saved.version if saved else 0
     window = _window(context, version)
-    groups = Groups(context, window=window, cursor=cursor, ledger=ledger, load=load, version=version)
+    barrier = window.max_staleness == 0
+    placement = Placement(context, load, barrier=barrier, kind="group")
+    groups = Groups(context, window=window, cursor=cursor, ledger=ledger, placement=placement, version=version)
     if saved is not None:
         groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
         groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
@@ -41,8 +44,11 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
         groups=groups,
         ledger=ledger,
         sync=WeightSync(context, roster.rollouts),
-        evaluation=_evaluation(context, ready.data.held_out, load),
+        evaluation=_evaluation(
+            context, ready.data.held_out, Placement(context, load, barrier=barrier, kind="evaluation group")
+        ),
         fingerprint=ready.data.train,
+        load=load,
         synced=totals.synced,
     )
 
@@ -74,13 +80,12 @@ def _cursor(context: Context, size: int) -> Cursor:
     return Cursor(context.order or plain_order(size, seed=config.run.seed, shuffle=config.dataset.shuffle))
 
 
-def _evaluation(context: Context, rows: Fingerprint | None, load: LeastLoaded) -> Evaluation | None:
+def _evaluation(context: Context, rows: Fingerprint | None, placement: Placement) -> Evaluation | None:
     config = context.config.eval
     if config is None:
         return None
     assert rows is not None
-    barrier = context.config.asynchrony.max_staleness == 0
-    return Evaluation(context, rows=min(config.limit or rows.size, rows.size), load=load, barrier=barrier)
+    return Evaluation(context, rows=min(config.limit or rows.size, rows.size), placement=placement)
 
 
 def _check_resume(saved: Saved | None, fingerprint: Fingerprint, groups_per_step: int) -> None:

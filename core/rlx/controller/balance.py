@@ -16,8 +16,10 @@ class LeastLoaded:
         self._buckets: dict[int, dict[str, None]] = {0: dict.fromkeys(self._count)}
         self._low = 0
 
-    def take(self) -> str:
-        """The least loaded replica, which now has one more."""
+    def take(self) -> str | None:
+        """The least loaded replica, which now has one more; None where there is none."""
+        if not self._count:
+            return None
         while not self._buckets.get(self._low):
             self._low += 1
         name = next(iter(self._buckets[self._low]))
@@ -28,14 +30,27 @@ class LeastLoaded:
         self._move(name, -1)
         self._low = min(self._low, self._count[name])
 
+    def remove(self, name: str) -> None:
+        """It takes no more."""
+        count = self._count.pop(name)
+        self._leave(name, count)
+
+    def add(self, name: str) -> None:
+        """It has none out."""
+        self._count[name] = self._low = 0
+        self._buckets.setdefault(0, {})[name] = None
+
     def out(self, name: str) -> int:
         return self._count[name]
 
     def _move(self, name: str, by: int) -> None:
         before = self._count[name]
         self._count[name] = before + by
-        bucket = self._buckets[before]
+        self._leave(name, before)
+        self._buckets.setdefault(before + by, {})[name] = None
+
+    def _leave(self, name: str, count: int) -> None:
+        bucket = self._buckets[count]
         del bucket[name]
         if not bucket:
-            del self._buckets[before]
-        self._buckets.setdefault(before + by, {})[name] = None
+            del self._buckets[count]

@@ -25,7 +25,7 @@ from rlx.controller.state import State, StateMachine
 from rlx.controller.summary import Totals, cost_table, summarise
 from rlx.controller.watchdog import Watchdog
 from rlx.controller.work import Work
-from rlx.errors import RlxError, RunError, owned
+from rlx.errors import ProcessDied, RlxError, RunError, owned
 from rlx.launch.boot import Boot
 from rlx.launch.last_words import are_told
 from rlx.transport.messages import (
@@ -47,6 +47,8 @@ from rlx.transport.messages import (
 
 STATUS_SECONDS = 0.3
 GOODBYE_SECONDS = 10.0
+KILLED = 128
+"""A process that signal n has ended has the exit code 128 + n."""
 LAST_WORDS_SECONDS = 1.0
 """How long a failure waits for the launcher to report which process ended, and with which last lines."""
 
@@ -81,6 +83,8 @@ class Controller:
                 await self._from_rollout(peer, message)
             case RolloutReady():
                 self._roster.rollout_ready(peer, message)
+                if isinstance(self._work, Sampling):
+                    self._work.ready(peer)
             case PolicyReady():
                 self._context.costs.merge(message.costs)
                 self._roster.policy_ready(message)
@@ -89,9 +93,9 @@ class Controller:
             case Drain():
                 self._drain(message.reason)
             case Failed():
-                self._failed(peer, message)
+                await self._failed(peer, message)
             case ProcessExited():
-                self._exited(message)
+                await self._exited(message)
             case _:
                 raise RunError(f"{peer} sent {type(message).__name__}, which the controller does not take")
 
@@ -112,7 +116,7 @@ class Controller:
     async def _whole_run(self) -> RunEnded:
         failure, context = self._context.failure, self._context
         failure.spawn(self._tell_status(), "status")
-        failure.spawn(self._roster.watch(), "heartbeats")
+        failure.spawn(self._roster.watch(self._replaced), "heartbeats")
         stall = context.config.run.stall_seconds
         watchdog = Watchdog(
             context.progress,
@@ -185,12 +189,31 @@ class Controller:
             self._state.drain()
             self._roster.give_up()
 
-    def _failed(self, peer: str, message: Failed) -> None:
+    async def _failed(self, peer: str, message: Failed) -> None:
         log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
-        self._context.failure.fail(RunError(f"{peer}: {owned(message.error, message.owner)}"))
+        error = f"{peer}: {owned(message.error, message.owner)}"
+        if not (message.died and await self._replaced(peer, error)):
+            self._context.failure.fail(RunError(error + self._restarts_told()))
 
-    def _exited(self, message: ProcessExited) -> None:
-        self._context.failure.fail(self._roster.exited(message))
+    async def _exited(self, message: ProcessExited) -> None:
+        name, code = message.name, message.exit_code
+        if isinstance(self._work, Sampling) and name in self._context.replicas:
+            if not self._work.holds(name, message.attempt):
+                return  # another one has its place already
+            if code > KILLED and await self._replaced(name, f"{name} was killed by signal {code - KILLED}"):
+                return
+        self._context.failure.fail(ProcessDied(self._roster.exited(message) + self._restarts_told()))
+
+    def _restarts_told(self) -> str:
+        restarts = self._work.restarts if self._work else 0
+        return f"\nReplicas were started again {restarts} times ([rollout] restarts)." if restarts else ""
+
+    async def _replaced(self, name: str, why: str) -> bool:
+        """Whether a replica that died is started again."""
+        if not isinstance(self._work, Sampling) or name not in self._context.replicas:
+            return False
+        self._roster.leave(name)
+        return await self._work.lose(name, why)
 
     def _describe(self) -> str:
         held = self._work.describe() if self._work else ""
@@ -221,6 +244,7 @@ class Controller:
             trained=version * self._context.config.policy.groups_per_step if self._boot.rollouts else 0,
             dropped=self._work.dropped if self._work else 0,
             uninformative=self._work.uninformative if self._work else 0,
+            restarts=self._work.restarts if self._work else 0,
             lost=self._lost(),
             run_dir=self._context.run_dir,
             costs=self._context.costs.total,

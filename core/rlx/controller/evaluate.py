@@ -12,25 +12,23 @@ import asyncio
 import time
 from collections import deque
 
-from rlx.controller.balance import LeastLoaded
 from rlx.controller.context import Context
 from rlx.controller.cursor import derive
 from rlx.controller.metrics import eval_metrics
+from rlx.controller.placement import Placement
 from rlx.errors import RunError
-from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
+from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
 class Evaluation:
     """One evaluation at a time; ids of its groups are places in the evaluation dataset."""
 
-    def __init__(self, context: Context, *, rows: int, load: LeastLoaded, barrier: bool) -> None:
+    def __init__(self, context: Context, *, rows: int, placement: Placement) -> None:
         self._context = context
         self._rows = rows
-        self._load = load
-        self._barrier = barrier
-        self._width = rows if barrier else max(context.config.policy.groups_per_step, len(context.replicas))
+        self._width = rows if placement.barrier else max(context.config.policy.groups_per_step, len(context.replicas))
         self._todo: deque[Lease] = deque()
-        self._holder: dict[int, str] = {}
+        self.placement = placement
         self._groups: list[GroupDone] = []
         self._dropped = 0
         self._last_error = ""
@@ -49,12 +47,12 @@ class Evaluation:
         return eval_metrics(groups, dropped=self._dropped, seconds=time.monotonic() - started), groups
 
     async def finished(self, replica: str, message: GroupDone) -> None:
-        if self._settle(replica, message.group_id):
+        if self.placement.settle(replica, message.group_id):
             self._groups.append(message)
             await self._go_on()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:
-        if self._settle(replica, message.group_id):
+        if self.placement.settle(replica, message.group_id):
             self._dropped += 1
             self._last_error = message.error
             self._context.log("warning", f"evaluation: group {message.group_id} dropped: {message.error}")
@@ -70,32 +68,13 @@ class Evaluation:
         self._complete.clear()
 
     async def _hand_out(self) -> None:
-        batches: dict[str, list[Lease]] = {}
-        while self._todo and len(self._holder) < self._width:
-            lease = self._todo.popleft()
-            batches.setdefault(self._place(lease), []).append(lease)
-        seed = derive(self._context.config.run.seed, "eval")
-        for replica, leases in batches.items():
-            await self._context.channel.notify(replica, Leases(leases, barrier=self._barrier, seed=seed))
-
-    def _place(self, lease: Lease) -> str:
-        replicas = self._context.replicas
-        name = replicas[lease.group_id % len(replicas)] if self._barrier else self._load.take()
-        self._holder[lease.group_id] = name
-        return name
-
-    def _settle(self, replica: str, group_id: int) -> bool:
-        if self._holder.get(group_id) != replica:
-            self._context.log("warning", f"{replica} sent evaluation group {group_id}, which it does not hold; ignored")
-            return False
-        del self._holder[group_id]
-        if not self._barrier:
-            self._load.give_back(replica)
-        return True
+        count = min(len(self._todo), self._width - self.placement.out)
+        leases = [self._todo.popleft() for _ in range(count)]
+        await self.placement.hand_out(leases, derive(self._context.config.run.seed, "eval"))
 
     async def _go_on(self) -> None:
         self._context.progress.moved()
         if self._todo:
             await self._hand_out()
-        elif not self._holder:
+        elif not self.placement.out:
             self._complete.set()

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import asyncio
 
-from rlx.controller.balance import LeastLoaded
 from rlx.controller.context import Context
 from rlx.controller.cursor import Cursor, derive
 from rlx.controller.drops import Drops
 from rlx.controller.ledger import Ledger
 from rlx.controller.metrics import is_informative
+from rlx.controller.placement import Placement
 from rlx.controller.staleness import Window
 from rlx.errors import owned
-from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
+from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
 class Groups:
@@ -24,18 +24,24 @@ class Groups:
     """
 
     def __init__(
-        self, context: Context, *, window: Window, cursor: Cursor, ledger: Ledger, load: LeastLoaded, version: int
+        self,
+        context: Context,
+        *,
+        window: Window,
+        cursor: Cursor,
+        ledger: Ledger,
+        placement: Placement,
+        version: int,
     ) -> None:
         self._context = context
         self._window = window
         self._cursor = cursor
         self._ledger = ledger
-        self._load = load
         self._done: dict[int, GroupDone] = {}
-        self._holder: dict[int, str] = {}
         self._changed = asyncio.Event()
         self._drop_uninformative = context.config.algorithm.drop_uninformative
         self._round = 0
+        self.placement = placement
         self.verified = version
         self.in_flight = version
         self.drops = Drops(window.groups_per_step)
@@ -83,17 +89,12 @@ class Groups:
         room = self._window.room(self.verified)
         if not room or (self.barrier and self._window.out):
             return
-        batches: dict[str, list[Lease]] = {}
-        for _ in range(room):
-            lease = self._lease()
-            batches.setdefault(self._place(lease), []).append(lease)
         seed = derive(self._context.config.run.seed, "step", self.verified, self._round)
         self._round += 1
-        for replica, leases in batches.items():
-            await self._context.channel.notify(replica, Leases(leases, barrier=self.barrier, seed=seed))
+        await self.placement.hand_out([self._lease() for _ in range(room)], seed)
 
     async def finished(self, replica: str, message: GroupDone) -> None:
-        if not self._settle(replica, message.group_id):
+        if not self.placement.settle(replica, message.group_id):
             return
         self.generated_tokens += message.tokens
         if self._drop_uninformative and not is_informative(message):
@@ -107,7 +108,7 @@ class Groups:
 
     async def failed(self, replica: str, message: GroupFailed) -> None:
         """The group is dropped and counted."""
-        if not self._settle(replica, message.group_id):
+        if not self.placement.settle(replica, message.group_id):
             return
         cause = owned(message.error, message.owner)
         self._context.log("warning", f"group {message.group_id} dropped: {cause}")
@@ -131,21 +132,6 @@ class Groups:
         self._ledger.lease(group_id, row, self.verified)
         seed = derive(config.run.seed, "group", group_id)
         return Lease(group_id, row, config.algorithm.group_size, self.verified, seed)
-
-    def _place(self, lease: Lease) -> str:
-        replicas = self._context.replicas
-        name = replicas[lease.group_id % len(replicas)] if self.barrier else self._load.take()
-        self._holder[lease.group_id] = name
-        return name
-
-    def _settle(self, replica: str, group_id: int) -> bool:
-        if self._holder.get(group_id) != replica:
-            self._context.log("warning", f"{replica} sent group {group_id}, which it does not hold; ignored")
-            return False
-        del self._holder[group_id]
-        if not self.barrier:
-            self._load.give_back(replica)
-        return True
 
     async def _drop(self, group_id: int, why: str) -> None:
         """A new group takes its place; in a synchronous run once the others are there."""

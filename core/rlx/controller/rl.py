@@ -3,6 +3,9 @@
 Synchronous (`async.max_staleness = 0`): sample, train, sync, verify, one after another. With staleness: sampling
 never stops; training goes on as soon as the policy has sent and scored its weights, while the replicas' proof is
 still awaited.
+
+A replica that dies in between is started again (revival.py). What the policy does changes its version, so nothing else
+that is about weights happens meanwhile: `_quiet` is held by whoever trains a step or moves weights.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from pathlib import Path
 
 from rlx.api.fingerprint import Fingerprint
 from rlx.controller.activity import Activity
+from rlx.controller.balance import LeastLoaded
 from rlx.controller.context import POLICY, Context
 from rlx.controller.disk import writing
 from rlx.controller.evaluate import Evaluation
 from rlx.controller.groups import Groups
 from rlx.controller.ledger import Ledger
 from rlx.controller.metrics import group_metrics
+from rlx.controller.revival import Revival
 from rlx.controller.sync import Sent, SyncFigures, WeightSync
 from rlx.controller.work import Trained
 from rlx.errors import RunError, owned
@@ -39,6 +44,7 @@ class Sampling:
         sync: WeightSync,
         evaluation: Evaluation | None,
         fingerprint: Fingerprint,
+        load: LeastLoaded,
         synced: Callable[[SyncFigures], None],
     ) -> None:
         self._context = context
@@ -47,7 +53,13 @@ class Sampling:
         self._sync = sync
         self._evaluation = evaluation
         self._fingerprint = fingerprint
+        self._load = load
         self._synced = synced
+        self._placements = [part.placement for part in (groups, evaluation) if part is not None]
+        self._revival = Revival(context)
+        self._quiet = asyncio.Lock()
+        self._version: int | None = None
+        self._moving = False
         self._activity = Activity(context.replicas)
         self._proof: asyncio.Task[None] | None = None
         self._writes: list[asyncio.Task[None]] = []
@@ -84,7 +96,9 @@ class Sampling:
         self._groups.stop_after(steps)
 
     async def open(self, version: int) -> None:
+        self._moving = True
         await self._sync.open()
+        self._version = version
         await self.publish(version)
         await self._proven()
 
@@ -93,8 +107,10 @@ class Sampling:
         groups = await self._groups.collect(step)
         waited = time.monotonic() - began
         payloads = [group.payload for group in groups]
-        with self._context.progress.waiting(f"policy trains step {step}"):
-            done = await self._context.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
+        async with self._quiet:
+            with self._context.progress.waiting(f"policy trains step {step}"):
+                done = await self._context.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
+            self._version = step + 1
         self._groups.train(step, groups, keep_payloads=self._keep_payloads)
         self._trained = payloads
         await self._record(f"step_{step:05d}", payloads, step)
@@ -108,9 +124,8 @@ class Sampling:
 
     async def publish(self, version: int) -> None:
         await self._proven()
-        self._groups.in_flight = version
-        sent = await self._sync.send(version, self._trained)
-        self._proof = self._context.failure.spawn(self._prove(sent), f"proof of version {version}")
+        async with self._quiet:
+            await self._move(version)
         if self._groups.barrier:
             await self._proven()
 
@@ -140,6 +155,31 @@ class Sampling:
         """Of the newest proven sync."""
         return self._sync_metrics
 
+    @property
+    def restarts(self) -> int:
+        return self._revival.count
+
+    def holds(self, name: str, attempt: int) -> bool:
+        """Whether that attempt of a replica is the one that counts."""
+        return attempt == self._revival.attempt(name)
+
+    async def lose(self, name: str, why: str) -> bool:
+        """A replica died. False where the run cannot go on without it."""
+        if self._version is None or self._moving or self._revival.exhausted():
+            return False
+        if name not in self._revival.away:
+            self._load.remove(name)
+            for placement in self._placements:
+                await placement.lose(name)
+        self._activity.restarted(name)
+        self._revival.begin(name, why)
+        return True
+
+    def ready(self, name: str) -> None:
+        """A replica is there; one that was away gets weights."""
+        if self._revival.ready(name):
+            self._context.failure.spawn(self._bring_back(), f"{name} takes part again")
+
     async def finished(self, replica: str, message: GroupDone) -> None:
         if message.kind == "train":
             await self._groups.finished(replica, message)
@@ -166,11 +206,33 @@ class Sampling:
             raise RunError(f"a hook answered rlx_rollout_failed with {answer!r}; it may say 'drop', 'fail' or None")
         return message.drop if answer is None else bool(answer == "drop")
 
-    async def _prove(self, sent: Sent) -> None:
+    async def _bring_back(self) -> None:
+        """Where the policy has nothing to train before the groups of who was away, no version is published."""
+        async with self._quiet:
+            if self._revival.due:
+                assert self._version is not None
+                await self._move(self._version)
+
+    async def _move(self, version: int) -> None:
+        await self._revival.wait()
+        self._moving = True
+        returned = self._revival.take_returned()
+        if returned:
+            await self._sync.open()
+        self._groups.in_flight = version
+        sent = await self._sync.send(version, self._trained)
+        self._proof = self._context.failure.spawn(self._prove(sent, returned), f"proof of version {version}")
+
+    async def _prove(self, sent: Sent, returned: set[str]) -> None:
         figures = await self._sync.verify(sent)
+        self._moving = False
         self._synced(figures)
         self._sync_metrics = figures.metrics
         self._context.hooks.rlx_weights_synced(version=sent.version, metrics=self._sync_metrics)
+        for name in sorted(returned):
+            self._load.add(name)
+            for placement in self._placements:
+                await placement.regain(name)
         await self._groups.prove(sent.version)
 
     async def _proven(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from rlx.api.fingerprint import Fingerprints, differences, not_the_same
 from rlx.controller.context import POLICY, Context
@@ -25,6 +26,7 @@ class Roster:
         self._changed = asyncio.Event()
         self._given_up = False
         self._seen = (LAUNCHER, launcher) if launcher is not None else None
+        self._away: set[str] = set()
         self.rollouts: dict[str, RolloutReady] = {}
         self.policy: PolicyReady | None = None
         self.exits: list[ProcessExited] = []
@@ -43,8 +45,13 @@ class Roster:
 
     def rollout_ready(self, name: str, message: RolloutReady) -> None:
         self._compare(name, message.data)
+        self._away.discard(name)
         self.rollouts[name] = message
         self._changed.set()
+
+    def leave(self, name: str) -> None:
+        """A replica is started again: until it is ready, nobody listens for its heart."""
+        self._away.add(name)
 
     def _compare(self, name: str, data: Fingerprints) -> None:
         other, seen = self._seen = self._seen or (name, data)
@@ -78,32 +85,41 @@ class Roster:
         here = self._context.channel.peers()
         return [name for name in self._members if name not in here]
 
-    def exited(self, message: ProcessExited) -> ProcessDied:
-        """The error that a process's end is, while the run goes on."""
+    def exited(self, message: ProcessExited) -> str:
+        """What to say of a process's end, while the run goes on."""
         self.exits.append(message)
-        return ProcessDied(f"{message.name} ended with exit code {message.exit_code}{last_lines(message)}")
+        return f"{message.name} ended with exit code {message.exit_code}{last_lines(message)}"
 
-    async def watch(self) -> None:
-        """Raises ProcessDied when a member was silent for `run.heartbeat_seconds`."""
+    async def watch(self, replaced: Callable[[str, str], Awaitable[bool]]) -> None:
+        """Raises ProcessDied when a member was silent for `run.heartbeat_seconds`, unless `replaced(name, why)`."""
         limit = self._context.config.run.heartbeat_seconds
         pause = min(1.0, limit / 4)
         while True:
             asleep = time.monotonic()
             await asyncio.sleep(pause)
             # Where the controller itself was held up, unread heartbeats lie in its socket: nobody is judged by them.
-            if time.monotonic() - asleep < 2 * pause:
-                self._judge(limit)
+            if time.monotonic() - asleep >= 2 * pause:
+                continue
+            for name, why in self._silent(limit):
+                if not await replaced(name, why):
+                    raise ProcessDied(why)
 
-    def _judge(self, limit: float) -> None:
+    def _silent(self, limit: float) -> list[tuple[str, str]]:
+        """Who, and what to say of it."""
         now = time.monotonic()
-        for name, peer in self._context.channel.peers().items():
-            silent = now - peer.last_heard
-            if name in self._members and silent > limit:
-                raise ProcessDied(
-                    f"{name} has sent no heartbeat for {silent:.0f} s ([run] heartbeat_seconds = {limit:g}) "
-                    "and is taken for dead. "
-                    f"Its log: {self._context.run_dir / 'logs' / f'{name}.log'}"
-                )
+        silent = ((name, now - peer.last_heard) for name, peer in self._context.channel.peers().items())
+        expected = self._members.keys() - self._away
+        return [
+            (name, self._taken_for_dead(name, seconds, limit))
+            for name, seconds in silent
+            if seconds > limit and name in expected
+        ]
+
+    def _taken_for_dead(self, name: str, seconds: float, limit: float) -> str:
+        return (
+            f"{name} has sent no heartbeat for {seconds:.0f} s ([run] heartbeat_seconds = {limit:g}) and is taken for "
+            f"dead. Its log: {self._context.run_dir / 'logs' / f'{name}.log'}"
+        )
 
 
 def last_lines(message: ProcessExited) -> str:

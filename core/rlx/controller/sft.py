@@ -36,6 +36,10 @@ class Rows:
     def uninformative(self) -> int:
         return 0
 
+    @property
+    def restarts(self) -> int:
+        return 0
+
     def generate_seconds(self) -> float:
         return 0.0
 

@@ -40,6 +40,10 @@ class Work(Protocol):
     def uninformative(self) -> int:
         """Groups that were dropped because they teach nothing."""
 
+    @property
+    def restarts(self) -> int:
+        """Replicas that died and were started again."""
+
     def generate_seconds(self) -> float:
         """Seconds since the start in which engines were busy (mean over engines)."""
 

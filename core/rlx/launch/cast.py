@@ -25,14 +25,14 @@ class Cast:
     resume_from: Path | None
     mains: Mapping[str, str]
 
-    def boot(self, kind: str, index: int, port: int) -> Boot:
+    def boot(self, kind: str, index: int, port: int, attempt: int = 1) -> Boot:
         name = f"{kind}-{index}" if kind == "rollout" else kind
         plan = self.plan
         return Boot(
             kind=self.mains.get(kind, kind),
             name=name,
             index=index,
-            attempt=1,
+            attempt=attempt,
             run_dir=str(self.run_dir),
             base_dir=str(plan.base_dir.absolute()),
             config=plan.config.model_dump(by_alias=True, mode="json"),
@@ -52,6 +52,11 @@ class Cast:
         """The processes that are started once the controller listens."""
         replicas = range(self.plan.config.rollout.replicas if self.plan.rollouts else 0)
         return [self.boot(POLICY, 0, port), *(self.boot("rollout", index, port) for index in replicas)]
+
+    def again(self, name: str, port: int, attempt: int) -> Boot:
+        """Of a replica that died."""
+        kind, _, index = name.rpartition("-")
+        return self.boot(kind, int(index), port, attempt)
 
 
 def client_names(plan: RunPlan) -> list[str]:

@@ -23,13 +23,14 @@ class Death:
     code: int
     log: Path
     last_lines: list[str]
+    attempt: int = 1
 
     @classmethod
-    def of(cls, process: ProcessHandle, code: int) -> Death:
-        return cls(process.name, code, process.log, process.last_lines(LAST_LINES))
+    def of(cls, process: ProcessHandle, code: int, attempt: int = 1) -> Death:
+        return cls(process.name, code, process.log, process.last_lines(LAST_LINES), attempt)
 
     def message(self) -> ProcessExited:
-        return ProcessExited(self.name, self.code, self.last_lines)
+        return ProcessExited(self.name, self.code, self.last_lines, self.attempt)
 
     def headline(self) -> str:
         if self.code > 128:

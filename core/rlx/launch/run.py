@@ -130,11 +130,15 @@ async def _drive(cast: Cast, launcher: Launcher, loggers: Loggers) -> Ending:
         if port is None:
             return Ending.killed()
         processes = [controller, *(launcher.start(boot) for boot in cast.clients(port))]
+
+        def start_again(name: str, attempt: int) -> ProcessHandle:
+            return launcher.start(cast.again(name, port, attempt))
+
         inbox = Inbox(loggers, _say)
         client = Client(cast.keys.endpoint(LAUNCHER, HOST, port), LAUNCHER, 1, inbox.take)
         try:
             await _unless_dead(controller, client.connect(CONNECT_SECONDS))
-            return await Supervisor(client, processes, inbox, loggers, signals, _say).watch()
+            return await Supervisor(client, processes, start_again, inbox, loggers, signals, _say).watch()
         finally:
             await client.close()
 

@@ -6,6 +6,7 @@ The rules of this part:
   logger that failed) and holds it to its time.
 * A process that ends before `RunEnded` is a death, whatever its exit code. A little time passes before it is called
   one: `RunEnded` may be on its way.
+* What the controller wants started again is ended whole first; then its next attempt has its name.
 * Where the controller is dead or silent, or the user says so twice, the supervisor ends the run itself.
 """
 
@@ -22,7 +23,7 @@ from rlx.launch.loggers import Loggers
 from rlx.launch.signals import Signals
 from rlx.transport.channel import Client
 from rlx.transport.keys import SERVER
-from rlx.transport.messages import Drain, Log, Message, RunEnded, Status, StepMetrics
+from rlx.transport.messages import Drain, Log, Message, RunEnded, StartAgain, Status, StepMetrics
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
@@ -40,6 +41,8 @@ class Inbox:
         self._say = say
         self._arrived = asyncio.Event()
         self.ended: RunEnded | None = None
+        self.again: dict[str, int] = {}
+        """Processes to be started again, and the number of the attempt."""
 
     async def take(self, message: Message) -> None:
         match message:
@@ -49,6 +52,8 @@ class Inbox:
                 self._loggers.log(message)
             case Log():
                 self._say(f"{message.level}: {message.text}")
+            case StartAgain():
+                self.again[message.name] = message.attempt
             case RunEnded():
                 self.ended = message
                 self._arrived.set()
@@ -68,13 +73,17 @@ class Supervisor:
         self,
         client: Client,
         processes: Sequence[ProcessHandle],
+        start_again: Callable[[str, int], ProcessHandle],
         inbox: Inbox,
         loggers: Loggers,
         signals: Signals,
         say: Callable[[str], None],
     ) -> None:
+        """`start_again(name, attempt)` starts a process in the place of one that is gone."""
         self._client = client
-        self._processes = processes
+        self._processes = {process.name: process for process in processes}
+        self._start_again = start_again
+        self._attempts = dict.fromkeys(self._processes, 1)
         self._inbox = inbox
         self._loggers = loggers
         self._signals = signals
@@ -98,6 +107,7 @@ class Supervisor:
             return Ending.killed()
         await self._pass_on_signal()
         await self._pass_on_logger_failures()
+        self._replace()
         await self._note_deaths()
         if SERVER in self._deaths:
             return Ending.failed(self._deaths[SERVER].headline())
@@ -119,14 +129,26 @@ class Supervisor:
             await self._tell(failure)
             self._expect_verdict()
 
+    def _replace(self) -> None:
+        for name, attempt in list(self._inbox.again.items()):
+            if self._processes[name].poll() is None:
+                self._processes[name].kill()
+                continue
+            del self._inbox.again[name]
+            self._processes[name], self._attempts[name] = self._start_again(name, attempt), attempt
+            self._seen_dead.pop(name, None)
+            self._deaths.pop(name, None)
+            if not self._deaths:
+                self._verdict_due = float("inf")
+
     async def _note_deaths(self) -> None:
-        for process in self._processes:
+        for process in self._processes.values():
             code = process.poll()
-            if code is None or process.name in self._deaths:
+            if code is None or process.name in self._deaths or process.name in self._inbox.again:
                 continue
             since = self._seen_dead.setdefault(process.name, time.monotonic())
             if time.monotonic() - since >= SETTLE_SECONDS:
-                death = self._deaths[process.name] = Death.of(process, code)
+                death = self._deaths[process.name] = Death.of(process, code, self._attempts[process.name])
                 await self._tell(death.message())
                 self._expect_verdict()
 
@@ -143,7 +165,7 @@ class Supervisor:
     async def _let_stop(self, ended: RunEnded) -> Ending:
         """The controller has told everybody who listens to stop; those that died of an error are in the report."""
         asked, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
-        told = [process for process in self._processes if process.name not in ended.untold]
+        told = [process for process in self._processes.values() if process.name not in ended.untold]
         while any(process.poll() is None for process in told) and time.monotonic() < deadline:
             if self._signals.count > asked:
                 self._say("stopping now")
@@ -154,14 +176,14 @@ class Supervisor:
         return ending
 
     def _note_failed_exits(self, ending: Ending, untold: Sequence[str]) -> None:
-        for process in self._processes:
+        for name, process in self._processes.items():
             code = process.poll()
-            if process.name == SERVER and code == ending.exit_code:
+            if name == SERVER and code == ending.exit_code:
                 # It ends as the run did; what it had to say is in `RunEnded`.
                 continue
-            if code is None and process.name in untold:
+            if code is None and name in untold:
                 continue
             if code is None:
-                self._say(f"{process.name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
-            elif code != 0 and process.name not in self._deaths:
-                self._deaths[process.name] = Death.of(process, code)
+                self._say(f"{name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
+            elif code != 0 and name not in self._deaths:
+                self._deaths[name] = Death.of(process, code)

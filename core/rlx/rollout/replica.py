@@ -45,6 +45,7 @@ from rlx.transport.messages import (
 
 CONNECT_SECONDS = 30.0
 STATS_SECONDS = 1.0
+DEATH_SECONDS = 0.1
 
 
 async def run(boot: Boot) -> None:
@@ -76,11 +77,12 @@ class Replica:
         await self._connect()
         start = self._config.run.start_seconds
         await self._client.request(ready, timeout=start, what=f"{self._boot.name} says that it is ready")
-        reporting = asyncio.create_task(self._report())
+        tasks = [asyncio.create_task(self._report()), asyncio.create_task(self._watch())]
         try:
             await self._ended
         finally:
-            reporting.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def tell(self, failure: Failed) -> None:
         """The last words, if the controller can still be reached."""
@@ -141,13 +143,17 @@ class Replica:
 
     async def _report(self) -> None:
         while True:
-            if self._engine.dead:
-                self._fail(self._engine.death())
             await self._client.notify(self._sampler.stats())
             # At once when the engine turns: what the controller adds up between reports rests on the last one.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._engine.turned.wait(), STATS_SECONDS)
             self._engine.turned.clear()
+
+    async def _watch(self) -> None:
+        """An engine that died is told of before weights are on their way to it."""
+        while not self._engine.dead:  # noqa: ASYNC110 - vLLM has no event for it
+            await asyncio.sleep(DEATH_SECONDS)
+        self._fail(self._engine.death())
 
     def _end(self) -> None:
         if not self._ended.done():
@@ -167,7 +173,8 @@ def describe(error: Exception, name: str, log: Path) -> Failed:
     owner = getattr(error, "owner", "") or name
     if isinstance(error, ProcessDied):
         owner, text = f"vLLM engine of {name}", f"{text}; its last words are in {log}"
-    return Failed(text, owner=owner, traceback="".join(traceback.format_exception(error)))
+    trace = "".join(traceback.format_exception(error))
+    return Failed(text, owner=owner, traceback=trace, died=isinstance(error, ProcessDied))
 
 
 def _open_data(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | None]:

@@ -41,6 +41,8 @@ class Failed(Message, frozen=True):
     error: str
     owner: str = ""
     traceback: str = ""
+    died: bool = False
+    """A process went down: another attempt may fare better."""
 
 
 class Log(Message, frozen=True):
@@ -340,6 +342,14 @@ class ProcessExited(Message, frozen=True):
     name: str
     exit_code: int
     last_lines: list[str]
+    attempt: int = 1
+
+
+class StartAgain(Message, frozen=True):
+    """Controller -> launcher: end what is left of this process, and start its next attempt."""
+
+    name: str
+    attempt: int
 
 
 AnyMessage = (
@@ -347,6 +357,7 @@ AnyMessage = (
     | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived | SendWeights
     | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | EvalRows | SaveCheckpoint | Export
     | Measured | Stop | Hello | Status | StepMetrics | RunEnded | Drain | ProcessExited
+    | StartAgain
 )  # fmt: skip
 
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

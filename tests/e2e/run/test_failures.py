@@ -48,7 +48,7 @@ def test_a_reward_that_fails(start, warm, quick_engine, reward, timeout, said):
 
 
 def test_an_engine_that_is_killed(start, warm, kill):
-    run = start("rl", warm, **{**LONG, "eval.limit": 2})
+    run = start("rl", warm, **{**LONG, "eval.limit": 2, "rollout.restarts": 0})
     learning(run)
     kill(run.find("EngineCore"))
     output = ended_badly(run)

@@ -1,4 +1,6 @@
-"""A run that is killed between two checkpoints goes on as if nothing had been."""
+"""A run that is killed between two checkpoints and resumed, and one whose engine is killed and started again, go on as
+if nothing had been.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 REPEATS = ("loss", "grad_norm", "entropy", "mismatch/kl", "reward/mean", "completion/length_mean", "sync/logprob_diff")
 
 
-@pytest.fixture(scope="module")
-def killed_and_resumed(start, resume, warm, tmp_path_factory):
-    """Killed after its third step, of which no checkpoint has heard; then resumed."""
+@pytest.fixture(scope="module", params=["resumed", "engine started again"])
+def again(request, start, resume, warm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
+    return _resumed(start, resume, warm, folder) if request.param == "resumed" else _revived(start, warm, folder)
+
+
+def _resumed(start, resume, warm, folder):
+    """Killed after its third step, of which no checkpoint has heard; then resumed."""
     hold = folder / "hold"
     hold.touch()
     run = start("rl", warm, **{"meta.hold": hold, "meta.hold_step": 2})
@@ -33,49 +39,64 @@ def killed_and_resumed(start, resume, warm, tmp_path_factory):
     return again
 
 
-def test_goes_on_to_the_end(killed_and_resumed):
-    assert killed_and_resumed.process.returncode == 0, killed_and_resumed.output
-    assert killed_and_resumed.summary["status"] == "done"
-    assert killed_and_resumed.summary["groups/lost"] == 0
-    assert not killed_and_resumed.survivors()
+def _revived(start, warm, folder):
+    """Its engine is killed while completions of a step are being scored."""
+    order = folder / "order"
+    run = start("rl", warm, **{"rollout.env.RLX_TEST_KILL": order})
+    metrics = run.dir / "metrics.jsonl"
+    run.until(lambda: metrics.exists() and '"train"' in metrics.read_text(), "the first step")
+    order.touch()
+    run.wait()
+    assert not order.exists()
+    assert run.summary["rollout/restarts"] == 1
+    assert "vLLM engine of rollout-0 died" in run.output
+    assert "It is started again (1 of [rollout] restarts = 3)" in run.output
+    return run
 
 
-def test_same_trajectories_bit_for_bit(killed_and_resumed, whole_run):
+def test_goes_on_to_the_end(again):
+    assert again.process.returncode == 0, again.output
+    assert again.summary["status"] == "done"
+    assert again.summary["groups/lost"] == 0
+    assert not again.survivors()
+
+
+def test_same_trajectories_bit_for_bit(again, whole_run):
     names = sorted(path.name for path in whole_run.dir.glob("trajectories/*.parquet"))
     assert len(names) == 7
-    assert names == sorted(path.name for path in killed_and_resumed.dir.glob("trajectories/*.parquet"))
+    assert names == sorted(path.name for path in again.dir.glob("trajectories/*.parquet"))
     for name in names:
-        one, other = (pq.read_table(run.dir / "trajectories" / name) for run in (whole_run, killed_and_resumed))
+        one, other = (pq.read_table(run.dir / "trajectories" / name) for run in (whole_run, again))
         assert one.num_rows > 0
         assert one.equals(other), f"{name}: {[column for column in one.column_names if one[column] != other[column]]}"
 
 
-def test_same_weights_and_optimizer_bit_for_bit(killed_and_resumed, whole_run):
+def test_same_weights_and_optimizer_bit_for_bit(again, whole_run):
     files = [
         path.relative_to(whole_run.dir) for path in whole_run.dir.glob("checkpoints/step_00004/policy/*.safetensors")
     ]
     files += [path.relative_to(whole_run.dir) for path in whole_run.dir.glob("export/*.safetensors")]
     assert len(files) >= 3
     for file in files:
-        one, other = (load_file(run.dir / file) for run in (whole_run, killed_and_resumed))
+        one, other = (load_file(run.dir / file) for run in (whole_run, again))
         assert one.keys() == other.keys()
         # As bytes: NaN equals itself, and 0.0 is not -0.0.
         differ = [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()]
         assert not differ, f"{file}: {differ}"
 
 
-def test_same_figures(killed_and_resumed, whole_run):
-    one, other = whole_run.metrics(), killed_and_resumed.metrics()
+def test_same_figures(again, whole_run):
+    one, other = whole_run.metrics(), again.metrics()
     assert [line["step"] for line in other] == [0, 1, 2, 3]
     for name in REPEATS:
         assert [line[name] for line in one] == [line[name] for line in other], name
     accuracy = [line["eval/accuracy"] for line in whole_run.metrics("eval")]
-    assert [line["eval/accuracy"] for line in killed_and_resumed.metrics("eval")] == accuracy
+    assert [line["eval/accuracy"] for line in again.metrics("eval")] == accuracy
 
 
-def test_no_prompt_is_lost_and_none_trained_twice(killed_and_resumed, whole_run):
+def test_no_prompt_is_lost_and_none_trained_twice(again, whole_run):
     def groups(run):
         with sqlite3.connect(run.dir / "ledger.sqlite") as ledger:
             return ledger.execute("SELECT group_id, row, state, step FROM groups ORDER BY group_id").fetchall()
 
-    assert groups(killed_and_resumed) == groups(whole_run)
+    assert groups(again) == groups(whole_run)

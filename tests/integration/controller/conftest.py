@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     EvalRows,
     Export,
+    Failed,
     GroupDone,
     GroupFailed,
     Lease,
@@ -33,12 +35,14 @@ from rlx.transport.messages import (
     Ok,
     OpenTransfer,
     PolicyReady,
+    ProcessExited,
     ReceiveWeights,
     RolloutReady,
     RunEnded,
     SaveCheckpoint,
     ScoreTokens,
     SendWeights,
+    StartAgain,
     Status,
     StepDone,
     StepMetrics,
@@ -113,19 +117,34 @@ class Script:
     at_start: Any = None
     """async fn(run): awaited once everybody who comes is connected, before any is ready."""
     twice: bool = False
+    dies: dict[str, list[int]] = field(default_factory=dict)
+    """Replica -> which of its leases (the messages, counted over all attempts) kill it."""
+    dies_at_weights: str = ""
+    """This replica dies of weights."""
+    last_words: bool = False
+    """Of a replica that dies, it is its engine that dies, and the replica tells of it."""
+    stays_away: bool = False
+    """A replica that died does not come again."""
 
 
 class Replica:
-    def __init__(self, run: FakeRun, name: str) -> None:
-        self.run, self.name, self.version = run, name, -1
-        self.leases: list[Leases] = []
+    def __init__(self, run: FakeRun, name: str, attempt: int = 1, leases: Iterable[Leases] = ()) -> None:
+        self.run, self.name, self.attempt, self.version = run, name, attempt, -1
+        self.before = len(list(leases))
+        self.leases: list[Leases] = list(leases)
         self.tasks: list[asyncio.Task[None]] = []
 
     async def handle(self, message: Message) -> Message:
         match message:
             case Leases():
+                assert self.version >= 0, "leased before it had weights"
                 self.leases.append(message)
+                if len(self.leases) in self.run.script.dies.get(self.name, []):
+                    return await self.die()
                 self.tasks += [asyncio.create_task(self.sample(lease)) for lease in message.leases]
+            case ReceiveWeights() if self.run.script.dies_at_weights == self.name and message.version:
+                await self.die()
+                await asyncio.sleep(30)
             case ReceiveWeights():
                 await self.run.sent[message.version].wait()
                 if self.run.script.lags != self.name or message.version < self.run.script.lags_from:
@@ -133,6 +152,14 @@ class Replica:
                 return WeightsReceived(message.version, 0.01, 0.01, 100, score(self.version, message.probe).logprobs)
             case Stop():
                 self.run.stopped.add(self.name)
+        return Ok()
+
+    async def die(self) -> Message:
+        for task in self.tasks:
+            task.cancel()
+        if self.run.script.last_words:
+            await self.run.clients[self.name].notify(Failed("it is dead", owner=self.name, died=True))
+        await self.run.say(ProcessExited(self.name, 137, ["out of memory"], self.attempt))
         return Ok()
 
     async def sample(self, lease: Lease) -> None:
@@ -158,6 +185,7 @@ class Policy:
         self.run, self.version = run, run.start_version
         self.queue = asyncio.Lock()
         self.steps: list[TrainStep] = []
+        self.groups_opened = 0
 
     async def handle(self, message: Message) -> Message:
         async with self.queue:
@@ -166,6 +194,7 @@ class Policy:
     async def answer(self, message: Message) -> Message:
         match message:
             case OpenTransfer():
+                self.groups_opened += 1
                 return TransferOpened("127.0.0.1", 1, "gloo")
             case WeightPlan():
                 return WeightManifest([[TensorMeta("w", "float32", [1])]])
@@ -216,6 +245,8 @@ class FakeRun:
         self.replicas = {name: Replica(self, name) for name in self.names}
         self.policy = Policy(self)
         self.stopped: set[str] = set()
+        self.again: list[StartAgain] = []
+        self.coming: list[asyncio.Task[None]] = []
         self.logs: list[Log] = []
         self.statuses: list[Status] = []
         self.metrics: list[StepMetrics] = []
@@ -233,7 +264,7 @@ class FakeRun:
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
-            tasks = [task for replica in self.replicas.values() for task in replica.tasks]
+            tasks = [*self.coming, *(task for replica in self.replicas.values() for task in replica.tasks)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -260,14 +291,24 @@ class FakeRun:
         for name in self.script.absent:
             del handlers[name]
         for name, handler in handlers.items():
-            client = Client(self.keys.endpoint(name, "127.0.0.1", port), name, 0, handler)
-            self.clients[name] = client
-            await client.connect(5)
+            await self.join(name, handler, port)
         if self.script.at_start is not None:
             await self.script.at_start(self)
         await asyncio.gather(
             *(self.be_ready(name) for name in handlers if name not in {"launcher", *self.script.silent})
         )
+
+    async def join(self, name: str, handler: Any, port: int, attempt: int = 1) -> None:
+        self.clients[name] = Client(self.keys.endpoint(name, "127.0.0.1", port), name, attempt, handler)
+        await self.clients[name].connect(5)
+
+    async def come_again(self, message: StartAgain) -> None:
+        name, before = message.name, self.replicas[message.name]
+        await self.clients[name].close()
+        self.replicas[name] = Replica(self, name, message.attempt, before.leases)
+        port = int((self.run_dir / PORT_FILE).read_text())
+        await self.join(name, self.replicas[name].handle, port, message.attempt)
+        await self.be_ready(name)
 
     async def be_ready(self, name: str) -> None:
         data = self.script.data.get(name, DATA)
@@ -283,6 +324,10 @@ class FakeRun:
         match message:
             case RunEnded():
                 self.ended = message
+            case StartAgain():
+                self.again.append(message)
+                if not self.script.stays_away:
+                    self.coming.append(asyncio.create_task(self.come_again(message)))
             case Log():
                 self.logs.append(message)
             case Status():

@@ -411,7 +411,8 @@ async def test_a_silent_process_is_taken_for_dead(make_run, script):
         run.clients["rollout-1"]._beating.cancel()
         await asyncio.sleep(30)
 
-    ended = await make_run(run={"heartbeat_seconds": 3.0}, script=script(at_train=at_train))()
+    rollout = {"replicas": 2, "restarts": 0}
+    ended = await make_run(run={"heartbeat_seconds": 3.0}, rollout=rollout, script=script(at_train=at_train))()
     assert ended.status == "failed"
     assert "rollout-1 has sent no heartbeat" in ended.error
     assert "rollout-1.log" in ended.error

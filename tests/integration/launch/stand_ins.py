@@ -17,7 +17,7 @@ from rlx.errors import PeerFailed
 from rlx.files import write_atomic
 from rlx.launch.local import LocalLauncher
 from rlx.transport.channel import Client, Server
-from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, Status, StepMetrics, Stop
+from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, StartAgain, Status, StepMetrics, Stop
 
 FORK_AWAY = """
 import os, signal, sys, time
@@ -96,13 +96,25 @@ async def _control(boot, mode):
     if mode == "leaves":
         return 0
     write_atomic(boot.run_path / "running", "")
-    ended = await _verdict(inbox, mode)
+    if mode == "starts again":
+        await _start_again(server, inbox, boot.config["meta"]["rollout-1"])
+    ended = await _verdict(inbox, "end" if mode == "starts again" else mode)
     await server.request("launcher", ended, timeout=5, what="the last word")
     for name in boot.client_keys:
         with contextlib.suppress(PeerFailed):
             await server.notify(name, Stop())
     await server.close()
     return int(ended.status == "failed")
+
+
+async def _start_again(server, inbox, how):
+    """rollout-1, which ends by itself or does not listen."""
+    if how == "exits once":
+        _, message = await inbox.get()
+        assert (message.name, message.exit_code, message.attempt) == ("rollout-1", 3, 1)
+    await server.notify("launcher", StartAgain("rollout-1", 2))
+    while server.peers()["rollout-1"].attempt != 2:  # noqa: ASYNC110 - the transport has no event for it
+        await asyncio.sleep(0.01)
 
 
 async def _verdict(inbox, mode):
@@ -141,10 +153,12 @@ async def _be_client(boot, mode):
 
     peer = Client(boot.endpoint, boot.name, boot.attempt, take)
     await peer.connect(30)
+    if mode == "exits once" and boot.attempt == 1:
+        return 3
     if mode == "exits":
         print("\n".join(f"line {number}" for number in range(30)))
         return 3
-    if mode == "has family":
+    if mode == "has family" and boot.attempt == 1:
         await asyncio.to_thread(family, boot, 0)
     await stopped.wait()
     await peer.close()

@@ -249,3 +249,10 @@ def test_a_process_stopped_by_the_kernel_is_no_reason_to_hang(run, living):
     run.signal(signal.SIGINT)
     assert run.end(timeout=15)[0] == 130
     assert living() == []
+
+
+@pytest.mark.parametrize("how", ["exits once", "has family"])
+def test_a_replica_is_started_again(run, living, how):
+    code, output = run.start(controller="starts again", **{"rollout-1": how}).end()
+    assert (code, output) == (0, f"rlx run done; all of it is in {run.dir}\n")
+    assert living() == []

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+import psutil
+
 import rlx
 
 
@@ -35,7 +37,17 @@ class Elsewhere(Sums):
 
 
 def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
-    """The share of the reference's characters that are right, and a bonus for all of them."""
+    """The share of the reference's characters that are right, and a bonus for all of them.
+
+    Where RLX_TEST_KILL names a file, it takes the file away and kills the engine whose completions it scores.
+    """
+    order = Path(os.environ.get("RLX_TEST_KILL", "/nowhere"))
+    if order.exists():
+        order.unlink(missing_ok=True)
+        for process in psutil.Process().parent().children():
+            if "EngineCore" in " ".join(process.cmdline()):
+                process.kill()
+        time.sleep(3)
     right = sum(a == b for a, b in zip(to_be_evaluated, reference, strict=False)) / len(reference)
     # A little for variety, so that hardly a group is without signal.
     return right + bonus * (to_be_evaluated == reference) + 0.01 * len(set(to_be_evaluated))

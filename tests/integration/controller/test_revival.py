@@ -1,0 +1,119 @@
+"""Replicas that die in the middle of a run, and come again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
+
+
+def whole(run, ended, *, restarts, steps=3, groups=4):
+    """Nothing is lost, and nothing is trained twice."""
+    assert ended.status == "done", ended.error
+    assert sum(run.times_trained().values()) == groups * steps
+    assert set(run.times_trained().values()) == {1}
+    summary = ended.summary
+    assert (summary["groups/lost"], summary["groups/dropped"], summary["rollout/restarts"]) == (0, 0, restarts)
+    assert [(message.name, message.attempt) for message in run.again] == [("rollout-1", 2 + n) for n in range(restarts)]
+    assert run.policy.groups_opened == 1 + restarts
+
+
+@pytest.mark.parametrize("last_words", [False, True])
+async def test_a_synchronous_run_trains_what_it_would_have_trained(make_run, script, tmp_path, last_words):
+    plain = make_run(k=0, eval=EVAL, run_dir=tmp_path / "plain")
+    plain.run_dir.mkdir()
+    await plain()
+    run = make_run(k=0, eval=EVAL, script=script(dies={"rollout-1": [3]}, last_words=last_words))
+    whole(run, await run(), restarts=1)
+    assert run.trained == plain.trained
+    assert [step.payloads for step in run.policy.steps] == [step.payloads for step in plain.policy.steps]
+    # What it was sampling when it died, it samples again as one batch.
+    leases = run.replicas["rollout-1"].leases
+    assert leases[3] == leases[2]
+    assert [*leases[:3], *leases[4:]] == plain.replicas["rollout-1"].leases
+    (warning,) = [line.text for line in run.logs if "started again" in line.text]
+    assert "rollout-1" in warning
+    assert "1 of [rollout] restarts = 3" in warning
+
+
+async def test_a_death_in_a_synchronous_evaluation(make_run, script):
+    run = make_run(k=0, eval=EVAL, script=script(dies={"rollout-1": [1]}))
+    ended = await run()
+    whole(run, ended, restarts=1)
+    assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 3]
+    leases = run.replicas["rollout-1"].leases
+    assert leases[0] == leases[1]
+    assert {lease.kind for lease in leases[0].leases} == {"eval"}
+
+
+async def test_what_had_arrived_is_not_taken_twice(make_run, script):
+    """The second batch of a step is one lease: the others of the step came from it before it died."""
+    odd = script(dies={"rollout-1": [2]}, drops={1}, sample_seconds=0.01)
+    run = make_run(k=0, script=odd)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert set(run.times_trained().values()) == {1}
+    assert sum(run.times_trained().values()) == 12
+    assert not [line.text for line in run.logs if "does not hold" in line.text]
+
+
+@pytest.mark.parametrize("deaths", [[2], [2, 4]])
+async def test_with_staleness_others_sample_for_it_meanwhile(make_run, script, deaths):
+    odd = script(dies={"rollout-1": deaths}, sample_seconds=0.02, train_seconds=0.01)
+    run = make_run(k=1, steps=8, eval=EVAL, script=odd)
+    ended = await run()
+    whole(run, ended, restarts=len(deaths), steps=8)
+    ages = [step - version for step, groups in enumerate(run.trained) for _, version in groups]
+    assert max(ages) <= 1
+    died = run.replicas["rollout-1"].leases[deaths[0] - 1]
+    taken = [lease.group_id for message in run.replicas["rollout-0"].leases for lease in message.leases]
+    assert {lease.group_id for lease in died.leases if lease.kind == "train"} <= set(taken)
+    assert len(run.replicas["rollout-1"].leases) > deaths[-1], "it takes part again"
+
+
+async def test_the_only_replica(make_run, script):
+    run = make_run(k=1, replicas=1, steps=4, script=script(dies={"rollout-0": [2]}, sample_seconds=0.01))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert sum(run.times_trained().values()) == 16
+    assert ended.summary["rollout/restarts"] == 1
+
+
+async def test_one_that_dies_too_often_ends_the_run(make_run, script):
+    run = make_run(k=0, rollout={"replicas": 2, "restarts": 2}, script=script(dies={"rollout-1": [1, 2, 3]}))
+    ended = await run()
+    assert ended.status == "failed"
+    assert "rollout-1 ended with exit code 137" in ended.error
+    assert "out of memory" in ended.error
+    assert "started again 2 times ([rollout] restarts)" in ended.error
+    assert ended.summary["rollout/restarts"] == 2
+
+
+async def test_one_that_dies_of_weights_ends_the_run(make_run, script):
+    run = make_run(k=0, script=script(dies_at_weights="rollout-1"))
+    ended = await run()
+    assert ended.status == "failed"
+    assert "rollout-1 ended with exit code 137" in ended.error
+    assert not run.again
+
+
+async def test_one_that_does_not_come_again_is_named(make_run, script):
+    run = make_run(k=0, run={"start_seconds": 2}, script=script(dies={"rollout-1": [1]}, stays_away=True))
+    ended = await run()
+    assert ended.status == "failed"
+    assert "rollout-1 was started again and is not ready within 2 s (run.start_seconds)" in ended.error
+
+
+async def test_one_that_falls_silent_is_replaced(make_run, script):
+    async def at_train(run, step):
+        if step == 1 and not run.again:
+            run.clients["rollout-1"]._beating.cancel()
+            while not run.again:  # noqa: ASYNC110 - the test has no event for it
+                await asyncio.sleep(0.01)
+
+    run = make_run(k=0, run={"heartbeat_seconds": 2.0}, script=script(at_train=at_train))
+    whole(run, await run(), restarts=1)
+    (warning,) = [line.text for line in run.logs if "started again" in line.text]
+    assert "rollout-1 has sent no heartbeat" in warning
