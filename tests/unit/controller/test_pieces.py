@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -81,19 +80,28 @@ def test_derived_seeds_fit_and_differ():
     assert derive(3, "step", 1) == derive(3, "step", 1)
 
 
-@given(st.lists(st.integers(0, 4), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from("tgra"), st.integers(0, 3)), max_size=60))
 def test_the_least_loaded_replica_is_taken(moves):
     names = [f"r{index}" for index in range(4)]
-    load, slow = LeastLoaded(names), Counter(dict.fromkeys(names, 0))
-    for move in moves:
-        if move < 4 and slow[names[move]]:
-            load.give_back(names[move])
-            slow[names[move]] -= 1
-        else:
+    load, slow = LeastLoaded(names), dict.fromkeys(names, 0)
+    for move, index in moves:
+        name = names[index]
+        if move == "g" and slow.get(name):
+            load.give_back(name)
+            slow[name] -= 1
+        elif move == "r" and name in slow:
+            load.remove(name)
+            del slow[name]
+        elif move == "a" and name not in slow:
+            load.add(name)
+            slow[name] = 0
+        elif move == "t":
             taken = load.take()
-            assert slow[taken] == min(slow.values())
-            slow[taken] += 1
-    assert {name: load.out(name) for name in names} == dict(slow)
+            assert (taken is None) == (not slow)
+            if taken is not None:
+                assert slow[taken] == min(slow.values())
+                slow[taken] += 1
+    assert {name: load.out(name) for name in slow} == slow
 
 
 def test_unscored_is_not_zero():
