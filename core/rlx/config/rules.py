@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from rlx.config.flow import PREFERENCES
 from rlx.config.rollout import RolloutConfig
 from rlx.config.schema import Config
 
@@ -88,6 +89,36 @@ def _betas(config: Config) -> Iterator[str]:
             yield f"[policy.optimizer] betas[{index}]: must be at least 0 and less than 1, got {beta}"
 
 
+def _best(config: Config) -> Iterator[str]:
+    best = config.checkpoint.best
+    if best is None:
+        return
+    if config.eval is None:
+        yield "[checkpoint.best]: nothing is evaluated. Add an [eval] section"
+    elif config.eval.every is None:
+        yield "[checkpoint.best]: without [eval] every, only the final version would be evaluated. Set it"
+    if best.prefer is None and best.metric not in PREFERENCES:
+        yield f"[checkpoint.best] prefer: say whether 'lowest' or 'highest' is the best {best.metric!r}"
+
+
+def _best_by(config: Config, having: tuple[str, ...]) -> Iterator[str]:
+    """Metrics that only the other way to learn has. Hooks may add any."""
+    best = config.checkpoint.best
+    if best and best.metric in PREFERENCES and best.metric not in having and not config.plugins.enable:
+        yield (
+            f"[checkpoint.best] metric = {best.metric!r}: an evaluation of algorithm {config.algorithm.name!r} has "
+            f"{' and '.join(having)}"
+        )
+
+
+def _best_by_samples(config: Config) -> Iterator[str]:
+    yield from _best_by(config, ("eval/accuracy", "eval/reward"))
+
+
+def _best_by_loss(config: Config) -> Iterator[str]:
+    yield from _best_by(config, ("eval/loss", "eval/perplexity"))
+
+
 def _needs_reward(config: Config) -> Iterator[str]:
     if not config.rewards:
         yield (
@@ -139,6 +170,12 @@ def _no_sampling(config: Config) -> Iterator[str]:
 
 Rule = Callable[[Config], Iterator[str]]
 
-_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _warmup, _min_lr, _betas)
-_SAMPLING_RULES: tuple[Rule, ...] = (_needs_reward, _all_weights_zero, _no_filter, _sequence_limit)
-_ROW_RULES: tuple[Rule, ...] = (_no_rewards, _no_sampling)
+_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _warmup, _min_lr, _betas, _best)
+_SAMPLING_RULES: tuple[Rule, ...] = (
+    _needs_reward,
+    _all_weights_zero,
+    _no_filter,
+    _sequence_limit,
+    _best_by_samples,
+)
+_ROW_RULES: tuple[Rule, ...] = (_no_rewards, _no_sampling, _best_by_loss)

@@ -4,12 +4,13 @@
   it is skipped, with a message, and replaced by the next checkpoint of that version.
 * It holds the policy's part (`policy/`) and the controller's (`controller.json`): the ledger's frontier and the
   run's history.
+* The newest few are kept, and whatever the run still has a use for (the best one).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,16 @@ def folder_of(run_dir: Path) -> Path:
     return run_dir / "checkpoints"
 
 
+def path_of(run_dir: Path, version: int) -> Path:
+    return folder_of(run_dir) / f"step_{version:05d}"
+
+
 def committed(run_dir: Path) -> list[Path]:
     """Committed checkpoints, oldest first."""
     found = [
         path for path in folder_of(run_dir).glob("step_*") if path.suffix != TORN and (path / STATE_FILE).is_file()
     ]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+    return sorted(found, key=_version)
 
 
 def torn(run_dir: Path) -> list[Path]:
@@ -80,31 +85,41 @@ def load(path: Path) -> Saved:
 
 def begin(run_dir: Path, version: int) -> Path:
     """An empty folder for a checkpoint that is being written."""
-    path = folder_of(run_dir) / f"step_{version:05d}{TORN}"
+    final = path_of(run_dir, version)
+    path = final.with_name(final.name + TORN)
     if path.exists():
         shutil.rmtree(path)
     path.mkdir(parents=True)
     return path
 
 
-def commit(path: Path, saved: Saved, *, keep: int) -> Path:
-    """Adds the controller's part, makes the checkpoint count, and removes all but the newest `keep` (0: none)."""
+def commit(path: Path, saved: Saved) -> Path:
+    """Adds the controller's part, and makes the checkpoint count."""
     write_atomic(path / STATE_FILE, msgspec.json.format(msgspec.json.encode(saved)))
     final = path.with_suffix("")
     if final.exists():
         shutil.rmtree(final)
     path.rename(final)
     sync_folder(final.parent)
-    if keep > 0:
-        for old in committed(final.parent.parent)[:-keep]:
-            remove(old)
     return final
+
+
+def prune(run_dir: Path, *, keep: int, spare: Collection[int]) -> None:
+    """Removes all but the newest `keep` (0: none is removed) and the versions in `spare`."""
+    if keep > 0:
+        for old in committed(run_dir)[:-keep]:
+            if _version(old) not in spare:
+                remove(old)
 
 
 def remove(path: Path) -> None:
     """By way of a torn name, so that a half-removed checkpoint is never taken for a whole one."""
     doomed = path.rename(path.with_name(path.name + TORN))
     shutil.rmtree(doomed)
+
+
+def _version(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
 
 
 def as_dict(saved: Saved) -> dict[str, Any]:

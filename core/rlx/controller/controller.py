@@ -16,6 +16,7 @@ from msgspec import structs
 
 from rlx.controller import checkpoint
 from rlx.controller.assembly import rows_work, sampling_work
+from rlx.controller.best import Best
 from rlx.controller.checkpoint import Saved
 from rlx.controller.context import LAUNCHER, Context
 from rlx.controller.loop import Loop
@@ -246,6 +247,7 @@ class Controller:
             uninformative=self._work.uninformative if self._work else 0,
             restarts=self._work.restarts if self._work else 0,
             lost=self._lost(),
+            best=Best(self._context.config.checkpoint.best, self._totals.evaluations).entry(self._context.run_dir),
             run_dir=self._context.run_dir,
             costs=self._context.costs.total,
         )

@@ -20,12 +20,12 @@ class Cursor:
 
     def __init__(self, order: Order) -> None:
         self._order = lru_cache(maxsize=2)(order)
-        self._size = len(self._order(0))
-        if self._size < 1:
+        self.epoch_rows = len(self._order(0))
+        if self.epoch_rows < 1:
             raise ValueError("an epoch needs at least one row")
 
     def row(self, position: int) -> int:
-        epoch, place = divmod(position, self._size)
+        epoch, place = divmod(position, self.epoch_rows)
         return self._order(epoch)[place]
 
     def rows(self, start: int, count: int) -> list[int]:

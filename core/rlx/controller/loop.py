@@ -1,6 +1,8 @@
 """The run: steps, evaluations, checkpoints, and the end. The same for every way to learn, and for every ending.
 
-Version v is made by v optimizer steps. At each version: publish it, evaluate if it is due, checkpoint if it is due.
+Version v is made by v optimizer steps. At each version: publish it, evaluate if it is due, checkpoint if it is due or
+if it is the best so far. Where training goes on meanwhile, a version that is being evaluated may become the best one:
+it is saved at once, and removed later if it did not.
 A drain (signal) finishes the step that is going on, saves, and ends with status "stopped"; a stop hook ends the run
 as if its steps were done.
 """
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 from rlx.controller import checkpoint
+from rlx.controller.best import Best
 from rlx.controller.checkpoint import Saved
 from rlx.controller.context import POLICY, Context
 from rlx.controller.disk import writing
@@ -36,6 +39,7 @@ class Loop:
         self._totals = totals
         self._started = time.monotonic() - before
         self._evaluation: asyncio.Task[None] | None = None
+        self._best = Best(self._config.checkpoint.best, totals.evaluations)
         self._saved_version = version
         self._stop_asked = False
         self._overlapped = bool(context.replicas) and self._config.asynchrony.max_staleness > 0
@@ -116,13 +120,14 @@ class Loop:
 
     async def _at_version(self) -> None:
         """What is due between two steps."""
-        evaluation, saving = self._config.eval, self._config.checkpoint
+        evaluation, every = self._config.eval, self._config.checkpoint.every
         if evaluation is not None and evaluation.every is not None and self.version % evaluation.every == 0:
+            self._best.expect(self.version)
             task = self._context.failure.spawn(self._evaluate(self.version, self._evaluation), "evaluation")
             self._evaluation = task
             if not self._overlapped:
                 await task
-        if saving.every is not None and self.version % saving.every == 0:
+        if (every is not None and self.version % every == 0) or self.version in self._best.spared:
             await self._checkpoint()
 
     async def _evaluate(self, version: int, after: asyncio.Task[None] | None = None) -> None:
@@ -131,16 +136,20 @@ class Loop:
         metrics = await self._work.evaluate(version)
         self._context.hooks.rlx_evaluated(step=version, metrics=metrics)
         self._totals.evaluations.append({"step": float(version), **metrics})
+        self._best.evaluated(version, metrics)
         self._tell(version, metrics, "eval")
 
     async def _end(self, *, complete: bool) -> None:
         if self._evaluation is not None:
             await self._finish_evaluation(self._evaluation, wanted=complete)
+            self._best.expect_nothing()
         if complete and self._config.eval is not None and not self._totals.evaluated(self.version):
             await self._evaluate(self.version)
         await self._work.settle()
         if self.version > self._saved_version:
             await self._checkpoint()
+        with writing("checkpoints"):
+            await self._prune()
         if complete and self._config.checkpoint.export:
             await self._export()
 
@@ -160,11 +169,15 @@ class Loop:
             message = SaveCheckpoint(str(path / "policy"), version)
             await self._context.ask(POLICY, message, Ok, f"saves the checkpoint of version {version}")
             with writing(f"the checkpoint of version {version}"):
-                keep = self._config.checkpoint.keep
-                final = await asyncio.to_thread(checkpoint.commit, path, self._saved(), keep=keep)
+                final = await asyncio.to_thread(checkpoint.commit, path, self._saved())
+                await self._prune()
         self._saved_version = version
         self._work.covered(version)
         self._context.hooks.rlx_checkpoint_saved(path=final, step=version)
+
+    async def _prune(self) -> None:
+        keep, run_dir = self._config.checkpoint.keep, self._context.run_dir
+        await asyncio.to_thread(checkpoint.prune, run_dir, keep=keep, spare=self._best.spared)
 
     def _saved(self) -> Saved:
         return Saved(
@@ -184,9 +197,17 @@ class Loop:
         unfinished = path.with_suffix(".tmp")
         with self._context.progress.waiting("run waits for the export of the policy"):
             await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
-            await self._context.ask(POLICY, Export(str(unfinished)), Ok, f"exports the policy to {unfinished}")
+            message = Export(str(unfinished), self._export_from())
+            await self._context.ask(POLICY, message, Ok, f"exports the policy to {unfinished}")
             with writing(f"the export {path}"):
                 await asyncio.to_thread(_replace, unfinished, path)
+
+    def _export_from(self) -> str | None:
+        """The best checkpoint, where the policy has gone on since."""
+        best = self._best.version
+        if best is None or best == self.version:
+            return None
+        return str(checkpoint.path_of(self._context.run_dir, best) / "policy")
 
 
 def _replace(unfinished: Path, path: Path) -> None:

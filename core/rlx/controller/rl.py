@@ -67,7 +67,7 @@ class Sampling:
         self._counted_tokens = 0
         self._counted_uninformative = groups.drops.uninformative
         self._sync_metrics: dict[str, float] = {}
-        self._keep_payloads = context.config.checkpoint.every is not None
+        self._keep_payloads = context.config.checkpoint.midway
 
     @property
     def next_group_id(self) -> int:

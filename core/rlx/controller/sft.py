@@ -58,7 +58,7 @@ class Rows:
         with self._context.progress.waiting(f"policy trains step {step}"):
             done = await self._context.ask(POLICY, TrainStep(step, rows=rows), StepDone, f"trains step {step}")
         return Trained(
-            metrics=dict(done.metrics),
+            metrics={**done.metrics, "epoch": (step + 1) * count / self._cursor.epoch_rows},
             wait_seconds=0.0,
             train_seconds=done.seconds,
             generated_tokens=0,

@@ -57,6 +57,7 @@ def summarise(
     uninformative: int,
     restarts: int,
     lost: int | None,
+    best: Mapping[str, Any] | None,
     run_dir: Path,
     costs: Mapping[str, Cost],
 ) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def summarise(
         "steps": steps,
         "seconds": seconds,
         **_evaluations(totals),
+        "best": best,
         "sync/logprob_diff_max": totals.logprob_diff_max if totals.sync_seconds else None,
         "sync/seconds_median": _median(totals.sync_seconds),
         "groups/trained": trained,

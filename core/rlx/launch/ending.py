@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,17 @@ class Ending:
         """The last words, after what took long. A process that failed on its way out is told of, though the run has
         ended well.
         """
-        headline = f"rlx run {self.status}" + (f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}")
+        well = f"; all of it is in {run_dir}{best_of(self.summary)}"
+        headline = f"rlx run {self.status}" + (f": {self.error}" if self.exit_code else well)
         parts = [slowest(self.summary), headline, *(death.report(self.error) for death in self.deaths)]
         return "\n\n".join(filter(None, parts))
+
+
+def best_of(summary: Mapping[str, Any]) -> str:
+    """Which version was the best, where the run looked for it."""
+    best = summary.get("best")
+    return (
+        f"\nthe best version is that of step {best['step']}, with {best['metric']} = {best['value']:.4g}"
+        if best
+        else ""
+    )

@@ -98,7 +98,7 @@ class Worker:
                 )
                 return Ok()
             case Export():
-                self._export(Path(message.path))
+                self._export(message)
                 return Ok()
         raise RunError(f"the policy was sent a {type(message).__name__}, which is not for it")
 
@@ -127,11 +127,15 @@ class Worker:
             raise RunError(f"the policy was sent {what} rows, but has no dataset to take them from")
         return feed
 
-    def _export(self, path: Path) -> None:
+    def _export(self, message: Export) -> None:
+        if message.checkpoint is not None:
+            self.trainer.step = checkpoint.load(
+                Path(message.checkpoint), self.world, self.built.network, self.optimizer
+            )
         tokenizer = Path(self.model.tokenizer) if self.model.tokenizer is not None else None
         export(
             self.built,
-            path,
+            Path(message.path),
             leads=self.world.rank == 0,
             tokenizer=tokenizer,
             chat_template=self.model.chat_template,

@@ -161,4 +161,6 @@ def _checkpoint(folder: Path) -> Path:
 
 def _summary(folder: Path) -> dict[str, Any]:
     groups = {"trained": 2, "dropped": 0, "uninformative": 0, "restarts": 0, "lost": 0}
-    return summarise(Totals(), status="done", reason="", steps=1, seconds=1.0, **groups, run_dir=folder, costs={})
+    return summarise(
+        Totals(), status="done", reason="", steps=1, seconds=1.0, **groups, best=None, run_dir=folder, costs={}
+    )

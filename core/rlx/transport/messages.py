@@ -273,9 +273,11 @@ class SaveCheckpoint(Message, frozen=True):
 
 
 class Export(Message, frozen=True):
-    """Controller -> policy: write the policy as a Hugging Face folder at `path`."""
+    """Controller -> policy: write the policy as a Hugging Face folder at `path`. It is the last command but `Stop`."""
 
     path: str
+    checkpoint: str | None = None
+    """The policy's part of a checkpoint, to go back to before."""
 
 
 class Measured(Message, frozen=True):

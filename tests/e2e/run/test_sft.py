@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -16,3 +18,23 @@ def test_learns_and_exports(warm_run):
     assert warm_run.summary["steps"] == 8
     assert {path.name for path in warm_run.dir.joinpath("logs").glob("*.log")} == {"controller.log", "policy.log"}
     assert not warm_run.survivors()
+
+
+def test_exports_the_best_version(start, tiny_model):
+    """The loss falls, so that the highest is that of the first version that is evaluated."""
+    best = {"metric": "eval/loss", "prefer": "highest"}
+    settings = {f"checkpoint.best.{key}": value for key, value in best.items()}
+    settings |= {"eval.every": 2, "checkpoint.keep": 1, "policy.parallel.dp_shard": 1, "run.steps": 4}
+    run = start("sft", tiny_model, **settings)
+    assert run.wait() == 0, run.output
+    assert (run.summary["best"]["step"], run.summary["best"]["value"]) == (2, run.metrics("eval")[1]["eval/loss"])
+    assert "the best version is that of step 2" in run.output
+    saved, last = (_weights(run.dir / "checkpoints" / f"step_{step:05d}" / "policy") for step in (2, 4))
+    exported = load_file(run.dir / "export" / "model.safetensors")
+    for name, tensor in exported.items():
+        assert torch.equal(tensor, saved[f"model.{name}"].to(tensor.dtype)), name
+    assert any(not torch.equal(saved[name], last[name]) for name in saved if name.startswith("model."))
+
+
+def _weights(folder):
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}

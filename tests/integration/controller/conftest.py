@@ -110,6 +110,8 @@ class Script:
     at_train: Any = None
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
+    losses: dict[int, float] = field(default_factory=dict)
+    """Of evaluations, by version, where they do not just fall."""
     silent: set[str] = field(default_factory=set)
     """Connected, and never ready."""
     absent: set[str] = field(default_factory=set)
@@ -209,11 +211,12 @@ class Policy:
                 await self.train(message)
                 return StepDone(message.step, {"loss": 0.5, "tokens/trained": 7.0}, 0.01)
             case EvalRows():
-                return Measured({"eval/loss": 1.0 - 0.1 * self.version})
+                return Measured({"eval/loss": self.run.script.losses.get(self.version, 1.0 - 0.1 * self.version)})
             case SaveCheckpoint():
                 write(Path(message.path) / "weights", str(self.version))
             case Export():
-                write(Path(message.path) / "model", str(self.version))
+                saved = Path(message.checkpoint or "") / "weights"
+                write(Path(message.path) / "model", saved.read_text() if message.checkpoint else str(self.version))
             case Stop():
                 self.run.stopped.add("policy")
         return Ok()

@@ -54,6 +54,25 @@ async def test_synchronous_run_goes_on_as_if_never_cut_off(make_run, script, tmp
     assert ended.summary["groups/lost"] == 0
 
 
+async def test_rows_go_on_in_the_middle_of_an_epoch_as_if_never_cut_off(make_run, script, tmp_path_factory):
+    """20 rows, 4 of them a step: cut off in the second epoch, 2 steps after its newest checkpoint."""
+    options = {"rollouts": False, "steps": 15}
+    first = make_run(checkpoint={"every": 2}, **options)
+    await cut(first, after_step=8)
+    assert newest(first) == "checkpoints/step_00008"
+    second = make_run(checkpoint={"every": 2}, resume=newest(first), **options)
+    ended = await second()
+    assert ended.status == "done", ended.error
+    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options)
+    assert (await whole()).status == "done"
+    expected = {step.step: step.rows for step in whole.policy.steps}
+    assert {step.step: step.rows for step in [*first.policy.steps, *second.policy.steps]} == expected
+    epochs = [[row for step in range(start, start + 5) for row in expected[step]] for start in (0, 5, 10)]
+    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [m.metrics["epoch"] for m in second.metrics if m.kind == "train"] == [step / 5 for step in range(9, 16)]
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_run_with_staleness_loses_and_repeats_nothing(make_run, script, tmp_path, seed):
     rng = random.Random(seed)

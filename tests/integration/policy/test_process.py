@@ -26,8 +26,8 @@ from rlx.transport.messages import (
 )
 
 
-async def _exported(controller, path):
-    await controller.ask(Export(str(path)))
+async def _exported(controller, path, checkpoint=None):
+    await controller.ask(Export(str(path), str(checkpoint) if checkpoint else None))
     return load_file(path / "model.safetensors")
 
 
@@ -36,6 +36,7 @@ async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, t
         for step in range(4):
             if step == 2:
                 await controller.ask(SaveCheckpoint(str(tmp_path / "saved" / "policy"), 2))
+                earlier = await _exported(controller, tmp_path / "earlier")
             await controller.train(step, groups(step))
         straight = await _exported(controller, tmp_path / "straight")
         await controller.stop()
@@ -44,9 +45,12 @@ async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, t
         for step in (2, 3):
             await controller.train(step, groups(step))
         resumed = await _exported(controller, tmp_path / "resumed")
+        back = await _exported(controller, tmp_path / "back", checkpoint=tmp_path / "saved" / "policy")
         await controller.stop()
     for name in straight:
         assert torch.equal(straight[name], resumed[name]), name
+        assert torch.equal(earlier[name], back[name]), name
+    assert any(not torch.equal(earlier[name], straight[name]) for name in straight)
 
 
 async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequences):

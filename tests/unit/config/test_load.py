@@ -19,6 +19,9 @@ def write(tmp_path):
     return write
 
 
+BEST = '[checkpoint.best]\nmetric = "eval/{}"\n[eval]\nevery = 1\n[eval.dataset]\nname = "d"\n'
+
+
 def error_of(call):
     with pytest.raises(ConfigError) as caught:
         call()
@@ -72,6 +75,10 @@ def test_policy_option_is_the_number_of_processes_whatever_the_file_says(write):
         ('[[rewards]]\nname = "r"\n', "[[rewards]]: 'r' is there more than once"),
         ("[run]\nsteps = 5\n[policy.optimizer]\nwarmup_steps = 6\n", "warmup_steps = 6 is more than [run] steps = 5"),
         ("[policy.optimizer]\nmin_lr_ratio = 0.1\n", "a constant schedule never gets there"),
+        ('[checkpoint.best]\nmetric = "eval/loss"\n', "[checkpoint.best]: nothing is evaluated"),
+        ('[checkpoint.best]\nmetric = "eval/x"\n', "[checkpoint.best] prefer: say whether 'lowest' or 'highest'"),
+        ('[checkpoint.best]\nprefer = "low"\n', "[checkpoint.best] metric: this is missing"),
+        ('[eval.dataset]\nname = "d"\n[checkpoint.best]\nmetric = "eval/loss"\n', "without [eval] every, only the"),
         ("[policy.optimizer]\nbetas = [0.9, 1.0]\n", "betas[1]: must be at least 0 and less than 1, got 1.0"),
     ],
 )  # fmt: skip
@@ -155,6 +162,11 @@ def test_options_are_named_where_they_are_wrong(write, option):
         ("algorithm = {drop_uninformative = true, group_size = 1}\n", True, "is never informative"),
         ("rewards = []\nalgorithm = {drop_uninformative = true}\n", False, "there are no groups"),
         ("algorithm = {drop_uninformative = true}\n", True, None),
+        (BEST.format("loss"), True, "an evaluation of algorithm 'grpo' has eval/accuracy and eval/reward"),
+        (BEST.format("reward"), True, None),
+        ("rewards = []\n" + BEST.format("accuracy"), False, "has eval/loss and eval/perplexity"),
+        ("rewards = []\n" + BEST.format("accuracy") + '[plugins]\nenable = ["mine"]\n', False, None),
+        ("rewards = []\n" + BEST.format("loss"), False, None),
     ],
 )
 def test_rules_of_sampling_and_of_rows(write, text, rollouts, message):

@@ -164,13 +164,13 @@ def saved(version: int) -> Saved:
 def test_a_checkpoint_counts_once_it_is_renamed(tmp_path):
     path = checkpoint.begin(tmp_path, 3)
     assert checkpoint.newest(tmp_path) is None
-    final = checkpoint.commit(path, saved(3), keep=2)
+    final = checkpoint.commit(path, saved(3))
     assert checkpoint.newest(tmp_path) == final
     assert checkpoint.load(final) == saved(3)
 
 
 def test_torn_checkpoints_are_skipped_with_a_word_and_replaced(tmp_path):
-    whole = checkpoint.commit(checkpoint.begin(tmp_path, 3), saved(3), keep=2)
+    whole = checkpoint.commit(checkpoint.begin(tmp_path, 3), saved(3))
     torn = checkpoint.begin(tmp_path, 6)
     (torn / "half").write_text("x")
     skipped = []
@@ -179,10 +179,14 @@ def test_torn_checkpoints_are_skipped_with_a_word_and_replaced(tmp_path):
     assert list(checkpoint.begin(tmp_path, 6).iterdir()) == []
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [9]), (2, [6, 9]), (0, [3, 6, 9])])
-def test_the_newest_are_kept(tmp_path, keep, left):
+@pytest.mark.parametrize(
+    ("keep", "spare", "left"),
+    [(1, set(), [9]), (2, set(), [6, 9]), (0, set(), [3, 6, 9]), (1, {3}, [3, 9]), (1, {9, 12}, [9]), (2, {6}, [6, 9])],
+)
+def test_the_newest_are_kept_and_what_is_spared(tmp_path, keep, spare, left):
     for version in (3, 6, 9):
-        checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version), keep=keep)
+        checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version))
+    checkpoint.prune(tmp_path, keep=keep, spare=spare)
     assert [checkpoint.load(path).version for path in checkpoint.committed(tmp_path)] == left
     assert checkpoint.torn(tmp_path) == []
 

@@ -1,0 +1,109 @@
+"""The best checkpoint: kept beside the newest, named, exported; for rows and for samples."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rlx.controller import checkpoint
+from rlx.transport.messages import Drain
+
+EVAL = {"dataset": {"name": "held_out"}, "every": 2}
+LOSSES = {2: 0.9, 4: 0.5, 6: 0.7, 8: 0.8}
+LOSS = {"best": {"metric": "eval/loss"}}
+
+
+def kept(run) -> list[str]:
+    return [path.name for path in checkpoint.committed(run.run_dir)]
+
+
+def exported(run) -> str:
+    return (run.run_dir / "export" / "model").read_text()
+
+
+async def test_is_kept_beside_the_newest_and_exported(make_run, script):
+    best = LOSS | {"every": 3, "keep": 1}
+    run = make_run(rollouts=False, steps=8, eval=EVAL, checkpoint=best, script=script(losses=LOSSES))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert kept(run) == ["step_00004", "step_00008"]
+    path = str(run.run_dir / "checkpoints" / "step_00004")
+    assert ended.summary["best"] == {"step": 4, "metric": "eval/loss", "value": 0.5, "checkpoint": path}
+    assert exported(run) == "4"
+
+
+async def test_only_better_versions_are_saved_for_it(make_run, script):
+    run = make_run(rollouts=False, steps=8, eval=EVAL, checkpoint=LOSS | {"keep": 0}, script=script(losses=LOSSES))
+    await run()
+    assert kept(run) == ["step_00002", "step_00004", "step_00008"]
+
+
+async def test_a_final_version_that_is_the_best_is_exported_as_it_is(make_run, script):
+    run = make_run(rollouts=False, steps=4, eval=EVAL, checkpoint=LOSS | {"keep": 1})
+    ended = await run()
+    assert (kept(run), exported(run), ended.summary["best"]["step"]) == (["step_00004"], "4", 4)
+
+
+async def test_without_it_the_final_version_is_exported(make_run, script):
+    run = make_run(rollouts=False, steps=8, eval=EVAL, script=script(losses=LOSSES))
+    ended = await run()
+    assert (kept(run), exported(run), ended.summary["best"]) == (["step_00008"], "8", None)
+
+
+async def test_is_remembered_by_a_run_that_was_cut_off(make_run, script):
+    options = {"rollouts": False, "steps": 8, "eval": EVAL, "checkpoint": LOSS | {"every": 1, "keep": 1}}
+
+    async def at_train(run, step):
+        if step == 6:
+            dying.cancel()
+            await asyncio.sleep(30)
+
+    first = make_run(**options, script=script(losses=LOSSES, at_train=at_train))
+    dying = asyncio.create_task(first())
+    with pytest.raises(asyncio.CancelledError):
+        await dying
+    assert kept(first) == ["step_00004", "step_00006"]
+    second = make_run(**options, script=script(losses=LOSSES), resume="checkpoints/step_00006")
+    ended = await second()
+    assert ended.status == "done", ended.error
+    assert (kept(second), exported(second), ended.summary["best"]["step"]) == (["step_00004", "step_00008"], "4", 4)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+async def test_accuracy_of_samples(make_run, script, k):
+    """Every version is right half of the time: the first of equals is the best."""
+    best = {"best": {"metric": "eval/accuracy"}, "keep": 1}
+    run = make_run(k=k, steps=7, eval=EVAL | {"samples": 2}, checkpoint=best)
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert ended.summary["best"]["step"] == 2
+    assert (kept(run), exported(run)) == (["step_00002", "step_00007"], "2")
+
+
+async def test_an_evaluation_that_is_cut_off_leaves_no_checkpoint_behind(make_run, script):
+    """Saved while it was being evaluated, it is one more of the old ones once the run is stopped."""
+    held = asyncio.Event()
+
+    async def at_train(run, step):
+        if step == 4:
+            await run.say(Drain("Ctrl-C"))
+            await asyncio.sleep(0.1)
+
+    best = {"best": {"metric": "eval/accuracy"}, "keep": 1}
+    run = make_run(k=2, steps=9, eval=EVAL | {"samples": 2}, checkpoint=best, script=script(hold_eval=held))
+    run.script.at_train = at_train
+    ended = await run()
+    assert ended.status == "stopped", ended.error
+    assert kept(run) == ["step_00005"]
+
+
+@pytest.mark.parametrize(("rollouts", "known"), [(False, "eval/loss"), (True, "eval/accuracy")])
+async def test_a_metric_that_is_not_there_ends_the_run_before_its_first_step(make_run, rollouts, known):
+    best = {"best": {"metric": "eval/mine", "prefer": "highest"}}
+    run = make_run(rollouts=rollouts, eval=EVAL, checkpoint=best)
+    ended = await run()
+    assert ended.status == "failed"
+    assert "[checkpoint.best] metric = 'eval/mine': the evaluation has no such figure. It has " in ended.error
+    assert known in ended.error
+    assert run.policy.steps == []

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlx.config.flow import BestConfig
+from rlx.controller.best import Best
+from rlx.controller.checkpoint import path_of
+from rlx.errors import RunError
+
+LOSS = BestConfig(metric="eval/loss")
+
+
+def evaluations(values, metric="eval/loss"):
+    return [{"step": float(step), metric: value} for step, value in values.items()]
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "version"),
+    [
+        (LOSS, {0: 0.1, 2: 3.0, 4: 2.0, 6: 2.5}, 4),
+        (LOSS, {2: 2.0, 4: 2.0}, 2),
+        (LOSS, {2: float("nan"), 4: 3.0, 6: float("-inf")}, 4),
+        (LOSS, {0: 1.0}, None),
+        (LOSS, {}, None),
+        (BestConfig(metric="eval/accuracy"), {0: 0.9, 2: 0.5, 4: 0.7, 6: 0.7}, 4),
+        (BestConfig(metric="eval/mine", prefer="lowest"), {2: 0.5, 4: 0.7}, 2),
+        (BestConfig(metric="eval/loss", prefer="highest"), {2: 3.0, 4: 2.0}, 2),
+    ],
+)
+def test_which_version_is_the_best(rule, values, version):
+    best = Best(rule, evaluations(values, rule.metric))
+    assert best.version == version
+    assert best.spared == ({version} if version is not None else set())
+
+
+@given(st.dictionaries(st.integers(1, 50), st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_no_version_is_better(values):
+    values = dict(sorted(values.items()))
+    assert values[Best(LOSS, evaluations(values)).version] == min(values.values())
+
+
+def test_a_version_that_is_being_evaluated_is_spared():
+    grown = evaluations({2: 1.0})
+    best = Best(LOSS, grown)
+    best.expect(4)
+    best.expect(6)
+    assert best.spared == {2, 4, 6}
+    grown.append({"step": 4.0, "eval/loss": 0.5})
+    best.evaluated(4, grown[-1])
+    assert best.spared == {4, 6}
+    best.expect_nothing()
+    assert best.spared == {4}
+
+
+def test_without_a_rule_nothing_is_best_and_nothing_spared(tmp_path):
+    best = Best(None, evaluations({2: 1.0}))
+    best.expect(4)
+    best.evaluated(4, {"eval/accuracy": 1.0})
+    assert (best.version, best.spared, best.entry(tmp_path)) == (None, set(), None)
+
+
+def test_a_metric_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(RunError, match=r"'eval/los'.* It has eval/loss, eval/perplexity\. Did you mean 'eval/loss'\?"):
+        Best(BestConfig(metric="eval/los", prefer="lowest"), []).evaluated(
+            0, {"eval/perplexity": 2.0, "eval/loss": 1.0}
+        )
+
+
+def test_the_summary_says_where_the_best_lies(tmp_path):
+    best = Best(LOSS, evaluations({2: 3.0, 4: 2.0}))
+    assert best.entry(tmp_path) == {"step": 4, "metric": "eval/loss", "value": 2.0, "checkpoint": None}
+    path_of(tmp_path, 4).mkdir(parents=True)
+    assert best.entry(tmp_path)["checkpoint"] == str(tmp_path / "checkpoints" / "step_00004")
