@@ -65,7 +65,7 @@ def _lines(prepared: Prepared) -> Iterator[tuple[str, str]]:
     size = f"{count:,} parameters" if count else "size not known before it is fetched"
     yield "model", f"{config.model.path} ({facts.model_type}, {size})"
     yield "data", _data(prepared)
-    yield "steps", f"{config.run.steps:,} of {_batch(prepared)}"
+    yield "steps", f"{_length(prepared)} of {_batch(prepared)}"
     yield "processes", _processes(prepared)
     yield from _memory(prepared)
 
@@ -75,6 +75,11 @@ def _data(prepared: Prepared) -> str:
         return "not read: there is no tokenizer yet"
     train, held_out = prepared.data.train, prepared.data.held_out
     return f"{train.size:,} rows" + (f", {held_out.size:,} to evaluate" if held_out is not None else "")
+
+
+def _length(prepared: Prepared) -> str:
+    run = prepared.config.run
+    return f"{run.steps:,}" if run.epochs is None else f"{run.epochs:g} epochs, in steps"
 
 
 def _batch(prepared: Prepared) -> str:

@@ -68,9 +68,14 @@ def _repeats(config: Config) -> Iterator[str]:
             yield f"{where}: {name!r} is there more than once"
 
 
+def _length(config: Config) -> Iterator[str]:
+    if config.run.epochs is not None and "steps" in config.run.model_fields_set:
+        yield f"[run] epochs = {config.run.epochs:g} and steps = {config.run.steps}: say one of them"
+
+
 def _warmup(config: Config) -> Iterator[str]:
     optimizer, steps = config.policy.optimizer, config.run.steps
-    if steps and optimizer.warmup_steps > steps:
+    if config.run.epochs is None and steps and optimizer.warmup_steps > steps:
         yield (
             f"[policy.optimizer] warmup_steps = {optimizer.warmup_steps} is more than [run] steps = {steps}: "
             "the learning rate would never be reached"
@@ -170,7 +175,7 @@ def _no_sampling(config: Config) -> Iterator[str]:
 
 Rule = Callable[[Config], Iterator[str]]
 
-_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _warmup, _min_lr, _betas, _best)
+_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _length, _warmup, _min_lr, _betas, _best)
 _SAMPLING_RULES: tuple[Rule, ...] = (
     _needs_reward,
     _all_weights_zero,

@@ -16,6 +16,9 @@ class RunConfig(Section):
     """Names the run directory and the TensorBoard run."""
     steps: int = Field(100, ge=0)
     """Optimizer updates. 0 evaluates and exports only."""
+    epochs: float | None = Field(None, gt=0)
+    """In place of `steps`: passes over the training dataset, in whole steps (the last one is filled up with rows of the
+    next pass)."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Every random choice of the run comes from it: data order, sampling, initialisation."""
     dir: str = "runs"

@@ -27,6 +27,7 @@ from rlx.launch.attributed import attributed
 from rlx.launch.boot import ScriptRecord
 from rlx.launch.device_memory import DevicePlan, plan_devices
 from rlx.launch.engine_args import check_engine_arguments
+from rlx.launch.epochs import with_steps
 from rlx.launch.memory import MemoryPlan, available_memory, check_memory, plan_memory
 from rlx.launch.model_facts import ModelFacts, model_facts
 from rlx.launch.preflight_model import ModelSize, check_model
@@ -47,7 +48,7 @@ class Prepared:
     """A run that could start, and what was learnt on the way."""
 
     config: Config
-    """With `model.plugin` and `packer.name` filled in."""
+    """With `model.plugin` and `packer.name` filled in, and `run.epochs` in steps."""
     base_dir: Path
     """Folder of the config file."""
     plugins: Plugins
@@ -94,6 +95,7 @@ def prepare(loaded: LoadedConfig) -> Prepared:
     plugins = sources.plugins(config)
     blind = facts.only_config and config.model.tokenizer is None
     data = None if blind else _read_rows(config, plugins, rollouts=rollouts)
+    config = config if data is None else with_steps(config, _epoch_rows(config, plugins, data))
     _configure(config, plugins)
     return Prepared(
         config=config,
@@ -180,6 +182,11 @@ def _read_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> Fingerpri
     if config.eval.packer is not None:
         packer = _packer(config.eval.packer, config, plugins, tokenizer, "[eval.packer]")
     return Fingerprints(train, _tried(config.eval.dataset, packer, config, plugins, tokenizer, rollouts=rollouts))
+
+
+def _epoch_rows(config: Config, plugins: Plugins, data: Fingerprints) -> int:
+    order = open_order(plugins, config)
+    return data.train.size if order is None else len(order(0))
 
 
 def _tried(

@@ -40,3 +40,11 @@ def test_resume_finds_config_and_files_from_the_run_directory(call, project, han
     assert handed[1].resume == run_dir
     assert handed[1].config == handed[0].config
     assert handed[1].base_dir == config.parent
+
+
+def test_epochs_reach_the_run_in_steps(call, project, handed):
+    config = project()
+    config.write_text(config.read_text().replace("steps = 2", "epochs = 3"))
+    call("run", "--config", config, "--set", "policy.groups_per_step=1")
+    (plan,) = handed
+    assert (plan.config.run.steps, plan.config.run.epochs) == (3 * plan.data.train.size, None)

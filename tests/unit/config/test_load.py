@@ -74,6 +74,8 @@ def test_policy_option_is_the_number_of_processes_whatever_the_file_says(write):
         ('[plugins]\nbest_effort = ["x"]\n', "[plugins] best_effort: 'x' is not in `enable`"),
         ('[[rewards]]\nname = "r"\n', "[[rewards]]: 'r' is there more than once"),
         ("[run]\nsteps = 5\n[policy.optimizer]\nwarmup_steps = 6\n", "warmup_steps = 6 is more than [run] steps = 5"),
+        ("[run]\nsteps = 5\nepochs = 2\n", "[run] epochs = 2 and steps = 5: say one of them"),
+        ("[run]\nepochs = 0.0\n", "[run] epochs: must be greater than 0, got 0"),
         ("[policy.optimizer]\nmin_lr_ratio = 0.1\n", "a constant schedule never gets there"),
         ('[checkpoint.best]\nmetric = "eval/loss"\n', "[checkpoint.best]: nothing is evaluated"),
         ('[checkpoint.best]\nmetric = "eval/x"\n', "[checkpoint.best] prefer: say whether 'lowest' or 'highest'"),

@@ -1,0 +1,23 @@
+"""`run.epochs` in steps, once it is known how many rows an epoch has."""
+
+from __future__ import annotations
+
+import math
+
+from rlx.config.rules import contradictions
+from rlx.config.schema import Config
+from rlx.errors import ConfigError
+
+
+def with_steps(config: Config, rows: int) -> Config:
+    """The config with `run.steps` in place of `run.epochs`: as many as it takes to begin no further epoch, the last one
+    filled up with rows of the next. Raises ConfigError where that contradicts another key.
+    """
+    if config.run.epochs is None:
+        return config
+    # Rounded, so that 1.1 * 10 rows are 11 and not 12.
+    steps = math.ceil(round(config.run.epochs * rows / config.policy.groups_per_step, 6))
+    resolved = config.model_copy(update={"run": config.run.model_copy(update={"steps": steps, "epochs": None})})
+    if found := contradictions(resolved):
+        raise ConfigError(f"[run] epochs = {config.run.epochs:g} of {rows:,} rows: {found[0]}")
+    return resolved
