@@ -114,12 +114,36 @@ def test_prompts_that_nobody_shares(tiny, groups, packing):
     assert_same(planned(policy, algorithm, alone, values, ranks=2, max_tokens=50, packing=packing), expected)
 
 
-def test_supervised_loss_is_the_mean_over_all_tokens(tiny, groups):
+@pytest.fixture
+def rows(groups):
+    """What SFT trains on: one episode a row, of one turn, of two, or of two trajectories."""
+    return [[episode] for group in groups for episode in group]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize(("ranks", "max_tokens"), [(1, 10_000), (1, 25), (2, 40), (3, 10_000), (20, 10_000)])
+def test_supervised_loss_is_the_mean_over_all_tokens_however_it_is_cut(tiny, rows, ranks, max_tokens, packing):
     model, algorithm = tiny(), SFT()
-    advantages = algorithm.advantages(groups)
-    expected = obvious(model, groups, advantages, sft_token)
+    advantages = algorithm.advantages(rows)
+    expected = obvious(model, rows, advantages, sft_token)
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
-    assert_same(planned(policy, algorithm, groups, advantages, ranks=2, max_tokens=40, packing=True), expected)
+    seen = planned(policy, algorithm, rows, advantages, ranks=ranks, max_tokens=max_tokens, packing=packing)
+    assert_same(seen, expected)
+
+
+def test_packed_and_padded_rows_give_the_same_gradient(tiny, rows):
+    """Rows of different lengths lie in one packed row: none of them sees another, or its positions."""
+    policy, algorithm = PolicyModel(tiny(), temperature=1.0, chunk=17), SFT()
+    advantages = algorithm.advantages(rows)
+    packed, padded, alone = (
+        planned(policy, algorithm, rows, advantages, ranks=1, max_tokens=budget, packing=packing)
+        for packing, budget in ((True, 10_000), (False, 10_000), (False, 1))
+    )
+    assert (packed[2], padded[2]) == ([1], [1])
+    assert alone[2][0] >= len(rows) - 1, "one row a micro-batch; one has nothing to train"
+    for one, other in ((packed, padded), (packed, alone), (padded, alone)):
+        assert one[0] == pytest.approx(other[0], rel=1e-6)
+        assert float((one[1] - other[1]).norm() / other[1].norm()) <= 1e-6
 
 
 def test_a_model_that_computes_its_own_logits(tiny, groups):
