@@ -1,0 +1,34 @@
+"""The rows that rlx and TRL are both fine-tuned on: token ids of ragged lengths, every token of them trained."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import rlx
+
+VOCABULARY = 49_152
+MEDIAN, SPREAD, SHORTEST, LONGEST = 120, 0.8, 16, 512
+"""Log-normal, as chats are: most are short, a few long."""
+
+
+def rows(count: int = 128) -> list[dict[str, list[int]]]:
+    """The same rows each time. What a token is makes no difference to the time that it takes."""
+    draw = random.Random(0)
+    lengths = (round(draw.lognormvariate(math.log(MEDIAN), SPREAD)) for _ in range(count))
+    return [
+        {"input_ids": [draw.randrange(VOCABULARY) for _ in range(min(LONGEST, max(SHORTEST, length)))]}
+        for length in lengths
+    ]
+
+
+class Tokens(rlx.DataPacker):
+    """Rows are token ids already, for TRL too: neither is timed on its tokenizer."""
+
+    def get_rollout_input(self, item: Mapping[str, Any]) -> Any:
+        return item["input_ids"]
+
+    def sft_process_sample(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        return {"input_ids": item["input_ids"], "labels": item["input_ids"]}
