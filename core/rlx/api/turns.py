@@ -7,6 +7,7 @@ The rules of this part:
   changes the prompts (has a `get_rollout_input` of its own).
 * Otherwise a turn is what the template puts behind the prompt that the engine would read before it. That prompt must be
   the beginning of the rendering, token for token; where it is not, or the marks do not fit the turns, it is an error.
+* Marks that leave out the token which ends a turn are an error: a model that is trained so does not learn to stop.
 * A template that shows past turns otherwise than present ones (without their reasoning, say) rewrites history, and
   rewritten history is a new trajectory: each turn is trained behind what would really have been read.
 * White space behind a turn is not trained. The last turn ends with an EOS.
@@ -125,7 +126,20 @@ def _marked(messages: Messages, tokenizer: Any) -> Trajectory:
             f"{tokenizer.name_or_path!r}: they are {marked} runs of tokens, and the assistant speaks {turns} times. "
             f"{_CURE}"
         )
-    return masked_tokens([int(token) for token in rendered["input_ids"]], mask)
+    tokens = [int(token) for token in rendered["input_ids"]]
+    _check_ends(tokens, mask, tokenizer)
+    return masked_tokens(tokens, mask)
+
+
+def _check_ends(tokens: list[int], mask: list[bool], tokenizer: Any) -> None:
+    ends = {index for index, added in tokenizer.added_tokens_decoder.items() if added.special}
+    for place in range(1, len(tokens)):
+        if mask[place - 1] and not mask[place] and tokens[place] in ends and tokens[place - 1] not in ends:
+            raise UsageError(
+                f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} leave out the "
+                f"{tokenizer.decode(tokens[place : place + 1])!r} that ends the assistant's turn: the model would not "
+                "learn to stop. Move {% endgeneration %} behind it and set that template as model.chat_template."
+            )
 
 
 def _tail(tokens: list[int], tokenizer: Any) -> str:

@@ -30,6 +30,7 @@ REASONING = (  # shows a turn's reasoning as long as no other user message follo
     "{% else %}{{ m.content }}{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
 )
 OPENED = PLAIN.replace("assistant: {% endif %}", "assistant: (think){% endif %}")
+ENDLESS = MARKED.replace("<eos>{% endgeneration %}", "{% endgeneration %}<eos>")
 HALF_MARKED = MARKED.replace("{% if m.role == 'assistant' %}", "{% if m.role == 'assistant' and loop.last %}")
 
 CHAT = [
@@ -146,6 +147,7 @@ def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
         (HALF_MARKED, CHAT, UsageError, "1 runs of tokens, and the assistant speaks 2 times"),
         ("{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}", CHAT[1:3], UsageError,
          "1 runs of tokens, and the assistant speaks 1 times"),
+        (ENDLESS, CHAT, UsageError, r"leave out the '<eos>' that ends the assistant's turn.*Move "),
         (PLAIN, CHAT[2:], DatasetError, "the conversation begins with the assistant"),
         (PLAIN, [*CHAT[:2], {"role": "assistant"}, *CHAT[3:]], DatasetError,
          "message 2, of the assistant's, has neither content nor tool_calls"),
