@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEEPSEEK := plugins/models/rlx-plugin-deepseek
-BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap weight_sync against_trl
+BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap weight_sync against_trl sft_against_trl
 
 .PHONY: setup quickstart test test-unit check bench clean
 .DEFAULT_GOAL := quickstart

@@ -23,11 +23,11 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def rlx_run(sets: Mapping[str, Any], config: Path = CONFIG) -> list[dict[str, float]]:
+def rlx_run(sets: Mapping[str, Any]) -> list[dict[str, float]]:
     """The metrics of each training step but the first, which warms caches up. The run's own output goes to stderr."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
-        command = [sys.executable, "-m", "rlx_cli.main", "run", "--config", str(config), "--run-dir", str(run_dir)]
+        command = [sys.executable, "-m", "rlx_cli.main", "run", "--config", str(CONFIG), "--run-dir", str(run_dir)]
         for key, value in sets.items():
             command += ["--set", f"{key}={toml(value)}"]
         subprocess.run(command, check=True, stdout=sys.stderr)

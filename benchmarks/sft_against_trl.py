@@ -1,119 +1,160 @@
 """Supervised fine-tuning against TRL's SFTTrainer on a CPU: trained tokens per second, padding not counted.
 
-Same model (SmolLM2-135M), rows in the same order, rows a step, optimizer, master and compute dtype, both cores. rlx is
-the whole `rlx run`, timed by its own steps. The first step of each (warm-up) is not counted. TRL is asked to pad a
-step's rows into one batch, or otherwise with --trl:
+Same model (SmolLM2-135M), rows in the same order, rows a step, master and compute dtype, both cores. rlx is the
+policy's worker: rows through the packer, micro-batches, forward, backward, clipping, AdamW. Steps of both alternate in
+one process, so that a busy machine is busy for both; the ratio is the median over steps, without the first (warm-up).
+TRL is asked to pad a step's rows into one batch, or otherwise with --trl:
 
-    padded        the step's rows in one batch (TRL's default, gradient checkpointing off as in rlx)
+    padded        the step's rows in one batch (TRL's default; gradient checkpointing off, as in rlx)
     single        one row at a time, gradients accumulated: nothing to pad
     padding_free  padding_free=True: the step's rows behind one another, under a block-diagonal mask
     packing       packing=True ("bfd"): rows packed into as many tokens as a step has on average
 
-    python benchmarks/sft_against_trl.py [--trl padded] [--dtype float32] [--rows 8] [--steps 4] [--runs 3]
+    python benchmarks/sft_against_trl.py [--trl padded] [--dtype float32] [--rows 8] [--steps 6]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ragged import rows
-from runs import rlx_run, smollm2_model, threads
+from ragged import Tokens, rows
 
-CONFIG = Path(__file__).resolve().parent / "sft.toml"
+from runs import smollm2_model
+
+THREADS = 2
 
 
-def trl_options(options: argparse.Namespace) -> dict[str, Any]:
-    packed = sum(len(row["input_ids"]) for row in rows()) * options.rows // len(rows())
+@dataclass
+class Clock:
+    """Trained tokens and seconds of each step of one side."""
+
+    tokens: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self.tokens.append(0)
+        self._begun = time.perf_counter()
+
+    def end(self) -> None:
+        self.seconds.append(time.perf_counter() - self._begun)
+
+    def rates(self) -> list[float]:
+        return [tokens / seconds for tokens, seconds in zip(self.tokens, self.seconds, strict=True)]
+
+
+def trl_options(trl: str, count: int) -> dict[str, Any]:
+    """What tells the ways of TRL apart, with `count` rows a step."""
+    packed = sum(len(row["input_ids"]) for row in rows()) * count // len(rows())
     return {
-        "padded": {"per_device_train_batch_size": options.rows},
-        "single": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": options.rows},
-        "padding_free": {"per_device_train_batch_size": options.rows, "padding_free": True, "max_length": None},
+        "padded": {"per_device_train_batch_size": count},
+        "single": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": count},
+        "padding_free": {"per_device_train_batch_size": count, "padding_free": True, "max_length": None},
         "packing": {"per_device_train_batch_size": 1, "packing": True, "max_length": packed},
-    }[options.trl]
+    }[trl]
 
 
-def run_trl(options: argparse.Namespace) -> float:
-    """Trained tokens per second of an SFTTrainer, the first step left out."""
+def trl_trainer(options: argparse.Namespace, out: str, clock: Clock) -> Any:
+    """An SFTTrainer that is timed."""
     import torch
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    torch.set_num_threads(2)
-    seconds: list[float] = []
-    tokens: list[int] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Timed(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *_: object, **__: object) -> None:
-            tokens.append(0)
-            self.begun = time.perf_counter()
+            clock.begin()
 
         def on_step_end(self, *_: object, **__: object) -> None:
-            seconds.append(time.perf_counter() - self.begun)
+            clock.end()
 
     class Counted(SFTTrainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            tokens[-1] += int((inputs["labels"][:, 1:] != -100).sum())
+            clock.tokens[-1] += int((inputs["labels"][:, 1:] != -100).sum())
             return super().compute_loss(model, inputs, *args, **kwargs)
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return SequentialSampler(dataset if dataset is not None else self.train_dataset)
 
     folder = smollm2_model()
-    with tempfile.TemporaryDirectory() as out:
-        config = SFTConfig(
-            output_dir=out,
-            use_cpu=True,
-            bf16=options.dtype == "bfloat16",
-            gradient_checkpointing=False,
-            max_steps=options.steps,
-            learning_rate=1e-6,
-            lr_scheduler_type="constant",
-            logging_strategy="no",
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            **trl_options(options),
-        )
-        Counted(
-            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-            processing_class=AutoTokenizer.from_pretrained(folder),
-            args=config,
-            train_dataset=Dataset.from_list(rows()),
-            callbacks=[Clock()],
-        ).train()
-    return sum(tokens[1:]) / sum(seconds[1:])
+    config = SFTConfig(
+        output_dir=out,
+        use_cpu=True,
+        bf16=options.dtype == "bfloat16",
+        gradient_checkpointing=False,
+        max_steps=options.steps,
+        learning_rate=1e-6,
+        lr_scheduler_type="constant",
+        logging_strategy="no",
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        **trl_options(options.trl, options.rows),
+    )
+    return Counted(
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        processing_class=AutoTokenizer.from_pretrained(folder),
+        args=config,
+        train_dataset=Dataset.from_list(rows()),
+        callbacks=[Timed()],
+    )
 
 
-def run_rlx(options: argparse.Namespace) -> float:
-    """The same of `rlx run`."""
-    sets = {
-        "run.steps": options.steps,
-        "model.path": smollm2_model(),
-        "policy.groups_per_step": options.rows,
-        "policy.dtype": options.dtype,
-        "policy.env": threads(2)["policy.env"],
-    }
-    steps = rlx_run(sets, CONFIG)
-    return sum(step["tokens/trained"] for step in steps) / sum(step["time/step"] for step in steps)
+def rlx_steps(options: argparse.Namespace, clock: Clock) -> Any:
+    """A callback that has rlx train the same rows, timed, after each step of TRL's."""
+    from transformers import TrainerCallback
+
+    from rlx.api.dataset import open_dataset
+    from rlx.policy.feed import Feed
+    from rlx.tokenizer import load_tokenizer
+
+    trainer, config = rlx_trainer(options)
+    tokenizer = load_tokenizer(config.model)
+    packer = Tokens()
+    packer.setup(config, tokenizer)
+    feed = Feed(open_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
+
+    class Step(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, _options: object, state: Any, *_: object, **__: object) -> None:
+            clock.begin()
+            last = state.global_step * options.rows
+            metrics = trainer.train(feed.groups(range(last - options.rows, last)))
+            clock.end()
+            clock.tokens[-1] = metrics["tokens/trained"]
+
+    return Step()
 
 
-def one_side(side: str, options: argparse.Namespace) -> float:
-    """A side in a process of its own, so that neither warms the other's caches."""
-    command = [sys.executable, __file__, "--side", side, "--trl", options.trl, "--dtype", options.dtype]
-    command += ["--rows", str(options.rows), "--steps", str(options.steps)]
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
-    return float(done.stdout.splitlines()[-1])
+def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The policy's trainer in a world of this process alone, and its config."""
+    from rlx.algorithms.sft import SFT
+    from rlx.config.schema import Config
+    from rlx.platform import PLATFORMS
+    from rlx.policy.build import build_policy
+    from rlx.policy.optimizer import Optimizer
+    from rlx.policy.source import load_config
+    from rlx.policy.trainer import Trainer
+    from rlx.policy.world import open_world
+    from rlx_models.hf import plugin
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    folder = Path(smollm2_model())
+    tables = {"model": {"path": str(folder)}, "dataset": {"name": "none"}, "policy": {"dtype": options.dtype}}
+    config = Config.model_validate(tables)
+    world = open_world(PLATFORMS["cpu"], config.policy.parallel)
+    built = build_policy(plugin, load_config(config.model, folder), folder, world, config.policy, 1.0)
+    optimizer = Optimizer(dict(built.network.named_parameters()), config.policy.optimizer, options.steps)
+    return Trainer(world, built.model, optimizer, SFT(), config.policy), config
 
 
 def main() -> None:
@@ -121,20 +162,27 @@ def main() -> None:
     parser.add_argument("--trl", choices=["padded", "single", "padding_free", "packing"], default="padded")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rows", type=int, default=8, help="in a step")
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--side", choices=["trl", "rlx"], help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
-    if options.side is not None:
-        print((run_trl if options.side == "trl" else run_rlx)(options))
-        return
+    os.environ.update(HF_HUB_OFFLINE="1", TRL_EXPERIMENTAL_SILENCE="1")
+    import torch
+
+    torch.set_num_threads(THREADS)
+    theirs, ours = Clock(), Clock()
+    with tempfile.TemporaryDirectory() as out:
+        # First: it looks at the environment for ranks, and rlx's world sets them.
+        trainer = trl_trainer(options, out, theirs)
+        trainer.add_callback(rlx_steps(options, ours))
+        trainer.train()
+    report(options, ours.rates()[1:], theirs.rates()[1:])
+
+
+def report(options: argparse.Namespace, ours: list[float], theirs: list[float]) -> None:
     print(f"SmolLM2-135M, {options.dtype}, {options.rows} rows a step, TRL {options.trl}")
-    ratios = []
-    for _ in range(options.runs):
-        rlx, trl = one_side("rlx", options), one_side("trl", options)
-        ratios.append(rlx / trl)
-        print(f"rlx {rlx:8.1f}  TRL {trl:8.1f} trained tokens/s   ratio {ratios[-1]:.2f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.2f}")
+    for rlx, trl in zip(ours, theirs, strict=True):
+        print(f"rlx {rlx:7.1f}  TRL {trl:7.1f} trained tokens/s   ratio {rlx / trl:.2f}")
+    ratio = statistics.median(rlx / trl for rlx, trl in zip(ours, theirs, strict=True))
+    print(f"median: rlx {statistics.median(ours):.1f}, TRL {statistics.median(theirs):.1f}, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":
