@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from ragged import Tokens, rows
-
 from runs import smollm2_model
 
 THREADS = 2

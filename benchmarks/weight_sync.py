@@ -21,10 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from runs import median, rlx_run, smollm2_model, threads
 
 from rlx.sync import wire
 from rlx.transport.messages import TensorMeta
+from runs import median, rlx_run, smollm2_model, threads
 
 Plan = list[list[TensorMeta]]
 TIMES = 10
