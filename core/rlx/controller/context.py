@@ -28,6 +28,9 @@ class Peer(Protocol):
     @property
     def last_heard(self) -> float: ...
 
+    @property
+    def attempt(self) -> int: ...
+
 
 class Channel(Protocol):
     """The server, as far as the controller's logic needs it."""

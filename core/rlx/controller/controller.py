@@ -192,18 +192,24 @@ class Controller:
 
     async def _failed(self, peer: str, message: Failed) -> None:
         log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
+        if self._is_past(peer, self._context.channel.peers()[peer].attempt):
+            return
         error = f"{peer}: {owned(message.error, message.owner)}"
         if not (message.died and await self._replaced(peer, error)):
             self._context.failure.fail(RunError(error + self._restarts_told()))
 
     async def _exited(self, message: ProcessExited) -> None:
         name, code = message.name, message.exit_code
-        if isinstance(self._work, Sampling) and name in self._context.replicas:
-            if not self._work.holds(name, message.attempt):
-                return  # another one has its place already
-            if code > KILLED and await self._replaced(name, f"{name} was killed by signal {code - KILLED}"):
-                return
-        self._context.failure.fail(ProcessDied(self._roster.exited(message) + self._restarts_told()))
+        if self._is_past(name, message.attempt):
+            return
+        if not (code > KILLED and await self._replaced(name, f"{name} was killed by signal {code - KILLED}")):
+            self._context.failure.fail(ProcessDied(self._roster.exited(message) + self._restarts_told()))
+
+    def _is_past(self, name: str, attempt: int) -> bool:
+        """Whether a replica's next attempt has its place already: the last words of the one before are no news."""
+        if not isinstance(self._work, Sampling) or name not in self._context.replicas:
+            return False
+        return not self._work.holds(name, attempt)
 
     def _restarts_told(self) -> str:
         restarts = self._work.restarts if self._work else 0

@@ -307,7 +307,7 @@ class FakeRun:
 
     async def come_again(self, message: StartAgain) -> None:
         name, before = message.name, self.replicas[message.name]
-        await self.clients[name].close()
+        await self.clients.pop(name).close()
         self.replicas[name] = Replica(self, name, message.attempt, before.leases)
         port = int((self.run_dir / PORT_FILE).read_text())
         await self.join(name, self.replicas[name].handle, port, message.attempt)

@@ -61,7 +61,7 @@ async def test_what_had_arrived_is_not_taken_twice(make_run, script):
 
 @pytest.mark.parametrize("deaths", [[2], [2, 4]])
 async def test_with_staleness_others_sample_for_it_meanwhile(make_run, script, deaths):
-    odd = script(dies={"rollout-1": deaths}, sample_seconds=0.02, train_seconds=0.01)
+    odd = script(dies={"rollout-1": deaths}, sample_seconds=0.02, train_seconds=0.15)
     run = make_run(k=1, steps=8, eval=EVAL, script=odd)
     ended = await run()
     whole(run, ended, restarts=len(deaths), steps=8)
@@ -74,7 +74,7 @@ async def test_with_staleness_others_sample_for_it_meanwhile(make_run, script, d
 
 
 async def test_the_only_replica(make_run, script):
-    run = make_run(k=1, replicas=1, steps=4, script=script(dies={"rollout-0": [2]}, sample_seconds=0.01))
+    run = make_run(k=1, replicas=1, steps=4, script=script(dies={"rollout-0": [2]}, train_seconds=0.15))
     ended = await run()
     assert ended.status == "done", ended.error
     assert sum(run.times_trained().values()) == 16
@@ -113,7 +113,7 @@ async def test_one_that_falls_silent_is_replaced(make_run, script):
             while not run.again:  # noqa: ASYNC110 - the test has no event for it
                 await asyncio.sleep(0.01)
 
-    run = make_run(k=0, run={"heartbeat_seconds": 2.0}, script=script(at_train=at_train))
+    run = make_run(k=0, run={"heartbeat_seconds": 4.0}, script=script(at_train=at_train))
     whole(run, await run(), restarts=1)
     (warning,) = [line.text for line in run.logs if "started again" in line.text]
     assert "rollout-1 has sent no heartbeat" in warning
