@@ -77,6 +77,7 @@ class Client:
         except WaitTimeout as error:
             raise WaitTimeout(f"{error}. Is it running, and are these the keys of its run?") from error
         self._beating = asyncio.create_task(self._beat())
+        self._beating.add_done_callback(self._beats_ended)
 
     async def request(self, message: Message, *, timeout: float, what: str) -> Message:
         """Raises WaitTimeout (a TimeoutError) naming `what`, or what the controller's handler raised."""
@@ -132,3 +133,8 @@ class Client:
                 await self.notify(Heartbeat())
                 silent = 0.0
             await asyncio.sleep(HEARTBEAT_SECONDS - silent)
+
+    def _beats_ended(self, beating: asyncio.Task[None]) -> None:
+        """They end by being cancelled. Of any other end the process hears itself, before it is taken for dead."""
+        if not beating.cancelled() and isinstance(error := beating.exception(), Exception):
+            self._broken(error)

@@ -205,6 +205,16 @@ async def test_heartbeats_keep_a_silent_peer_fresh(net, monkeypatch):
     await net.until(lambda: server.peers()["policy"].last_heard > first)
 
 
+async def test_the_end_of_heartbeats_is_heard_of(net, monkeypatch):
+    monkeypatch.setattr("rlx.transport.client.HEARTBEAT_SECONDS", 0.02)
+    await net.serve()
+    errors = []
+    client = await net.connect(on_error=lambda peer, error: errors.append((peer, str(error))))
+    monkeypatch.setattr(client, "notify", lambda _message: 1 / 0)
+    await net.until(lambda: errors)
+    assert errors == [("controller", "division by zero")]
+
+
 async def test_a_taken_port_is_a_usage_error(net):
     await net.serve()
     second = Server(net.endpoint("controller"), {}, echo)
