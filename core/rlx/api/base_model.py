@@ -13,6 +13,7 @@ Shapes: B rows, L token slots, H the hidden size, V the vocabulary, D the size o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,8 +103,23 @@ class BaseModel(nn.Module, ABC):
         """Split parameters in other ways than over data, in place. Default: nothing.
 
         Called once on every rank, with parameters on the meta device, before rlx applies FSDP to each decoder layer
-        over the data dimensions of `mesh`. `mesh` has a dimension for each kind of parallelism, by name.
+        over the data dimensions of `mesh`. `mesh` has a dimension for each kind of parallelism, by name: `tp` and `ep`
+        are the model's (`dp_replicate`, `dp_shard`, `cp` are rlx's), and have size 1 where they are not in use. Ranks
+        of tp get the same tokens, ranks of ep each their own. Parameters become DTensors, with
+        `torch.distributed.tensor.parallel.parallelize_module` or by hand; those that are split over `mesh["ep"]` must
+        be parameters of a module of their own.
         """
+
+    def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:
+        """Why the model can't be split over so many ranks, for the user to read; None where it can.
+
+        `rlx check` asks it. sizes: of each dimension of the mesh. Default: a model without `parallelize` can't have
+        tp or ep.
+        """
+        used = [f"{name} = {sizes[name]}" for name in ("tp", "ep") if sizes[name] > 1]
+        if not used or type(self).parallelize is not BaseModel.parallelize:
+            return None
+        return f"{type(self).__name__} has no parallelize, which {' and '.join(used)} would need"
 
     def step_end(self) -> dict[str, float]:
         """What a step has to tell of this model, as metrics of the step. Default: nothing.

@@ -16,10 +16,33 @@ class ParallelConfig(Section):
     """Copies of the sharded model (HSDP)."""
     dp_shard: int = Field(1, ge=1)
     """Ranks that parameters, gradients and optimizer state are sharded over."""
+    cp: int = Field(1, ge=1)
+    """Ranks that split the tokens of a micro-batch, and the heads in attention. FSDP shards over them, too."""
+    tp: int = Field(1, ge=1)
+    """Ranks that split the matrices of a layer."""
+    ep: int = Field(1, ge=1)
+    """Ranks that each hold a part of the experts; each has micro-batches of its own. FSDP shards the rest over them."""
+    pp: int = Field(1, ge=1)
+    """Ranks that each hold a run of the layers; micro-batches go through them one after another."""
 
     @property
     def world_size(self) -> int:
-        return self.dp_replicate * self.dp_shard
+        return self.data_size * self.cp * self.tp * self.pp
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many ranks each dimension has."""
+        return {name: int(getattr(self, name)) for name in type(self).model_fields}
+
+    @property
+    def shard_size(self) -> int:
+        """How many ranks FSDP shards over."""
+        return self.dp_shard * self.cp * self.ep
+
+    @property
+    def data_size(self) -> int:
+        """How many micro-batches are computed at the same time."""
+        return self.dp_replicate * self.dp_shard * self.ep
 
 
 class OptimizerConfig(Section):

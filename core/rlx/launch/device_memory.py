@@ -1,8 +1,9 @@
 """What a run will need on devices with memory of their own: one for each policy rank and each worker of an engine.
 
 An estimate from below, by how FSDP works: what surrounds the layers is gathered from forward to backward, layers one
-after another, the next one while the last is still there. Activations, key-value caches and what libraries take come on
-top.
+after another, the next one while the last is still there. Of a layer, tp and ep are taken to split everything, and
+stages to share what surrounds the layers evenly between the first and the last. What they leave whole, activations,
+key-value caches and what libraries take come on top.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rlx.platform import PLATFORMS
 _REDUCED_BYTES = 4
 """Of a gradient while ranks add it up, in float32."""
 _LAYERS_AT_ONCE = 2
+_ENDS = 2
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,17 @@ def plan_devices(config: Config, size: ModelSize | None, *, rollouts: bool, need
     if size is None or PLATFORMS[config.run.device].host_memory:
         return None
     item = ITEM_BYTES[config.policy.dtype]
-    shards = config.policy.parallel.dp_shard
+    parallel = config.policy.parallel
+    layer = size.layer // (parallel.tp * parallel.ep)
+    around = size.surroundings // min(parallel.pp, _ENDS)
+    layers = (size.parameters - size.surroundings) // (parallel.tp * parallel.pp)
+    own = (around + layers) // parallel.shard_size
     reduced = 0 if item == _REDUCED_BYTES else _REDUCED_BYTES
     engine_item = ITEM_BYTES[config.rollout.dtype or config.policy.dtype]
     return DevicePlan(
-        shards=TRAINING_BYTES * size.parameters // shards,
-        gathered=item * (size.surroundings + _LAYERS_AT_ONCE * size.layer),
-        gradients=(item + reduced) * max(size.layer, size.surroundings),
-        reference=REFERENCE_BYTES * size.parameters // shards + item * size.surroundings if needs_reference else 0,
+        shards=TRAINING_BYTES * own,
+        gathered=item * (around + _LAYERS_AT_ONCE * layer),
+        gradients=(item + reduced) * max(layer, around),
+        reference=REFERENCE_BYTES * own + item * around if needs_reference else 0,
         engine_weights=engine_item * size.parameters // config.rollout.tensor_parallel if rollouts else 0,
     )

@@ -242,8 +242,9 @@ def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> list[str]:
         notes.append(f"The weights and the tokenizer of {config.model.path} are not here yet: `rlx run` needs them.")
     if PLATFORMS[config.run.device].host_memory and ranks + engines > 2 * cores:
         notes.append(f"{ranks} policy ranks and {engines} engine workers share {cores} cores: expect them to wait.")
-    if config.policy.groups_per_step < ranks:
+    shares = config.policy.parallel.data_size
+    if config.policy.groups_per_step < shares:
         notes.append(
-            f"[policy] groups_per_step = {config.policy.groups_per_step} is less than {ranks} ranks: some idle."
+            f"[policy] groups_per_step = {config.policy.groups_per_step} is less than {shares} ranks: some idle."
         )
     return notes

@@ -58,12 +58,21 @@ def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSiz
     if not folder.is_dir():
         return None
     try:
-        return ModelSize.of(_built(plugin, config, folder, owner, weights=not facts.only_config))
+        network = _built(plugin, config, folder, owner, weights=not facts.only_config)
     except UsageError as error:
         hint = model_hint(facts.model_type)
         if name != DEFAULT_MODEL_PLUGIN or hint is None:
             raise
         raise UsageError(f"{error}\n{hint}") from error
+    _check_layout(network, config, owner)
+    return ModelSize.of(network)
+
+
+def _check_layout(network: nn.Module, config: Config, owner: str) -> None:
+    from rlx.policy.layouts import check_layout
+    from rlx.policy.networks import network_of
+
+    attributed(owner, "its parallel_refusal", lambda: check_layout(network_of(network), config.policy))
 
 
 def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:

@@ -13,7 +13,8 @@ The rules of this part:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from rlx.api.base_model import Attention, causal_attention
-from rlx.policy.batch import VarlenLayout
+from rlx.policy.batch import Causal, Layout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,6 +31,34 @@ NAME = "rlx_varlen"
 _BUCKET_FILL = 0.75
 """A bucket's shortest sequence has at least this share of the longest's tokens."""
 _UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias")
+
+
+@dataclass(frozen=True)
+class VarlenLayout:
+    """Which slots of a packed row make up which sequences.
+
+    buckets: each [S, M] int64, S sequences of at most M tokens, as slots of the row in order of position; shorter
+    sequences are filled up on the right with any slot (causal attention never looks there). source: [L] int64, for each
+    slot of the row, where its output lies in the buckets laid end to end.
+    """
+
+    buckets: tuple[Tensor, ...]
+    source: Tensor
+
+    def to(self, device: torch.device | str) -> VarlenLayout:
+        return VarlenLayout(tuple(bucket.to(device) for bucket in self.buckets), self.source.to(device))
+
+    def filled(self, slots: int) -> VarlenLayout:
+        # What fills the row takes the output of the first slot, whatever that is.
+        return VarlenLayout(self.buckets, F.pad(self.source, (0, slots)))
+
+    def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        rows = [tensor.transpose(1, 2).squeeze(0) for tensor in (query, key, value)]
+        outputs = []
+        for bucket in self.buckets:
+            gathered = (_gather(row, bucket).transpose(1, 2) for row in rows)
+            outputs.append(causal(*gathered).transpose(1, 2).flatten(0, 1))
+        return torch.cat(outputs).index_select(0, self.source).unsqueeze(0).transpose(1, 2)
 
 
 def register() -> None:
@@ -68,7 +97,7 @@ def varlen_attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    rlx_layout: VarlenLayout | None = None,
+    rlx_layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """An attention function of transformers: query, key, value [1, heads, L, D] -> [1, L, heads, D].
@@ -92,29 +121,17 @@ def varlen_attention(
             enable_gqa=query.shape[1] != key.shape[1],
         )
 
-    attended = causal(query, key, value) if rlx_layout is None else _by_layout(rlx_layout, causal, query, key, value)
+    attended = causal(query, key, value) if rlx_layout is None else rlx_layout.attend(causal, query, key, value)
     return attended.transpose(1, 2), None
 
 
-def over(layout: VarlenLayout) -> Attention:
+def over(layout: Layout) -> Attention:
     """What an `rlx.BaseModel` is handed for a packed row."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
-        return _by_layout(layout, partial(causal_attention, scale=scale), query, key, value)
+        return layout.attend(partial(causal_attention, scale=scale), query, key, value)
 
     return attention
-
-
-def _by_layout(
-    layout: VarlenLayout, causal: Callable[[Tensor, Tensor, Tensor], Tensor], query: Tensor, key: Tensor, value: Tensor
-) -> Tensor:
-    """`causal` over each sequence of the packed row: [1, heads, L, D] -> [1, heads, L, Dv]."""
-    rows = [tensor.transpose(1, 2).squeeze(0) for tensor in (query, key, value)]
-    outputs = []
-    for bucket in layout.buckets:
-        gathered = (_gather(row, bucket).transpose(1, 2) for row in rows)
-        outputs.append(causal(*gathered).transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs).index_select(0, layout.source).unsqueeze(0).transpose(1, 2)
 
 
 def _gather(rows: Tensor, index: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ micro-batch may have T = 0: ranks that run out of work go through the same colle
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from rlx.api.algorithm import StepTotals, TokenBatch
 
@@ -28,20 +30,20 @@ class TokenOutputs(NamedTuple):
     entropy: Tensor
 
 
-@dataclass(frozen=True)
-class VarlenLayout:
-    """Which slots of a packed row make up which sequences.
+Causal = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+"""Causal attention over a batch of sequences: query, key, value [S, heads, M, D] -> [S, heads, M, Dv]."""
 
-    buckets: each [S, M] int64, S sequences of at most M tokens, as slots of the row in order of position; shorter
-    sequences are filled up on the right with any slot (causal attention never looks there). source: [L] int64, for each
-    slot of the row, where its output lies in the buckets laid end to end.
-    """
 
-    buckets: tuple[Tensor, ...]
-    source: Tensor
+class Layout(Protocol):
+    """How the slots of a packed row make up sequences."""
 
-    def to(self, device: torch.device | str) -> VarlenLayout:
-        return VarlenLayout(tuple(bucket.to(device) for bucket in self.buckets), self.source.to(device))
+    def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`causal` over each sequence of the row: [1, heads, L, D] -> [1, heads, L, Dv]."""
+
+    def to(self, device: torch.device | str) -> Layout: ...
+
+    def filled(self, slots: int) -> Layout:
+        """The same for a row with so many slots more."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +54,31 @@ class MicroBatch:
     slots: [T] int64, slot (row-major in [B, L]) whose hidden state predicts the trained token. targets: [T] int64.
     sampler_logprobs: [T] float32, NaN where nothing was sampled. advantages: [T] float32. episode: [T] int64, index of
     the episode (or scored sequence) in the whole step. An episode's tokens are in order and never split over
-    micro-batches unless it has several trajectories.
+    micro-batches unless it has several trajectories. received: [B, L, H], what a stage before this one made of it.
     """
 
     tokens: Tensor
     positions: Tensor
-    layout: VarlenLayout | None
+    layout: Layout | None
     slots: Tensor
     targets: Tensor
     sampler_logprobs: Tensor
     advantages: Tensor
     episode: Tensor
+    received: Tensor | None = None
 
     def to(self, device: torch.device | str) -> MicroBatch:
         moved = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
+
+    def filled(self, length: int) -> MicroBatch:
+        """The same in rows of `length` slots; one that is packed, where it is shorter than that."""
+        more = length - self.tokens.shape[1]
+        if not more:
+            return self
+        assert self.layout is not None, "rows of several sequences can't be made longer"
+        tokens, positions = F.pad(self.tokens, (0, more)), F.pad(self.positions, (0, more))
+        return replace(self, tokens=tokens, positions=positions, layout=self.layout.filled(more))
 
     @property
     def empty(self) -> bool:

@@ -7,12 +7,13 @@ The rules of this part:
   constructors, and would be lost on the meta device.
 * Master weights are float32; forward and backward run in the config's dtype; gradients are reduced in float32, as
   sums: losses are already normalised by the counts of the whole step.
+* What lies on another stage of a pipeline stays on the meta device for good.
 * A decoder layer is FSDP's unit. What surrounds the layers is the root's, and stays gathered from forward to backward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
 
-from rlx.api.base_model import BaseModel
 from rlx.api.model import ModelPlugin, WeightMapper, torch_dtype
+from rlx.policy.context import context_of
+from rlx.policy.flow import Pipeline
 from rlx.policy.forward import PolicyModel
+from rlx.policy.layouts import check_layout, check_packed
 from rlx.policy.load import load_weights
+from rlx.policy.stages import Stage
 from rlx.policy.tensors import aliases, decoder_layers, reshard
 
 if TYPE_CHECKING:
@@ -49,6 +55,10 @@ class Built:
     """Name of the list of decoder layers."""
     folder: Path
     hf_config: Any
+    device: torch.device
+    stage: Stage
+    places: Mapping[str, int]
+    """The stage that each parameter lies on; empty where there is one only."""
 
     @property
     def parameters(self) -> int:
@@ -60,6 +70,7 @@ def build_policy(
     plugin: ModelPlugin, hf_config: Any, folder: Path, world: World, config: PolicyConfig, temperature: float
 ) -> Built:
     """Build, shard and load the policy. All ranks call it."""
+    stage = Stage.of(world.mesh["pp"])
     with parameters_on_meta():
         network = plugin.build(hf_config, dtype=torch.float32, attn_implementation=config.attention)
         model = PolicyModel(
@@ -67,18 +78,25 @@ def build_policy(
             temperature=temperature,
             chunk=config.logprob_chunk,
             packing=config.packing and config.attention is None,
+            context=context_of(world.mesh["cp"]),
         )
-    if isinstance(network, BaseModel):
-        network.parallelize(world.mesh)
+    check_layout(model.network, config)
+    model.network.parallelize(world.mesh)
+    places = _cut(model, stage, config)
+    elsewhere = {parameter for name, parameter in network.named_parameters() if places.get(name, 0) != stage.index}
     layers, modules = decoder_layers(network)
+    own = [layer for layer in modules if not elsewhere.intersection(layer.parameters())]
     if config.gradient_checkpointing:
-        for layer in modules:
+        for layer in own:
             _recompute(layer)
-    _shard(model, modules, world, torch_dtype(config.dtype))
-    _materialise(model, world.device)
-    built = Built(model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config)
+    _shard(model, own, elsewhere, world, torch_dtype(config.dtype))
+    _materialise(model, elsewhere, world.device)
+    built = Built(
+        model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config, world.device, stage, places
+    )
     load_weights(network, folder, built.mapper)
-    model.verify()
+    findings = model.verify()
+    check_packed(model, config, findings)
     reshard(model)
     return built
 
@@ -112,11 +130,24 @@ def _recompute(layer: nn.Module) -> None:
     layer.forward = partial(checkpoint, forward, use_reentrant=False)
 
 
-def _shard(model: nn.Module, layers: nn.ModuleList, world: World, dtype: torch.dtype) -> None:
+def _cut(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str, int]:
+    """Make it one of several stages; returns where parameters lie."""
+    if stage.count == 1:
+        return {}
+    pipeline = Pipeline(stage, model.network.width, torch_dtype(config.dtype), config.parallel.cp)
+    model.go_through(pipeline, last=stage.last)
+    return model.network.cut(stage)
+
+
+def _shard(
+    model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], world: World, dtype: torch.dtype
+) -> None:
     mixed = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for experts in [part for layer in layers for part in layer.modules() if _holds_experts(part)]:
+        fully_shard(experts, mesh=world.expert_mesh, mp_policy=mixed, reshard_after_forward=True)
     for layer in layers:
         fully_shard(layer, mesh=world.data_mesh, mp_policy=mixed, reshard_after_forward=True)
-    fully_shard(model, mesh=world.data_mesh, mp_policy=mixed, reshard_after_forward=False)
+    fully_shard(model, mesh=world.data_mesh, mp_policy=mixed, reshard_after_forward=False, ignored_params=elsewhere)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # A plain sum; gloo has no scaled one.
@@ -124,11 +155,23 @@ def _shard(model: nn.Module, layers: nn.ModuleList, world: World, dtype: torch.d
             module.set_gradient_divide_factor(1.0)
 
 
-def _materialise(model: nn.Module, device: torch.device) -> None:
+def _holds_experts(module: nn.Module) -> bool:
+    """Whether parameters of its own are split over ep."""
+    own = module.parameters(recurse=False)
+    return any(isinstance(parameter, DTensor) and "ep" in _names(parameter.device_mesh) for parameter in own)
+
+
+def _names(mesh: DeviceMesh) -> tuple[str, ...]:
+    return mesh.mesh_dim_names or ()
+
+
+def _materialise(model: nn.Module, elsewhere: set[nn.Parameter], device: torch.device) -> None:
     """Memory for this rank's shards; buffers keep their values, tied parameters stay tied."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers(remove_duplicate=False)}
     tied = aliases(model)
-    model.to_empty(device=device)
+    for module in model.modules():
+        if not elsewhere.intersection(module.parameters(recurse=False)):
+            module.to_empty(device=device, recurse=False)
     for name, buffer in model.named_buffers(remove_duplicate=False):
         buffer.copy_(buffers[name])
     for alias, name in tied.items():

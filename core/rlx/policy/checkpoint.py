@@ -40,17 +40,18 @@ class State(msgspec.Struct, frozen=True):
 
     step: int
     ranks: int
+    """Those with micro-batches of their own. Each has its random state here; who shares its micro-batches shares it."""
 
 
 def save(path: Path, world: World, network: nn.Module, optimizer: Optimizer, step: int) -> None:
     """Write a checkpoint of `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {**_tensors(network, optimizer), _random_name(world.rank): torch.get_rng_state()}
+    tensors = {**_tensors(network, optimizer), _random_name(world.data_rank): torch.get_rng_state()}
     with _named(f"the policy's checkpoint {path} cannot be written"):
         dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
     world.barrier()
     if world.rank == 0:
-        write_atomic(path / _STATE, msgspec.json.encode(State(step, world.size)))
+        write_atomic(path / _STATE, msgspec.json.encode(State(step, world.data_size)))
 
 
 def load(path: Path, world: World, network: nn.Module, optimizer: Optimizer) -> int:
@@ -61,8 +62,8 @@ def load(path: Path, world: World, network: nn.Module, optimizer: Optimizer) -> 
         raise RunError(f"{path} is no whole checkpoint of the policy: {error}") from error
     random = torch.get_rng_state()
     tensors = _tensors(network, optimizer)
-    if world.rank < state.ranks:
-        tensors[_random_name(world.rank)] = random
+    if world.data_rank < state.ranks:
+        tensors[_random_name(world.data_rank)] = random
     with _named(f"the policy's checkpoint {path} cannot be read"):
         dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
     torch.set_rng_state(random)
@@ -81,7 +82,7 @@ def _named(what: str) -> Iterator[None]:
 
 
 def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    model = {f"model.{name}": tensor.detach() for name, tensor in named_tensors(network).items()}
+    model = {f"model.{name}": tensor.detach() for name, tensor in named_tensors(network).items() if not tensor.is_meta}
     return {**model, **optimizer.moments()}
 
 

@@ -9,12 +9,16 @@ The rules of this part:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from rlx.policy import support
 from rlx.policy.batch import MicroBatch, TokenOutputs
+from rlx.policy.context import Alone, Context
+from rlx.policy.flow import Flow, Loss, Straight
 from rlx.policy.logprobs import logits_logprobs, token_logprobs
 from rlx.policy.networks import network_of
 
@@ -30,14 +34,25 @@ class PolicyModel(nn.Module):
 
     temperature: logits are divided by it, as the sampler does. chunk: vocabulary entries whose logits exist at once.
     packing: whether micro-batches are packed rows; False where the model does not allow them, whatever was asked.
-    own_logits: whether the model computes its own logits, all [T, V] of them in the compute dtype.
+    own_logits: whether the model computes its own logits, all [T, V] of them in the compute dtype. context: what this
+    rank computes of a micro-batch, where others share it.
     """
 
-    def __init__(self, causal_lm: nn.Module, *, temperature: float, chunk: int, packing: bool = True) -> None:
+    def __init__(
+        self,
+        causal_lm: nn.Module,
+        *,
+        temperature: float,
+        chunk: int,
+        packing: bool = True,
+        context: Context | None = None,
+    ) -> None:
         super().__init__()
         self.causal_lm = causal_lm
         self.temperature = temperature
         self.chunk = chunk
+        self.context = context or Alone()
+        self.go_through(Straight(), last=True)
         self.network = network_of(causal_lm)
         allowed = self.network.packing_refusal() is None
         self.use(packing=packing and allowed, own_logits=self.network.head() is None)
@@ -48,6 +63,13 @@ class PolicyModel(nn.Module):
         self.own_logits = own_logits
         self.network.use(packing=packing)
 
+    def go_through(self, flow: Flow, *, last: bool) -> None:
+        """Set how micro-batches go through it, and whether it computes the last of the stages; others make hidden
+        states.
+        """
+        self.flow = flow
+        self.last = last
+
     def verify(self) -> list[str]:
         """Measure that packing and chunked logits are right for this model, and switch off what is not; says what.
 
@@ -55,11 +77,26 @@ class PolicyModel(nn.Module):
         """
         return support.verify(self)
 
-    def forward(self, micro: MicroBatch, *, temperature: float | None = None) -> TokenOutputs:
+    def learn(self, micro: Sequence[MicroBatch], loss: Loss) -> None:
+        """Forward and backward of a step's micro-batches; `loss` is called once for each, on every rank."""
+        self.flow.learn(self, micro, loss)
+
+    @torch.no_grad()
+    def outputs(self, micro: Sequence[MicroBatch], *, temperature: float | None = None) -> list[TokenOutputs]:
+        """Of each micro-batch, on every rank that shares it."""
+        return self.flow.outputs(self, micro, temperature)
+
+    def forward(self, micro: MicroBatch, *, temperature: float | None = None) -> TokenOutputs | Tensor:
         """Log-probabilities and entropy [T] of the micro-batch's trained tokens. `temperature` replaces the model's
         own.
         """
         temperature = self.temperature if temperature is None else temperature
+        local = self.context.local(micro)
+        if not self.last:
+            return self.network.hidden(local)
+        return self.context.whole(self._outputs(local, temperature), micro)
+
+    def _outputs(self, micro: MicroBatch, temperature: float) -> TokenOutputs:
         if self.own_logits:
             logits = _slots(self.network.logits(micro), micro)
             return TokenOutputs(*logits_logprobs(logits, micro.targets, temperature=temperature, chunk=_LOGITS_ROWS))

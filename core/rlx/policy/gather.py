@@ -3,7 +3,8 @@
 The rules of this part:
 
 * Names, dtypes and shapes are known beforehand, from meta tensors through the same mapper.
-* Gathering is a collective: every rank iterates to the end. At most one bucket is whole at a time.
+* Gathering is a collective: every rank iterates to the end, of buckets and of each bucket. A tensor is whole when it is
+  asked for, and may be forgotten when the next one is.
 """
 
 from __future__ import annotations
@@ -38,12 +39,25 @@ class Gatherer:
             for names in by_layer(list(policy), self._built.layers)
         ]
 
-    @torch.no_grad()
-    def tensors(self) -> Iterator[NamedTensors]:
+    def tensors(self) -> Iterator[Iterator[tuple[str, Tensor]]]:
         """Bucket by bucket; all ranks."""
         policy = named_tensors(self._built.network)
         for names in by_layer(list(policy), self._built.layers):
-            yield [pair for name in names for pair in self._map(name, full(policy[name], self._target(policy[name])))]
+            yield self._whole({name: policy[name] for name in names})
+
+    @torch.no_grad()
+    def _whole(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in tensors.items():
+            yield from self._map(name, self._told(name, tensor))
+
+    def _told(self, name: str, tensor: Tensor) -> Tensor:
+        """The whole tensor, on every rank, whichever stage it lies on."""
+        dtype, built = self._target(tensor), self._built
+        if tensor.is_meta:
+            whole = torch.empty(tensor.shape, dtype=dtype, device=built.device)
+        else:
+            whole = full(tensor, dtype).contiguous()
+        return built.stage.tell(whole, built.places.get(name, 0))
 
     def _map(self, name: str, tensor: Tensor) -> NamedTensors:
         return list(self._built.mapper.policy_to_hf(name, tensor))

@@ -10,17 +10,24 @@ The rules of this part:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlx.api.base_model import BaseModel
-from rlx.policy import attention
+from rlx.policy import attention, plans, stages
 from rlx.policy.batch import MicroBatch
 from rlx.policy.logprobs import Head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from rlx.config.policy import ParallelConfig
+    from rlx.policy.stages import Stage
+
+
+_UNCUT = "only models of transformers can be cut into stages"
 
 
 class Network(Protocol):
@@ -30,6 +37,10 @@ class Network(Protocol):
     def vocabulary(self) -> int:
         """Entries of a logit row."""
 
+    @property
+    def width(self) -> int:
+        """Of its hidden states, where it can be cut into stages."""
+
     def packing_refusal(self) -> str | None:
         """Why it cannot run on packed rows; None where it can, as far as that is known."""
 
@@ -38,6 +49,15 @@ class Network(Protocol):
 
     def use(self, *, packing: bool) -> None:
         """Get ready for packed rows, or for padded ones."""
+
+    def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
+        """Why its layers cannot be shared by ranks so; None where they can."""
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        """Split parameters in other ways than over data, in place; they are on the meta device."""
+
+    def cut(self, stage: Stage) -> Mapping[str, int]:
+        """Compute one of several stages; returns the stage of each parameter."""
 
     def hidden(self, micro: MicroBatch) -> Tensor:
         """[B, L, H], of a network whose head is known."""
@@ -71,6 +91,10 @@ class TransformersNetwork:
     def vocabulary(self) -> int:
         return int(self._config.vocab_size)
 
+    @property
+    def width(self) -> int:
+        return int(self._config.hidden_size)
+
     def packing_refusal(self) -> str | None:
         if not getattr(self._module, "_supports_attention_backend", False):
             return "its attention cannot be replaced"
@@ -102,6 +126,25 @@ class TransformersNetwork:
             attention.register()
             self._module.set_attn_implementation(attention.NAME if packing else self._own_attention)
 
+    def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
+        if parallel.tp > 1 and (refusal := plans.tensor_refusal(self._module, parallel.tp)):
+            return refusal
+        if parallel.ep > 1 and (refusal := plans.experts_refusal(self._module, parallel.ep)):
+            return refusal
+        if parallel.pp > 1 and (refusal := stages.pipeline_refusal(self._module, parallel.pp)):
+            return refusal
+        split = parallel.cp * (parallel.tp if plans.splits_heads(self._module) else 1)
+        return _heads_refusal(self._config, parallel.cp, split)
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        if mesh["tp"].size() > 1:
+            plans.split_matrices(self._module, mesh["tp"])
+        if mesh["ep"].size() > 1:
+            plans.spread_experts(self._module, mesh["ep"])
+
+    def cut(self, stage: Stage) -> Mapping[str, int]:
+        return stages.cut(self._module, stage)
+
     def hidden(self, micro: MicroBatch) -> Tensor:
         hidden: Tensor = self._module.get_decoder()(**self._inputs(micro)).last_hidden_state
         return hidden
@@ -114,7 +157,8 @@ class TransformersNetwork:
         return {}
 
     def _inputs(self, micro: MicroBatch) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"input_ids": micro.tokens, "use_cache": False}
+        inputs: dict[str, Any] = {"use_cache": False}
+        inputs |= {"input_ids": micro.tokens} if micro.received is None else {"inputs_embeds": micro.received}
         if self._takes_positions:
             inputs["position_ids"] = micro.positions
         if micro.layout is not None:
@@ -143,6 +187,22 @@ class PluginNetwork:
 
     def use(self, *, packing: bool) -> None:
         """Each micro-batch says by itself how its rows are to be attended."""
+
+    @property
+    def width(self) -> int:
+        raise AssertionError(_UNCUT)
+
+    def cut(self, stage: Stage) -> Mapping[str, int]:  # noqa: ARG002 - the protocol's
+        raise AssertionError(_UNCUT)
+
+    def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
+        if parallel.pp > 1:
+            return f"pp = {parallel.pp}, and {_UNCUT}"
+        refusal = self._module.parallel_refusal(parallel.sizes)
+        return refusal or _heads_refusal(self._module.hf_config.get_text_config(), parallel.cp, parallel.cp)
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        self._module.parallelize(mesh)
 
     def hidden(self, micro: MicroBatch) -> Tensor:
         return self._module.hidden_states(micro.tokens, micro.positions, **self._attention(micro))
@@ -178,6 +238,20 @@ class ForeignNetwork:
     def use(self, *, packing: bool) -> None:
         assert not packing, "packing was refused"
 
+    def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
+        used = parallel.tp * parallel.ep * parallel.pp > 1
+        return "it is no rlx.BaseModel, which could say how it is split" if used else None
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        """It is not known how."""
+
+    @property
+    def width(self) -> int:
+        raise AssertionError(_UNCUT)
+
+    def cut(self, stage: Stage) -> Mapping[str, int]:  # noqa: ARG002 - the protocol's
+        raise AssertionError(_UNCUT)
+
     def hidden(self, micro: MicroBatch) -> Tensor:  # noqa: ARG002 - the protocol's
         raise AssertionError("its head is not known")
 
@@ -190,6 +264,15 @@ class ForeignNetwork:
 
     def step_end(self) -> dict[str, float]:
         return {}
+
+
+def _heads_refusal(config: Any, cp: int, split: int) -> str | None:
+    """Why context parallelism can't split the attention heads over so many ranks, those of tp included."""
+    heads = getattr(config, "num_attention_heads", None)
+    if cp == 1 or heads is None or heads % split == 0:
+        return None
+    over = f"cp = {cp}" if cp == split else f"cp = {cp} times tp = {split // cp}"
+    return f"{over} does not divide its {heads} attention heads"
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

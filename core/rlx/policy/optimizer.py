@@ -10,19 +10,21 @@ The rules of this part:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from rlx.errors import RunError
+from rlx.policy.tensors import full
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rlx.config.policy import OptimizerConfig
+    from rlx.policy.stages import Stage
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -42,12 +44,22 @@ def learning_rate(config: OptimizerConfig, update: int, updates: int) -> float:
 
 
 class Optimizer:
-    """AdamW of the parameters that require a gradient; decay on matrices only."""
+    """AdamW of the parameters that require a gradient; decay on matrices only.
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, updates: int) -> None:
+    stage: what `parameters` are those of; None where they are all.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        config: OptimizerConfig,
+        updates: int,
+        stage: Stage | None = None,
+    ) -> None:
         self.parameters = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
         self._config = config
         self._updates = updates
+        self._stage = stage
         self._adamw = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas, eps=config.eps, foreach=True)
         for parameter in self.parameters.values():
             self._adamw.state[parameter] = {
@@ -78,19 +90,38 @@ class Optimizer:
         for parameter in self.parameters.values():
             self._adamw.state[parameter]["step"].fill_(updates_done)
 
-    def _groups(self) -> list[dict[str, object]]:
-        values = self.parameters.values()
+    def _groups(self) -> list[dict[str, Any]]:
+        """One for each placement and decay: an operation on many tensors at once takes those of one mesh only."""
+        groups: dict[tuple[object, bool], list[nn.Parameter]] = {}
+        for parameter in self.parameters.values():
+            groups.setdefault((_placement(parameter), parameter.ndim >= 2), []).append(parameter)
         return [
-            {"params": [p for p in values if p.ndim >= 2], "weight_decay": self._config.weight_decay},
-            {"params": [p for p in values if p.ndim < 2], "weight_decay": 0.0},
+            {"params": group, "weight_decay": self._config.weight_decay if decays else 0.0}
+            for (_, decays), group in groups.items()
         ]
 
     def _clip(self, update: int) -> float:
-        parameters = list(self.parameters.values())
-        total = get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
+        groups = [group["params"] for group in self._adamw.param_groups]
+        squares = sum(map(_squares, groups))
+        norm = math.sqrt(squares if self._stage is None else self._stage.summed(squares))
         if not math.isfinite(norm):
             raise RunError(f"The gradient of step {update} is not finite (norm {norm}). Lower policy.optimizer.lr?")
         if self._config.max_grad_norm > 0:
-            clip_grads_with_norm_(parameters, self._config.max_grad_norm, torch.tensor(norm), foreach=True)
+            for group in groups:
+                clip_grads_with_norm_(group, self._config.max_grad_norm, torch.tensor(norm), foreach=True)
         return norm
+
+
+def _placement(tensor: Tensor) -> object:
+    return (tensor.device_mesh, tensor.placements) if isinstance(tensor, DTensor) else None
+
+
+def _squares(group: Sequence[nn.Parameter]) -> float:
+    """The sum of the squares of gradients that are placed alike."""
+    gradients = [parameter.grad for parameter in group if parameter.grad is not None]
+    local = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in gradients]
+    squares = get_total_norm(local, foreach=True).double().square()
+    if gradients and isinstance(gradients[0], DTensor):
+        added = [Replicate() if placement.is_replicate() else Partial() for placement in gradients[0].placements]
+        squares = full(DTensor.from_local(squares, gradients[0].device_mesh, added, run_check=False))
+    return float(squares)

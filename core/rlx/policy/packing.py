@@ -21,7 +21,7 @@ import torch
 from rlx.api.algorithm import StepTotals
 from rlx.api.types import Episode, Trajectory
 from rlx.policy.attention import varlen_layout
-from rlx.policy.batch import MicroBatch, StepPlan, VarlenLayout
+from rlx.policy.batch import Layout, MicroBatch, StepPlan
 
 _NOT_SAMPLED = float("nan")
 
@@ -215,7 +215,7 @@ def _micro_batch(
     tokens: list[list[int]],
     positions: list[list[int]],
     paths: list[list[int]],
-    layout: VarlenLayout | None,
+    layout: Layout | None,
 ) -> MicroBatch:
     """`paths`: for each sequence of `part`, the slots that its tokens lie in."""
 

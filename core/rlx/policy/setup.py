@@ -24,6 +24,7 @@ from rlx.policy.feed import Feed
 from rlx.policy.gather import Gatherer
 from rlx.policy.optimizer import Optimizer
 from rlx.policy.source import load_config, model_folder
+from rlx.policy.stages import held
 from rlx.policy.trainer import Trainer
 from rlx.policy.worker import Worker
 from rlx.sync.sender import Sender
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 
 def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> Worker:
     """Build, load and (where the run goes on) restore the policy. All ranks call it."""
-    torch.manual_seed(config.run.seed * world.size + world.rank)
+    torch.manual_seed(config.run.seed * world.data_size + world.data_rank)
     algorithm: Algorithm = plugins.make("algorithms", config.algorithm.name, config.algorithm.args)
     built = _build(config, plugins, world)
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
-    optimizer = Optimizer(_shards(built), config.policy.optimizer, config.run.steps)
+    optimizer = Optimizer(_shards(built), config.policy.optimizer, config.run.steps, built.stage)
     reference = freeze(_build(config, plugins, world)).model if algorithm.needs_reference else None
     trainer = Trainer(world, built.model, optimizer, algorithm, config.policy, reference=reference)
     if boot.resume_from is not None:
@@ -69,7 +70,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
 
 def _shards(built: Built) -> dict[str, nn.Parameter]:
     """What this rank trains. Gathered tensors get no gradient, and would stay as they are without a word."""
-    parameters = dict(built.network.named_parameters())
+    parameters = held(built.network)
     gathered = [name for name, parameter in parameters.items() if not isinstance(parameter, DTensor)]
     if gathered:
         raise RunError(f"the policy's {', '.join(gathered)} would not be trained: not sharded. Does a hook forward it?")

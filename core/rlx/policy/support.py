@@ -70,8 +70,9 @@ def _scores(policy: PolicyModel) -> Tensor:
     sequences = _probe(policy.network.vocabulary)
     plan = plan_sequences(sequences, ranks=1, rank=0, max_tokens=1 << 20, packing=policy.packing)
     (micro,) = plan.micro
-    device = next(policy.parameters()).device
-    scores = micro.by_episode(policy(micro.to(device), temperature=1.0).logprobs)
+    device = next(parameter.device for parameter in policy.parameters() if not parameter.is_meta)
+    (outputs,) = policy.outputs([micro.to(device)], temperature=1.0)
+    scores = micro.by_episode(outputs.logprobs)
     return torch.tensor([score for index in range(len(sequences)) for score in scores[index]])
 
 

@@ -4,6 +4,7 @@ The rules of this part:
 
 * A policy tensor is a parameter, or a buffer that checkpoints hold. Tied parameters are one tensor, under the first
   of their names; the other names are its aliases.
+* What lies on another stage of a pipeline is on the meta device here: it is neither filled nor compared.
 * `full` is a collective: all ranks call it for the same tensors in the same order.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 from rlx.api.base_model import BaseModel, longest_list
 
@@ -68,7 +69,12 @@ def reshard(model: nn.Module) -> None:
 def full(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The whole tensor, on every rank, in `dtype` where that is given and the tensor is a parameter."""
     tensor = tensor.detach() if dtype is None else tensor.detach().to(dtype)
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    # FSDP, the first dimensions, cut last what others had cut: one after another, torch gathers in that order only.
+    for done in range(1, tensor.device_mesh.ndim + 1):
+        tensor = tensor.redistribute(placements=[Replicate()] * done + list(tensor.placements[done:]))
+    return tensor.to_local()
 
 
 def wire_dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -79,13 +85,14 @@ def wire_dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
 @torch.no_grad()
 def fill(target: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor, which every rank has, into `target`: each rank keeps its shard. No communication."""
-    local, shard = _local(target, whole)
-    local.copy_(shard)
+    if not target.is_meta:
+        local, shard = _local(target, whole)
+        local.copy_(shard)
 
 
 def holds(target: Tensor, whole: Tensor) -> bool:
     """Whether this rank's part of `target` is what `fill` would make it."""
-    return torch.equal(*_local(target, whole))
+    return target.is_meta or torch.equal(*_local(target, whole))
 
 
 def _local(target: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:

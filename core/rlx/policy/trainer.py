@@ -42,6 +42,8 @@ _SCORES = msgspec.msgpack.Decoder(dict[int, list[float]])
 class Tally:
     """Sums and maxima of a step, on this rank."""
 
+    loss: float = 0.0
+    """This rank's share of the step's loss."""
     sums: dict[str, float] = field(default_factory=dict)
     peak: float = 0.0
     """Largest |difference| between the sampler's and the policy's log-probability of a token."""
@@ -85,7 +87,7 @@ class Trainer:
         began = time.perf_counter()
         plan = self._plan(groups)
         planned = time.perf_counter()
-        tally, loss = self._accumulate(plan)
+        tally = self._accumulate(plan)
         computed = time.perf_counter()
         norm, rate = self._optimizer.update(self.step)
         updated = time.perf_counter()
@@ -93,7 +95,7 @@ class Trainer:
         return {
             **self._model.network.step_end(),
             **self._metrics(tally, plan.totals),
-            "loss": self._world.sums([loss])[0],
+            "loss": self._world.sums([tally.loss])[0],
             "grad_norm": norm,
             "lr": rate,
             "tokens/trained": float(plan.totals.tokens),
@@ -109,15 +111,14 @@ class Trainer:
         """Log-probabilities at temperature 1 of every token but the first of each sequence."""
         plan = score_plan(
             sequences,
-            ranks=self._world.size,
-            rank=self._world.rank,
+            ranks=self._world.data_size,
+            rank=self._world.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
             packing=self._model.packing,
         )
         own: dict[int, list[float]] = {}
         self._model.eval()
-        for micro in plan.micro:
-            outputs = self._model(micro.to(self._world.device), temperature=1.0)
+        for micro, outputs in zip(plan.micro, self._model.outputs(self._placed(plan), temperature=1.0), strict=True):
             own.update(micro.by_episode(outputs.logprobs))
         reshard(self._model)
         everybody: dict[int, list[float]] = {}
@@ -131,8 +132,8 @@ class Trainer:
         plan = self._plan([episodes], advantages=[[0.0] * len(episodes)])
         self._model.eval()
         total = 0.0
-        for micro in plan.micro:
-            total -= float(self._model(micro.to(self._world.device)).logprobs.double().sum())
+        for outputs in self._model.outputs(self._placed(plan)):
+            total -= float(outputs.logprobs.double().sum())
         reshard(self._model)
         loss = self._world.sums([total])[0] / plan.totals.tokens
         return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, 700.0))}
@@ -143,8 +144,8 @@ class Trainer:
         plan = plan_step(
             groups,
             self._algorithm.advantages(groups) if advantages is None else advantages,
-            ranks=self._world.size,
-            rank=self._world.rank,
+            ranks=self._world.data_size,
+            rank=self._world.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
             packing=self._model.packing,
         )
@@ -152,28 +153,31 @@ class Trainer:
             raise RunError(f"Step {self.step} has no token to learn from: every completion is empty or not trainable.")
         return plan
 
-    def _accumulate(self, plan: StepPlan) -> tuple[Tally, float]:
-        """Forward and backward of this rank's micro-batches: the sums, and its share of the loss."""
+    def _accumulate(self, plan: StepPlan) -> Tally:
+        """Forward and backward of this rank's micro-batches."""
         self._model.train()
         tally = Tally()
-        share = 0.0
-        for micro in plan.micro:
-            micro = micro.to(self._world.device)
-            reference = self._reference_logprobs(micro)
-            outputs: TokenOutputs = self._model(micro)
-            loss, sums = self._algorithm.loss(micro.token_batch(outputs, reference), plan.totals)
-            loss.backward()  # type: ignore[no-untyped-call]
-            share += float(loss.detach())
-            # An algorithm may have its own say in any of these.
-            tally.add({**self._compare(tally, micro, outputs), **sums})
-        return tally, share
+        micro = self._placed(plan)
+        references = self._reference_logprobs(micro)
 
-    @torch.no_grad()
-    def _reference_logprobs(self, micro: MicroBatch) -> Tensor | None:
+        def loss_of(index: int, outputs: TokenOutputs) -> Tensor:
+            batch = micro[index].token_batch(outputs, references[index])
+            loss, sums = self._algorithm.loss(batch, plan.totals)
+            tally.loss += float(loss.detach())
+            # An algorithm may have its own say in any of these.
+            tally.add({**self._compare(tally, micro[index], outputs), **sums})
+            return loss
+
+        self._model.learn(micro, loss_of)
+        return tally
+
+    def _placed(self, plan: StepPlan) -> list[MicroBatch]:
+        return [micro.to(self._world.device) for micro in plan.micro]
+
+    def _reference_logprobs(self, micro: Sequence[MicroBatch]) -> list[Tensor | None]:
         if self._reference is None:
-            return None
-        logprobs: Tensor = self._reference(micro).logprobs
-        return logprobs
+            return [None] * len(micro)
+        return [outputs.logprobs for outputs in self._reference.outputs(micro)]
 
     @torch.no_grad()
     def _compare(self, tally: Tally, micro: MicroBatch, outputs: TokenOutputs) -> dict[str, Tensor]:

@@ -3,7 +3,11 @@
 The rules of this part:
 
 * The mesh has a named dimension for each kind of parallelism, in the order of `DIMENSIONS`, outermost first. Code
-  asks for dimensions by name.
+  asks for dimensions by name, and never whether one is in use: a dimension of size 1 is one like any other.
+* Ranks that differ in dp_replicate, dp_shard or ep have micro-batches of their own; those that differ in cp, tp or
+  pp share one, and come to the same losses, metrics and scores. Sums count each micro-batch once.
+* Parameters are sharded over dp_shard, cp and ep together; an expert, which only one rank of ep has, over dp_shard and
+  cp.
 * Commands, counts and texts go over a gloo group of their own on the CPU, whatever the device is, and never as pickle.
 * No collective is relied on to report a death: `rlx.policy.failures` does. The timeout here is the last resort.
 """
@@ -11,7 +15,7 @@ The rules of this part:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
     from rlx.config.policy import ParallelConfig
     from rlx.platform import Platform
 
-DIMENSIONS = ("dp_replicate", "dp_shard")
+DIMENSIONS = ("pp", "dp_replicate", "dp_shard", "cp", "ep", "tp")
+"""The dimensions that FSDP flattens lie side by side."""
 COLLECTIVE_SECONDS = 1800.0
 
 
@@ -37,12 +42,16 @@ class World:
     size: int
     device: torch.device
     mesh: DeviceMesh
+    data_mesh: DeviceMesh
+    """What FSDP shards over: one dimension, or two where sharded copies are replicated (HSDP)."""
+    expert_mesh: DeviceMesh
+    """The same for experts that lie on one rank of ep."""
+    data_rank: int
+    data_size: int
+    """Which share of a step this rank computes, of how many."""
+    leads: bool
+    """Whether it is the first of the ranks that compute this share."""
     control: dist.ProcessGroup
-
-    @property
-    def data_mesh(self) -> DeviceMesh:
-        """What FSDP shards over: one dimension, or two where sharded copies are replicated (HSDP)."""
-        return self.mesh if self.mesh["dp_replicate"].size() > 1 else self.mesh["dp_shard"]
 
     def barrier(self) -> None:
         """Returns when every rank has come here."""
@@ -67,8 +76,9 @@ class World:
         return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """Sums over ranks, in float64."""
-        return self._reduced(values, dist.ReduceOp.SUM)
+        """Sums over the shares of a step, in float64."""
+        own = values if self.leads else [0.0] * len(values)
+        return self._reduced(own, dist.ReduceOp.SUM)
 
     def maxima(self, values: Sequence[float]) -> list[float]:
         """Largest over ranks."""
@@ -88,8 +98,10 @@ def open_world(platform: Platform, parallel: ParallelConfig) -> World:
     """Join the world that the environment describes (torch elastic sets it). Every rank must call it."""
     timeout = timedelta(seconds=COLLECTIVE_SECONDS)
     dist.init_process_group(platform.collectives, timeout=timeout)
-    shape = tuple(int(getattr(parallel, name)) for name in DIMENSIONS)
-    mesh = init_device_mesh(platform.device, shape, mesh_dim_names=DIMENSIONS)
+    sizes = {name: parallel.sizes[name] for name in DIMENSIONS}
+    ranks = init_device_mesh(platform.device, (parallel.world_size,), mesh_dim_names=("rank",))
+    mesh = _view(ranks, sizes)
+    at = {name: mesh.get_local_rank(name) for name in DIMENSIONS}
     control = dist.new_group(backend="gloo", timeout=timeout)
     assert control is not None
     return World(
@@ -97,8 +109,29 @@ def open_world(platform: Platform, parallel: ParallelConfig) -> World:
         size=dist.get_world_size(),
         device=torch.device(platform.device),
         mesh=mesh,
+        data_mesh=_data_mesh(ranks, sizes, ("dp_shard", "cp", "ep")),
+        expert_mesh=_data_mesh(ranks, sizes, ("dp_shard", "cp")),
+        data_rank=(at["dp_replicate"] * sizes["dp_shard"] + at["dp_shard"]) * sizes["ep"] + at["ep"],
+        data_size=parallel.data_size,
+        leads=not (at["cp"] or at["tp"] or at["pp"]),
         control=control,
     )
+
+
+def _data_mesh(ranks: DeviceMesh, sizes: Mapping[str, int], sharding: Sequence[str]) -> DeviceMesh:
+    """The `sharding` dimensions as one, and `dp_replicate` before it where there are copies."""
+    name = "_".join(sharding)
+    merged: dict[str, int] = {}
+    for dimension, size in sizes.items():
+        key = name if dimension in sharding else dimension
+        merged[key] = merged.get(key, 1) * size
+    view = _view(ranks, merged)
+    return view["dp_replicate", name] if sizes["dp_replicate"] > 1 else view[name]
+
+
+def _view(ranks: DeviceMesh, sizes: Mapping[str, int]) -> DeviceMesh:
+    # Views of one mesh, so that FSDP may combine their dimensions; torch has no public way to make them.
+    return ranks._unflatten("rank", tuple(sizes.values()), tuple(sizes))  # noqa: SLF001
 
 
 def rendezvous_store() -> Store:

@@ -2,7 +2,7 @@
 
 The rules of this part:
 
-* Rank 0 alone is in the transfer group; all ranks gather, in lockstep, one bucket at a time.
+* Rank 0 alone is in the transfer group; all ranks gather, in lockstep, one tensor at a time.
 * The plan is fixed when it is first asked for: every sync sends the same names, dtypes and shapes.
 """
 
@@ -66,8 +66,9 @@ class Sender:
         began = time.perf_counter()
         tensors = self._tensors()
         if not self._leads:
-            for _ in tensors:
-                pass
+            for bucket in tensors:
+                for _ in bucket:
+                    pass
             return WeightsSent(version, time.perf_counter() - began, plan_bytes(self.plan))
         if self._group is None:
             raise SyncError("the policy was asked for its weights before it joined a transfer group")
@@ -80,6 +81,6 @@ class Sender:
             self._group.close()
         self._group = self._store = None
 
-    def _tensors(self) -> Iterator[list[Tensor]]:
+    def _tensors(self) -> Iterator[Iterator[Tensor]]:
         for bucket in self._gatherer.tensors():
-            yield [tensor for _, tensor in bucket]
+            yield (tensor for _, tensor in bucket)

@@ -224,11 +224,12 @@ def _padded(nbytes: int) -> int:
 
 
 def send_buckets(
-    group: TransferGroup, version: int, buckets: Sequence[Bucket], tensors: Iterable[Sequence[Tensor]]
+    group: TransferGroup, version: int, buckets: Sequence[Bucket], tensors: Iterable[Iterable[Tensor]]
 ) -> int:
     """Send the weights of `version`; returns the bytes sent.
 
-    `tensors` yields one sequence a bucket, in the order of its metas; they may be freed once the next one is asked for.
+    `tensors` yields an iterable for each bucket, in the order of its metas; a tensor may be freed once the next one is
+    asked for.
 
     Raises SyncError where a tensor is not as announced, `tensors` ends early, or the group breaks.
     """

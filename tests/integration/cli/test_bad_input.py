@@ -72,6 +72,14 @@ def test_a_column_that_is_not_there(refused, call, project, tmp_path):
         ("rollot.replicas=1", "[rollot]: unknown section. Did you mean 'rollout'?"),
         ('rollout.max_tokens="512"', '[rollout] max_tokens: expected an integer, got "512" (text)'),
         ("rollout.temperature=-1", "[rollout] temperature: must be greater than 0"),
+        ("policy.parallel.tp=3", "does not fit the model: tp = 3 does not divide its 4 attention heads"),
+        ("policy.parallel.tp=4", "does not fit the model: tp = 4 does not divide its 2 key-value heads"),
+        ("policy.parallel.cp=3", "does not fit the model: cp = 3 does not divide its 4 attention heads"),
+        ("policy.parallel={tp = 2, cp = 4}", "cp = 4 times tp = 2 does not divide its 4 attention heads"),
+        ("policy={packing = false, parallel = {cp = 2}}", "cp = 2 needs packed rows, and [policy] packing = false"),
+        ("policy.parallel.pp=2", "pp = 2 puts its embedding and its head on different ranks, and they are one tensor"),
+        ("policy={packing = false, parallel = {pp = 2}}", "pp = 2 needs packed rows, and [policy] packing = false"),
+        ("policy.parallel.ep=2", "does not fit the model: Qwen3ForCausalLM has no expert-parallel plan"),
         ("policy.optimizer.warmup_steps=9", "warmup_steps = 9 is more than [run] steps = 2"),
         ("rewards.0.args={strikt=true}", "[[rewards]] number 1, args: 'strikt' is not an option of reward"),
         ('rewards.0.args={strict="yes"}', "strict: expected true or false"),
@@ -220,7 +228,7 @@ def test_dry_run_prints_the_resolved_config(call, project, tmp_path):
     code, out, _ = call("run", "--config", project(), "--dry-run", "--policy", 2)
     resolved = json.loads(out)
     assert code == 0
-    assert resolved["policy"]["parallel"] == {"dp_replicate": 1, "dp_shard": 2}
+    assert {name: ranks for name, ranks in resolved["policy"]["parallel"].items() if ranks > 1} == {"dp_shard": 2}
     assert resolved["model"]["plugin"] == "hf"
     assert "async" in resolved
     assert not (tmp_path / "project" / "runs").exists()

@@ -60,6 +60,42 @@ def test_deepseek_v3(check):
     assert f"at least {2 * 671_026_404_352 / 16 / GIB:.2f} GiB on each engine worker's" in out
 
 
+@pytest.mark.parametrize(
+    ("plugin", "layout", "message"),
+    [
+        ("hf", "ep=7", "ep = 7 does not divide its 64 experts."),
+        ("hf", "tp=5", "tp = 5 does not divide the 11264 out_features of model.layers.0.mlp.gate_proj."),
+        ("hf", "cp=3", "cp = 3 does not divide its 16 attention heads."),
+        ("hf", "pp=28", "pp = 28 is more than its 27 layers."),
+        ("deepseek_v3", "pp=2", "pp = 2, and only models of transformers can be cut into stages."),
+        ("deepseek_v3", "ep=3", "ep = 3 does not divide its 64 experts."),
+        ("deepseek_v3", "tp=2", "tp = 2, and DeepseekV3MoEModel is split by ep and cp only."),
+    ],
+)
+def test_a_layout_is_refused_without_weights(call, monkeypatch, plugin, layout, message):
+    monkeypatch.chdir(ROOT)
+    settings = ["--set", f"model.plugin={plugin}", "--set", f"policy.parallel.{layout}"]
+    code, _, err = call("check", "examples/deepseek/moonlight-sft.toml", *settings)
+    assert code == 2
+    assert f"[policy.parallel] does not fit the model: {message}" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("dimension", "own", "gathered"),
+    [
+        ("cp", MOONLIGHT / 8, MOONLIGHT_AROUND + 2 * MOONLIGHT_LAYER),
+        ("ep", MOONLIGHT / 8, MOONLIGHT_AROUND + MOONLIGHT_LAYER),
+        ("tp", (MOONLIGHT + MOONLIGHT_AROUND) / 8, MOONLIGHT_AROUND + MOONLIGHT_LAYER),
+        ("pp", MOONLIGHT / 8, MOONLIGHT_AROUND / 2 + 2 * MOONLIGHT_LAYER),
+    ],
+)
+def test_ranks_that_share_a_model_need_less(check, dimension, own, gathered):
+    layout = f"policy.parallel={{dp_shard = 4, {dimension} = 2}}"
+    out, _ = check("examples/deepseek/moonlight-sft.toml", "--set", "model.plugin=hf", "--set", layout)
+    assert f"{16 * own / GIB:.2f} GiB its share" in out
+    assert f"{2 * gathered / GIB:.2f} GiB gathered weights" in out
+
+
 def test_a_run_needs_more_than_a_config(call, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     code, _, err = call("run", "--run-dir", tmp_path / "run", "--config", "examples/deepseek/moonlight-sft.toml")

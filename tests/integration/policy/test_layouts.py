@@ -1,80 +1,242 @@
-"""One step, cut over ranks and micro-batches in every way, packed and padded: one gradient."""
+"""However ranks share the model, the same steps make the same losses and the same weights; what is sent is those
+weights, and a checkpoint of one layout goes on under another.
+
+docs/parallelism.md has the figures that `pytest -rP` shows here.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from math import prod
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from rlx.algorithms.grpo import GRPO
-from rlx.config.policy import OptimizerConfig, PolicyConfig
-from rlx.policy import checkpoint
-from rlx.policy.optimizer import Optimizer
-from rlx.policy.trainer import Trainer
-from rlx.transport.messages import SaveCheckpoint
+from rlx.testing.models import make_char_model
 
-WHOLE = 10_000
-OPTIMIZER = {"lr": 1e-3, "max_grad_norm": 0.01}
-SAME = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "lr", "tokens/trained")
-
-
-@pytest.fixture
-def one_rank(world, build, untied):
-    """`one_rank(max_tokens_per_microbatch=..., packing=...)`: a trainer of this process alone, and its optimizer."""
-
-    def make(**policy):
-        built = build(untied, **policy)
-        optimizer = Optimizer(dict(built.network.named_parameters()), OptimizerConfig(**OPTIMIZER), 10)
-        config = PolicyConfig.model_validate({"dtype": "float32", **policy})
-        return Trainer(world, built.model, optimizer, GRPO(), config), built, optimizer
-
-    return make
-
-
-def gradient(optimizer):
-    """Of an optimizer's first update: AdamW's first moment is then the clipped gradient, times 1 - beta."""
-    moments = optimizer.moments()
-    names = sorted(name for name in moments if name.startswith("exp_avg."))
-    return torch.cat([moments[name].full_tensor().flatten() for name in names]).double()
-
-
-def assert_same(seen, expected):
-    assert float((seen - expected).norm() / expected.norm()) <= 1e-6
+RANKS = Path(__file__).with_name("layout_rank.py")
+STEPS = 5
+DENSE = {
+    "dp_shard 2": {"dp_shard": 2},
+    "dp_replicate 2 x dp_shard 2": {"dp_replicate": 2, "dp_shard": 2},
+    "tp 2": {"tp": 2},
+    "tp 2 x dp_shard 2": {"tp": 2, "dp_shard": 2},
+    "cp 2": {"cp": 2},
+    "cp 2 x tp 2": {"cp": 2, "tp": 2},
+}
+STAGES = {
+    "pp 2": {"pp": 2},
+    "pp 2 x dp_shard 2": {"pp": 2, "dp_shard": 2},
+    "pp 2 x tp 2": {"pp": 2, "tp": 2},
+    "pp 2 x cp 2": {"pp": 2, "cp": 2},
+}
+"""Of a model whose head is not its embedding."""
+MOE = {
+    "ep 2": {"ep": 2},
+    "ep 2 x dp_shard 2": {"ep": 2, "dp_shard": 2},
+    "ep 2 x tp 2": {"ep": 2, "tp": 2},
+    "ep 2 x cp 2": {"ep": 2, "cp": 2},
+    "ep 2 x pp 2": {"ep": 2, "pp": 2},
+}
+PLUGIN = {"ep 2 by a plugin": {"ep": 2}, "cp 2 by a plugin": {"cp": 2}}
+LAYOUTS = {"tied": DENSE, "untied": STAGES, "moe": MOE, "deepseek": PLUGIN}
+"""By the model that they are proven with; a job of its name is one rank."""
+MEASURED = {f"sent from {name} 2": {name: 2} for name in ("dp_shard", "tp", "pp")}
+SAME = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained")
 
 
-@pytest.fixture
-def expected(one_rank, groups):
-    """Gradient and metrics of one rank and one packed micro-batch."""
-    trainer, _, optimizer = one_rank(max_tokens_per_microbatch=WHOLE)
-    metrics = trainer.train(groups(0))
-    assert metrics["microbatches"] == 1
-    assert metrics["grad_norm"] > 10 * OPTIMIZER["max_grad_norm"], "clipping takes part"
-    return gradient(optimizer), metrics
+def job(name, model, parallel, *, steps=(0, STEPS), load=None, save=False, measure=False, **policy):
+    return {
+        "name": name,
+        "model": model,
+        "policy": {"parallel": parallel, **policy},
+        "steps": steps,
+        "load": load,
+        "save": save,
+        "measure": measure,
+    }
 
 
-@pytest.mark.parametrize(("packing", "budget", "count"), [(True, 26, 4), (False, WHOLE, 1), (False, 40, 4)])
-def test_one_rank(one_rank, groups, expected, packing, budget, count):
-    trainer, _, optimizer = one_rank(max_tokens_per_microbatch=budget, packing=packing)
-    metrics = trainer.train(groups(0))
-    assert metrics["microbatches"] == count
-    assert_same(gradient(optimizer), expected[0])
+def of_size(ranks):
+    """What a world of so many ranks does of the layouts above."""
+    return [
+        job(name, model, parallel)
+        for model, layouts in LAYOUTS.items()
+        for name, parallel in layouts.items()
+        if prod(parallel.values()) == ranks
+    ]
+
+
+WORLDS = [
+    [job(model, model, {}) for model in LAYOUTS],
+    [
+        *of_size(2),
+        job("padded", "tied", {"dp_shard": 2}, packing=False),
+        job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
+        job("first pp 2", "untied", {"pp": 2}, steps=(0, 2), save=True),
+        *(job(name, "deep", parallel, measure=True) for name, parallel in MEASURED.items()),
+    ],
+    [
+        *of_size(4),
+        job("then 4", "tied", {"dp_shard": 4}, steps=(2, 4), load="first 2", save=True),
+        job("first tp 2 x 2", "tied", {"tp": 2, "dp_shard": 2}, steps=(0, 2), save=True),
+        job("first ep 2 x 2", "moe", {"ep": 2, "dp_shard": 2}, steps=(0, 2), save=True),
+    ],
+    [
+        job("then tp 2", "tied", {"tp": 2}, steps=(4, STEPS), load="then 4"),
+        job("then 2", "tied", {"dp_shard": 2}, steps=(2, STEPS), load="first tp 2 x 2"),
+        job("then tp 2 of pp 2", "untied", {"tp": 2}, steps=(2, 4), load="first pp 2", save=True),
+        job("then pp 2", "untied", {"pp": 2}, steps=(4, STEPS), load="then tp 2 of pp 2"),
+        job("then ep 2", "moe", {"ep": 2}, steps=(2, STEPS), load="first ep 2 x 2"),
+    ],
+]
+"""Worlds of 1, 2, 4 and again 2 ranks, and what each of them does in turn."""
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Of layers that are many and large."""
+    shape = {
+        "num_hidden_layers": 8,
+        "hidden_size": 384,
+        "intermediate_size": 1536,
+        "head_dim": 96,
+        "tie_word_embeddings": False,
+    }
+    return make_char_model(tmp_path_factory.mktemp("deep"), **shape)
+
+
+@pytest.fixture(scope="module")
+def deepseek(tmp_path_factory):
+    """For a plugin's model, which splits itself."""
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("deepseek")
+    config = DeepseekV3Config(
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=96,
+        moe_intermediate_size=32,
+        num_hidden_layers=2,
+        first_k_dense_replace=1,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        n_routed_experts=8,
+        num_experts_per_tok=2,
+        n_group=4,
+        topk_group=2,
+        q_lora_rank=None,
+        kv_lora_rank=32,
+        qk_rope_head_dim=16,
+        qk_nope_head_dim=16,
+        v_head_dim=16,
+        max_position_embeddings=128,
+    )
+    torch.manual_seed(0)
+    DeepseekV3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tied, untied, moe, deepseek, deep):
+    """The folder in which every job has left a folder of its name."""
+    folder = tmp_path_factory.mktemp("layouts")
+    models = {"tied": tied, "untied": untied, "moe": moe, "deepseek": deepseek, "deep": deep}
+    worlds = [[_placed(folder, models, made) for made in jobs] for jobs in WORLDS]
+    (folder / "worlds.json").write_text(json.dumps(worlds))
+    done = subprocess.run(
+        [sys.executable, RANKS, folder / "worlds.json"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def _placed(folder, models, made):
+    (folder / made["name"]).mkdir()
+    (folder / made["name"] / "source.safetensors").symlink_to(models[made["model"]] / "model.safetensors")
+    load = made["load"] and str(folder / made["load"] / "checkpoint")
+    return {**made, "model": str(models[made["model"]]), "load": load, "out": str(folder / made["name"])}
+
+
+def metrics(folder, name):
+    return json.loads((folder / name / "metrics.json").read_text())["metrics"]
+
+
+def scores(folder, name):
+    rows = json.loads((folder / name / "metrics.json").read_text())["scores"]
+    return torch.tensor([score for row in rows for score in row])
+
+
+def tensors(folder, name, what="weights"):
+    return load_file(folder / name / f"{what}.safetensors")
+
+
+def relative(seen, expected):
+    return float((seen - expected).norm() / expected.norm())
+
+
+def assert_same(folder, name, reference, first=0):
+    """Prints the largest relative differences of losses, gradient norms and weights."""
+    steps, expected = metrics(folder, name), metrics(folder, reference)[first:]
+    seen_weights, expected_weights = tensors(folder, name), tensors(folder, reference)
+    assert seen_weights.keys() == expected_weights.keys()
+    off = {key: relative(seen_weights[key], expected_weights[key]) for key in seen_weights}
+    for key in ("loss", "grad_norm"):
+        print(f"{key} {max(abs(a[key] / b[key] - 1) for a, b in zip(steps, expected, strict=True)):.0e}", end=", ")
+    print(f"weights {max(off.values()):.0e}: {name}")
+    for seen, wanted in zip(steps, expected, strict=True):
+        for key in SAME:
+            assert seen[key] == pytest.approx(wanted[key], rel=1e-5), key
+    assert {key: difference for key, difference in off.items() if difference > 1e-5} == {}
+    torch.testing.assert_close(scores(folder, name), scores(folder, reference), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("name", "reference"), [*((name, model) for model in LAYOUTS for name in LAYOUTS[model]), ("padded", "tied")]
+)
+def test_the_same_losses_and_weights(finished, name, reference):
+    assert_same(finished, name, reference)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_steps_move_every_weight_far_more_than_layouts_differ(finished, name):
+    before, after = tensors(finished, name, "source"), tensors(finished, name)
+    assert min(relative(after[key], before[key]) for key in after) > 1e-3
+    assert min(step["grad_norm"] for step in metrics(finished, name)) > 0.05
+
+
+@pytest.mark.parametrize("name", [name for layouts in LAYOUTS.values() for name in layouts])
+def test_an_engine_receives_the_weights_in_the_wire_dtype_bit_for_bit(finished, name):
+    for whole, what in ((tensors(finished, name, "source"), "before"), (tensors(finished, name), "after")):
+        sent = tensors(finished, name, what)
+        assert sent.keys() == whole.keys()
+        assert all(torch.equal(sent[key], whole[key].to(torch.bfloat16)) for key in whole)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_sending_takes_at_most_two_layers_and_a_bucket(finished, name):
+    for rank in range(2):
+        extra, buckets = json.loads((finished / name / f"peak_{rank}.json").read_text())
+        layer = max(buckets[1:])
+        print(f"rank {rank}: {extra / layer:.2f} layers of {layer / 1e6:.1f} MB, {name}")
+        assert extra <= 2 * layer + max(buckets) < sum(buckets) / 2
 
 
 @pytest.mark.parametrize(
-    ("packing", "budget", "parallel"),
-    [(True, 26, {"dp_shard": 2}), (False, 40, {"dp_shard": 2}), (True, 26, {"dp_shard": 1, "dp_replicate": 2})],
-    ids=["packed", "padded", "replicated"],
+    ("name", "reference", "first"),
+    [("then tp 2", "tied", 4), ("then 2", "tied", 2), ("then pp 2", "untied", 4), ("then ep 2", "moe", 2)],
 )
-async def test_two_ranks(policy, one_rank, untied, groups, expected, world, tmp_path, packing, budget, parallel):
-    """Their checkpoint is read back by one rank."""
-    settings = {"max_tokens_per_microbatch": budget, "packing": packing, "parallel": parallel, "optimizer": OPTIMIZER}
-    async with policy(untied, policy=settings) as controller:
-        assert controller.ready.result().ranks == 2
-        done = await controller.train(0, groups(0))
-        await controller.ask(SaveCheckpoint(str(tmp_path / "saved"), 1))
-        assert await controller.stop() == 0, controller.logs()
-    assert done.metrics["microbatches"] == 2
-    for name in SAME:
-        assert done.metrics[name] == pytest.approx(expected[1][name], rel=1e-5), name
-    _, built, read = one_rank()
-    assert checkpoint.load(tmp_path / "saved", world, built.network, read) == 1
-    assert_same(gradient(read), expected[0])
+def test_a_checkpoint_of_one_layout_goes_on_under_another(finished, name, reference, first):
+    """The first of them went from 2 ranks to 4 and then to tp 2."""
+    assert_same(finished, name, reference, first)

@@ -99,6 +99,13 @@ def test_parameters_and_flops(model, head, matmuls):
     assert flops == 6 * (LAYERS + matmuls) + 12 * 3 * 8 * 100
 
 
+def test_what_a_model_that_says_nothing_can_be_split_by():
+    sizes = {"dp_replicate": 2, "dp_shard": 2, "cp": 2, "tp": 1, "ep": 1}
+    assert Model(CONFIG).parallel_refusal(sizes) is None
+    refusal = Model(CONFIG).parallel_refusal({**sizes, "tp": 2, "ep": 4})
+    assert refusal == "Model has no parallelize, which tp = 2 and ep = 4 would need"
+
+
 def test_causal_attention_against_its_definition():
     torch.manual_seed(0)
     query, key, value = torch.randn(2, 4, 5, 6), torch.randn(2, 2, 5, 6), torch.randn(2, 2, 5, 3)

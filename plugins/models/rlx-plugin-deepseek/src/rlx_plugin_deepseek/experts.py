@@ -1,10 +1,11 @@
 """The routed experts of a layer, as two stacks of matrices.
 
 Tokens are sorted by expert, so that each expert's are one block of rows; `torch.nn.functional.grouped_mm` multiplies
-all blocks in one call where it can, and a loop over experts does where it can't.
+all blocks in one call where it can, and a loop over experts does where it can't. Where the experts are spread over
+ranks, rows go to the rank that has their expert, and what it makes of them comes back.
 
 Shapes: T tokens, N = T * K rows (a token occurs once for each of its K experts), H hidden size, I inner size, E
-experts.
+experts, R ranks that have E / R of them each.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_to_all_single
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 _ALIGNED_BYTES = 16
 """Rows of matrices for `grouped_mm` begin at multiples of this."""
@@ -22,21 +27,53 @@ _ALIGNED_BYTES = 16
 class Experts(nn.Module):
     def __init__(self, count: int, hidden: int, inner: int) -> None:
         super().__init__()
+        self.count = count
+        self.ranks: DeviceMesh | None = None
         self.gate_up = nn.Parameter(torch.empty(count, 2 * inner, hidden))
         self.down = nn.Parameter(torch.empty(count, hidden, inner))
         nn.init.normal_(self.gate_up, std=hidden**-0.5)
         nn.init.normal_(self.down, std=inner**-0.5)
 
+    def spread(self, ranks: DeviceMesh) -> None:
+        """Each of the ranks has a run of the experts."""
+        self.ranks = ranks
+        for name, parameter in list(self.named_parameters()):
+            own = distribute_tensor(parameter, ranks, [Shard(0)], src_data_rank=None)
+            self.register_parameter(name, nn.Parameter(own))
+
     def forward(self, tokens: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """From tokens [T, H], chosen and weights [T, K] -> [T, H]."""
         order = chosen.flatten().argsort(stable=True)
-        counts = chosen.flatten().bincount(minlength=len(self.down))
+        counts = chosen.flatten().bincount(minlength=self.count)
         rows = tokens.index_select(0, order // chosen.shape[1])
-        gate, up = grouped(rows, self.gate_up, counts).chunk(2, dim=-1)
-        out = grouped(F.silu(gate) * up, self.down, counts)
+        out = self._blocks(rows, counts) if self.ranks is None else self._sent_out(rows, counts, self.ranks)
         by_token = out.index_select(0, order.argsort()).view(*chosen.shape, -1)
         # float32, as the weights are: the sum over experts is rounded once.
         return (by_token * weights.unsqueeze(-1)).sum(dim=1).to(tokens.dtype)
+
+    def _blocks(self, rows: Tensor, counts: Tensor) -> Tensor:
+        """Rows [N, H] in blocks of `counts`, one for each expert that is here -> [N, H]."""
+        gate, up = grouped(rows, _local(self.gate_up), counts).chunk(2, dim=-1)
+        return grouped(F.silu(gate) * up, _local(self.down), counts)
+
+    def _sent_out(self, rows: Tensor, counts: Tensor, ranks: DeviceMesh) -> Tensor:
+        """The same for blocks of all experts, wherever these are."""
+        group = ranks.get_group()
+        sent = counts.view(ranks.size(), -1)  # [R, E / R]
+        arriving = torch.empty_like(sent)
+        dist.all_to_all_single(arriving, sent, group=group)
+        sizes_out, sizes_in = sent.sum(1).tolist(), arriving.sum(1).tolist()
+        arrived = all_to_all_single(rows, sizes_in, sizes_out, group)
+        # They come by rank, and within that by expert.
+        experts = torch.arange(sent.shape[1], device=rows.device).repeat(ranks.size())
+        order = experts.repeat_interleave(arriving.flatten()).argsort(stable=True)
+        made = self._blocks(arrived.index_select(0, order), arriving.sum(0))
+        back: Tensor = all_to_all_single(made.index_select(0, order.argsort()), sizes_out, sizes_in, group)
+        return back
+
+
+def _local(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:

@@ -6,17 +6,19 @@ recomputation and sharding are rlx's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 import rlx
 from rlx.api.base_model import Attention, causal_attention
 from rlx.errors import UsageError
 from rlx_plugin_deepseek.attention import LatentAttention
 from rlx_plugin_deepseek.balance import Balance
+from rlx_plugin_deepseek.experts import Experts
 from rlx_plugin_deepseek.feed_forward import Dense, Mixture
 from rlx_plugin_deepseek.rotary import frequencies
 from rlx_plugin_deepseek.router import Router
@@ -80,6 +82,17 @@ class DeepseekV3MoEModel(rlx.BaseModel):
 
     def decoder_layers(self) -> nn.ModuleList:
         return self.blocks
+
+    def parallelize(self, mesh: DeviceMesh) -> None:
+        if mesh["ep"].size() > 1:
+            for experts in [module for module in self.modules() if isinstance(module, Experts)]:
+                experts.spread(mesh["ep"])
+
+    def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:
+        if sizes["tp"] > 1:
+            return f"tp = {sizes['tp']}, and {type(self).__name__} is split by ep and cp only"
+        count = self.hf_config.n_routed_experts
+        return f"ep = {sizes['ep']} does not divide its {count} experts" if count % sizes["ep"] else None
 
     def routers(self) -> Iterator[Router]:
         """One for each mixture of experts, in the order of layers."""

@@ -1,0 +1,220 @@
+"""Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
+
+A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "policy": of `[policy]`, "steps":
+[first, last), "load": a checkpoint or null, "save": whether to leave one, "out": a folder}. One with "measure" trains
+nothing, and measures what sending takes. Ranks are forked from one process that has imported everything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import re
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
+
+import msgspec
+import torch
+import transformers.models.qwen3.modeling_qwen3
+import transformers.models.qwen3_moe.modeling_qwen3_moe  # noqa: F401 - for every rank to come
+from safetensors.torch import save_file
+from torch.distributed import TCPStore
+
+from rlx.algorithms.grpo import GRPO
+from rlx.api.types import Episode, Reward, single_turn
+from rlx.config.policy import PolicyConfig
+from rlx.config.schema import Config
+from rlx.platform import PLATFORMS
+from rlx.policy import checkpoint
+from rlx.policy.build import build_policy
+from rlx.policy.gather import Gatherer
+from rlx.policy.optimizer import Optimizer
+from rlx.policy.source import load_config
+from rlx.policy.stages import held
+from rlx.policy.trainer import Trainer
+from rlx.policy.world import open_world
+from rlx.sync import wire
+from rlx.sync.sender import Sender
+from rlx.transport.messages import InitTransfer, OpenTransfer, TensorMeta
+from rlx_models.hf import plugin
+from rlx_plugin_deepseek.plugin import plugin as deepseek_plugin
+
+POLICY = {
+    "dtype": "float32",
+    "max_tokens_per_microbatch": 64,
+    # Every step is clipped: a gradient that only one layout gets wrong moves all weights. With AdamW's default epsilon,
+    # 1e-8, an element whose gradient is all rounding would still move, and how far would be chance: one in 8,192 was
+    # seen to take a tensor to 5e-5.
+    "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05, "weight_decay": 0.1, "eps": 1e-6},
+}
+KEPT = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained", "microbatches")
+SECONDS = 60.0
+
+
+def groups(step):
+    """Six ragged groups of four; what is shared, and how rows are cut, differs from step to step.
+
+    Longer completions are better: a loss of tokens that cancel one another out would be all rounding.
+    """
+    draw = random.Random(step)
+    made = []
+    for group in range(6):
+        prompt = [draw.randrange(3, 80) for _ in range(draw.randrange(3, 9))]
+        episodes = []
+        for sample in range(4):
+            tokens = [draw.randrange(3, 80) for _ in range(draw.randrange(1, 9))]
+            trajectory = single_turn(prompt, tokens, logprobs=[draw.uniform(-5.5, -4) for _ in tokens])
+            rewards = [Reward("x", len(tokens) + draw.random())]
+            episodes.append(Episode(group, sample, group, [trajectory], rewards=rewards))
+        made.append(episodes)
+    return made
+
+
+def build(job):
+    config = PolicyConfig.model_validate({**POLICY, **job["policy"]})
+    world = open_world(PLATFORMS["cpu"], config.parallel)
+    folder = Path(job["model"])
+    model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
+    hf_config = load_config(model, folder)
+    maker = deepseek_plugin if hf_config.model_type == "deepseek_v3" else plugin
+    built = build_policy(maker, hf_config, folder, world, config, 1.0)
+    assert built.model.packing == config.packing
+    return config, world, built, Sender(Gatherer(built, torch.bfloat16), world.rank, "gloo")
+
+
+def train(job):
+    config, world, built, sender = build(job)
+    out = Path(job["out"])
+    optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage)
+    trainer = Trainer(world, built.model, optimizer, GRPO(), config)
+    if job["load"] is not None:
+        trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
+    before = received(world, sender, trainer.step)
+    metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
+    scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
+    after = received(world, sender, trainer.step)
+    weights = {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    if job["save"]:
+        checkpoint.save(out / "checkpoint", world, built.network, optimizer, trainer.step)
+    if world.rank == 0:
+        for name, tensors in (("before", before), ("after", after), ("weights", weights)):
+            save_file(tensors, out / f"{name}.safetensors")
+        kept = [{name: step[name] for name in KEPT} for step in metrics]
+        (out / "metrics.json").write_text(json.dumps({"metrics": kept, "scores": scores}))
+    world.close()
+
+
+def received(world, sender, version):
+    """What an engine gets of the policy's sender; rank 0 is in its place."""
+    opened = sender.open(OpenTransfer(2, SECONDS))
+    place = (opened.host, opened.port, 2)
+    if world.rank:
+        sender.join(InitTransfer(*place, 0, "gloo", SECONDS))
+        sender.send(version)
+        return {}
+
+    def engine():
+        return {name: t.clone() for tensors in arriving(opened.port, version, sender.plan) for name, t in tensors}
+
+    with ThreadPoolExecutor(1) as pool:
+        receiving = pool.submit(engine)
+        sender.join(InitTransfer(*place, 0, "gloo", SECONDS))
+        sender.send(version)
+        return receiving.result()
+
+
+def arriving(port, version, plan):
+    group = wire.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
+    yield from wire.receive_buckets(group, version, plan)
+    group.close()
+
+
+def measure(job):
+    """The most memory that sending took this rank; the engine is a process of its own."""
+    # Every tensor of size is given back to the system when it is freed: -3 is M_MMAP_THRESHOLD.
+    ctypes.CDLL(None).mallopt(-3, 65536)
+    _, world, _, sender = build(job)
+    opened = sender.open(OpenTransfer(2, SECONDS))
+    if world.rank == 0:
+        place = Path(job["out"]) / "place"
+        place.write_bytes(msgspec.json.encode((opened.port, sender.plan)))
+        place.rename(place.with_suffix(".json"))
+    sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS))
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    sender.send(0)
+    sizes = [wire.bucket_bytes(metas) for metas in sender.plan]
+    (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([resident("VmHWM") - before, sizes]))
+    world.close()
+
+
+def resident(what):
+    return 1024 * int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def engine_main(job):
+    place = Path(job["out"]) / "place.json"
+    while not place.exists():
+        time.sleep(0.01)
+    port, plan = msgspec.json.decode(place.read_bytes(), type=tuple[int, list[list[TensorMeta]]])
+    for tensors in arriving(port, 0, plan):
+        assert list(tensors)
+
+
+def rank_main(rank, ranks, ports, jobs):
+    log = os.open(Path(jobs[0]["out"]) / f"rank_{rank}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for port, job in zip(ports, jobs, strict=True):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in place.items()})
+        (measure if job["measure"] else train)(job)
+
+
+def spawn(function, *arguments):
+    """The pid of a new process."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            function(*arguments)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    return pid
+
+
+def run(jobs):
+    """One world, from its first rank's start to its last one's end."""
+    ranks = prod(jobs[0]["policy"].get("parallel", {}).values())
+    # A store for each job: nobody may find what another world left.
+    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
+    pids = {spawn(rank_main, rank, ranks, [store.port for store in stores], jobs) for rank in range(ranks)}
+    pids |= {spawn(engine_main, job) for job in jobs if job["measure"]}
+    while pids:
+        pid, status = os.wait()
+        pids.discard(pid)
+        if status:
+            for other in pids:
+                os.kill(other, 9)
+            raise SystemExit("\n".join(log.read_text() for log in Path(jobs[0]["out"]).glob("rank_*.log")))
+
+
+def main():
+    os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0")
+    torch.set_num_threads(1)
+    for jobs in json.loads(Path(sys.argv[1]).read_text()):
+        run(jobs)
+
+
+if __name__ == "__main__":
+    main()

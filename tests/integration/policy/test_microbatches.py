@@ -1,0 +1,56 @@
+"""One step, cut into micro-batches in every way, packed and padded: one gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rlx.algorithms.grpo import GRPO
+from rlx.config.policy import OptimizerConfig, PolicyConfig
+from rlx.policy.optimizer import Optimizer
+from rlx.policy.trainer import Trainer
+
+WHOLE = 10_000
+OPTIMIZER = {"lr": 1e-3, "max_grad_norm": 0.01}
+
+
+@pytest.fixture
+def one_rank(world, build, untied):
+    """`one_rank(max_tokens_per_microbatch=..., packing=...)`: a trainer of this process alone, and its optimizer."""
+
+    def make(**policy):
+        built = build(untied, **policy)
+        optimizer = Optimizer(dict(built.network.named_parameters()), OptimizerConfig(**OPTIMIZER), 10)
+        config = PolicyConfig.model_validate({"dtype": "float32", **policy})
+        return Trainer(world, built.model, optimizer, GRPO(), config), built, optimizer
+
+    return make
+
+
+def gradient(optimizer):
+    """Of an optimizer's first update: AdamW's first moment is then the clipped gradient, times 1 - beta."""
+    moments = optimizer.moments()
+    names = sorted(name for name in moments if name.startswith("exp_avg."))
+    return torch.cat([moments[name].full_tensor().flatten() for name in names]).double()
+
+
+def assert_same(seen, expected):
+    assert float((seen - expected).norm() / expected.norm()) <= 1e-6
+
+
+@pytest.fixture
+def expected(one_rank, groups):
+    """Gradient and metrics of one rank and one packed micro-batch."""
+    trainer, _, optimizer = one_rank(max_tokens_per_microbatch=WHOLE)
+    metrics = trainer.train(groups(0))
+    assert metrics["microbatches"] == 1
+    assert metrics["grad_norm"] > 10 * OPTIMIZER["max_grad_norm"], "clipping takes part"
+    return gradient(optimizer), metrics
+
+
+@pytest.mark.parametrize(("packing", "budget", "count"), [(True, 26, 4), (False, WHOLE, 1), (False, 40, 4)])
+def test_one_rank(one_rank, groups, expected, packing, budget, count):
+    trainer, _, optimizer = one_rank(max_tokens_per_microbatch=budget, packing=packing)
+    metrics = trainer.train(groups(0))
+    assert metrics["microbatches"] == count
+    assert_same(gradient(optimizer), expected[0])
