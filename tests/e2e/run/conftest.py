@@ -211,8 +211,8 @@ def resume(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def warm_run(start, tiny_model):
-    """A finished SFT run."""
-    run = start("sft", tiny_model)
+    """A finished SFT run, of ranks that share a layer's matrices."""
+    run = start("sft", tiny_model, **{"policy.parallel": "{tp = 2}"})
     run.wait()
     return run
 

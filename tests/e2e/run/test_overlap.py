@@ -15,6 +15,8 @@ def test_samples_while_it_trains(start, warm):
         "run.steps": 8,
         "eval.every": 3,
         "checkpoint.export": "false",
+        # Ranks that share each row.
+        "policy.parallel": "{cp = 2}",
     }
     longer = {"rollout.max_tokens": 48}
     run = start("rl", warm, **settings, **longer)
