@@ -57,6 +57,7 @@ class Sampling:
         self._synced = synced
         self._placements = [part.placement for part in (groups, evaluation) if part is not None]
         self._revival = Revival(context)
+        self._lost: set[str] = set()
         self._quiet = asyncio.Lock()
         self._version: int | None = None
         self._moving = False
@@ -123,7 +124,6 @@ class Sampling:
         )
 
     async def publish(self, version: int) -> None:
-        await self._proven()
         async with self._quiet:
             await self._move(version)
         if self._groups.barrier:
@@ -167,7 +167,8 @@ class Sampling:
         """A replica died. False where the run cannot go on without it."""
         if self._version is None or self._moving or self._revival.exhausted():
             return False
-        if name not in self._revival.away:
+        if name not in self._lost:
+            self._lost.add(name)
             self._load.remove(name)
             for placement in self._placements:
                 await placement.lose(name)
@@ -214,6 +215,7 @@ class Sampling:
                 await self._move(self._version)
 
     async def _move(self, version: int) -> None:
+        await self._proven()
         await self._revival.wait()
         self._moving = True
         returned = self._revival.take_returned()
@@ -230,6 +232,7 @@ class Sampling:
         self._sync_metrics = figures.metrics
         self._context.hooks.rlx_weights_synced(version=sent.version, metrics=self._sync_metrics)
         for name in sorted(returned):
+            self._lost.discard(name)
             self._load.add(name)
             for placement in self._placements:
                 await placement.regain(name)

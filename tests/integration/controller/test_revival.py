@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from rlx.transport.messages import ProcessExited
+
 EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
 
 
-def whole(run, ended, *, restarts, steps=3, groups=4):
+def whole(run, ended, *, restarts, steps=3, groups=4, syncs=None):
     """Nothing is lost, and nothing is trained twice."""
     assert ended.status == "done", ended.error
     assert sum(run.times_trained().values()) == groups * steps
@@ -17,7 +19,7 @@ def whole(run, ended, *, restarts, steps=3, groups=4):
     summary = ended.summary
     assert (summary["groups/lost"], summary["groups/dropped"], summary["rollout/restarts"]) == (0, 0, restarts)
     assert [(message.name, message.attempt) for message in run.again] == [("rollout-1", 2 + n) for n in range(restarts)]
-    assert run.policy.groups_opened == 1 + restarts
+    assert run.policy.groups_opened == 1 + (restarts if syncs is None else syncs)
 
 
 @pytest.mark.parametrize("last_words", [False, True])
@@ -117,3 +119,17 @@ async def test_one_that_falls_silent_is_replaced(make_run, script):
     whole(run, await run(), restarts=1)
     (warning,) = [line.text for line in run.logs if "started again" in line.text]
     assert "rollout-1 has sent no heartbeat" in warning
+
+
+async def test_one_that_dies_again_before_it_gets_weights(make_run, script):
+    """The policy trains a long step meanwhile: weights come after that."""
+
+    async def at_train(run, step):
+        if step == 2:
+            for attempt in (1, 2):
+                await run.say(ProcessExited("rollout-1", 137, ["out of memory"], attempt))
+                while len(run.again) < attempt or not run.coming[-1].done():  # noqa: ASYNC110 - no event for it
+                    await asyncio.sleep(0.01)
+
+    run = make_run(k=1, steps=6, script=script(at_train=at_train))
+    whole(run, await run(), restarts=2, steps=6, syncs=1)
