@@ -22,6 +22,12 @@ def whole(run, ended, *, restarts, steps=3, groups=4, syncs=None):
     assert run.policy.groups_opened == 1 + (restarts if syncs is None else syncs)
 
 
+def leases_of(run, *names):
+    return [
+        lease for name in names or run.replicas for message in run.replicas[name].leases for lease in message.leases
+    ]
+
+
 @pytest.mark.parametrize("last_words", [False, True])
 async def test_a_synchronous_run_trains_what_it_would_have_trained(make_run, script, tmp_path, last_words):
     plain = make_run(k=0, eval=EVAL, run_dir=tmp_path / "plain")
@@ -70,7 +76,7 @@ async def test_with_staleness_others_sample_for_it_meanwhile(make_run, script, d
     ages = [step - version for step, groups in enumerate(run.trained) for _, version in groups]
     assert max(ages) <= 1
     died = run.replicas["rollout-1"].leases[deaths[0] - 1]
-    taken = [lease.group_id for message in run.replicas["rollout-0"].leases for lease in message.leases]
+    taken = [lease.group_id for lease in leases_of(run, "rollout-0")]
     assert {lease.group_id for lease in died.leases if lease.kind == "train"} <= set(taken)
     assert len(run.replicas["rollout-1"].leases) > deaths[-1], "it takes part again"
 
@@ -126,6 +132,9 @@ async def test_one_that_dies_again_before_it_gets_weights(make_run, script):
 
     async def at_train(run, step):
         if step == 2:
+            # Leased at version 2: it is proven, so no weights are on their way.
+            while not any(lease.version == 2 for lease in leases_of(run)):  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0.01)
             for attempt in (1, 2):
                 await run.say(ProcessExited("rollout-1", 137, ["out of memory"], attempt))
                 while len(run.again) < attempt or not run.coming[-1].done():  # noqa: ASYNC110 - no event for it
