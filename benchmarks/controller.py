@@ -259,8 +259,8 @@ def table(args: argparse.Namespace) -> Iterator[Figures]:
 
 def parts(found: Sequence[Figures]) -> str:
     """What the controller's time of a step is made of."""
-    factors = np.array([[row.groups, row.replicas] for row in found])
-    group, replica = np.linalg.lstsq(factors, np.array([row.cpu for row in found]))[0] * 1e6
+    factors = np.array([[1.0, row.replicas / row.groups] for row in found])
+    group, replica = np.linalg.lstsq(factors, np.array([row.cpu / row.groups for row in found]))[0] * 1e6
     report = statistics.median(row.report for row in found) * 1e6
     return (
         f"a step: {group:.0f} us for each group, and {replica:.0f} us for each replica\n"
