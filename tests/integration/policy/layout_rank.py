@@ -115,7 +115,7 @@ def received(world, sender, version):
     opened = sender.open(OpenTransfer(2, SECONDS))
     place = (opened.host, opened.port, 2)
     if world.rank:
-        sender.join(InitTransfer(*place, 0, "gloo", SECONDS))
+        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.plan))
         sender.send(version)
         return {}
 
@@ -124,7 +124,7 @@ def received(world, sender, version):
 
     with ThreadPoolExecutor(1) as pool:
         receiving = pool.submit(engine)
-        sender.join(InitTransfer(*place, 0, "gloo", SECONDS))
+        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.plan))
         sender.send(version)
         return receiving.result()
 
@@ -145,7 +145,7 @@ def measure(job):
         place = Path(job["out"]) / "place"
         place.write_bytes(msgspec.json.encode((opened.port, sender.plan)))
         place.rename(place.with_suffix(".json"))
-    sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS))
+    sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.plan))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     sender.send(0)

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 
 from rlx.testing.models import make_char_model
 
+pytestmark = pytest.mark.timeout(240)
+
 RANKS = Path(__file__).with_name("layout_rank.py")
 STEPS = 5
 DENSE = {
@@ -201,7 +203,6 @@ def assert_same(folder, name, reference, first=0):
     torch.testing.assert_close(scores(folder, name), scores(folder, reference), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("name", "reference"), [*((name, model) for model in LAYOUTS for name in LAYOUTS[model]), ("padded", "tied")]
 )
