@@ -132,7 +132,8 @@ def _marked(messages: Messages, tokenizer: Any) -> Trajectory:
 
 
 def _check_ends(tokens: list[int], mask: list[bool], tokenizer: Any) -> None:
-    ends = {index for index, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special = {index for index, added in tokenizer.added_tokens_decoder.items() if added.special}
+    ends = special - {tokenizer.unk_token_id}  # a character that the vocabulary lacks ends nothing
     for place in range(1, len(tokens)):
         if mask[place - 1] and not mask[place] and tokens[place] in ends and tokens[place - 1] not in ends:
             raise UsageError(
