@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from rlx.controller.balance import LeastLoaded
 from rlx.controller.context import Context
+from rlx.errors import PeerFailed
 from rlx.transport.messages import Lease, Leases
 
 NOBODY = ""
@@ -49,7 +50,7 @@ class Placement:
             if self.barrier:
                 self._batches[name] = message
             if name != NOBODY and name not in self._lost:
-                await self._context.channel.notify(name, message)
+                await self._tell(name, message)
 
     def settle(self, replica: str, group_id: int) -> bool:
         """Takes the lease back. False for one that the replica does not hold."""
@@ -77,7 +78,14 @@ class Placement:
         elif self._leases_of(replica):
             batch = self._batches[replica]
             self._again = {lease.group_id for lease in batch.leases} - self._held.keys()
-            await self._context.channel.notify(replica, batch)
+            await self._tell(replica, batch)
+
+    async def _tell(self, replica: str, message: Leases) -> None:
+        """One that is gone is missed a moment later, by its exit or its silence: then it is lost, with these leases."""
+        try:
+            await self._context.channel.notify(replica, message)
+        except PeerFailed as error:
+            self._context.log("warning", f"{replica} cannot be told of its leases: {error}")
 
     def _choose(self, lease: Lease) -> str:
         if self.barrier:
