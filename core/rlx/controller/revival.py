@@ -31,11 +31,6 @@ class Revival:
         """Restarts so far."""
 
     @property
-    def away(self) -> frozenset[str]:
-        """Who died, and is not ready again."""
-        return frozenset(self._away)
-
-    @property
     def due(self) -> bool:
         """Whether everybody is there, and somebody waits for weights."""
         return bool(self._returned) and not self._away

@@ -167,13 +167,14 @@ class Sampling:
         """A replica died. False where the run cannot go on without it."""
         if self._version is None or self._moving or self._revival.exhausted():
             return False
+        # First of all: whatever else is said of this attempt from here on is no news.
+        self._revival.begin(name, why)
+        self._activity.restarted(name)
         if name not in self._lost:
             self._lost.add(name)
             self._load.remove(name)
             for placement in self._placements:
                 await placement.lose(name)
-        self._activity.restarted(name)
-        self._revival.begin(name, why)
         return True
 
     def ready(self, name: str) -> None:
