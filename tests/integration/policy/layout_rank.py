@@ -25,6 +25,7 @@ import transformers.models.qwen3.modeling_qwen3
 import transformers.models.qwen3_moe.modeling_qwen3_moe  # noqa: F401 - for every rank to come
 from safetensors.torch import save_file
 from torch.distributed import TCPStore
+from torch.distributed.tensor import DTensor
 
 from rlx.algorithms.grpo import GRPO
 from rlx.api.types import Episode, Reward, single_turn
@@ -96,6 +97,7 @@ def train(job):
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
     before = received(world, sender, trainer.step)
+    slots = watch_slots(built.network)
     metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
     after = received(world, sender, trainer.step)
@@ -106,8 +108,27 @@ def train(job):
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
         kept = [{name: step[name] for name in KEPT} for step in metrics]
-        (out / "metrics.json").write_text(json.dumps({"metrics": kept, "scores": scores}))
+        numbers = sum(local(tensor).numel() for tensor in held(built.network).values())
+        told = {"metrics": kept, "scores": scores, "slots": slots, "numbers": [numbers, built.parameters]}
+        (out / "metrics.json").write_text(json.dumps(told))
     world.close()
+
+
+def watch_slots(network):
+    """The most slots that each norm and linear layer has been given, from now on."""
+    seen = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Linear) or name.endswith("norm"):
+
+            def see(_module, args, name=name):
+                seen[name] = max(seen.get(name, 0), args[0].shape[-2])
+
+            module.register_forward_pre_hook(see)
+    return seen
+
+
+def local(tensor):
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def received(world, sender, version):
