@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import signal
 import sys
 import time
 import traceback
@@ -214,19 +215,39 @@ def spawn(function, *arguments):
     return pid
 
 
+def serve(count, pipe):
+    """A store for each job, since nobody may find what another world left. Their threads are why this is a process of
+    its own: a rank that is forked beside threads may wait for ever for a lock that one of them held.
+    """
+    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(count)]
+    os.write(pipe, json.dumps([store.port for store in stores]).encode() + b"\n")
+    signal.pause()
+
+
 def run(jobs):
     """One world, from its first rank's start to its last one's end."""
     ranks = prod(jobs[0]["policy"].get("parallel", {}).values())
-    # A store for each job: nobody may find what another world left.
-    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
-    pids = {spawn(rank_main, rank, ranks, [store.port for store in stores], jobs) for rank in range(ranks)}
+    reader, writer = os.pipe()
+    server = spawn(serve, len(jobs), writer)
+    with os.fdopen(reader) as lines:
+        ports = json.loads(lines.readline())
+    os.close(writer)
+    pids = {spawn(rank_main, rank, ranks, ports, jobs) for rank in range(ranks)}
     pids |= {spawn(engine_main, job) for job in jobs if job["measure"]}
+    try:
+        wait(pids, jobs)
+    finally:
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+
+
+def wait(pids, jobs):
     while pids:
         pid, status = os.wait()
         pids.discard(pid)
         if status:
             for other in pids:
-                os.kill(other, 9)
+                os.kill(other, signal.SIGKILL)
             raise SystemExit("\n".join(log.read_text() for log in Path(jobs[0]["out"]).glob("rank_*.log")))
 
 
