@@ -44,17 +44,22 @@ def split_block(block: nn.Module, mesh: DeviceMesh, *, columns: Sequence[str], r
         _split_rows(block.get_submodule(name), mesh)
 
 
+def keep_block(block: nn.Module, mesh: DeviceMesh) -> None:
+    """Leave a block whole that needs the hidden states of other ranks' slots, as attention does.
+
+    block: as in `split_block`; it gives hidden states, or a tuple that begins with them. Each rank computes all of it,
+    and keeps what its own slots get.
+    """
+    block.register_forward_pre_hook(lambda _, args, kwargs: _gathered(args, kwargs, mesh), with_kwargs=True)
+    block.register_forward_hook(lambda _module, _args, output: _kept(output, mesh))
+
+
 def share_slots(first: nn.Module, last: nn.Module, mesh: DeviceMesh) -> None:
     """From the first argument of `first` to what `last` gives, each rank of `mesh` has its run of the slots.
 
     last: gives hidden states, or an object that has them as `last_hidden_state`. The number of slots is a multiple of
     that of ranks.
     """
-    ways, own = mesh.size(), mesh.get_local_rank()
-
-    def take(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        # The gradient is zero in other ranks' slots, and nothing is communicated.
-        return (args[0].chunk(ways, dim=_SLOTS)[own], *args[1:])
 
     def give(_module: nn.Module, _args: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
@@ -62,7 +67,7 @@ def share_slots(first: nn.Module, last: nn.Module, mesh: DeviceMesh) -> None:
         output.last_hidden_state = _all_slots(output.last_hidden_state, mesh)
         return output
 
-    first.register_forward_pre_hook(take)
+    first.register_forward_pre_hook(lambda _module, args: _kept(args, mesh))
     last.register_forward_hook(give)
 
 
@@ -72,6 +77,13 @@ def _gathered(
     if args:
         return (_all_slots(args[0], mesh), *args[1:]), kwargs
     return args, {**kwargs, "hidden_states": _all_slots(kwargs["hidden_states"], mesh)}
+
+
+def _kept(values: Any, mesh: DeviceMesh) -> Any:
+    """The run of this rank of hidden states, which `values` are or begin with. It has no gradient for other slots."""
+    if isinstance(values, tuple):
+        return _kept(values[0], mesh), *values[1:]
+    return values.chunk(mesh.size(), dim=_SLOTS)[mesh.get_local_rank()]
 
 
 def _all_slots(own: Tensor, mesh: DeviceMesh) -> Tensor:

@@ -3,7 +3,8 @@
 The rules of this part:
 
 * tp: the linear layers that the plan names, by columns or by rows, in blocks that begin with the first and end with the
-  second (`rlx.api.tensor_parallel`). Each rank has whole heads.
+  second (`rlx.api.tensor_parallel`). Each rank has whole heads; where a plan does not split attention, each computes
+  all of it.
 * Whatever else a plan names is not split: the vocabulary, since logits are made a chunk of it at a time; experts, which
   are ep's; and norms of single heads, whose gradients are summed as all others are.
 * ep: each rank has a run of the experts, and gets their tokens by transformers' own dispatch.
@@ -12,12 +13,12 @@ The rules of this part:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rlx.api.tensor_parallel import share_slots, split_block
+from rlx.api.tensor_parallel import keep_block, share_slots, split_block
 from rlx.policy.tensors import decoder_layers
 
 if TYPE_CHECKING:
@@ -89,7 +90,32 @@ def split_matrices(module: Any, mesh: DeviceMesh) -> None:
             cut[style].append(name.rpartition(".")[2])
     for name, cut in blocks.items():
         split_block(module.get_submodule(name), mesh, columns=cut["colwise"], rows=cut["rowwise"])
-    share_slots(decoder_layers(module)[1][0], module.get_decoder(), mesh)
+    layers, modules = decoder_layers(module)
+    for block in _mixing(module, modules, layers, blocks):
+        keep_block(block, mesh)
+    share_slots(modules[0], module.get_decoder(), mesh)
+
+
+def _mixing(module: Any, part: nn.Module, name: str, split: Collection[str]) -> Iterator[nn.Module]:
+    """What is in a part and may look at other slots than its own, and is not split: attention, say.
+
+    Modules without others inside (norms, activations) go slot by slot, and so do mixtures of experts with all that
+    they have. Whatever else there is may not.
+    """
+    for own, child in part.named_children():
+        full = f"{name}.{own}"
+        inside = [f"{full}.{inner}" for inner, _ in child.named_children()]
+        if full in split or not inside or any(_is_experts(module, inner) for inner in inside):
+            continue
+        if any(block.startswith(f"{full}.") for block in split):
+            yield from _mixing(module, child, full, split)
+        else:
+            yield child
+
+
+def _is_experts(module: Any, name: str) -> bool:
+    general = _general(name)
+    return bool(module.tp_plan.get(general) == _EXPERTS or module.ep_plan.get(general) == _DISPATCH)
 
 
 def spread_experts(module: Any, mesh: DeviceMesh) -> None:

@@ -1,8 +1,9 @@
 """Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
 
-A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "policy": of `[policy]`, "steps":
-[first, last), "load": a checkpoint or null, "save": whether to leave one, "out": a folder}. One with "measure" trains
-nothing, and measures what sending takes. Ranks are forked from one process that has imported everything.
+A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "model_plugin", "policy": of
+`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to leave one, "out": a folder}. One
+with "measure" trains nothing, and measures what sending takes. Ranks are forked from one process that has imported
+everything.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def build(job):
     folder = Path(job["model"])
     model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
     hf_config = load_config(model, folder)
-    maker = deepseek_plugin if hf_config.model_type == "deepseek_v3" else plugin
+    maker = deepseek_plugin if job["model_plugin"] == "deepseek" else plugin
     built = build_policy(maker, hf_config, folder, world, config, 1.0)
     assert built.model.packing == config.packing
     return config, world, built, Sender(Gatherer(built, torch.bfloat16), world.rank, "gloo")

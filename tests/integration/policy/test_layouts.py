@@ -61,6 +61,7 @@ def job(name, model, parallel, *, steps=(0, STEPS), load=None, save=False, measu
     return {
         "name": name,
         "model": model,
+        "model_plugin": model,
         "policy": {"parallel": parallel, **policy},
         "steps": steps,
         "load": load,
@@ -85,6 +86,8 @@ WORLDS = [
         *of_size(2),
         job("padded", "tied", {"dp_shard": 2}, packing=False),
         job("padded tp 2", "tied", {"tp": 2}, packing=False),
+        # Its plan splits no attention.
+        {**job("tp 2 of a plan", "deepseek", {"tp": 2}), "model_plugin": "hf"},
         job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
         job("first pp 2", "untied", {"pp": 2}, steps=(0, 2), save=True),
         *(job(name, "deep", parallel, measure=True) for name, parallel in MEASURED.items()),
@@ -215,6 +218,7 @@ def assert_same(folder, name, reference, first=0):
         *((name, model) for model in LAYOUTS for name in LAYOUTS[model]),
         ("padded", "tied"),
         ("padded tp 2", "tied"),
+        ("tp 2 of a plan", "deepseek"),
     ],
 )
 def test_the_same_losses_and_weights(finished, name, reference):
