@@ -14,7 +14,7 @@ The rules of this part:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,28 +37,44 @@ _UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias")
 class VarlenLayout:
     """Which slots of a packed row make up which sequences.
 
-    buckets: each [S, M] int64, S sequences of at most M tokens, as slots of the row in order of position; shorter
-    sequences are filled up on the right with any slot (causal attention never looks there). source: [L] int64, for each
-    slot of the row, where its output lies in the buckets laid end to end.
+    Sequences stand in buckets of S by M cells: S sequences of at most M tokens, in order of position; shorter ones are
+    filled up on the right with any slot (causal attention never looks there). shapes: S and M of each bucket. cells:
+    [N] int64, the slot that each cell holds, buckets laid end to end. source: [L] int64, for each slot of the row, the
+    first cell that holds it. again: [R] int64, the further cells that hold a slot.
     """
 
-    buckets: tuple[Tensor, ...]
+    shapes: tuple[tuple[int, int], ...]
+    cells: Tensor
     source: Tensor
+    again: Tensor
+    empty: int = 0
+    """Slots after the L, which nobody attends."""
 
     def to(self, device: torch.device | str) -> VarlenLayout:
-        return VarlenLayout(tuple(bucket.to(device) for bucket in self.buckets), self.source.to(device))
+        cells, source, again = (tensor.to(device) for tensor in (self.cells, self.source, self.again))
+        return replace(self, cells=cells, source=source, again=again)
 
     def filled(self, slots: int) -> VarlenLayout:
-        # What fills the row takes the output of the first slot, whatever that is.
-        return VarlenLayout(self.buckets, F.pad(self.source, (0, slots)))
+        return replace(self, empty=self.empty + slots)
 
     def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        rows = [tensor.transpose(1, 2).squeeze(0) for tensor in (query, key, value)]
+        sizes = [rows * length for rows, length in self.shapes]
+        buckets = (torch.split(self._gathered(heads), sizes) for heads in (query, key, value))
         outputs = []
-        for bucket in self.buckets:
-            gathered = (_gather(row, bucket).transpose(1, 2) for row in rows)
-            outputs.append(causal(*gathered).transpose(1, 2).flatten(0, 1))
-        return torch.cat(outputs).index_select(0, self.source).unsqueeze(0).transpose(1, 2)
+        for shape, *parts in zip(self.shapes, *buckets, strict=True):
+            batch = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in parts)
+            outputs.append(causal(*batch).transpose(1, 2).flatten(0, 1))
+        taken: Tensor = _Take.apply(torch.cat(outputs), self.source)  # type: ignore[no-untyped-call]
+        return self.with_empty(taken).unsqueeze(0).transpose(1, 2)
+
+    def with_empty(self, slots: Tensor) -> Tensor:
+        """Values of the L slots, and zeros for those after them."""
+        return torch.cat([slots, slots.new_zeros(self.empty, *slots.shape[1:])]) if self.empty else slots
+
+    def _gathered(self, heads: Tensor) -> Tensor:
+        """[1, heads, L, D] -> [N, heads, D]."""
+        cells: Tensor = _Gather.apply(heads.transpose(1, 2).squeeze(0), self)  # type: ignore[no-untyped-call]
+        return cells
 
 
 def register() -> None:
@@ -75,17 +91,21 @@ def varlen_layout(paths: Sequence[Sequence[int]]) -> VarlenLayout:
         if not buckets or len(path) < _BUCKET_FILL * len(buckets[-1][0]):
             buckets.append([])
         buckets[-1].append(path)
+    cells: list[int] = []
     source: dict[int, int] = {}
-    tensors = []
-    offset = 0
+    again: list[int] = []
     for bucket in buckets:
-        width = len(bucket[0])
-        for row, path in enumerate(bucket):
-            for column, slot in enumerate(path):
-                source.setdefault(slot, offset + row * width + column)
-        tensors.append(torch.tensor([[*path, *([0] * (width - len(path)))] for path in bucket]))
-        offset += width * len(bucket)
-    return VarlenLayout(tuple(tensors), torch.tensor([source[slot] for slot in range(len(source))]))
+        for path in bucket:
+            for cell, slot in enumerate(path, len(cells)):
+                if source.setdefault(slot, cell) != cell:
+                    again.append(cell)
+            cells += [*path, *([0] * (len(bucket[0]) - len(path)))]
+    return VarlenLayout(
+        tuple((len(bucket), len(bucket[0])) for bucket in buckets),
+        torch.tensor(cells),
+        torch.tensor([source[slot] for slot in range(len(source))]),
+        torch.tensor(again, dtype=torch.int64),
+    )
 
 
 def varlen_attention(
@@ -134,25 +154,38 @@ def over(layout: Layout) -> Attention:
     return attention
 
 
-def _gather(rows: Tensor, index: Tensor) -> Tensor:
-    gathered: Tensor = _GatherRows.apply(rows, index.flatten())  # type: ignore[no-untyped-call]
-    return gathered.view(*index.shape, *rows.shape[1:])
-
-
-class _GatherRows(torch.autograd.Function):
-    """`rows.index_select(0, index)` whose gradient is summed in float32: a prompt's row occurs once for each
-    completion.
+class _Gather(torch.autograd.Function):
+    """A row's slots in the cells that hold them. Gradients of a slot that several hold are summed in float32: a prompt
+    is there once for each completion. Cells that fill sequences up have none.
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.rows = rows.shape[0]
-        return rows.index_select(0, index)
+    def forward(ctx: Any, row: Tensor, layout: VarlenLayout) -> Tensor:
+        ctx.layout = layout
+        return row.index_select(0, layout.cells)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        wide = torch.promote_types(gradient.dtype, torch.float32)
-        total = torch.zeros(ctx.rows, *gradient.shape[1:], dtype=wide, device=gradient.device)
-        return total.index_add_(0, index, gradient.to(wide)).to(gradient.dtype), None
+        layout: VarlenLayout = ctx.layout
+        total = gradient.index_select(0, layout.source)
+        if layout.again.numel():
+            total = total.to(torch.promote_types(gradient.dtype, torch.float32))
+            further = gradient.index_select(0, layout.again).to(total.dtype)
+            total.index_add_(0, layout.cells.index_select(0, layout.again), further)
+        return layout.with_empty(total.to(gradient.dtype)), None
+
+
+class _Take(torch.autograd.Function):
+    """`cells.index_select(0, source)`, of cells of which none is taken twice: its gradient is moved, not added up."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, source: Tensor) -> Tensor:
+        ctx.save_for_backward(source)
+        ctx.cells = cells.shape[0]
+        return cells.index_select(0, source)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (source,) = ctx.saved_tensors
+        whole = gradient.new_zeros(ctx.cells, *gradient.shape[1:])
+        return whole.index_copy_(0, source, gradient), None

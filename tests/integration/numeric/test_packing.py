@@ -37,9 +37,11 @@ def slot_paths(micro):
     if micro.layout is None:
         width = micro.tokens.shape[1]
         return {slot: flat[slot - slot % width : slot + 1] for slot in range(len(flat))}
-    cells = [
-        row.tolist()[: column + 1] for bucket in micro.layout.buckets for row in bucket for column in range(len(row))
+    sizes = [rows * length for rows, length in micro.layout.shapes]
+    buckets = [
+        part.view(shape) for shape, part in zip(micro.layout.shapes, micro.layout.cells.split(sizes), strict=True)
     ]
+    cells = [row.tolist()[: column + 1] for bucket in buckets for row in bucket for column in range(len(row))]
     return {slot: [flat[seen] for seen in cells[cell]] for slot, cell in enumerate(micro.layout.source.tolist())}
 
 
@@ -148,4 +150,4 @@ def test_moving_keeps_everything():
     (plan,) = all_plans(episodes([([1, 2], [[2, 3], [4]])]), ranks=1, max_tokens=100, packing=True)
     moved = plan.micro[0].to("meta")
     assert {moved.tokens.device.type, moved.layout.source.device.type, moved.advantages.device.type} == {"meta"}
-    assert all(bucket.device.type == "meta" for bucket in moved.layout.buckets)
+    assert {moved.layout.cells.device.type, moved.layout.again.device.type} == {"meta"}
