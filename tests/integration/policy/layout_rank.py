@@ -37,12 +37,15 @@ from rlx.policy.gather import Gatherer
 from rlx.policy.optimizer import Optimizer
 from rlx.policy.source import load_config
 from rlx.policy.stages import held
+from rlx.policy.tensors import full, named_tensors
 from rlx.policy.trainer import Trainer
 from rlx.policy.world import open_world
 from rlx.sync import wire
 from rlx.sync.sender import Sender
 from rlx.transport.messages import InitTransfer, OpenTransfer, TensorMeta
 from rlx_models.hf import plugin
+from rlx_plugin_deepseek.hooks import BiasUpdate
+from rlx_plugin_deepseek.model import DeepseekV3MoEModel
 from rlx_plugin_deepseek.plugin import plugin as deepseek_plugin
 
 POLICY = {
@@ -53,6 +56,7 @@ POLICY = {
     # seen to take a tensor to 5e-5.
     "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05, "weight_decay": 0.1, "eps": 1e-6},
 }
+BALANCED = ("experts/max_violation", "experts/idle")
 KEPT = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained", "microbatches")
 SECONDS = 60.0
 
@@ -91,7 +95,9 @@ def build(job):
 def train(job):
     config, world, built, sender = build(job)
     out = Path(job["out"])
-    optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage)
+    if isinstance(built.network, DeepseekV3MoEModel):
+        BiasUpdate().rlx_model_built(built.network)
+    optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage, built.tied)
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
@@ -100,14 +106,24 @@ def train(job):
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
     after = received(world, sender, trainer.step)
     weights = {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    assert_copies_agree(built)
     if job["save"]:
-        checkpoint.save(out / "checkpoint", world, built.network, optimizer, trainer.step)
+        checkpoint.save(out / "checkpoint", world, built, optimizer, trainer.step)
     if world.rank == 0:
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
-        kept = [{name: step[name] for name in KEPT} for step in metrics]
+        kept = [{name: step[name] for name in (*KEPT, *BALANCED) if name in step} for step in metrics]
         (out / "metrics.json").write_text(json.dumps({"metrics": kept, "scores": scores}))
     world.close()
+
+
+def assert_copies_agree(built):
+    """A tensor that lies on several stages is the same on each, bit for bit."""
+    tensors = named_tensors(built.network)
+    for name, stages in built.places.items():
+        if built.stage.index in stages:
+            own = full(tensors[name])
+            assert len(stages) == 1 or torch.equal(own, built.stage.tell(own.clone(), stages[0])), name
 
 
 def received(world, sender, version):

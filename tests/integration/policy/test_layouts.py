@@ -38,6 +38,10 @@ STAGES = {
     "pp 2 x cp 2": {"pp": 2, "cp": 2},
 }
 """Of a model whose head is not its embedding."""
+TIED_STAGES = {
+    "pp 2 of a tied model": {"pp": 2},
+    "pp 2 x dp_shard 2 of a tied model": {"pp": 2, "dp_shard": 2},
+}
 MOE = {
     "ep 2": {"ep": 2},
     "ep 2 x dp_shard 2": {"ep": 2, "dp_shard": 2},
@@ -45,11 +49,25 @@ MOE = {
     "ep 2 x cp 2": {"ep": 2, "cp": 2},
     "ep 2 x pp 2": {"ep": 2, "pp": 2},
 }
-PLUGIN = {"ep 2 by a plugin": {"ep": 2}, "cp 2 by a plugin": {"cp": 2}}
-LAYOUTS = {"tied": DENSE, "untied": STAGES, "moe": MOE, "deepseek": PLUGIN}
+PLUGIN = {
+    "ep 2 by a plugin": {"ep": 2},
+    "cp 2 by a plugin": {"cp": 2},
+    "pp 2 by a plugin": {"pp": 2},
+    "ep 2 x pp 2 by a plugin": {"ep": 2, "pp": 2},
+}
+"""With routers whose corrections move at each step."""
+TIED_PLUGIN = {"pp 2 of a tied model by a plugin": {"pp": 2}}
+LAYOUTS = {
+    "tied": {**DENSE, **TIED_STAGES},
+    "untied": STAGES,
+    "moe": MOE,
+    "deepseek": PLUGIN,
+    "deepseek_tied": TIED_PLUGIN,
+}
 """By the model that they are proven with; a job of its name is one rank."""
 MEASURED = {f"sent from {name} 2": {name: 2} for name in ("dp_shard", "tp", "pp")}
 SAME = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained")
+BALANCED = ("experts/max_violation", "experts/idle")
 
 
 def job(name, model, parallel, *, steps=(0, STEPS), load=None, save=False, measure=False, **policy):
@@ -81,6 +99,8 @@ WORLDS = [
         job("padded", "tied", {"dp_shard": 2}, packing=False),
         job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
         job("first pp 2", "untied", {"pp": 2}, steps=(0, 2), save=True),
+        job("first tied pp 2", "tied", {"pp": 2}, steps=(0, 2), save=True),
+        job("first pp 2 by a plugin", "deepseek", {"pp": 2}, steps=(0, 2), save=True),
         *(job(name, "deep", parallel, measure=True) for name, parallel in MEASURED.items()),
     ],
     [
@@ -94,7 +114,11 @@ WORLDS = [
         job("then 2", "tied", {"dp_shard": 2}, steps=(2, STEPS), load="first tp 2 x 2"),
         job("then tp 2 of pp 2", "untied", {"tp": 2}, steps=(2, 4), load="first pp 2", save=True),
         job("then pp 2", "untied", {"pp": 2}, steps=(4, STEPS), load="then tp 2 of pp 2"),
+        job("then tp 2 of tied pp 2", "tied", {"tp": 2}, steps=(2, 4), load="first tied pp 2", save=True),
+        job("then tied pp 2", "tied", {"pp": 2}, steps=(4, STEPS), load="then tp 2 of tied pp 2"),
         job("then ep 2", "moe", {"ep": 2}, steps=(2, STEPS), load="first ep 2 x 2"),
+        job("then ep 2 by a plugin", "deepseek", {"ep": 2}, steps=(2, 4), load="first pp 2 by a plugin", save=True),
+        job("then pp 2 by a plugin", "deepseek", {"pp": 2}, steps=(4, STEPS), load="then ep 2 by a plugin"),
     ],
 ]
 """Worlds of 1, 2, 4 and again 2 ranks, and what each of them does in turn."""
@@ -116,9 +140,17 @@ def deep(tmp_path_factory):
 @pytest.fixture(scope="module")
 def deepseek(tmp_path_factory):
     """For a plugin's model, which splits itself."""
+    return make_deepseek(tmp_path_factory.mktemp("deepseek"))
+
+
+@pytest.fixture(scope="module")
+def deepseek_tied(tmp_path_factory):
+    return make_deepseek(tmp_path_factory.mktemp("deepseek_tied"), tie_word_embeddings=True)
+
+
+def make_deepseek(folder, **shape):
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
-    folder = tmp_path_factory.mktemp("deepseek")
     config = DeepseekV3Config(
         vocab_size=128,
         hidden_size=64,
@@ -138,6 +170,7 @@ def deepseek(tmp_path_factory):
         qk_nope_head_dim=16,
         v_head_dim=16,
         max_position_embeddings=128,
+        **shape,
     )
     torch.manual_seed(0)
     DeepseekV3ForCausalLM(config).save_pretrained(folder)
@@ -145,10 +178,11 @@ def deepseek(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tied, untied, moe, deepseek, deep):
+def finished(tmp_path_factory, tied, untied, moe, deepseek, deepseek_tied, deep):
     """The folder in which every job has left a folder of its name."""
     folder = tmp_path_factory.mktemp("layouts")
-    models = {"tied": tied, "untied": untied, "moe": moe, "deepseek": deepseek, "deep": deep}
+    models = {"tied": tied, "untied": untied, "moe": moe, "deep": deep}
+    models |= {"deepseek": deepseek, "deepseek_tied": deepseek_tied}
     worlds = [[_placed(folder, models, made) for made in jobs] for jobs in WORLDS]
     (folder / "worlds.json").write_text(json.dumps(worlds))
     done = subprocess.run(
@@ -197,7 +231,7 @@ def assert_same(folder, name, reference, first=0):
         print(f"{key} {max(abs(a[key] / b[key] - 1) for a, b in zip(steps, expected, strict=True)):.0e}", end=", ")
     print(f"weights {max(off.values()):.0e}: {name}")
     for seen, wanted in zip(steps, expected, strict=True):
-        for key in SAME:
+        for key in (*SAME, *(name for name in BALANCED if name in wanted)):
             assert seen[key] == pytest.approx(wanted[key], rel=1e-5), key
     assert {key: difference for key, difference in off.items() if difference > 1e-5} == {}
     torch.testing.assert_close(scores(folder, name), scores(folder, reference), rtol=1e-5, atol=1e-5)
@@ -236,7 +270,14 @@ def test_sending_takes_at_most_two_layers_and_a_bucket(finished, name):
 
 @pytest.mark.parametrize(
     ("name", "reference", "first"),
-    [("then tp 2", "tied", 4), ("then 2", "tied", 2), ("then pp 2", "untied", 4), ("then ep 2", "moe", 2)],
+    [
+        ("then tp 2", "tied", 4),
+        ("then 2", "tied", 2),
+        ("then pp 2", "untied", 4),
+        ("then tied pp 2", "tied", 4),
+        ("then ep 2", "moe", 2),
+        ("then pp 2 by a plugin", "deepseek", 4),
+    ],
 )
 def test_a_checkpoint_of_one_layout_goes_on_under_another(finished, name, reference, first):
     """The first of them went from 2 ranks to 4 and then to tp 2."""

@@ -77,6 +77,9 @@ class DeepseekV3MoEModel(rlx.BaseModel):
         normed: Tensor = self.final_norm(x)
         return normed
 
+    def input_embedding(self) -> nn.Module:
+        return self.embedding
+
     def output_embedding(self) -> nn.Module:
         return self.head
 
@@ -90,7 +93,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
 
     def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:
         if sizes["tp"] > 1:
-            return f"tp = {sizes['tp']}, and {type(self).__name__} is split by ep and cp only"
+            return f"tp = {sizes['tp']}, and {type(self).__name__} is split by ep, cp and pp only"
         count = self.hf_config.n_routed_experts
         return f"ep = {sizes['ep']} does not divide its {count} experts" if count % sizes["ep"] else None
 
