@@ -1,8 +1,9 @@
 """Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
 
 A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "policy": of `[policy]`, "steps":
-[first, last), "load": a checkpoint or null, "save": whether to leave one, "out": a folder}. One with "measure" trains
-nothing, and measures what sending takes. Ranks are forked from one process that has imported everything.
+[first, last), "load": a checkpoint or null, "save": whether to leave one, "balance": whether the load of experts is
+evened out, "out": a folder}. One with "measure" trains nothing, and measures what sending takes. Ranks are forked from
+one process that has imported everything.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ from rlx.sync.sender import Sender
 from rlx.transport.messages import InitTransfer, OpenTransfer, TensorMeta
 from rlx_models.hf import plugin
 from rlx_plugin_deepseek.hooks import BiasUpdate
-from rlx_plugin_deepseek.model import DeepseekV3MoEModel
 from rlx_plugin_deepseek.plugin import plugin as deepseek_plugin
 
 POLICY = {
@@ -56,7 +56,7 @@ POLICY = {
     # seen to take a tensor to 5e-5.
     "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05, "weight_decay": 0.1, "eps": 1e-6},
 }
-BALANCED = ("experts/max_violation", "experts/idle")
+LOAD = ("experts/max_violation", "experts/idle")
 KEPT = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained", "microbatches")
 SECONDS = 60.0
 
@@ -95,7 +95,7 @@ def build(job):
 def train(job):
     config, world, built, sender = build(job)
     out = Path(job["out"])
-    if isinstance(built.network, DeepseekV3MoEModel):
+    if job["balance"]:
         BiasUpdate().rlx_model_built(built.network)
     optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage, built.tied)
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
@@ -112,7 +112,7 @@ def train(job):
     if world.rank == 0:
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
-        kept = [{name: step[name] for name in (*KEPT, *BALANCED) if name in step} for step in metrics]
+        kept = [{name: step[name] for name in (*KEPT, *LOAD) if name in step} for step in metrics]
         (out / "metrics.json").write_text(json.dumps({"metrics": kept, "scores": scores}))
     world.close()
 
@@ -120,10 +120,11 @@ def train(job):
 def assert_copies_agree(built):
     """A tensor that lies on several stages is the same on each, bit for bit."""
     tensors = named_tensors(built.network)
-    for name, stages in built.places.items():
-        if built.stage.index in stages:
-            own = full(tensors[name])
-            assert len(stages) == 1 or torch.equal(own, built.stage.tell(own.clone(), stages[0])), name
+    for name in built.tied:
+        held = not tensors[name].is_meta
+        own = full(tensors[name]) if held else torch.empty(tensors[name].shape)
+        told = built.stage.tell(own.clone(), built.teller(name))
+        assert not held or torch.equal(own, told), name
 
 
 def received(world, sender, version):
