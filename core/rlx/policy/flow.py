@@ -145,4 +145,7 @@ class _Compute(nn.Module):
     def forward(self, *received: Tensor, index: Tensor) -> Any:
         place = int(index)
         self._seam.receive(received[0] if received else None)
-        return self._compute(place, self._rows[place])
+        made = self._compute(place, self._rows[place])
+        # It would keep activations until the next micro-batch.
+        self._seam.receive(None)
+        return made

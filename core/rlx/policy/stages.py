@@ -101,30 +101,31 @@ class Seam:
 
     def __init__(self) -> None:
         self.changed = False
-        self._received: Tensor | None = None
-        self._left: object = None
+        self._hidden: Tensor | None = None
+        """Hidden states as the embedding or a layer handed them on last."""
 
     def receive(self, hidden: Tensor | None) -> None:
         """What the stage before made of the next micro-batch; None on the first."""
-        self._received = hidden
+        self._hidden = hidden
 
     def hand_on(self, *_args: Any, **_kwargs: Any) -> Tensor:
         """The forward of the embedding, on later stages."""
-        assert self._received is not None
-        return self._received
+        assert self._hidden is not None
+        return self._hidden
 
     def enter(self, _layer: nn.Module, inputs: tuple[object, ...]) -> None:
-        """Hook before the stage's first layer."""
-        self.changed |= self._received is not None and not _same(inputs[0], self._received)
+        """Hook before a layer. What the first stage makes of its embedding is its own affair."""
+        self.changed |= self._hidden is not None and not _same(inputs[0], self._hidden)
 
     def leave(self, _layer: nn.Module, _inputs: object, output: object) -> None:
-        """Hook after the stage's last layer."""
-        self._left = output
+        """Hook after a layer."""
+        self._hidden = output if isinstance(output, Tensor) else None
+        self.changed |= self._hidden is None
 
     def sent(self, hidden: Tensor) -> Tensor:
         """What the stage has made of a micro-batch, for the next one."""
-        self.changed |= not _same(self._left, hidden)
-        self._received = self._left = None
+        # Where ranks of tp share the slots, what leaves the model is a new tensor of all of them.
+        self.changed |= self._hidden is None or (hidden.shape == self._hidden.shape and not _same(hidden, self._hidden))
         return hidden
 
 
@@ -151,15 +152,15 @@ def cut(parts: Parts, stage: Stage) -> Seam:
     """Make the network of these parts compute one stage."""
     seam = Seam()
     embedding: Any = parts.before[0]
-    placed = parts.placed(stage.count)
-    for part, place in placed:
+    for part, place in parts.placed(stage.count):
         if place != stage.index and part is not embedding:
             part.forward = _pass_on
     if not stage.first:
         embedding.forward = seam.hand_on
-    own = [layer for layer, place in placed if place == stage.index and layer in parts.layers]
-    own[0].register_forward_pre_hook(seam.enter)
-    own[-1].register_forward_hook(seam.leave)
+    for layer in parts.layers:
+        # Before other hooks, and after them: those that split slots over ranks of tp are of the layer.
+        layer.register_forward_pre_hook(seam.enter, prepend=True)
+        layer.register_forward_hook(seam.leave)
     return seam
 
 

@@ -121,6 +121,14 @@ class Scaled(Model):
         return 2 * self.body.table(input_ids)
 
 
+class ScaledBetween(Model):
+    def hidden_states(self, input_ids, position_ids):
+        x = self.body.table(input_ids)
+        for layer in self.body.layers:
+            x = layer(1 * x)
+        return self.body.norm(x)
+
+
 class ScaledAfter(Model):
     def done(self, x):
         return 2 * x
@@ -181,7 +189,7 @@ def test_stages_make_what_the_whole_makes(model, stages):
     assert torch.equal(hidden, model().hidden_states(IDS, None))
 
 
-@pytest.mark.parametrize("model", [Scaled, ScaledAfter])
+@pytest.mark.parametrize("model", [Scaled, ScaledBetween, ScaledAfter])
 def test_hidden_states_that_do_not_go_on_as_they_are(model):
     _, changed = through(model, 2)
     assert changed
