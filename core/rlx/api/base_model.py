@@ -114,12 +114,14 @@ class BaseModel(nn.Module, ABC):
     def parallelize(self, mesh: DeviceMesh) -> None:
         """Split parameters in other ways than over data, in place. Default: nothing.
 
-        Called once on every rank, with parameters on the meta device, before rlx applies FSDP to each decoder layer
-        over the data dimensions of `mesh`. `mesh` has a dimension for each kind of parallelism, by name: `tp` and `ep`
-        are the model's (`dp_replicate`, `dp_shard`, `cp` are rlx's), and have size 1 where they are not in use. Ranks
-        of tp get the same tokens, ranks of ep each their own. Parameters become DTensors, with
-        `torch.distributed.tensor.parallel.parallelize_module` or by hand; those that are split over `mesh["ep"]` must
-        be parameters of a module of their own.
+        Called once on every rank, with parameters on the meta device, before rlx applies FSDP to each decoder layer.
+        `mesh` has a dimension for each kind of parallelism, by name: `tp` and `ep` are the model's (the others are
+        rlx's), and have size 1 where they are not in use. What is split becomes a DTensor over one of the two. FSDP
+        shards it over the other ranks; parameters that are left are sharded over all, and gradients are sums.
+
+        ep: ranks have micro-batches of their own. tp: rlx hands a decoder layer the hidden states of this rank's run of
+        the slots, [B, L / tp, H], and wants those of the same slots back. A block that is split gathers the others' and
+        hands back what all have made of them: `rlx.api.tensor_parallel.split_block` does it.
         """
 
     def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:

@@ -19,7 +19,7 @@ class ParallelConfig(Section):
     cp: int = Field(1, ge=1)
     """Ranks that split the tokens of a micro-batch, and the heads in attention. FSDP shards over them, too."""
     tp: int = Field(1, ge=1)
-    """Ranks that split the matrices of a layer."""
+    """Ranks that split the matrices of a layer, and between them its tokens. FSDP shards the rest over them."""
     ep: int = Field(1, ge=1)
     """Ranks that each hold a part of the experts; each has micro-batches of its own. FSDP shards the rest over them."""
     pp: int = Field(1, ge=1)
@@ -36,8 +36,8 @@ class ParallelConfig(Section):
 
     @property
     def shard_size(self) -> int:
-        """How many ranks FSDP shards over."""
-        return self.dp_shard * self.cp * self.ep
+        """How many ranks each parameter is split over, whoever splits it."""
+        return self.dp_shard * self.cp * self.ep * self.tp
 
     @property
     def data_size(self) -> int:

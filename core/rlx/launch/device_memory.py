@@ -3,7 +3,7 @@
 An estimate from below, by how FSDP works: what surrounds the layers is gathered from forward to backward, layers one
 after another, the next one while the last is still there. Of a layer, tp and ep are taken to split everything, and
 stages to share what surrounds the layers evenly between the first and the last, though a head that is the embedding
-lies on both. What they leave whole, activations, key-value caches and what libraries take come on top.
+lies on both. What they leave for FSDP to gather, activations, key-value caches and what libraries take come on top.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def plan_devices(config: Config, size: ModelSize | None, *, rollouts: bool, need
     parallel = config.policy.parallel
     layer = size.layer // (parallel.tp * parallel.ep)
     around = size.surroundings // min(parallel.pp, _ENDS)
-    layers = (size.parameters - size.surroundings) // (parallel.tp * parallel.pp)
+    layers = (size.parameters - size.surroundings) // parallel.pp
     own = (around + layers) // parallel.shard_size
     reduced = 0 if item == _REDUCED_BYTES else _REDUCED_BYTES
     engine_item = ITEM_BYTES[config.rollout.dtype or config.policy.dtype]

@@ -71,13 +71,18 @@ class MicroBatch:
         return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
 
     def filled(self, length: int) -> MicroBatch:
-        """The same in rows of `length` slots; one that is packed, where it is shorter than that."""
-        more = length - self.tokens.shape[1]
+        """The same in rows of `length` slots, filled up on the right."""
+        before = self.tokens.shape[1]
+        more = length - before
         if not more:
             return self
-        assert self.layout is not None, "rows of several sequences can't be made longer"
-        tokens, positions = F.pad(self.tokens, (0, more)), F.pad(self.positions, (0, more))
-        return replace(self, tokens=tokens, positions=positions, layout=self.layout.filled(more))
+        return replace(
+            self,
+            tokens=F.pad(self.tokens, (0, more)),
+            positions=F.pad(self.positions, (0, more)),
+            layout=None if self.layout is None else self.layout.filled(more),
+            slots=self.slots + self.slots.div(before, rounding_mode="floor") * more,
+        )
 
     @property
     def empty(self) -> bool:

@@ -16,15 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+
+# Named by `fully_shard`, and exported by nothing.
+from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
+from torch.distributed.tensor import DTensor, Shard
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
 
@@ -87,7 +89,7 @@ def build_policy(
             temperature=temperature,
             chunk=config.logprob_chunk,
             packing=config.packing and config.attention is None,
-            context=context_of(world.mesh["cp"]),
+            context=context_of(world.mesh["cp"], world.mesh["tp"]),
         )
     check_layout(model.network, config)
     model.network.parallelize(world.mesh)
@@ -153,12 +155,14 @@ def _cut(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str,
 def _shard(
     model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], world: World, dtype: torch.dtype
 ) -> None:
-    mixed = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for experts in [part for layer in layers for part in layer.modules() if _holds_experts(part)]:
-        fully_shard(experts, mesh=world.expert_mesh, mp_policy=mixed, reshard_after_forward=True)
+    options: dict[str, Any] = {
+        "mesh": world.sharding_mesh(),
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        "shard_placement_fn": _placed(world),
+    }
     for layer in layers:
-        fully_shard(layer, mesh=world.data_mesh, mp_policy=mixed, reshard_after_forward=True)
-    fully_shard(model, mesh=world.data_mesh, mp_policy=mixed, reshard_after_forward=False, ignored_params=elsewhere)
+        fully_shard(layer, reshard_after_forward=True, **options)
+    fully_shard(model, reshard_after_forward=False, ignored_params=elsewhere, **options)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # A plain sum; gloo has no scaled one.
@@ -166,14 +170,20 @@ def _shard(
             module.set_gradient_divide_factor(1.0)
 
 
-def _holds_experts(module: nn.Module) -> bool:
-    """Whether parameters of its own are split over ep."""
-    own = module.parameters(recurse=False)
-    return any(isinstance(parameter, DTensor) and "ep" in _names(parameter.device_mesh) for parameter in own)
+def _placed(world: World) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
+    """Over which ranks a parameter is sharded that others split before."""
 
+    @cache
+    def ranks(split: frozenset[str]) -> FSDPMeshInfo:
+        mesh = world.sharding_mesh(split)
+        return FSDPMeshInfo(mesh, 0) if mesh.ndim == 1 else HSDPMeshInfo(mesh, 1, 0)
 
-def _names(mesh: DeviceMesh) -> tuple[str, ...]:
-    return mesh.mesh_dim_names or ()
+    def placed(parameter: nn.Parameter) -> ShardPlacementResult | None:
+        if not isinstance(parameter, DTensor):
+            return None
+        return ShardPlacementResult(Shard(0), ranks(frozenset(parameter.device_mesh.mesh_dim_names or ())))
+
+    return placed
 
 
 def _materialise(model: nn.Module, elsewhere: set[nn.Parameter], device: torch.device) -> None:

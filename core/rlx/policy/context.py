@@ -1,24 +1,25 @@
-"""Context parallelism: ranks that split the tokens of a packed row between them.
+"""Ranks that share a micro-batch: cp splits the slots of a row, and tp the trained tokens.
 
 The rules of this part:
 
-* Outside of attention each rank has a run of the row's slots, all of the same length (the last is filled up with any
-  token). Inside, it has all slots and a run of the heads: an all-to-all before, and one after (DeepSpeed Ulysses).
-* Keys and values are repeated where there are fewer heads of them than ranks.
+* cp: outside of attention each rank has a run of the row's slots, as long as the others'. Inside, it has all slots and
+  a run of the heads: an all-to-all before, and one after (DeepSpeed Ulysses). Keys and values are repeated where there
+  are fewer heads of them than ranks.
+* tp: every rank has the hidden states that predict the tokens, and makes the logits of its share of them.
 * Log-probabilities are put together again, so that a loss sees whole episodes. Every rank then computes the same loss
-  of the same numbers, and passes on the gradient of its own slots.
-* A row that does not say how it is attended (the model's own way, of `rlx.policy.support`) is computed whole by each.
+  of the same numbers, and passes on the gradient of its own tokens.
+* A row that does not say how it is attended (padded, or the model's own way) is computed whole by each rank of cp.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F  # noqa: N812
 from torch.distributed._functional_collectives import all_to_all_single
 
 from rlx.policy.batch import Causal, Layout, MicroBatch, TokenOutputs
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 class Context(Protocol):
     """What a rank computes of a micro-batch."""
 
+    def filled(self, micro: MicroBatch) -> MicroBatch:
+        """In rows that the ranks can share: what the others take."""
+
     def local(self, micro: MicroBatch) -> MicroBatch:
-        """The slots of this rank, and the trained tokens that they predict."""
+        """The slots of this rank, and its share of the trained tokens."""
 
     def whole(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:
         """The outputs of all trained tokens of `micro`, from those of `local(micro)`."""
@@ -41,6 +45,9 @@ class Context(Protocol):
 class Alone:
     """A rank that computes all of it."""
 
+    def filled(self, micro: MicroBatch) -> MicroBatch:
+        return micro
+
     def local(self, micro: MicroBatch) -> MicroBatch:
         return micro
 
@@ -48,82 +55,85 @@ class Alone:
         return outputs
 
 
-def context_of(mesh: DeviceMesh) -> Context:
-    """The context of a rank in the `cp` dimension of the mesh."""
-    return Shared(mesh.get_group(), mesh.get_local_rank(), mesh.size()) if mesh.size() > 1 else Alone()
+def context_of(cp: DeviceMesh, tp: DeviceMesh) -> Context:
+    """The context of a rank in these dimensions of the mesh."""
+    return Shared(cp, tp) if cp.size() * tp.size() > 1 else Alone()
 
 
 @dataclass(frozen=True)
 class Shared:
     """One of several ranks that share a row."""
 
-    group: dist.ProcessGroup
-    rank: int
-    size: int
+    cp: DeviceMesh
+    tp: DeviceMesh
+
+    def filled(self, micro: MicroBatch) -> MicroBatch:
+        ranks = self.cp.size() * self.tp.size()
+        return micro.filled(-(-micro.tokens.shape[1] // ranks) * ranks)
 
     def local(self, micro: MicroBatch) -> MicroBatch:
-        if micro.layout is None:
-            return micro
-        length = micro.tokens.shape[1]
-        width = -(-length // self.size)
-        run = slice(self.rank * width, (self.rank + 1) * width)
-        filled = width * self.size - length
         own = self._own(micro)
+        if micro.layout is None:
+            return replace(micro, slots=micro.slots[own], targets=micro.targets[own])
+        width = self._width(micro)
+        start = self.cp.get_local_rank() * width
         return replace(
             micro,
-            tokens=F.pad(micro.tokens, (0, filled))[:, run],
-            positions=F.pad(micro.positions, (0, filled))[:, run],
-            layout=SplitLayout(micro.layout, self, length),
-            slots=micro.slots[own] - run.start,
+            tokens=micro.tokens[:, start : start + width],
+            positions=micro.positions[:, start : start + width],
+            layout=micro.layout if self.cp.size() == 1 else SplitLayout(micro.layout, self.cp),
+            slots=micro.slots[own] - start,
             targets=micro.targets[own],
         )
 
     def whole(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:
-        if micro.layout is None:
-            return outputs
-        own = self._own(micro)
-        return TokenOutputs(*(_Whole.apply(output, own, self.group) for output in outputs))  # type: ignore[no-untyped-call]
+        own, groups = self._own(micro), [self.cp.get_group(), self.tp.get_group()]
+        return TokenOutputs(*(_Whole.apply(output, own, groups) for output in outputs))  # type: ignore[no-untyped-call]
 
     def _own(self, micro: MicroBatch) -> Tensor:
-        """[T] bool: the trained tokens that this rank's slots predict."""
-        width = -(-micro.tokens.shape[1] // self.size)
-        return micro.slots.div(width, rounding_mode="floor") == self.rank
+        """[T] bool: the trained tokens of this rank. Of those that its slots predict, ranks of tp have equal shares."""
+        rank, ranks = self.tp.get_local_rank(), self.tp.size()
+        if micro.layout is None:
+            known = torch.ones_like(micro.slots, dtype=torch.bool)
+            rank, ranks = self.cp.get_local_rank() * ranks + rank, self.cp.size() * ranks
+        else:
+            known = micro.slots.div(self._width(micro), rounding_mode="floor") == self.cp.get_local_rank()
+        place = known.cumsum(0) - 1
+        return known & (place * ranks // known.sum().clamp(min=1) == rank)
+
+    def _width(self, micro: MicroBatch) -> int:
+        """Slots of a rank of cp."""
+        return micro.tokens.shape[1] // self.cp.size()
 
 
 @dataclass(frozen=True)
 class SplitLayout:
-    """The layout of a row whose slots lie on several ranks."""
+    """The layout of a row whose slots lie on several ranks, as many on each."""
 
     row: Layout
-    context: Shared
-    length: int
-    """Slots of the row, without those that fill it up."""
+    cp: DeviceMesh
 
     def to(self, device: torch.device | str) -> SplitLayout:
         return replace(self, row=self.row.to(device))
 
     def filled(self, slots: int) -> SplitLayout:
-        return replace(self, row=self.row.filled(slots), length=self.length + slots)
+        return replace(self, row=self.row.filled(slots))
 
     def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        ranks = self.context.size
-        heads = (query, *(_repeated(tensor, ranks) for tensor in (key, value)))
-        rows = (self._all_slots(tensor)[:, :, : self.length] for tensor in heads)
-        return self._own_slots(self.row.attend(causal, *rows))
+        heads = (query, *(_repeated(tensor, self.cp.size()) for tensor in (key, value)))
+        return self._own_slots(self.row.attend(causal, *map(self._all_slots, heads)))
 
     def _all_slots(self, local: Tensor) -> Tensor:
         """[1, heads, own slots, D] -> [1, own heads, all slots, D]."""
         _, heads, slots, size = local.shape
-        parts = local.reshape(self.context.size, heads // self.context.size, slots, size)
-        return _exchange(parts, self.context.group).transpose(0, 1).flatten(1, 2).unsqueeze(0)
+        parts = local.reshape(self.cp.size(), heads // self.cp.size(), slots, size)
+        return _exchange(parts, self.cp.get_group()).transpose(0, 1).flatten(1, 2).unsqueeze(0)
 
     def _own_slots(self, rows: Tensor) -> Tensor:
         """The way back."""
-        ranks = self.context.size
-        filled = F.pad(rows.squeeze(0), (0, 0, 0, -self.length % ranks))
-        heads, slots, size = filled.shape
-        parts = filled.reshape(heads, ranks, slots // ranks, size).transpose(0, 1)
-        return _exchange(parts, self.context.group).flatten(0, 1).unsqueeze(0)
+        _, heads, slots, size = rows.shape
+        parts = rows.reshape(heads, self.cp.size(), slots // self.cp.size(), size).transpose(0, 1)
+        return _exchange(parts, self.cp.get_group()).flatten(0, 1).unsqueeze(0)
 
 
 def _repeated(heads: Tensor, ranks: int) -> Tensor:
@@ -140,11 +150,12 @@ class _Whole(torch.autograd.Function):
     """[own] of each rank -> [T] on every rank; the gradient of a rank is that of its own."""
 
     @staticmethod
-    def forward(ctx: Any, local: Tensor, own: Tensor, group: dist.ProcessGroup) -> Tensor:
+    def forward(ctx: Any, local: Tensor, own: Tensor, groups: Sequence[dist.ProcessGroup]) -> Tensor:
         ctx.save_for_backward(own)
         whole = torch.zeros(own.shape, dtype=local.dtype, device=local.device)
         whole[own] = local
-        dist.all_reduce(whole, group=group)
+        for group in groups:
+            dist.all_reduce(whole, group=group)
         return whole
 
     @staticmethod

@@ -112,7 +112,7 @@ class Pipeline:
 
     def _torch_stage(self, module: nn.Module, row: MicroBatch, device: torch.device) -> PipelineStage:
         rows, length = row.tokens.shape
-        slots = length if row.layout is None else -(-length // self.shared)
+        slots = length if row.layout is None else length // self.shared
         hidden = torch.empty(rows, slots, self.width, dtype=self.dtype, device="meta", requires_grad=True)
         ends = torch.empty(1, device="meta", requires_grad=True)
         return PipelineStage(

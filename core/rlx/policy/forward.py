@@ -79,16 +79,16 @@ class PolicyModel(nn.Module):
 
     def learn(self, micro: Sequence[MicroBatch], loss: Loss) -> None:
         """Forward and backward of a step's micro-batches; `loss` is called once for each, on every rank."""
-        self.flow.learn(self, micro, loss)
+        self.flow.learn(self, list(map(self.context.filled, micro)), loss)
 
     @torch.no_grad()
     def outputs(self, micro: Sequence[MicroBatch], *, temperature: float | None = None) -> list[TokenOutputs]:
         """Of each micro-batch, on every rank that shares it."""
-        return self.flow.outputs(self, micro, temperature)
+        return self.flow.outputs(self, list(map(self.context.filled, micro)), temperature)
 
     def forward(self, micro: MicroBatch, *, temperature: float | None = None) -> TokenOutputs | Tensor:
         """Log-probabilities and entropy [T] of the micro-batch's trained tokens. `temperature` replaces the model's
-        own.
+        own. Called by what `learn` and `outputs` go through.
         """
         temperature = self.temperature if temperature is None else temperature
         local = self.context.local(micro)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlx.api.base_model import BaseModel
+from rlx.api.tensor_parallel import share_slots
 from rlx.policy import attention, plans, stages
 from rlx.policy.batch import MicroBatch
 from rlx.policy.logprobs import Head
@@ -210,10 +211,14 @@ class PluginNetwork:
         refusal = self._module.parallel_refusal(parallel.sizes)
         if refusal is None and parallel.pp > 1:
             refusal = self._stages_refusal(parallel.pp)
-        return refusal or _heads_refusal(self._module.hf_config.get_text_config(), parallel.cp, parallel.cp)
+        split = parallel.cp * parallel.tp
+        return refusal or _heads_refusal(self._module.hf_config.get_text_config(), parallel.cp, split)
 
     def parallelize(self, mesh: DeviceMesh) -> None:
         self._module.parallelize(mesh)
+        if mesh["tp"].size() > 1:
+            layers = self._module.decoder_layers()
+            share_slots(layers[0], layers[-1], mesh["tp"])
 
     def hidden(self, micro: MicroBatch) -> Tensor:
         return self._module.hidden_states(micro.tokens, micro.positions, **self._attention(micro))

@@ -2,32 +2,30 @@
 
 The rules of this part:
 
-* tp: the linear layers that the plan names, by columns or by rows. Each rank has whole heads. A norm of single heads
-  sees the heads of its rank only; its gradient is summed over ranks.
-* Parameters are DTensors, and so is what crosses ranks; what is computed is of plain tensors. DTensor would work out
-  anew how to do each operation for each length of a row, which takes longer than the operation.
-* Embeddings, the head and experts stay whole on every rank of tp: logits are made a chunk of the vocabulary at a time.
+* tp: the linear layers that the plan names, by columns or by rows, in blocks that begin with the first and end with the
+  second (`rlx.api.tensor_parallel`). Each rank has whole heads; where a plan does not split attention, each computes
+  all of it.
+* Whatever else a plan names is not split: the vocabulary, since logits are made a chunk of it at a time; experts, which
+  are ep's; and norms of single heads, whose gradients are summed as all others are.
 * ep: each rank has a run of the experts, and gets their tokens by transformers' own dispatch.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from copy import copy
-from types import MappingProxyType
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F  # noqa: N812
 from torch import nn
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
-from torch.func import functional_call
+
+from rlx.api.tensor_parallel import keep_block, share_slots, split_block
+from rlx.policy.tensors import decoder_layers
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.distributed.device_mesh import DeviceMesh
 
 _CUT = {"colwise": "out_features", "rowwise": "in_features"}
+_WHOLE = "replicated_with_grad_allreduce"
 _EXPERTS = "moe_tp_experts"
 _DISPATCH = "ep_dispatch_experts"
 
@@ -35,17 +33,28 @@ _DISPATCH = "ep_dispatch_experts"
 def tensor_refusal(module: Any, ways: int) -> str | None:
     """Why tp can't be so many ranks."""
     layers = list(_planned(module))
-    if not any(style in _STYLES for _, _, style in layers):
+    if not any(style in _CUT for _, _, style in layers):
         return f"{type(module).__name__} has no tensor-parallel plan"
     if splits_heads(module) and (refusal := _heads_refusal(module, ways)):
         return refusal
-    for name, layer, style in layers:
-        if style not in _STYLES:
-            return f"its plan has the style {style!r} for {name}, which rlx does not know"
-        width = getattr(layer, _CUT[style]) if style in _CUT else ways
-        if width % ways:
-            return f"tp = {ways} does not divide the {width} {_CUT[style]} of {name}"
+    ends = {_block(name) for name, _, style in layers if style == "rowwise"}
+    for name, part, style in layers:
+        if refusal := _style_refusal(name, part, style, ways):
+            return refusal
+        if style == "colwise" and _block(name) not in ends:
+            return f"its plan splits {name} by columns, and nothing beside it by rows"
     return None
+
+
+def _style_refusal(name: str, part: Any, style: str, ways: int) -> str | None:
+    if style == _WHOLE:
+        return None
+    if style not in _CUT:
+        return f"its plan has the style {style!r} for {name}, which rlx does not know"
+    if not isinstance(part, nn.Linear):
+        return f"its plan splits {name}, which is no linear layer"
+    width = getattr(part, _CUT[style])
+    return f"tp = {ways} does not divide the {width} {_CUT[style]} of {name}" if width % ways else None
 
 
 def _heads_refusal(module: Any, ways: int) -> str | None:
@@ -73,9 +82,40 @@ def splits_heads(module: Any) -> bool:
 
 
 def split_matrices(module: Any, mesh: DeviceMesh) -> None:
-    """Split the linear layers over the ranks of `mesh`, in place."""
-    for _, layer, style in list(_planned(module)):
-        _STYLES[style](layer, mesh)
+    """Split the linear layers over the ranks of `mesh`, and between them the slots, in place."""
+    blocks: dict[str, dict[str, list[str]]] = {}
+    for name, _, style in list(_planned(module)):
+        if style in _CUT:
+            cut = blocks.setdefault(_block(name), {style: [] for style in _CUT})
+            cut[style].append(name.rpartition(".")[2])
+    for name, cut in blocks.items():
+        split_block(module.get_submodule(name), mesh, columns=cut["colwise"], rows=cut["rowwise"])
+    layers, modules = decoder_layers(module)
+    for block in _mixing(module, modules, layers, blocks):
+        keep_block(block, mesh)
+    share_slots(modules[0], module.get_decoder(), mesh)
+
+
+def _mixing(module: Any, part: nn.Module, name: str, split: Collection[str]) -> Iterator[nn.Module]:
+    """What is in a part and may look at other slots than its own, and is not split: attention, say.
+
+    Modules without others inside (norms, activations) go slot by slot, and so do mixtures of experts with all that
+    they have. Whatever else there is may not.
+    """
+    for own, child in part.named_children():
+        full = f"{name}.{own}"
+        inside = [f"{full}.{inner}" for inner, _ in child.named_children()]
+        if full in split or not inside or any(_is_experts(module, inner) for inner in inside):
+            continue
+        if any(block.startswith(f"{full}.") for block in split):
+            yield from _mixing(module, child, full, split)
+        else:
+            yield child
+
+
+def _is_experts(module: Any, name: str) -> bool:
+    general = _general(name)
+    return bool(module.tp_plan.get(general) == _EXPERTS or module.ep_plan.get(general) == _DISPATCH)
 
 
 def spread_experts(module: Any, mesh: DeviceMesh) -> None:
@@ -86,12 +126,14 @@ def spread_experts(module: Any, mesh: DeviceMesh) -> None:
 
 
 def _planned(module: Any) -> Iterator[tuple[str, Any, str]]:
-    """Name, layer and style of what the plan splits, the vocabulary and experts left out."""
+    """Name and style of the modules and parameters that the plan names, the vocabulary and experts left out."""
     whole = {module.get_input_embeddings(), module.get_output_embeddings()}
-    for name, layer in module.named_modules():
+    whole |= {part for name, part in module.named_modules() if module.tp_plan.get(_general(name)) == _EXPERTS}
+    whole |= {parameter for part in whole if part is not None for parameter in part.parameters()}
+    for name, part in (*module.named_modules(), *module.named_parameters()):
         style = module.tp_plan.get(_general(name))
-        if style is not None and style != _EXPERTS and layer not in whole:
-            yield name, layer, style
+        if style is not None and part not in whole:
+            yield name, part, style
 
 
 def _general(name: str) -> str:
@@ -99,50 +141,6 @@ def _general(name: str) -> str:
     return re.sub(r"\.\d+(?=\.|$)", ".*", name)
 
 
-def _split_columns(layer: Any, mesh: DeviceMesh) -> None:
-    """Each rank makes a part of the output's features, and knows of the input's gradient what these say."""
-    _distribute(layer, mesh, weight=Shard(0), bias=Shard(0))
-
-    def forward(x: Tensor) -> Tensor:
-        whole = DTensor.from_local(x, mesh, [Replicate()], run_check=False).to_local(grad_placements=[Partial()])
-        return F.linear(whole, layer.weight.to_local(), None if layer.bias is None else layer.bias.to_local())
-
-    layer.forward = forward
-
-
-def _split_rows(layer: Any, mesh: DeviceMesh) -> None:
-    """Each rank takes a part of the input's features; what they make of it is summed."""
-    _distribute(layer, mesh, weight=Shard(1))
-
-    def forward(x: Tensor) -> Tensor:
-        part = DTensor.from_local(F.linear(x, layer.weight.to_local()), mesh, [Partial()], run_check=False)
-        whole: Tensor = part.redistribute(placements=[Replicate()]).to_local()
-        return whole if layer.bias is None else whole + layer.bias
-
-    layer.forward = forward
-
-
-def _sum_gradients(layer: nn.Module, mesh: DeviceMesh) -> None:
-    """The layer sees what is of this rank only, with parameters that every rank has."""
-    _distribute(layer, mesh, **{name: Replicate() for name, _ in layer.named_parameters()})
-    own = copy(layer)
-
-    def forward(x: Tensor) -> Tensor:
-        parameters: Any = layer.named_parameters()
-        local = {name: parameter.to_local(grad_placements=[Partial()]) for name, parameter in parameters}
-        made: Tensor = functional_call(own, local, (x,))
-        return made
-
-    layer.forward = forward
-
-
-def _distribute(layer: nn.Module, mesh: DeviceMesh, **placements: Placement) -> None:
-    for name, parameter in list(layer.named_parameters(recurse=False)):
-        if name in placements:
-            shards = distribute_tensor(parameter, mesh, [placements[name]], src_data_rank=None)
-            layer.register_parameter(name, nn.Parameter(shards, requires_grad=parameter.requires_grad))
-
-
-_STYLES: Mapping[str, Callable[[Any, DeviceMesh], None]] = MappingProxyType(
-    {"colwise": _split_columns, "rowwise": _split_rows, "replicated_with_grad_allreduce": _sum_gradients}
-)
+def _block(name: str) -> str:
+    """What a layer is a part of."""
+    return name.rpartition(".")[0]

@@ -6,8 +6,7 @@ The rules of this part:
   asks for dimensions by name, and never whether one is in use: a dimension of size 1 is one like any other.
 * Ranks that differ in dp_replicate, dp_shard or ep have micro-batches of their own; those that differ in cp, tp or
   pp share one, and come to the same losses, metrics and scores. Sums count each micro-batch once.
-* Parameters are sharded over dp_shard, cp and ep together; an expert, which only one rank of ep has, over dp_shard and
-  cp.
+* Parameters are sharded over dp_shard, cp, ep and tp together; those that ep or tp splits, over the others of these.
 * Commands, counts and texts go over a gloo group of their own on the CPU, whatever the device is, and never as pickle.
 * No collective is relied on to report a death: `rlx.policy.failures` does. The timeout here is the last resort.
 """
@@ -15,7 +14,7 @@ The rules of this part:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from rlx.platform import Platform
 
 DIMENSIONS = ("pp", "dp_replicate", "dp_shard", "cp", "ep", "tp")
-"""The dimensions that FSDP flattens lie side by side."""
+SHARDING = ("dp_shard", "cp", "ep", "tp")
+"""Those that FSDP takes for one."""
 COLLECTIVE_SECONDS = 1800.0
 
 
@@ -42,10 +42,6 @@ class World:
     size: int
     device: torch.device
     mesh: DeviceMesh
-    data_mesh: DeviceMesh
-    """What FSDP shards over: one dimension, or two where sharded copies are replicated (HSDP)."""
-    expert_mesh: DeviceMesh
-    """The same for experts that lie on one rank of ep."""
     data_rank: int
     data_size: int
     """Which share of a step this rank computes, of how many."""
@@ -89,6 +85,16 @@ class World:
         dist.all_reduce(tensor, op=op, group=self.control)
         return [float(value) for value in tensor]
 
+    def sharding_mesh(self, split: frozenset[str] = frozenset()) -> DeviceMesh:
+        """What FSDP shards parameters over that the dimensions `split` have split already: one dimension, or two where
+        sharded copies are replicated (HSDP).
+        """
+        # torch has no public way to make either.
+        names = tuple(name for name in SHARDING if name not in split)
+        shards = self.mesh[names]._flatten()  # noqa: SLF001
+        copies = self.mesh["dp_replicate"]
+        return shards if copies.size() == 1 else DeviceMesh._concatenate([copies, shards])  # noqa: SLF001
+
     def close(self) -> None:
         """Leave; nobody may be waited for any more."""
         dist.destroy_process_group()
@@ -99,8 +105,7 @@ def open_world(platform: Platform, parallel: ParallelConfig) -> World:
     timeout = timedelta(seconds=COLLECTIVE_SECONDS)
     dist.init_process_group(platform.collectives, timeout=timeout)
     sizes = {name: parallel.sizes[name] for name in DIMENSIONS}
-    ranks = init_device_mesh(platform.device, (parallel.world_size,), mesh_dim_names=("rank",))
-    mesh = _view(ranks, sizes)
+    mesh = init_device_mesh(platform.device, tuple(sizes.values()), mesh_dim_names=DIMENSIONS)
     at = {name: mesh.get_local_rank(name) for name in DIMENSIONS}
     control = dist.new_group(backend="gloo", timeout=timeout)
     assert control is not None
@@ -109,29 +114,11 @@ def open_world(platform: Platform, parallel: ParallelConfig) -> World:
         size=dist.get_world_size(),
         device=torch.device(platform.device),
         mesh=mesh,
-        data_mesh=_data_mesh(ranks, sizes, ("dp_shard", "cp", "ep")),
-        expert_mesh=_data_mesh(ranks, sizes, ("dp_shard", "cp")),
         data_rank=(at["dp_replicate"] * sizes["dp_shard"] + at["dp_shard"]) * sizes["ep"] + at["ep"],
         data_size=parallel.data_size,
         leads=not (at["cp"] or at["tp"] or at["pp"]),
         control=control,
     )
-
-
-def _data_mesh(ranks: DeviceMesh, sizes: Mapping[str, int], sharding: Sequence[str]) -> DeviceMesh:
-    """The `sharding` dimensions as one, and `dp_replicate` before it where there are copies."""
-    name = "_".join(sharding)
-    merged: dict[str, int] = {}
-    for dimension, size in sizes.items():
-        key = name if dimension in sharding else dimension
-        merged[key] = merged.get(key, 1) * size
-    view = _view(ranks, merged)
-    return view["dp_replicate", name] if sizes["dp_replicate"] > 1 else view[name]
-
-
-def _view(ranks: DeviceMesh, sizes: Mapping[str, int]) -> DeviceMesh:
-    # Views of one mesh, so that FSDP may combine their dimensions; torch has no public way to make them.
-    return ranks._unflatten("rank", tuple(sizes.values()), tuple(sizes))  # noqa: SLF001
 
 
 def rendezvous_store() -> Store:

@@ -69,7 +69,7 @@ def test_deepseek_v3(check):
         ("hf", "pp=28", "pp = 28 is more than its 27 layers."),
         ("deepseek_v3", "pp=28", "pp = 28 is more than its 27 layers."),
         ("deepseek_v3", "ep=3", "ep = 3 does not divide its 64 experts."),
-        ("deepseek_v3", "tp=2", "tp = 2, and DeepseekV3MoEModel is split by ep, cp and pp only."),
+        ("deepseek_v3", "tp=3", "tp = 3 does not divide its 16 attention heads."),
     ],
 )
 def test_a_layout_is_refused_without_weights(call, monkeypatch, plugin, layout, message):
@@ -85,7 +85,7 @@ def test_a_layout_is_refused_without_weights(call, monkeypatch, plugin, layout, 
     [
         ("cp", MOONLIGHT / 8, MOONLIGHT_AROUND + 2 * MOONLIGHT_LAYER),
         ("ep", MOONLIGHT / 8, MOONLIGHT_AROUND + MOONLIGHT_LAYER),
-        ("tp", (MOONLIGHT + MOONLIGHT_AROUND) / 8, MOONLIGHT_AROUND + MOONLIGHT_LAYER),
+        ("tp", MOONLIGHT / 8, MOONLIGHT_AROUND + MOONLIGHT_LAYER),
         ("pp", MOONLIGHT / 8, MOONLIGHT_AROUND / 2 + 2 * MOONLIGHT_LAYER),
     ],
 )

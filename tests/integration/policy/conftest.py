@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 
 from rlx.api.types import Episode, Reward, encode_episodes, single_turn
 from rlx.config.policy import PolicyConfig
@@ -50,7 +51,16 @@ def tied(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def untied(tmp_path_factory):
-    return make_char_model(tmp_path_factory.mktemp("untied"), tie_word_embeddings=False, **SHAPE)
+    """With biases, which are not what they began as."""
+    folder = tmp_path_factory.mktemp("untied")
+    make_char_model(folder, tie_word_embeddings=False, attention_bias=True, **SHAPE)
+    tensors = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in tensors.items():
+        if name.endswith(".bias"):
+            tensor.normal_(std=0.05, generator=generator)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="session")

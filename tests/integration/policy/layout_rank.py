@@ -1,9 +1,9 @@
 """Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
 
-A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "policy": of `[policy]`, "steps":
-[first, last), "load": a checkpoint or null, "save": whether to leave one, "balance": whether the load of experts is
-evened out, "out": a folder}. One with "measure" trains nothing, and measures what sending takes. Ranks are forked from
-one process that has imported everything.
+A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "model_plugin", "policy": of
+`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to leave one, "balance": whether the
+load of experts is evened out, "out": a folder}. One with "measure" trains nothing, and measures what sending takes.
+Ranks are forked from one process that has imported everything.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import signal
 import sys
 import time
 import traceback
@@ -26,6 +27,7 @@ import transformers.models.qwen3.modeling_qwen3
 import transformers.models.qwen3_moe.modeling_qwen3_moe  # noqa: F401 - for every rank to come
 from safetensors.torch import save_file
 from torch.distributed import TCPStore
+from torch.distributed.tensor import DTensor
 
 from rlx.algorithms.grpo import GRPO
 from rlx.api.types import Episode, Reward, single_turn
@@ -86,7 +88,7 @@ def build(job):
     folder = Path(job["model"])
     model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
     hf_config = load_config(model, folder)
-    maker = deepseek_plugin if hf_config.model_type == "deepseek_v3" else plugin
+    maker = deepseek_plugin if job["model_plugin"] == "deepseek" else plugin
     built = build_policy(maker, hf_config, folder, world, config, 1.0)
     assert built.model.packing == config.packing
     return config, world, built, Sender(Gatherer(built, torch.bfloat16), world.rank, "gloo")
@@ -102,6 +104,7 @@ def train(job):
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
     before = received(world, sender, trainer.step)
+    slots = watch_slots(built.network)
     metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
     after = received(world, sender, trainer.step)
@@ -113,8 +116,27 @@ def train(job):
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
         kept = [{name: step[name] for name in (*KEPT, *LOAD) if name in step} for step in metrics]
-        (out / "metrics.json").write_text(json.dumps({"metrics": kept, "scores": scores}))
+        numbers = sum(local(tensor).numel() for tensor in held(built.network).values())
+        told = {"metrics": kept, "scores": scores, "slots": slots, "numbers": [numbers, built.parameters]}
+        (out / "metrics.json").write_text(json.dumps(told))
     world.close()
+
+
+def watch_slots(network):
+    """The most slots that each norm and linear layer has been given, from now on."""
+    seen = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Linear) or name.endswith("norm"):
+
+            def see(_module, args, name=name):
+                seen[name] = max(seen.get(name, 0), args[0].shape[-2])
+
+            module.register_forward_pre_hook(see)
+    return seen
+
+
+def local(tensor):
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def assert_copies_agree(built):
@@ -210,19 +232,39 @@ def spawn(function, *arguments):
     return pid
 
 
+def serve(count, pipe):
+    """A store for each job, since nobody may find what another world left. Their threads are why this is a process of
+    its own: a rank that is forked beside threads may wait for ever for a lock that one of them held.
+    """
+    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(count)]
+    os.write(pipe, json.dumps([store.port for store in stores]).encode() + b"\n")
+    signal.pause()
+
+
 def run(jobs):
     """One world, from its first rank's start to its last one's end."""
     ranks = prod(jobs[0]["policy"].get("parallel", {}).values())
-    # A store for each job: nobody may find what another world left.
-    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
-    pids = {spawn(rank_main, rank, ranks, [store.port for store in stores], jobs) for rank in range(ranks)}
+    reader, writer = os.pipe()
+    server = spawn(serve, len(jobs), writer)
+    with os.fdopen(reader) as lines:
+        ports = json.loads(lines.readline())
+    os.close(writer)
+    pids = {spawn(rank_main, rank, ranks, ports, jobs) for rank in range(ranks)}
     pids |= {spawn(engine_main, job) for job in jobs if job["measure"]}
+    try:
+        wait(pids, jobs)
+    finally:
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+
+
+def wait(pids, jobs):
     while pids:
         pid, status = os.wait()
         pids.discard(pid)
         if status:
             for other in pids:
-                os.kill(other, 9)
+                os.kill(other, signal.SIGKILL)
             raise SystemExit("\n".join(log.read_text() for log in Path(jobs[0]["out"]).glob("rank_*.log")))
 
 

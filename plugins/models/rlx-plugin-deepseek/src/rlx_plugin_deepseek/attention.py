@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from rlx.api.base_model import Attention
+from rlx.api.tensor_parallel import split_block
 from rlx_plugin_deepseek.rotary import rotate, score_scale
 
 LATENT_EPS = 1e-6
@@ -21,7 +23,7 @@ LATENT_EPS = 1e-6
 class LatentAttention(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.heads = config.num_attention_heads
+        self.heads, self.ranks = config.num_attention_heads, 1
         self.plain, self.rotated, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
         self.rank = config.kv_lora_rank
         self.interleaved = config.rope_interleave
@@ -39,6 +41,12 @@ class LatentAttention(nn.Module):
         self.expand = nn.Linear(self.rank, self.heads * (self.plain + self.value), bias=False)
         self.output = nn.Linear(self.heads * self.value, hidden, bias=bias)
 
+    def spread(self, ranks: DeviceMesh) -> None:
+        """Each of the ranks has a run of the heads; all make the latent vectors."""
+        self.ranks = ranks.size()
+        query = "query" if hasattr(self, "query") else "query_up"
+        split_block(self, ranks, columns=[query, "expand"], rows=["output"])
+
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attention: Attention) -> Tensor:
         """For x [B, L, H]; cos, sin [B, 1, L, R / 2]."""
         query = self._heads(self._query(x))
@@ -49,7 +57,7 @@ class LatentAttention(nn.Module):
         rotated_query = rotate(rotated_query, cos, sin, interleaved=self.interleaved)
         rotated_key = rotate(rotated_key.unsqueeze(1), cos, sin, interleaved=self.interleaved)
         query = torch.cat([plain_query, rotated_query], dim=-1)
-        key = torch.cat([plain_key, rotated_key.expand(-1, self.heads, -1, -1)], dim=-1)
+        key = torch.cat([plain_key, rotated_key.expand(-1, query.shape[1], -1, -1)], dim=-1)
         mixed: Tensor = self.output(attention(query, key, value, scale=self.scale).transpose(1, 2).flatten(2))
         return mixed
 
@@ -61,5 +69,5 @@ class LatentAttention(nn.Module):
         return low
 
     def _heads(self, x: Tensor) -> Tensor:
-        """[B, L, heads * size] -> [B, heads, L, size]."""
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        """[B, L, heads * size] -> [B, heads, L, size], of those heads that are here."""
+        return x.view(*x.shape[:-1], self.heads // self.ranks, -1).transpose(1, 2)

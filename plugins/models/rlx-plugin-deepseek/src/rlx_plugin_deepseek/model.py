@@ -87,15 +87,17 @@ class DeepseekV3MoEModel(rlx.BaseModel):
         return self.blocks
 
     def parallelize(self, mesh: DeviceMesh) -> None:
-        if mesh["ep"].size() > 1:
-            for experts in [module for module in self.modules() if isinstance(module, Experts)]:
-                experts.spread(mesh["ep"])
+        for kind, name in ((LatentAttention, "tp"), (Experts, "ep")):
+            if mesh[name].size() > 1:
+                for module in [module for module in self.modules() if isinstance(module, kind)]:
+                    module.spread(mesh[name])
 
     def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:
-        if sizes["tp"] > 1:
-            return f"tp = {sizes['tp']}, and {type(self).__name__} is split by ep, cp and pp only"
-        count = self.hf_config.n_routed_experts
-        return f"ep = {sizes['ep']} does not divide its {count} experts" if count % sizes["ep"] else None
+        heads, experts = self.hf_config.num_attention_heads, self.hf_config.n_routed_experts
+        for name, count, what in (("tp", heads, "attention heads"), ("ep", experts, "experts")):
+            if count % sizes[name]:
+                return f"{name} = {sizes[name]} does not divide its {count} {what}"
+        return None
 
     def routers(self) -> Iterator[Router]:
         """One for each mixture of experts, in the order of layers."""
