@@ -87,6 +87,9 @@ class ToyModel(rlx.BaseModel):
         normed: Tensor = self.norm(x)
         return normed
 
+    def input_embedding(self) -> nn.Module:
+        return self.table
+
     def output_embedding(self) -> nn.Module:
         return self.table if self.hf_config.tie_word_embeddings else self.head
 

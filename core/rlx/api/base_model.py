@@ -82,6 +82,18 @@ class BaseModel(nn.Module, ABC):
         """
         return None
 
+    def input_embedding(self) -> nn.Module | None:
+        """The module that makes hidden states of input_ids, for `[policy.parallel] pp`. None: the model can't be cut
+        into stages.
+
+        With it, the first stage has this module, each stage a run of `decoder_layers`, and the last stage every other
+        module that holds parameters; a parameter outside of modules can't be cut. Each rank calls `hidden_states`:
+        modules of other stages return their first argument, and in the place of the embedding comes what the stage
+        before made. So hidden states go from the embedding through the layers to what follows as they are, as first
+        argument and only result. A weight that is the head's and the embedding's lies on both stages.
+        """
+        return None
+
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, attention: Attention = causal_attention
     ) -> CausalLMOutput:
@@ -127,7 +139,9 @@ class BaseModel(nn.Module, ABC):
         """What a step has to tell of this model, as metrics of the step. Default: nothing.
 
         Called on every rank after each optimizer update; what rank 0 returns is told, under names that are not rlx's
-        own. The place to change buffers that learn without a gradient, alike on all ranks.
+        own. The place to change buffers that learn without a gradient, alike on all ranks. With pp, a rank has
+        computed the layers of its stage only: what is counted in them is told after a sum over all ranks. Of a layer's
+        buffers, those of its stage are saved and sent.
         """
         return {}
 

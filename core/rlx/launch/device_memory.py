@@ -2,8 +2,8 @@
 
 An estimate from below, by how FSDP works: what surrounds the layers is gathered from forward to backward, layers one
 after another, the next one while the last is still there. Of a layer, tp and ep are taken to split everything, and
-stages to share what surrounds the layers evenly between the first and the last. What they leave for FSDP to gather,
-activations, key-value caches and what libraries take come on top.
+stages to share what surrounds the layers evenly between the first and the last, though a head that is the embedding
+lies on both. What they leave for FSDP to gather, activations, key-value caches and what libraries take come on top.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class MicroBatch:
     slots: [T] int64, slot (row-major in [B, L]) whose hidden state predicts the trained token. targets: [T] int64.
     sampler_logprobs: [T] float32, NaN where nothing was sampled. advantages: [T] float32. episode: [T] int64, index of
     the episode (or scored sequence) in the whole step. An episode's tokens are in order and never split over
-    micro-batches unless it has several trajectories. received: [B, L, H], what a stage before this one made of it.
+    micro-batches unless it has several trajectories.
     """
 
     tokens: Tensor
@@ -65,7 +65,6 @@ class MicroBatch:
     sampler_logprobs: Tensor
     advantages: Tensor
     episode: Tensor
-    received: Tensor | None = None
 
     def to(self, device: torch.device | str) -> MicroBatch:
         moved = {field.name: getattr(self, field.name) for field in fields(self)}

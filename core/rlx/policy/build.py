@@ -36,7 +36,7 @@ from rlx.policy.flow import Pipeline
 from rlx.policy.forward import PolicyModel
 from rlx.policy.layouts import check_layout, check_packed
 from rlx.policy.load import load_weights
-from rlx.policy.stages import Stage
+from rlx.policy.stages import Stage, cut, places_of
 from rlx.policy.tensors import aliases, decoder_layers, reshard
 
 if TYPE_CHECKING:
@@ -59,13 +59,22 @@ class Built:
     hf_config: Any
     device: torch.device
     stage: Stage
-    places: Mapping[str, int]
-    """The stage that each parameter lies on; empty where there is one only."""
+    places: Mapping[str, tuple[int, ...]]
+    """The stages that a tensor lies on, where it isn't the first one only."""
 
     @property
     def parameters(self) -> int:
         """How many numbers the whole model has; tied ones count once."""
         return sum(parameter.numel() for parameter in self.network.parameters())
+
+    @property
+    def tied(self) -> list[str]:
+        """Parameters that lie on the first stage and on the last."""
+        return [name for name, stages in self.places.items() if len(stages) > 1]
+
+    def teller(self, name: str) -> int:
+        """The stage whose value of a tensor counts, of those that have one."""
+        return self.places.get(name, (0,))[0]
 
 
 def build_policy(
@@ -85,7 +94,8 @@ def build_policy(
     check_layout(model.network, config)
     model.network.parallelize(world.mesh)
     places = _cut(model, stage, config)
-    elsewhere = {parameter for name, parameter in network.named_parameters() if places.get(name, 0) != stage.index}
+    parameters = network.named_parameters()
+    elsewhere = {parameter for name, parameter in parameters if stage.index not in places.get(name, (0,))}
     layers, modules = decoder_layers(network)
     own = [layer for layer in modules if not elsewhere.intersection(layer.parameters())]
     if config.gradient_checkpointing:
@@ -132,13 +142,14 @@ def _recompute(layer: nn.Module) -> None:
     layer.forward = partial(checkpoint, forward, use_reentrant=False)
 
 
-def _cut(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str, int]:
-    """Make it one of several stages; returns where parameters lie."""
+def _cut(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str, tuple[int, ...]]:
+    """Make it one of several stages; returns where tensors lie."""
     if stage.count == 1:
         return {}
-    pipeline = Pipeline(stage, model.network.width, torch_dtype(config.dtype), config.parallel.cp)
+    parts = model.network.parts()
+    pipeline = Pipeline(stage, cut(parts, stage), model.network.width, torch_dtype(config.dtype), config.parallel.cp)
     model.go_through(pipeline, last=stage.last)
-    return model.network.cut(stage)
+    return places_of(model.causal_lm, parts, stage.count)
 
 
 def _shard(
@@ -182,6 +193,9 @@ def _materialise(model: nn.Module, elsewhere: set[nn.Parameter], device: torch.d
     for module in model.modules():
         if not elsewhere.intersection(module.parameters(recurse=False)):
             module.to_empty(device=device, recurse=False)
+        else:
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, torch.empty_like(buffer, device=device))
     for name, buffer in model.named_buffers(remove_duplicate=False):
         buffer.copy_(buffers[name])
     for alias, name in tied.items():

@@ -5,6 +5,7 @@ The rules of this part:
 * Tensors go through torch DCP in safetensors files: every rank writes its shards, and a reader with another number of
   ranks finds what it needs by offsets. There is no pickle in a checkpoint.
 * `state.json` is written last; without it there is no checkpoint.
+* A tensor that lies on several stages of a pipeline is written by the one that tells it, and read by all.
 * The caller names a folder that does not count until it renames it.
 """
 
@@ -29,6 +30,7 @@ from rlx.policy.tensors import named_tensors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rlx.policy.build import Built
     from rlx.policy.optimizer import Optimizer
     from rlx.policy.world import World
 
@@ -43,10 +45,12 @@ class State(msgspec.Struct, frozen=True):
     """Those with micro-batches of their own. Each has its random state here; who shares its micro-batches shares it."""
 
 
-def save(path: Path, world: World, network: nn.Module, optimizer: Optimizer, step: int) -> None:
+def save(path: Path, world: World, built: Built, optimizer: Optimizer, step: int) -> None:
     """Write a checkpoint of `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {**_tensors(network, optimizer), _random_name(world.data_rank): torch.get_rng_state()}
+    held = _tensors(built.network, optimizer)
+    tensors = {name: tensor for name, tensor in held.items() if built.teller(_of(name)) == built.stage.index}
+    tensors[_random_name(world.data_rank)] = torch.get_rng_state()
     with _named(f"the policy's checkpoint {path} cannot be written"):
         dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
     world.barrier()
@@ -84,6 +88,11 @@ def _named(what: str) -> Iterator[None]:
 def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     model = {f"model.{name}": tensor.detach() for name, tensor in named_tensors(network).items() if not tensor.is_meta}
     return {**model, **optimizer.moments()}
+
+
+def _of(name: str) -> str:
+    """The policy tensor that a tensor of a checkpoint is, or is a moment of."""
+    return name.partition(".")[2]
 
 
 def _random_name(rank: int) -> str:

@@ -10,17 +10,18 @@ The rules of this part:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 
+from rlx.errors import ConfigError
 from rlx.policy.batch import MicroBatch, TokenOutputs
 
 if TYPE_CHECKING:
-    from rlx.policy.stages import Stage
+    from rlx.policy.stages import Seam, Stage
 
 Loss = Callable[[int, TokenOutputs], Tensor]
 """The loss of a micro-batch, by its place among those of the step."""
@@ -49,9 +50,12 @@ class Straight:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Stages, one of which is this rank's. width: of the hidden states between them. shared: ranks that split a row."""
+    """Stages, one of which is this rank's. seam: what hands hidden states to it. width: of the hidden states between
+    stages. shared: ranks that split a row.
+    """
 
     stage: Stage
+    seam: Seam
     width: int
     dtype: torch.dtype
     shared: int
@@ -61,8 +65,7 @@ class Pipeline:
 
         def compute(index: int, batch: MicroBatch) -> Tensor:
             if not self.stage.last:
-                hidden: Tensor = model(batch)
-                return hidden
+                return self.seam.sent(model(batch))
             outputs = model(batch)
             made[index] = TokenOutputs(*(part.detach() for part in outputs))
             return loss(index, outputs).view(1)
@@ -79,8 +82,7 @@ class Pipeline:
 
         def compute(index: int, batch: MicroBatch) -> Tensor:
             if not self.stage.last:
-                hidden: Tensor = model(batch)
-                return hidden
+                return self.seam.sent(model(batch))
             made[index] = model(batch, temperature=temperature)
             return torch.zeros(1, device=batch.tokens.device)
 
@@ -93,7 +95,7 @@ class Pipeline:
         device = rows[0].tokens.device
         indices = torch.arange(len(rows))
         # Made anew for each step, since rows are as long as its longest.
-        stage = self._torch_stage(_Compute(compute, rows), rows[0], device)
+        stage = self._torch_stage(_Compute(compute, rows, self.seam), rows[0], device)
         if learns:
             # torch's 1F1B refuses fewer micro-batches than stages.
             kind = Schedule1F1B if len(rows) >= self.stage.count else ScheduleGPipe
@@ -102,6 +104,11 @@ class Pipeline:
             schedule.step(index=indices, target=indices if self.stage.last else None)
         else:
             ScheduleGPipe(stage, len(rows)).eval(index=indices)
+        if self.stage.summed(self.seam.changed):
+            raise ConfigError(
+                f"[policy.parallel] does not fit the model: pp = {self.stage.count}, and it changes hidden states "
+                "between its embedding, its layers and what follows them; stages hand them on as they are."
+            )
 
     def _torch_stage(self, module: nn.Module, row: MicroBatch, device: torch.device) -> PipelineStage:
         rows, length = row.tokens.shape
@@ -129,11 +136,16 @@ class Pipeline:
 class _Compute(nn.Module):
     """What torch takes for a stage. Not the model itself, whose gradients torch would keep whole until the last one."""
 
-    def __init__(self, compute: Callable[[int, MicroBatch], Tensor], rows: Sequence[MicroBatch]) -> None:
+    def __init__(self, compute: Callable[[int, MicroBatch], Tensor], rows: Sequence[MicroBatch], seam: Seam) -> None:
         super().__init__()
+        self._seam = seam
         self._compute = compute
         self._rows = rows
 
     def forward(self, *received: Tensor, index: Tensor) -> Any:
         place = int(index)
-        return self._compute(place, replace(self._rows[place], received=received[0] if received else None))
+        self._seam.receive(received[0] if received else None)
+        made = self._compute(place, self._rows[place])
+        # It would keep activations until the next micro-batch.
+        self._seam.receive(None)
+        return made

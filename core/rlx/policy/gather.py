@@ -53,11 +53,12 @@ class Gatherer:
     def _told(self, name: str, tensor: Tensor) -> Tensor:
         """The whole tensor, on every rank, whichever stage it lies on."""
         dtype, built = self._target(tensor), self._built
-        if tensor.is_meta:
-            whole = torch.empty(tensor.shape, dtype=dtype, device=built.device)
-        else:
+        teller = built.teller(name)
+        if teller == built.stage.index:
             whole = full(tensor, dtype).contiguous()
-        return built.stage.tell(whole, built.places.get(name, 0))
+        else:
+            whole = torch.empty(tensor.shape, dtype=dtype, device=built.device)
+        return built.stage.tell(whole, teller)
 
     def _map(self, name: str, tensor: Tensor) -> NamedTensors:
         return list(self._built.mapper.policy_to_hf(name, tensor))

@@ -10,7 +10,7 @@ The rules of this part:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,16 +19,13 @@ from rlx.api.tensor_parallel import share_slots
 from rlx.policy import attention, plans, stages
 from rlx.policy.batch import MicroBatch
 from rlx.policy.logprobs import Head
+from rlx.policy.stages import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed.device_mesh import DeviceMesh
 
     from rlx.config.policy import ParallelConfig
-    from rlx.policy.stages import Stage
-
-
-_UNCUT = "only models of transformers can be cut into stages"
 
 
 class Network(Protocol):
@@ -57,8 +54,8 @@ class Network(Protocol):
     def parallelize(self, mesh: DeviceMesh) -> None:
         """Split parameters in other ways than over data, in place; they are on the meta device."""
 
-    def cut(self, stage: Stage) -> Mapping[str, int]:
-        """Compute one of several stages; returns the stage of each parameter."""
+    def parts(self) -> Parts:
+        """Between which of its modules it can be cut into stages, if it can."""
 
     def hidden(self, micro: MicroBatch) -> Tensor:
         """[B, L, H], of a network whose head is known."""
@@ -132,7 +129,7 @@ class TransformersNetwork:
             return refusal
         if parallel.ep > 1 and (refusal := plans.experts_refusal(self._module, parallel.ep)):
             return refusal
-        if parallel.pp > 1 and (refusal := stages.pipeline_refusal(self._module, parallel.pp)):
+        if parallel.pp > 1 and (refusal := self._stages_refusal(parallel.pp)):
             return refusal
         split = parallel.cp * (parallel.tp if plans.splits_heads(self._module) else 1)
         return _heads_refusal(self._config, parallel.cp, split)
@@ -143,8 +140,13 @@ class TransformersNetwork:
         if mesh["ep"].size() > 1:
             plans.spread_experts(self._module, mesh["ep"])
 
-    def cut(self, stage: Stage) -> Mapping[str, int]:
-        return stages.cut(self._module, stage)
+    def parts(self) -> Parts:
+        decoder, plan = self._module.get_decoder(), list(self._config.base_model_pp_plan)
+        layers = plan.index("layers")
+        before, after = ([getattr(decoder, name) for name in names] for names in (plan[:layers], plan[layers + 1 :]))
+        embedding = self._module.get_input_embeddings()
+        followed = [part for part in before if part is not embedding]
+        return Parts([embedding, *followed], list(decoder.layers), [*after, self._module.get_output_embeddings()])
 
     def hidden(self, micro: MicroBatch) -> Tensor:
         hidden: Tensor = self._module.get_decoder()(**self._inputs(micro)).last_hidden_state
@@ -157,9 +159,13 @@ class TransformersNetwork:
     def step_end(self) -> dict[str, float]:
         return {}
 
+    def _stages_refusal(self, count: int) -> str | None:
+        if not self._config.base_model_pp_plan or self._module.get_output_embeddings() is None:
+            return f"{type(self._module).__name__} has no pipeline plan"
+        return stages.refusal(self._module, self.parts(), count)
+
     def _inputs(self, micro: MicroBatch) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"use_cache": False}
-        inputs |= {"input_ids": micro.tokens} if micro.received is None else {"inputs_embeds": micro.received}
+        inputs: dict[str, Any] = {"input_ids": micro.tokens, "use_cache": False}
         if self._takes_positions:
             inputs["position_ids"] = micro.positions
         if micro.layout is not None:
@@ -172,14 +178,14 @@ class PluginNetwork:
 
     def __init__(self, module: BaseModel) -> None:
         self._module = module
+        self._says_hidden_states = type(module).hidden_states is not BaseModel.hidden_states
 
     @property
     def vocabulary(self) -> int:
         return int(self._module.hf_config.get_text_config().vocab_size)
 
     def packing_refusal(self) -> str | None:
-        own = type(self._module).hidden_states is not BaseModel.hidden_states
-        inner = self._module.hidden_states if own else self._module.forward
+        inner = self._module.hidden_states if self._says_hidden_states else self._module.forward
         return None if _takes(inner, "attention") else f"its {inner.__name__} takes no attention"
 
     def head(self) -> Head | None:
@@ -191,15 +197,20 @@ class PluginNetwork:
 
     @property
     def width(self) -> int:
-        raise AssertionError(_UNCUT)
+        head: Any = self._module.output_embedding()
+        return int(head.weight.shape[1])
 
-    def cut(self, stage: Stage) -> Mapping[str, int]:  # noqa: ARG002 - the protocol's
-        raise AssertionError(_UNCUT)
+    def parts(self) -> Parts:
+        module = self._module
+        embedding, layers, head = module.input_embedding(), module.decoder_layers(), module.output_embedding()
+        assert embedding is not None, "pp was refused"
+        assert head is not None, "pp was refused"
+        return Parts([embedding], list(layers), [*stages.others(module, {embedding, layers, head}), head])
 
     def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
-        if parallel.pp > 1:
-            return f"pp = {parallel.pp}, and {_UNCUT}"
         refusal = self._module.parallel_refusal(parallel.sizes)
+        if refusal is None and parallel.pp > 1:
+            refusal = self._stages_refusal(parallel.pp)
         split = parallel.cp * parallel.tp
         return refusal or _heads_refusal(self._module.hf_config.get_text_config(), parallel.cp, split)
 
@@ -219,6 +230,14 @@ class PluginNetwork:
 
     def step_end(self) -> dict[str, float]:
         return self._module.step_end()
+
+    def _stages_refusal(self, count: int) -> str | None:
+        named = type(self._module).__name__
+        if not self._says_hidden_states or self._module.output_embedding() is None:
+            return f"pp = {count} needs hidden_states and output_embedding, which {named} does not have"
+        if self._module.input_embedding() is None:
+            return f"pp = {count} needs input_embedding, which {named} does not have"
+        return stages.refusal(self._module, self.parts(), count)
 
     def _attention(self, micro: MicroBatch) -> dict[str, Any]:
         return {} if micro.layout is None else {"attention": attention.over(micro.layout)}
@@ -252,10 +271,10 @@ class ForeignNetwork:
 
     @property
     def width(self) -> int:
-        raise AssertionError(_UNCUT)
+        raise AssertionError("pp was refused")
 
-    def cut(self, stage: Stage) -> Mapping[str, int]:  # noqa: ARG002 - the protocol's
-        raise AssertionError(_UNCUT)
+    def parts(self) -> Parts:
+        raise AssertionError("pp was refused")
 
     def hidden(self, micro: MicroBatch) -> Tensor:  # noqa: ARG002 - the protocol's
         raise AssertionError("its head is not known")

@@ -4,13 +4,14 @@ The rules of this part:
 
 * The learning rate is a pure function of the number of the update: there is no scheduler state to lose.
 * Moments exist from the start, so that a checkpoint always has the same tensors.
+* A parameter that two stages have is one: both step with the sum of their gradients, which is counted once.
 * A gradient that is not finite ends the run: stepping on it would make every weight NaN.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,7 +47,8 @@ def learning_rate(config: OptimizerConfig, update: int, updates: int) -> float:
 class Optimizer:
     """AdamW of the parameters that require a gradient; decay on matrices only.
 
-    stage: what `parameters` are those of; None where they are all.
+    stage: what `parameters` are those of; None where they are all. tied: names of those that the first stage and the
+    last have both.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Optimizer:
         config: OptimizerConfig,
         updates: int,
         stage: Stage | None = None,
+        tied: Collection[str] = (),
     ) -> None:
         self.parameters = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
         self._config = config
         self._updates = updates
         self._stage = stage
+        self._tied = [parameter for name, parameter in self.parameters.items() if name in tied]
         self._adamw = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas, eps=config.eps, foreach=True)
         for parameter in self.parameters.values():
             self._adamw.state[parameter] = {
@@ -72,6 +76,7 @@ class Optimizer:
         rate = learning_rate(self._config, update, self._updates)
         for group in self._adamw.param_groups:
             group["lr"] = rate
+        self._add_up_tied()
         norm = self._clip(update)
         self._adamw.step()
         self._adamw.zero_grad()
@@ -100,9 +105,16 @@ class Optimizer:
             for (_, decays), group in groups.items()
         ]
 
+    @torch.no_grad()
+    def _add_up_tied(self) -> None:
+        for parameter in self._tied:
+            assert self._stage is not None
+            assert isinstance(parameter.grad, DTensor)
+            self._stage.add_up_ends(parameter.grad.to_local())
+
     def _clip(self, update: int) -> float:
         groups = [group["params"] for group in self._adamw.param_groups]
-        squares = sum(map(_squares, groups))
+        squares = sum(_squares([parameter for parameter in group if self._counts(parameter)]) for group in groups)
         norm = math.sqrt(squares if self._stage is None else self._stage.summed(squares))
         if not math.isfinite(norm):
             raise RunError(f"The gradient of step {update} is not finite (norm {norm}). Lower policy.optimizer.lr?")
@@ -110,6 +122,10 @@ class Optimizer:
             for group in groups:
                 clip_grads_with_norm_(group, self._config.max_grad_norm, torch.tensor(norm), foreach=True)
         return norm
+
+    def _counts(self, parameter: nn.Parameter) -> bool:
+        """Whether it is this stage that counts its gradient."""
+        return self._stage is None or self._stage.first or all(parameter is not tied for tied in self._tied)
 
 
 def _placement(tensor: Tensor) -> object:

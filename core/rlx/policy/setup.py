@@ -48,7 +48,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
     built = _build(config, plugins, world)
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
-    optimizer = Optimizer(_shards(built), config.policy.optimizer, config.run.steps, built.stage)
+    optimizer = Optimizer(_shards(built), config.policy.optimizer, config.run.steps, built.stage, built.tied)
     reference = freeze(_build(config, plugins, world)).model if algorithm.needs_reference else None
     trainer = Trainer(world, built.model, optimizer, algorithm, config.policy, reference=reference)
     if boot.resume_from is not None:

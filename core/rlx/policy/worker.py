@@ -93,9 +93,7 @@ class Worker:
                 self.sender.join(message)
                 return Ok()
             case SaveCheckpoint():
-                checkpoint.save(
-                    Path(message.path), self.world, self.built.network, self.optimizer, self._expect(message.step)
-                )
+                checkpoint.save(Path(message.path), self.world, self.built, self.optimizer, self._expect(message.step))
                 return Ok()
             case Export():
                 self._export(message)

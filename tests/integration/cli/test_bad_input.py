@@ -77,7 +77,7 @@ def test_a_column_that_is_not_there(refused, call, project, tmp_path):
         ("policy.parallel.cp=3", "does not fit the model: cp = 3 does not divide its 4 attention heads"),
         ("policy.parallel={tp = 2, cp = 4}", "cp = 4 times tp = 2 does not divide its 4 attention heads"),
         ("policy={packing = false, parallel = {cp = 2}}", "cp = 2 needs packed rows, and [policy] packing = false"),
-        ("policy.parallel.pp=2", "pp = 2 puts its embedding and its head on different ranks, and they are one tensor"),
+        ("policy.parallel.pp=2", "does not fit the model: pp = 2 is more than its 1 layers"),
         ("policy={packing = false, parallel = {pp = 2}}", "pp = 2 needs packed rows, and [policy] packing = false"),
         ("policy.parallel.ep=2", "does not fit the model: Qwen3ForCausalLM has no expert-parallel plan"),
         ("policy.optimizer.warmup_steps=9", "warmup_steps = 9 is more than [run] steps = 2"),

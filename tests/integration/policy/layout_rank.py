@@ -1,9 +1,9 @@
 """Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
 
 A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "model_plugin", "policy": of
-`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to leave one, "out": a folder}. One
-with "measure" trains nothing, and measures what sending takes. Ranks are forked from one process that has imported
-everything.
+`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to leave one, "balance": whether the
+load of experts is evened out, "out": a folder}. One with "measure" trains nothing, and measures what sending takes.
+Ranks are forked from one process that has imported everything.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ from rlx.policy.gather import Gatherer
 from rlx.policy.optimizer import Optimizer
 from rlx.policy.source import load_config
 from rlx.policy.stages import held
+from rlx.policy.tensors import full, named_tensors
 from rlx.policy.trainer import Trainer
 from rlx.policy.world import open_world
 from rlx.sync import wire
 from rlx.sync.sender import Sender
 from rlx.transport.messages import InitTransfer, OpenTransfer, TensorMeta
 from rlx_models.hf import plugin
+from rlx_plugin_deepseek.hooks import BiasUpdate
 from rlx_plugin_deepseek.plugin import plugin as deepseek_plugin
 
 POLICY = {
@@ -56,6 +58,7 @@ POLICY = {
     # seen to take a tensor to 5e-5.
     "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05, "weight_decay": 0.1, "eps": 1e-6},
 }
+LOAD = ("experts/max_violation", "experts/idle")
 KEPT = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained", "microbatches")
 SECONDS = 60.0
 
@@ -94,7 +97,9 @@ def build(job):
 def train(job):
     config, world, built, sender = build(job)
     out = Path(job["out"])
-    optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage)
+    if job["balance"]:
+        BiasUpdate().rlx_model_built(built.network)
+    optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage, built.tied)
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
@@ -104,12 +109,13 @@ def train(job):
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
     after = received(world, sender, trainer.step)
     weights = {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    assert_copies_agree(built)
     if job["save"]:
-        checkpoint.save(out / "checkpoint", world, built.network, optimizer, trainer.step)
+        checkpoint.save(out / "checkpoint", world, built, optimizer, trainer.step)
     if world.rank == 0:
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
-        kept = [{name: step[name] for name in KEPT} for step in metrics]
+        kept = [{name: step[name] for name in (*KEPT, *LOAD) if name in step} for step in metrics]
         numbers = sum(local(tensor).numel() for tensor in held(built.network).values())
         told = {"metrics": kept, "scores": scores, "slots": slots, "numbers": [numbers, built.parameters]}
         (out / "metrics.json").write_text(json.dumps(told))
@@ -131,6 +137,16 @@ def watch_slots(network):
 
 def local(tensor):
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def assert_copies_agree(built):
+    """A tensor that lies on several stages is the same on each, bit for bit."""
+    tensors = named_tensors(built.network)
+    for name in built.tied:
+        held = not tensors[name].is_meta
+        own = full(tensors[name]) if held else torch.empty(tensors[name].shape)
+        told = built.stage.tell(own.clone(), built.teller(name))
+        assert not held or torch.equal(own, told), name
 
 
 def received(world, sender, version):

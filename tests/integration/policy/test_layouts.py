@@ -38,6 +38,12 @@ STAGES = {
     "pp 2 x cp 2": {"pp": 2, "cp": 2},
 }
 """Of a model whose head is not its embedding."""
+TIED_STAGES = {
+    "pp 2 of a tied model": {"pp": 2},
+    "pp 2 x dp_shard 2 of a tied model": {"pp": 2, "dp_shard": 2},
+    "pp 2 x tp 2 of a tied model": {"pp": 2, "tp": 2},
+}
+MANY_STAGES = {"pp 4 of a tied model": {"pp": 4}}
 MOE = {
     "ep 2": {"ep": 2},
     "ep 2 x dp_shard 2": {"ep": 2, "dp_shard": 2},
@@ -50,23 +56,43 @@ PLUGIN = {
     "cp 2 by a plugin": {"cp": 2},
     "tp 2 by a plugin": {"tp": 2},
     "ep 2 x tp 2 by a plugin": {"ep": 2, "tp": 2},
+    "pp 2 by a plugin": {"pp": 2},
+    "tp 2 x pp 2 by a plugin": {"tp": 2, "pp": 2},
+    "ep 2 x pp 2 by a plugin": {"ep": 2, "pp": 2},
 }
-LAYOUTS = {"tied": DENSE, "untied": STAGES, "moe": MOE, "deepseek": PLUGIN}
+TIED_PLUGIN = {"pp 2 of a tied model by a plugin": {"pp": 2}}
+BALANCED = {"pp 2 with learning buffers": {"pp": 2}}
+"""Their learning counts the tokens of experts, and what fills rows up counts, too: a step is one row here."""
+ONE_ROW = 1024
+LAYOUTS = {
+    "tied": {**DENSE, **TIED_STAGES},
+    "untied": STAGES,
+    "long": MANY_STAGES,
+    "moe": MOE,
+    "deepseek": PLUGIN,
+    "deepseek_tied": TIED_PLUGIN,
+    "balanced": BALANCED,
+}
 """By the model that they are proven with; a job of its name is one rank."""
+BY_PLUGIN = ("deepseek", "deepseek_tied", "balanced")
 MEASURED = {f"sent from {name} 2": {name: 2} for name in ("dp_shard", "tp", "pp")}
 SAME = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained")
+LOAD = ("experts/max_violation", "experts/idle")
 
 
 def job(name, model, parallel, *, steps=(0, STEPS), load=None, save=False, measure=False, **policy):
+    if model == "balanced":
+        policy["max_tokens_per_microbatch"] = ONE_ROW
     return {
         "name": name,
         "model": model,
-        "model_plugin": model,
+        "model_plugin": "deepseek" if model in BY_PLUGIN else "hf",
         "policy": {"parallel": parallel, **policy},
         "steps": steps,
         "load": load,
         "save": save,
         "measure": measure,
+        "balance": model == "balanced",
     }
 
 
@@ -90,6 +116,9 @@ WORLDS = [
         {**job("tp 2 of a plan", "deepseek", {"tp": 2}), "model_plugin": "hf"},
         job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
         job("first pp 2", "untied", {"pp": 2}, steps=(0, 2), save=True),
+        job("first tied pp 2", "tied", {"pp": 2}, steps=(0, 2), save=True),
+        job("first pp 2 by a plugin", "deepseek", {"pp": 2}, steps=(0, 2), save=True),
+        job("first balanced pp 2", "balanced", {"pp": 2}, steps=(0, 2), save=True),
         *(job(name, "deep", parallel, measure=True) for name, parallel in MEASURED.items()),
     ],
     [
@@ -103,10 +132,21 @@ WORLDS = [
         job("then 2", "tied", {"dp_shard": 2}, steps=(2, STEPS), load="first tp 2 x 2"),
         job("then tp 2 of pp 2", "untied", {"tp": 2}, steps=(2, 4), load="first pp 2", save=True),
         job("then pp 2", "untied", {"pp": 2}, steps=(4, STEPS), load="then tp 2 of pp 2"),
+        job("then tp 2 of tied pp 2", "tied", {"tp": 2}, steps=(2, 4), load="first tied pp 2", save=True),
+        job("then tied pp 2", "tied", {"pp": 2}, steps=(4, STEPS), load="then tp 2 of tied pp 2"),
         job("then ep 2", "moe", {"ep": 2}, steps=(2, STEPS), load="first ep 2 x 2"),
+        job("then ep 2 by a plugin", "deepseek", {"ep": 2}, steps=(2, 4), load="first pp 2 by a plugin", save=True),
+        job("then pp 2 by a plugin", "deepseek", {"pp": 2}, steps=(4, STEPS), load="then ep 2 by a plugin"),
+        job("then balanced pp 2", "balanced", {"pp": 2}, steps=(2, STEPS), load="first balanced pp 2"),
     ],
 ]
 """Worlds of 1, 2, 4 and again 2 ranks, and what each of them does in turn."""
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """Of a layer for each of four stages."""
+    return make_char_model(tmp_path_factory.mktemp("long"), num_hidden_layers=4, hidden_size=64, intermediate_size=96)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +165,17 @@ def deep(tmp_path_factory):
 @pytest.fixture(scope="module")
 def deepseek(tmp_path_factory):
     """For a plugin's model, which splits itself."""
+    return make_deepseek(tmp_path_factory.mktemp("deepseek"))
+
+
+@pytest.fixture(scope="module")
+def deepseek_tied(tmp_path_factory):
+    return make_deepseek(tmp_path_factory.mktemp("deepseek_tied"), tie_word_embeddings=True)
+
+
+def make_deepseek(folder, **shape):
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
-    folder = tmp_path_factory.mktemp("deepseek")
     config = DeepseekV3Config(
         vocab_size=128,
         hidden_size=64,
@@ -147,6 +195,7 @@ def deepseek(tmp_path_factory):
         qk_nope_head_dim=16,
         v_head_dim=16,
         max_position_embeddings=128,
+        **shape,
     )
     torch.manual_seed(0)
     DeepseekV3ForCausalLM(config).save_pretrained(folder)
@@ -154,10 +203,11 @@ def deepseek(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tied, untied, moe, deepseek, deep):
+def finished(tmp_path_factory, tied, untied, moe, deepseek, deepseek_tied, long, deep):
     """The folder in which every job has left a folder of its name."""
     folder = tmp_path_factory.mktemp("layouts")
-    models = {"tied": tied, "untied": untied, "moe": moe, "deepseek": deepseek, "deep": deep}
+    models = {"tied": tied, "untied": untied, "moe": moe, "long": long, "deep": deep}
+    models |= {"deepseek": deepseek, "deepseek_tied": deepseek_tied, "balanced": deepseek}
     worlds = [[_placed(folder, models, made) for made in jobs] for jobs in WORLDS]
     (folder / "worlds.json").write_text(json.dumps(worlds))
     done = subprocess.run(
@@ -206,7 +256,7 @@ def assert_same(folder, name, reference, first=0):
         print(f"{key} {max(abs(a[key] / b[key] - 1) for a, b in zip(steps, expected, strict=True)):.0e}", end=", ")
     print(f"weights {max(off.values()):.0e}: {name}")
     for seen, wanted in zip(steps, expected, strict=True):
-        for key in SAME:
+        for key in (*SAME, *(name for name in LOAD if name in wanted)):
             assert seen[key] == pytest.approx(wanted[key], rel=1e-5), key
     assert {key: difference for key, difference in off.items() if difference > 1e-5} == {}
     torch.testing.assert_close(scores(folder, name), scores(folder, reference), rtol=1e-5, atol=1e-5)
@@ -238,9 +288,16 @@ def test_a_row_of_tp_is_computed_once_outside_of_its_blocks(finished):
     assert len(slots("tied", *outside, *inside)) == 1
 
 
-@pytest.mark.parametrize("name", [name for layouts in LAYOUTS.values() for name in layouts])
-def test_a_rank_holds_its_share_of_all_parameters(finished, name):
-    parallel = next(layouts[name] for layouts in LAYOUTS.values() if name in layouts)
+def even():
+    """Layouts whose ranks hold as much as one another: stages do where layers are alike and both ends are."""
+    for model, layouts in LAYOUTS.items():
+        for name, parallel in layouts.items():
+            if "pp" not in parallel or model in ("untied", "moe"):
+                yield name, parallel
+
+
+@pytest.mark.parametrize(("name", "parallel"), list(even()))
+def test_a_rank_holds_its_share_of_all_parameters(finished, name, parallel):
     held, whole = json.loads((finished / name / "metrics.json").read_text())["numbers"]
     shares = prod(parallel.values()) / parallel.get("dp_replicate", 1)
     # Not all can be divided by four, and a stage has a norm more.
@@ -255,12 +312,17 @@ def test_the_steps_move_every_weight_far_more_than_layouts_differ(finished, name
     assert min(step["grad_norm"] for step in metrics(finished, name)) > 0.05
 
 
+def sent_dtype(name):
+    """Buffers keep their precision."""
+    return torch.float32 if name.endswith("correction_bias") else torch.bfloat16
+
+
 @pytest.mark.parametrize("name", [name for layouts in LAYOUTS.values() for name in layouts])
 def test_an_engine_receives_the_weights_in_the_wire_dtype_bit_for_bit(finished, name):
     for whole, what in ((tensors(finished, name, "source"), "before"), (tensors(finished, name), "after")):
         sent = tensors(finished, name, what)
         assert sent.keys() == whole.keys()
-        assert all(torch.equal(sent[key], whole[key].to(torch.bfloat16)) for key in whole)
+        assert all(torch.equal(sent[key], whole[key].to(sent_dtype(key))) for key in whole)
 
 
 @pytest.mark.parametrize("name", MEASURED)
@@ -274,7 +336,15 @@ def test_sending_takes_at_most_two_layers_and_a_bucket(finished, name):
 
 @pytest.mark.parametrize(
     ("name", "reference", "first"),
-    [("then tp 2", "tied", 4), ("then 2", "tied", 2), ("then pp 2", "untied", 4), ("then ep 2", "moe", 2)],
+    [
+        ("then tp 2", "tied", 4),
+        ("then 2", "tied", 2),
+        ("then pp 2", "untied", 4),
+        ("then tied pp 2", "tied", 4),
+        ("then ep 2", "moe", 2),
+        ("then pp 2 by a plugin", "deepseek", 4),
+        ("then balanced pp 2", "balanced", 2),
+    ],
 )
 def test_a_checkpoint_of_one_layout_goes_on_under_another(finished, name, reference, first):
     """The first of them went from 2 ranks to 4 and then to tp 2."""

@@ -31,8 +31,10 @@ async def _exported(controller, path, checkpoint=None):
     return load_file(path / "model.safetensors")
 
 
-async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, tied, groups, tmp_path):
-    async with policy(tied) as controller:
+@pytest.mark.parametrize("parallel", [{"dp_shard": 2}, {"pp": 2}])
+async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, tied, groups, parallel, tmp_path):
+    tables = {"policy": {"parallel": parallel}}
+    async with policy(tied, **tables) as controller:
         for step in range(4):
             if step == 2:
                 await controller.ask(SaveCheckpoint(str(tmp_path / "saved" / "policy"), 2))
@@ -40,7 +42,7 @@ async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, t
             await controller.train(step, groups(step))
         straight = await _exported(controller, tmp_path / "straight")
         await controller.stop()
-    async with policy(tied, resume=tmp_path / "saved") as controller:
+    async with policy(tied, resume=tmp_path / "saved", **tables) as controller:
         assert controller.ready.result().step == 2
         for step in (2, 3):
             await controller.train(step, groups(step))
@@ -51,6 +53,15 @@ async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, t
         assert torch.equal(straight[name], resumed[name]), name
         assert torch.equal(earlier[name], back[name]), name
     assert any(not torch.equal(earlier[name], straight[name]) for name in straight)
+
+
+async def test_a_reference_in_stages_is_what_the_policy_was(policy, tied, groups):
+    tables = {"policy": {"parallel": {"pp": 2}}, "algorithm": {"name": "grpo", "args": {"kl_coef": 0.1}}}
+    async with policy(tied, **tables) as controller:
+        first, second = [(await controller.train(step, groups(0))).metrics["kl/reference"] for step in range(2)]
+        await controller.stop()
+    assert first == 0
+    assert second > 0
 
 
 async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequences):
@@ -142,4 +153,17 @@ async def test_a_model_that_does_not_fit_its_config_ends_it_with_the_exit_code_o
     async with policy(folder, ranks=1) as controller:
         failed = await asyncio.wait_for(controller.failed, 20)
         assert "by config.json it must be [64, 97]" in failed.error
+        assert await asyncio.wait_for(controller.process.wait(), 40) == 2
+
+
+async def test_a_model_that_changes_hidden_states_between_stages_is_refused(policy, untied, tmp_path):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = GraniteConfig(vocab_size=128, num_key_value_heads=2, embedding_multiplier=12.0, **shape)
+    shutil.copytree(untied, tmp_path / "model")
+    GraniteForCausalLM(config).save_pretrained(tmp_path / "model")
+    async with policy(tmp_path / "model", policy={"parallel": {"pp": 2}}) as controller:
+        failed = await asyncio.wait_for(controller.failed, 20)
+        assert "pp = 2, and it changes hidden states between its embedding, its layers" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) == 2

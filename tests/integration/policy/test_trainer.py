@@ -84,7 +84,7 @@ def test_nothing_to_learn_from_is_an_error(make, tied):
 def test_a_checkpoint_brings_back_weights_moments_and_random_state(make, world, tied, groups, tmp_path):
     trainer, built, optimizer = make(tied, GRPO())
     trainer.train(groups(0))
-    checkpoint.save(tmp_path / "c", world, built.network, optimizer, trainer.step)
+    checkpoint.save(tmp_path / "c", world, built, optimizer, trainer.step)
     moments = {name: tensor.full_tensor().clone() for name, tensor in optimizer.moments().items()}
     weights, drawn = _gathered(built), torch.rand(3)
     _, restored, other_optimizer = make(tied, GRPO())

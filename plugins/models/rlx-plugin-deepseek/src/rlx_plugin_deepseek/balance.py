@@ -1,7 +1,8 @@
 """How evenly experts are used: measured in each step, and evened out where that is wanted.
 
 The load of a step is counted over all ranks and micro-batches. What fills up rows (padded ones, and packed ones that
-ranks share) counts as tokens. Recomputed layers count twice, all of them alike.
+ranks share) counts as tokens. Each rank counts the layers of its stage, and corrects those of all. Recomputed layers
+count twice, all of them alike.
 
 Shapes: M mixtures (layers with experts), E experts.
 """

@@ -77,6 +77,9 @@ class DeepseekV3MoEModel(rlx.BaseModel):
         normed: Tensor = self.final_norm(x)
         return normed
 
+    def input_embedding(self) -> nn.Module:
+        return self.embedding
+
     def output_embedding(self) -> nn.Module:
         return self.head
 
