@@ -1,8 +1,9 @@
 """Supervised fine-tuning against TRL's SFTTrainer on a CPU: trained tokens per second, padding not counted.
 
 Same model (SmolLM2-135M), rows in the same order, rows a step, master and compute dtype, both cores. rlx is the
-policy's worker: rows through the packer, micro-batches, forward, backward, clipping, AdamW. Steps of both alternate in
-one process, so that a busy machine is busy for both; the ratio is the median over steps, without the first (warm-up).
+policy's worker, in a process with a rank's environment: rows through the packer, micro-batches, forward, backward,
+clipping, AdamW. Steps of both alternate, so that a busy machine is busy for both; the ratio is the median over steps,
+without the first (warm-up).
 TRL is asked to pad a step's rows into one batch, or otherwise with --trl:
 
     padded        the step's rows in one batch (TRL's default; gradient checkpointing off, as in rlx)
@@ -16,12 +17,16 @@ TRL is asked to pad a step's rows into one batch, or otherwise with --trl:
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import socket
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -107,29 +112,57 @@ def trl_trainer(options: argparse.Namespace, out: str, clock: Clock) -> Any:
     )
 
 
-def rlx_steps(options: argparse.Namespace, clock: Clock) -> Any:
-    """A callback that has rlx train the same rows, timed, after each step of TRL's."""
+def rlx_steps(options: argparse.Namespace, clock: Clock, rank: Connection) -> Any:
+    """A callback that has `rank` train the same rows, timed, after each step of TRL's."""
     from transformers import TrainerCallback
-
-    from rlx.api.dataset import open_dataset
-    from rlx.policy.feed import Feed
-    from rlx.tokenizer import load_tokenizer
-
-    trainer, config = rlx_trainer(options)
-    tokenizer = load_tokenizer(config.model)
-    packer = Tokens()
-    packer.setup(config, tokenizer)
-    feed = Feed(open_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
 
     class Step(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, _options: object, state: Any, *_: object, **__: object) -> None:
             clock.begin()
             last = state.global_step * options.rows
-            metrics = trainer.train(feed.groups(range(last - options.rows, last)))
+            rank.send(range(last - options.rows, last))
+            clock.tokens[-1] = rank.recv()
             clock.end()
-            clock.tokens[-1] = metrics["tokens/trained"]
 
     return Step()
+
+
+@contextmanager
+def rlx_rank(options: argparse.Namespace) -> Iterator[Connection]:
+    """A process that takes rows, trains them, and gives the number of trained tokens; it is ready."""
+    from rlx.platform import PLATFORMS
+
+    # Read by the C library when a process begins: TRL's has none of it.
+    own = {**PLATFORMS["cpu"].policy_env, "OMP_NUM_THREADS": str(THREADS)}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=rlx_main, args=(options, there), daemon=True)
+    process.start()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    assert here.recv() == "ready"
+    yield here
+    process.kill()
+
+
+def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
+    import torch
+
+    from rlx.api.dataset import open_dataset
+    from rlx.policy.feed import Feed
+    from rlx.tokenizer import load_tokenizer
+
+    torch.set_num_threads(THREADS)
+    trainer, config = rlx_trainer(options)
+    tokenizer = load_tokenizer(config.model)
+    packer = Tokens()
+    packer.setup(config, tokenizer)
+    feed = Feed(open_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
+    asked.send("ready")
+    while True:
+        asked.send(trainer.train(feed.groups(asked.recv()))["tokens/trained"])
 
 
 def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -168,10 +201,9 @@ def main() -> None:
 
     torch.set_num_threads(THREADS)
     theirs, ours = Clock(), Clock()
-    with tempfile.TemporaryDirectory() as out:
-        # First: it looks at the environment for ranks, and rlx's world sets them.
+    with tempfile.TemporaryDirectory() as out, rlx_rank(options) as rank:
         trainer = trl_trainer(options, out, theirs)
-        trainer.add_callback(rlx_steps(options, ours))
+        trainer.add_callback(rlx_steps(options, ours, rank))
         trainer.train()
     report(options, ours.rates()[1:], theirs.rates()[1:])
 

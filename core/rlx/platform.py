@@ -36,6 +36,10 @@ def _frozen(**values: object) -> Mapping[str, object]:
     return MappingProxyType(values)
 
 
+_KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1099511627776"}
+"""glibc keeps what is freed for the next step, or the next weight update: touching new pages costs more than copying
+what goes into them."""
+
 PLATFORMS: Mapping[str, Platform] = MappingProxyType(
     {
         "cpu": Platform(
@@ -50,10 +54,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
                     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
                     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
                     "OMP_NUM_THREADS": "1",
-                    # Memory that a weight update frees is kept for the next one: touching new pages costs more than
-                    # copying weights. Blocks beyond 32 MiB are beyond glibc's reach.
-                    "MALLOC_MMAP_THRESHOLD_": "33554432",
-                    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+                    **_KEPT_MEMORY,
                 }
             ),
             # Twice vLLM's default of sequences: a small model's step costs the same for both. Blocks a quarter of its
@@ -61,7 +62,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             # CPU_MLA matters to latent attention alone: what vLLM would choose for it where there is AMX is for
             # bfloat16, and gives up the weights that an update has to reach.
             engine_args=_frozen(enforce_eager=True, max_num_seqs=256, block_size=32, attention_backend="CPU_MLA"),
-            policy_env=MappingProxyType({"OMP_NUM_THREADS": "1"}),
+            policy_env=MappingProxyType({"OMP_NUM_THREADS": "1", **_KEPT_MEMORY}),
             host_memory=True,
             visible=None,
         ),

@@ -163,9 +163,14 @@ def _shard(
     for layer in layers:
         fully_shard(layer, reshard_after_forward=True, **options)
     fully_shard(model, reshard_after_forward=False, ignored_params=elsewhere, **options)
+    if options["mesh"].size() > 1:
+        _reduce_by_sums(model)
+
+
+def _reduce_by_sums(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            # A plain sum; gloo has no scaled one.
+            # Gloo has no scaled one.
             module.set_force_sum_reduction_for_comms(enable=True)
             module.set_gradient_divide_factor(1.0)
 

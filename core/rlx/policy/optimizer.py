@@ -64,10 +64,10 @@ class Optimizer:
         self._updates = updates
         self._stage = stage
         self._tied = [parameter for name, parameter in self.parameters.items() if name in tied]
-        self._adamw = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas, eps=config.eps, foreach=True)
+        self._adamw = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
         for parameter in self.parameters.values():
             self._adamw.state[parameter] = {
-                "step": torch.tensor(0.0),
+                "step": torch.zeros((), device=parameter.device),
                 **{moment: torch.zeros_like(parameter) for moment in MOMENTS},
             }
 
