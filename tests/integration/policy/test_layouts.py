@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from rlx.testing.models import make_char_model
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(440)
 
 RANKS = Path(__file__).with_name("layout_rank.py")
 STEPS = 5
@@ -216,7 +216,7 @@ def finished(tmp_path_factory, tied, untied, moe, deepseek, deepseek_tied, long,
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     return folder
