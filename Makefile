@@ -26,9 +26,8 @@ $(READY): requirements/cpu.txt pyproject.toml $(DEEPSEEK)/pyproject.toml
 quickstart: $(READY)
 	$(BIN)/python examples/quickstart/quickstart.py
 
-# Files with long tests first, so that both processes end at about the same time.
 test: test-unit
-	$(BIN)/python -m pytest tests/e2e tests/integration --quiet --durations=10 --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests/integration tests/e2e --quiet --durations=10 --numprocesses 2 --dist loadfile
 
 test-unit: $(READY)
 	$(BIN)/python -m pytest tests/unit $(DEEPSEEK)/tests --quiet --numprocesses 2
