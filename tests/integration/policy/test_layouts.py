@@ -112,6 +112,8 @@ WORLDS = [
         *of_size(2),
         job("padded", "tied", {"dp_shard": 2}, packing=False),
         job("padded tp 2", "tied", {"tp": 2}, packing=False),
+        job("recomputed tp 2", "tied", {"tp": 2}, gradient_checkpointing=True),
+        job("recomputed pp 2", "tied", {"pp": 2}, gradient_checkpointing=True),
         # Its plan splits no attention.
         {**job("tp 2 of a plan", "deepseek", {"tp": 2}), "model_plugin": "hf"},
         job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
@@ -268,6 +270,8 @@ def assert_same(folder, name, reference, first=0):
         *((name, model) for model in LAYOUTS for name in LAYOUTS[model]),
         ("padded", "tied"),
         ("padded tp 2", "tied"),
+        ("recomputed tp 2", "tied"),
+        ("recomputed pp 2", "tied"),
         ("tp 2 of a plan", "deepseek"),
     ],
 )
