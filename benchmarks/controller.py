@@ -32,13 +32,13 @@ import numpy as np
 import psutil
 import zmq
 
-from rlx.api.fingerprint import Fingerprint, Fingerprints
-from rlx.api.types import Episode, Reward, VersionSpan, encode_episodes, single_turn
+from rlx.boot import Boot, decode_boot, encode_boot
 from rlx.config.schema import Config
 from rlx.controller import process, rl
-from rlx.launch.boot import Boot, decode_boot, encode_boot
-from rlx.sync.proof import pack
-from rlx.transport.channel import Client
+from rlx.episodes import Episode, Reward, VersionSpan, encode_episodes, single_turn
+from rlx.fingerprint import Fingerprint, Fingerprints
+from rlx.sync.logprob_diff import pack
+from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     GroupDone,

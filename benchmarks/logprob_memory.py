@@ -32,7 +32,7 @@ def resident_peak() -> int:
 def measure(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from rlx.policy.logprobs import Head, token_logprobs
+    from rlx.policy.model.logprobs import Head, token_logprobs
 
     torch.manual_seed(0)
     dtype = getattr(torch, options.dtype)

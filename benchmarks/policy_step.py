@@ -60,7 +60,7 @@ def _quickstart_model(folder: Path) -> Path:
 
 
 def _episodes(options: Options, seed: int) -> list[bytes]:
-    from rlx.api.types import Episode, Reward, encode_episodes, single_turn
+    from rlx.episodes import Episode, Reward, encode_episodes, single_turn
 
     draw = random.Random(seed)
     payloads = []
@@ -83,8 +83,8 @@ class Side:
     def __init__(self, options: Options, world: Any) -> None:
         from rlx.config.schema import Config
         from rlx.policy.build import build_policy
-        from rlx.policy.optimizer import Optimizer
-        from rlx.policy.source import load_config
+        from rlx.policy.train.optimizer import Optimizer
+        from rlx.policy.weights.hf_folder import load_config
         from rlx_models.hf import plugin
 
         folder = Path(options["model"])
@@ -102,8 +102,8 @@ class Side:
 
 
 def rlx_step(side: Side, algorithm: Any) -> Callable[[int, list[bytes]], None]:
-    from rlx.api.types import decode_episodes
-    from rlx.policy.trainer import Trainer
+    from rlx.episodes import decode_episodes
+    from rlx.policy.train.trainer import Trainer
 
     trainer = Trainer(side.world, side.built.model, side.optimizer, algorithm, side.config.policy)
     return lambda _step, payloads: trainer.train([decode_episodes(payload) for payload in payloads]) and None
@@ -134,9 +134,9 @@ def rank_main(options: Options) -> None:
     import torch
 
     from rlx.algorithms.grpo import GRPO
-    from rlx.config.policy import ParallelConfig
+    from rlx.config.sections.policy import ParallelConfig
     from rlx.platform import PLATFORMS
-    from rlx.policy.world import open_world
+    from rlx.policy.parallel.mesh import open_world
 
     torch.manual_seed(0)
     world = open_world(PLATFORMS["cpu"], ParallelConfig(dp_shard=options["ranks"]))
@@ -156,8 +156,8 @@ def rank_main(options: Options) -> None:
 
 
 def _plan(payloads: list[bytes], side: Side, algorithm: Any) -> Any:
-    from rlx.api.types import decode_episodes
-    from rlx.policy.packing import plan_step
+    from rlx.episodes import decode_episodes
+    from rlx.policy.packing.step_plan import plan_step
 
     groups = [decode_episodes(payload) for payload in payloads]
     return plan_step(

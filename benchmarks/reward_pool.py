@@ -18,13 +18,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from rlx.boot import Boot, Endpoint
 from rlx.config.schema import Config
 from rlx.errors import RewardError
-from rlx.launch.boot import Boot, Endpoint
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
-from rlx.rollout.rewards.pool import RewardPool
-from rlx.rollout.rewards.scores import Completion, Scores
+from rlx.rewards.pool import RewardPool
+from rlx.rewards.scoring import Completion, Scores
 
 REWARD = """
 import os, time

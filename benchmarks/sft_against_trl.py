@@ -150,9 +150,9 @@ def rlx_rank(options: argparse.Namespace) -> Iterator[Connection]:
 def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
     import torch
 
-    from rlx.api.dataset import open_dataset
-    from rlx.policy.feed import Feed
-    from rlx.tokenizer import load_tokenizer
+    from rlx.datasets.open import open_dataset
+    from rlx.packers.tokenizer import load_tokenizer
+    from rlx.policy.train.sft_data import Feed
 
     torch.set_num_threads(THREADS)
     trainer, config = rlx_trainer(options)
@@ -171,10 +171,10 @@ def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
     from rlx.config.schema import Config
     from rlx.platform import PLATFORMS
     from rlx.policy.build import build_policy
-    from rlx.policy.optimizer import Optimizer
-    from rlx.policy.source import load_config
-    from rlx.policy.trainer import Trainer
-    from rlx.policy.world import open_world
+    from rlx.policy.parallel.mesh import open_world
+    from rlx.policy.train.optimizer import Optimizer
+    from rlx.policy.train.trainer import Trainer
+    from rlx.policy.weights.hf_folder import load_config
     from rlx_models.hf import plugin
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from rlx.sync import wire
+from rlx.sync import transfer_group as wire
 from rlx.transport.messages import TensorMeta
 from runs import median, rlx_run, smollm2_model, threads
 

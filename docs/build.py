@@ -18,8 +18,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import rlx.testing
-from rlx.api import hookspecs
-from rlx.config.schema import Config
+from rlx import Config
+from rlx.plugins import hookspecs
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference" / "config.md"

@@ -10,15 +10,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rlx.launch.load import load_run
-from rlx.launch.memory import shown
-from rlx.launch.preflight import Prepared, prepare
-from rlx.launch.script import find_script
 from rlx.plugins.kinds import SINGULAR
+from rlx.preflight.check import Prepared, prepare
+from rlx.preflight.load import load_run
+from rlx.preflight.memory import shown
+from rlx.script.runner import find_script
 from rlx_cli.messages import say_note, wide_console
 
 if TYPE_CHECKING:
-    from rlx.launch.boot import PluginRecord
+    from rlx.boot import PluginRecord
 
 
 def check_command(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rlx.errors import PluginError, RlxError, did_you_mean
 from rlx.plugins.catalog import Catalog, Entry, discover
-from rlx.plugins.probe import Report, probe
 from rlx.plugins.resolve import resolve
+from rlx.testing.probe import Report, probe
 from rlx_cli.plugins import row_of
 
 LABELS = ("kind", "name", "distribution", "version", "import")

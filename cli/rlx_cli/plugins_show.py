@@ -21,16 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from rlx.plugins.catalog import discover
-from rlx.plugins.describe import Option, options
 from rlx.plugins.kinds import SINGULAR, kind_of
 from rlx.plugins.load import load
 from rlx.plugins.records import split_target
 from rlx.plugins.resolve import resolve
+from rlx.preflight.describe import Option, options
 from rlx_cli.messages import wide_console
 from rlx_cli.paste import toml_for, value
 
 if TYPE_CHECKING:
-    from rlx.launch.boot import PluginRecord
+    from rlx.boot import PluginRecord
 
 
 def show_command(kind: str, name: str, *, as_json: bool) -> None:

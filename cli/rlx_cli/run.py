@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlx.errors import UsageError
-from rlx.launch.load import load_earlier, load_run
-from rlx.launch.plan import RunPlan
-from rlx.launch.preflight import Prepared, prepare
-from rlx.launch.script import find_script
+from rlx.preflight.check import Prepared, prepare
+from rlx.preflight.load import load_earlier, load_run
+from rlx.preflight.plan import RunPlan
+from rlx.script.runner import find_script
 from rlx_cli.messages import say_note
 
 

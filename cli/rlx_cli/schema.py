@@ -16,10 +16,10 @@ from typing import Any
 from rlx.config.schema import Config
 from rlx.errors import RlxError
 from rlx.plugins.catalog import Catalog, Entry, discover
-from rlx.plugins.describe import args_schema
 from rlx.plugins.load import load
-from rlx.plugins.probe import probe
 from rlx.plugins.resolve import resolve
+from rlx.preflight.describe import args_schema
+from rlx.testing.probe import probe
 from rlx_cli.messages import say_note
 
 HOLDERS: Mapping[str, str] = MappingProxyType(

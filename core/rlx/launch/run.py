@@ -19,17 +19,27 @@ from types import MappingProxyType
 
 import msgspec
 
-from rlx.api.launcher import Launcher, ProcessHandle
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout
-from rlx.launch.cast import HOST, LAUNCHER, Cast, client_names
-from rlx.launch.ending import Death, Ending
 from rlx.launch.environment import describe_environment
-from rlx.launch.loggers import Loggers, OwnedLogger, load_loggers
-from rlx.launch.plan import RunPlan
-from rlx.launch.rundir import PORT, RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
+from rlx.launch.outcome import Death, Ending
+from rlx.launch.processes import Cast, client_names, spec
+from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
 from rlx.launch.signals import Signals, signals_ignored
 from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor
-from rlx.transport.channel import Client
+from rlx.launchers.base import Launcher, ProcessHandle
+from rlx.loggers.dispatch import Loggers, OwnedLogger, load_loggers
+from rlx.names import (
+    CONFIG_FILE,
+    ENVIRONMENT_FILE,
+    KEYS_FILE,
+    LAUNCHER,
+    LOOPBACK,
+    PLUGINS_FILE,
+    PORT_FILE,
+    SUMMARY_FILE,
+)
+from rlx.preflight.plan import RunPlan
+from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 
 CONNECT_SECONDS = 30.0
@@ -39,7 +49,7 @@ def run(
     plan: RunPlan,
     *,
     launcher: Launcher | None = None,
-    loggers: Callable[[RunPlan, Path], Sequence[OwnedLogger]] = load_loggers,
+    loggers: Callable[[RunPlan, Path], Sequence[OwnedLogger]] | None = None,
     mains: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Returns the exit code. Raises UsageError, or OSError for the directory, where nothing was started.
@@ -52,12 +62,16 @@ def run(
         undo.callback(run_dir.discard)
         cast = _prepare(plan, run_dir, mains)
         places = launcher or plan.plugins.load("launchers", plan.config.run.launcher)()
-        fan = Loggers(loggers(plan, run_dir.path))
+        fan = Loggers((loggers or _load_loggers)(plan, run_dir.path))
         undo.pop_all()
     try:
         return _run_in(run_dir, cast, places, fan)
     finally:
         run_dir.close()
+
+
+def _load_loggers(plan: RunPlan, run_dir: Path) -> Sequence[OwnedLogger]:
+    return load_loggers(plan.config, plan.plugins, run_dir)
 
 
 def _open_dir(plan: RunPlan) -> RunDir:
@@ -75,10 +89,10 @@ def _prepare(plan: RunPlan, run_dir: RunDir, mains: Mapping[str, str]) -> Cast:
         checkpoint = newest_checkpoint(run_dir.path, _say)
         rewind(run_dir.path, checkpoint)
     keys = RunKeys.make(client_names(plan))
-    keys.save(run_dir.path / "keys.json")
-    run_dir.write_json("config.json", plan.config.model_dump(by_alias=True, mode="json"))
-    run_dir.write_json("plugins.json", [msgspec.to_builtins(record) for record in plan.plugins.records])
-    run_dir.write_json("environment.json", describe_environment(plan.argv, plan.base_dir, plan.script))
+    keys.save(run_dir.path / KEYS_FILE)
+    run_dir.write_json(CONFIG_FILE, plan.config.model_dump(by_alias=True, mode="json"))
+    run_dir.write_json(PLUGINS_FILE, [msgspec.to_builtins(record) for record in plan.plugins.records])
+    run_dir.write_json(ENVIRONMENT_FILE, describe_environment(plan.argv, plan.base_dir, plan.script))
     return Cast(plan, run_dir.path, keys, checkpoint, mains)
 
 
@@ -117,25 +131,25 @@ def _conclude(run_dir: RunDir, loggers: Loggers, ending: Ending) -> int:
 
 def _write_summary(run_dir: RunDir, ending: Ending) -> Ending:
     try:
-        run_dir.write_json("summary.json", ending.as_summary())
+        run_dir.write_json(SUMMARY_FILE, ending.as_summary())
     except OSError as error:
-        return ending.and_failed(f"{run_dir.path / 'summary.json'} cannot be written: {error}")
+        return ending.and_failed(f"{run_dir.path / SUMMARY_FILE} cannot be written: {error}")
     return ending
 
 
 async def _drive(cast: Cast, launcher: Launcher, loggers: Loggers) -> Ending:
     with Signals() as signals:
-        controller = launcher.start(cast.controller())
+        controller = launcher.start(spec(cast.controller()))
         port = await _wait_for_port(cast, controller, signals)
         if port is None:
             return Ending.killed()
-        processes = [controller, *(launcher.start(boot) for boot in cast.clients(port))]
+        processes = [controller, *(launcher.start(spec(boot)) for boot in cast.clients(port))]
 
         def start_again(name: str, attempt: int) -> ProcessHandle:
-            return launcher.start(cast.again(name, port, attempt))
+            return launcher.start(spec(cast.again(name, port, attempt)))
 
         inbox = Inbox(loggers, _say)
-        client = Client(cast.keys.endpoint(LAUNCHER, HOST, port), LAUNCHER, 1, inbox.take)
+        client = Client(cast.keys.endpoint(LAUNCHER, LOOPBACK, port), LAUNCHER, 1, inbox.take)
         try:
             await _unless_dead(controller, client.connect(CONNECT_SECONDS))
             return await Supervisor(client, processes, start_again, inbox, loggers, signals, _say).watch()
@@ -145,7 +159,7 @@ async def _drive(cast: Cast, launcher: Launcher, loggers: Loggers) -> Ending:
 
 async def _wait_for_port(cast: Cast, controller: ProcessHandle, signals: Signals) -> int | None:
     """Where the controller listens; None where the user stopped the run before that."""
-    file, limit = cast.run_dir / PORT, cast.plan.config.run.start_seconds
+    file, limit = cast.run_dir / PORT_FILE, cast.plan.config.run.start_seconds
     deadline = time.monotonic() + limit
     while not file.exists():
         if signals.count:

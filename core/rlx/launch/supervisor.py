@@ -16,14 +16,17 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from rlx.api.launcher import ProcessHandle
+import msgspec
+
 from rlx.errors import PeerFailed
-from rlx.launch.ending import Death, Ending
-from rlx.launch.loggers import Loggers
+from rlx.launch.outcome import Death, Ending
 from rlx.launch.signals import Signals
-from rlx.transport.channel import Client
-from rlx.transport.keys import SERVER
-from rlx.transport.messages import Drain, Log, Message, RunEnded, StartAgain, Status, StepMetrics
+from rlx.launchers.base import ProcessHandle
+from rlx.loggers.base import RunStatus
+from rlx.loggers.dispatch import Loggers
+from rlx.names import CONTROLLER
+from rlx.transport.client import Client
+from rlx.transport.messages import Drain, Failed, Log, Message, RunEnded, StartAgain, Status, StepMetrics
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
@@ -47,9 +50,9 @@ class Inbox:
     async def take(self, message: Message) -> None:
         match message:
             case Status():
-                self._loggers.status(message)
+                self._loggers.status(RunStatus(**msgspec.structs.asdict(message)))
             case StepMetrics():
-                self._loggers.log(message)
+                self._loggers.log(message.step, message.metrics, message.kind)
             case Log():
                 self._say(f"{message.level}: {message.text}")
             case StartAgain():
@@ -109,8 +112,8 @@ class Supervisor:
         await self._pass_on_logger_failures()
         self._replace()
         await self._note_deaths()
-        if SERVER in self._deaths:
-            return Ending.failed(self._deaths[SERVER].headline())
+        if CONTROLLER in self._deaths:
+            return Ending.failed(self._deaths[CONTROLLER].headline())
         if time.monotonic() > self._verdict_due:
             return Ending.failed(
                 f"the controller did not end the run within {VERDICT_SECONDS:g} s of the first failure"
@@ -126,7 +129,7 @@ class Supervisor:
     async def _pass_on_logger_failures(self) -> None:
         for failure in self._loggers.failures[self._told_failures :]:
             self._told_failures += 1
-            await self._tell(failure)
+            await self._tell(Failed(failure.error, failure.owner))
             self._expect_verdict()
 
     def _replace(self) -> None:
@@ -178,7 +181,7 @@ class Supervisor:
     def _note_failed_exits(self, ending: Ending, untold: Sequence[str]) -> None:
         for name, process in self._processes.items():
             code = process.poll()
-            if name == SERVER and code == ending.exit_code:
+            if name == CONTROLLER and code == ending.exit_code:
                 # It ends as the run did; what it had to say is in `RunEnded`.
                 continue
             if code is None and name in untold:

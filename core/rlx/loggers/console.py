@@ -6,10 +6,10 @@ What comes from configs, plugins and data is shown as it is, never read as marku
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from msgspec import structs
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,14 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from rlx.config.schema import Config
-from rlx.loggers.figures import Pace, clock, eval_line, pairs, status_line, step_line
-from rlx.transport.messages import Status
+from rlx.loggers.base import RunStatus
+from rlx.loggers.text import Pace, clock, eval_line, pairs, status_line, step_line
 
 
 class _Screen(Protocol):
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None: ...
 
-    def status(self, status: Status) -> None: ...
+    def status(self, status: RunStatus) -> None: ...
 
     def close(self, outcome: str) -> None: ...
 
@@ -42,7 +42,7 @@ class ConsoleLogger:
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
         self._screen.log(step, metrics, kind)
 
-    def status(self, status: Status) -> None:
+    def status(self, status: RunStatus) -> None:
         self._screen.status(status)
 
     def close(self, summary: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Lines:
         self._pace.step(metrics)
         self._say(step_line(step, self._steps, metrics, self._pace.left(self._steps - step - 1)))
 
-    def status(self, status: Status) -> None:
+    def status(self, status: RunStatus) -> None:
         if status.state != self._state:
             self._state = status.state
             self._say(status_line(status))
@@ -86,7 +86,7 @@ class LiveScreen:
         self._steps = steps
         self._pace = Pace()
         self._metrics: dict[str, float] = {}
-        self._status = Status("starting", 0, steps, 0.0, "", {})
+        self._status = RunStatus("starting", 0, steps, 0.0, "", {})
         self._live = Live(self._draw(), console=console, auto_refresh=False, transient=False)
         self._live.start()
 
@@ -98,13 +98,13 @@ class LiveScreen:
             self._pace.step(metrics)
         self._refresh()
 
-    def status(self, status: Status) -> None:
+    def status(self, status: RunStatus) -> None:
         self._status = status
         self._refresh()
 
     def close(self, outcome: str) -> None:
         """What stays on the screen is how the run ended, not what it waited for last."""
-        self.status(structs.replace(self._status, state=outcome, waiting_for=""))
+        self.status(replace(self._status, state=outcome, waiting_for=""))
         self._live.stop()
 
     def _refresh(self) -> None:

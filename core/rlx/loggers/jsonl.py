@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from rlx.config.schema import Config
-
-FILE = "metrics.jsonl"
+from rlx.names import METRICS_FILE
 
 
 class JsonlLogger:
     """The run's figures as lines of JSON."""
 
     def __init__(self, config: Config, run_dir: Path, steps: int) -> None:  # noqa: ARG002 - every logger is made alike
-        self._file = (run_dir / FILE).open("a", encoding="utf-8")
+        self._file = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
         figures = {name: value if math.isfinite(value) else None for name, value in metrics.items()}

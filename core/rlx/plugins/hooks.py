@@ -17,11 +17,11 @@ from typing import Any
 
 import pluggy
 
-from rlx.api import hookspecs
+from rlx.boot import PluginRecord
 from rlx.errors import HookError, PluginError, RlxError, did_you_mean
-from rlx.launch.boot import PluginRecord
-from rlx.plugins.costs import Costs
+from rlx.plugins import hookspecs
 from rlx.plugins.records import owner
+from rlx.plugins.timings import Costs
 
 log = logging.getLogger(__name__)
 

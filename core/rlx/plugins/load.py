@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rlx.boot import PluginRecord
 from rlx.errors import PluginError, RlxError, did_you_mean
-from rlx.launch.boot import PluginRecord
 from rlx.plugins.records import is_file, owner, split_target
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from rlx.launch.boot import PluginRecord
+from rlx.boot import PluginRecord
 from rlx.plugins.kinds import SINGULAR
 
 

@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rlx.api.model import ModelPlugin, packer_word
+from rlx.boot import PluginRecord
 from rlx.errors import PluginError, did_you_mean
-from rlx.launch.boot import PluginRecord
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.records import owner
+
+
+def packer_name(model: str) -> str:
+    """The name under which a config finds the packer that the model plugin `model` brings."""
+    return f"{model}.packer"
 
 
 class Registry:
@@ -40,8 +44,9 @@ class Registry:
             raise PluginError(f"{owner(provider)} registers {SINGULAR[kind]} {name!r} again; it is {taken}.")
         record = PluginRecord(kind, name, provider.dist, provider.version, provider.target, provider.sha256)
         self._components[kind, name] = (record, component)
-        if isinstance(component, ModelPlugin) and component.packer is not None:
-            self.add("packers", packer_word(name), component.packer)
+        packer = getattr(component, "packer", None) if kind == "models" else None
+        if packer is not None:
+            self.add("packers", packer_name(name), packer)
 
     @contextmanager
     def provided_by(self, record: PluginRecord) -> Iterator[None]:

@@ -2,16 +2,26 @@
 
 Four forms: an entry-point name, `dist/name` (where two distributions offer one name), `./file.py:name` (relative to the
 config's folder) and `package.module:name`.
+
+Model plugins that exist outside of rlx, so that a user who needs one is told its name.
+
+Data, read where a message is written; nothing else depends on it.
+
+Whether a plugin wants this version of rlx: read from its metadata, before it is imported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from packaging.requirements import InvalidRequirement, Requirement
+
+from rlx.boot import PluginRecord
 from rlx.errors import PluginError, did_you_mean
-from rlx.launch.boot import PluginRecord
+from rlx.names import VERSION
 from rlx.plugins.catalog import Catalog, Entry
-from rlx.plugins.compat import check_compatible
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.records import is_file, split_target
 from rlx.plugins.source import find_module, sha256
@@ -84,3 +94,39 @@ def _record(kind: str, word: str, dist: str, version: str, target: str) -> Plugi
 
 
 _HOW = "Is its package installed in this environment? For a file beside the config write './file.py:name'."
+
+
+MODELS: Mapping[str, str] = MappingProxyType({"deepseek_v3": "rlx-plugin-deepseek"})
+"""`model_type` -> the distribution that is made for it."""
+
+
+def model_hint(model_type: str) -> str | None:
+    """What to install for a model; None where nothing is known."""
+    return f"`pip install {MODELS[model_type]}` brings a plugin for {model_type}." if model_type in MODELS else None
+
+
+def check_compatible(entry: Entry) -> None:
+    """Raises PluginError where the distribution's `Requires-Dist: rlx...` leaves out the running version."""
+    for line in entry.requires_rlx:
+        requirement = _requirement(entry, line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if not requirement.specifier.contains(VERSION, prereleases=True):
+            raise PluginError(
+                f"{_owner(entry)} wants rlx{requirement.specifier}, but this is rlx {VERSION}.\n"
+                f"Install a version of {entry.dist} made for this rlx, or the rlx that it wants."
+            )
+
+
+def _requirement(entry: Entry, line: str) -> Requirement:
+    try:
+        return Requirement(line)
+    except InvalidRequirement as error:
+        raise PluginError(
+            f"{_owner(entry)} requires {line!r}, which can't be read: {error}\n"
+            f"Report it to the authors of {entry.dist}, or try another version."
+        ) from error
+
+
+def _owner(entry: Entry) -> str:
+    return f"{SINGULAR[entry.kind]} {entry.name!r} ({entry.dist} {entry.version}, {entry.target})"

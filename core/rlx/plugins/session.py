@@ -9,29 +9,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pluggy
 
+from rlx.boot import Boot, PluginRecord
 from rlx.errors import PluginError, did_you_mean
-from rlx.launch.boot import Boot, PluginRecord
-from rlx.launch.script import Script
-from rlx.launch.script_plugins import ScriptPlugins
 from rlx.plugins.catalog import Catalog, discover
-from rlx.plugins.costs import Costs
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve, unknown
+from rlx.plugins.timings import Costs
+
+
+class ComponentSource(Protocol):
+    """Components that are no plugins of this environment: those of a launch script."""
+
+    def component(self, record: PluginRecord) -> Any:
+        """The object that `record` stands for. Raises PluginError if there is none."""
 
 
 class Plugins:
     """What this process may load, each with its owner."""
 
     def __init__(
-        self, records: Sequence[PluginRecord], hooks: Hooks, registry: Registry, script: ScriptPlugins | None = None
+        self, records: Sequence[PluginRecord], hooks: Hooks, registry: Registry, script: ComponentSource | None = None
     ) -> None:
         self._records: Mapping[tuple[str, str], PluginRecord] = {(r.kind, r.name): r for r in records}
         self._hooks = hooks
@@ -39,12 +44,11 @@ class Plugins:
         self._script = script
 
     @classmethod
-    def open(cls, boot: Boot) -> Plugins:
+    def open(cls, boot: Boot, script: ComponentSource | None = None) -> Plugins:
         """Raises PluginError where this environment is not the launcher's, or a hooks plugin is not fit."""
         catalog, base_dir = discover(), Path(boot.base_dir)
         named = [record for record in boot.plugins if not record.part]  # a script compares itself before it is run
         enabled = [record for record in boot.plugins if record.kind == "hooks"]
-        script = ScriptPlugins.of(boot.script, boot.load_config()) if boot.script else None
         _verify([record for record in named if record.kind == "hooks"], catalog, base_dir, Registry())
         hooks, registry = open_hooks(enabled, boot.config.get("plugins", {}).get("best_effort", []), script)
         _verify([record for record in named if record.kind != "hooks"], catalog, base_dir, registry)
@@ -78,9 +82,9 @@ class Plugins:
         return _loaded(record, self._script)
 
     @property
-    def script(self) -> Script | None:
-        """The run's launch script, if it has one."""
-        return self._script.script if self._script else None
+    def script(self) -> ComponentSource | None:
+        """The components of the run's launch script, if it has one."""
+        return self._script
 
     def make(self, kind: str, name: str, args: Mapping[str, Any]) -> Any:
         """What the class or function that the config calls `name` makes of its `args`."""
@@ -105,7 +109,7 @@ class Plugins:
 
 
 def open_hooks(
-    records: Sequence[PluginRecord], best_effort: Sequence[str], script: ScriptPlugins | None = None
+    records: Sequence[PluginRecord], best_effort: Sequence[str], script: ComponentSource | None = None
 ) -> tuple[Hooks, Registry]:
     """Import and register hooks plugins, and let each add its components."""
     loaded = [(record, _loaded(record, script)) for record in records]
@@ -116,7 +120,7 @@ def open_hooks(
     return hooks, registry
 
 
-def _loaded(record: PluginRecord, script: ScriptPlugins | None) -> Any:
+def _loaded(record: PluginRecord, script: ComponentSource | None) -> Any:
     if not record.part:
         return load(record)
     assert script is not None, "a part of a launch script comes with the script"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,51 +29,20 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
 
-from rlx.api.model import ModelPlugin, WeightMapper, torch_dtype
-from rlx.policy.context import context_of
-from rlx.policy.flow import Pipeline
-from rlx.policy.forward import PolicyModel
-from rlx.policy.layouts import check_layout, check_packed
-from rlx.policy.load import load_weights
-from rlx.policy.stages import Stage, cut, places_of
-from rlx.policy.tensors import aliases, decoder_layers, reshard
+from rlx.models.plugin import ModelPlugin, torch_dtype
+from rlx.policy.model.built import Built
+from rlx.policy.model.forward import PolicyModel
+from rlx.policy.model.parallel_checks import check_layout, check_packed
+from rlx.policy.model.self_check import verify
+from rlx.policy.parallel.context_parallel import context_of
+from rlx.policy.parallel.pipeline import Stage, cut, places_of
+from rlx.policy.parallel.schedule import Pipeline
+from rlx.policy.parallel.tensors import aliases, decoder_layers, reshard
+from rlx.policy.weights.load import load_weights
 
 if TYPE_CHECKING:
-    from rlx.config.policy import PolicyConfig
-    from rlx.policy.world import World
-
-
-@dataclass(frozen=True)
-class Built:
-    """A network on its ranks, and what is known of its checkpoint."""
-
-    model: PolicyModel
-    """The root that FSDP wraps."""
-    network: nn.Module
-    """The causal LM inside; its names are the policy's tensor names."""
-    mapper: WeightMapper
-    layers: str
-    """Name of the list of decoder layers."""
-    folder: Path
-    hf_config: Any
-    device: torch.device
-    stage: Stage
-    places: Mapping[str, tuple[int, ...]]
-    """The stages that a tensor lies on, where it isn't the first one only."""
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the whole model has; tied ones count once."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
-
-    @property
-    def tied(self) -> list[str]:
-        """Parameters that lie on the first stage and on the last."""
-        return [name for name, stages in self.places.items() if len(stages) > 1]
-
-    def teller(self, name: str) -> int:
-        """The stage whose value of a tensor counts, of those that have one."""
-        return self.places.get(name, (0,))[0]
+    from rlx.config.sections.policy import PolicyConfig
+    from rlx.policy.parallel.mesh import World
 
 
 def build_policy(
@@ -107,7 +75,7 @@ def build_policy(
         model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config, world.device, stage, places
     )
     load_weights(network, folder, built.mapper)
-    findings = model.verify()
+    findings = verify(model)
     check_packed(model, config, findings)
     reshard(model)
     return built

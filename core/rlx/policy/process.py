@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlx.boot import Boot, decode_boot, encode_boot
 from rlx.errors import ProcessDied, RlxError, UsageError
-from rlx.launch.boot import Boot, decode_boot, encode_boot
+from rlx.logs import last_lines
+from rlx.names import LOGS, LOOPBACK, POLICY
 from rlx.platform import PLATFORMS
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig
 
-_LAST_LINES = 20
 _SAID_BY_DEATH = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 """Loggers whose traceback of the agent would follow a rank's death and hide what the rank said."""
 
@@ -59,8 +59,8 @@ def _launch_config(name: str, ranks: int) -> LaunchConfig:
         run_id=name,
         role=name,
         rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
+        rdzv_endpoint=f"{LOOPBACK}:0",
+        local_addr=LOOPBACK,
         max_restarts=0,
         start_method="spawn",
         # Ranks write their logs themselves.
@@ -70,22 +70,15 @@ def _launch_config(name: str, ranks: int) -> LaunchConfig:
 
 def _death(boot: Boot, error: ChildFailedError) -> RlxError:
     rank, failure = error.get_first_failure()
-    lines = _last_lines(_log(boot, rank))
+    lines = "\n".join(last_lines(_log(boot, rank))).rstrip() or "(it wrote nothing)"
     code = failure.exitcode
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     text = f"policy rank {rank} {how}. Its last lines:\n{lines}"
     return UsageError(text) if code == UsageError.exit_code else ProcessDied(text)
 
 
-def _last_lines(path: Path) -> str:
-    if not path.is_file():
-        return "(it wrote nothing)"
-    with path.open(errors="replace") as file:
-        return "".join(deque(file, maxlen=_LAST_LINES)).rstrip() or "(it wrote nothing)"
-
-
 def _log(boot: Boot, rank: int) -> Path:
-    return boot.run_path / "logs" / "policy" / f"rank_{rank}.log"
+    return boot.run_path / LOGS / POLICY / f"rank_{rank}.log"
 
 
 def rank_main(blob: bytes) -> None:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlx.platform import PLATFORMS
-from rlx.plugins.costs import Cost, Costs
-from rlx.plugins.session import Plugins
-from rlx.policy.commands import serve
+from rlx.plugins.timings import Cost, Costs
+from rlx.policy.command_loop import serve
 from rlx.policy.failures import Board, reported, watch
+from rlx.policy.parallel.mesh import World, open_world, rendezvous_store
 from rlx.policy.setup import make_worker
-from rlx.policy.world import World, open_world, rendezvous_store
+from rlx.script.plugins import open_plugins
 from rlx.transport.sync_client import SyncClient
 
 if TYPE_CHECKING:
+    from rlx.boot import Boot
     from rlx.config.schema import Config
-    from rlx.launch.boot import Boot
 
 
 def run(boot: Boot) -> None:
@@ -48,7 +48,7 @@ def _join(boot: Boot, config: Config, client: SyncClient | None) -> None:
 
 
 def _work(boot: Boot, config: Config, world: World, client: SyncClient | None, board: Board) -> None:
-    plugins = Plugins.open(boot)
+    plugins = open_plugins(boot)
     plugins.hooks.rlx_worker_start(process=boot.name, config=config)
     worker = make_worker(boot, config, plugins, world)
     # Of all ranks, so that nothing is reported before every rank is ready.

@@ -12,33 +12,34 @@ import msgspec
 import torch
 from torch.distributed.tensor import DTensor
 
-from rlx.api.dataset import open_dataset
-from rlx.api.fingerprint import Fingerprints, differences, not_the_same
-from rlx.api.model import torch_dtype
+from rlx.datasets.open import open_dataset
 from rlx.errors import RunError
+from rlx.fingerprint import Fingerprints, differences, not_the_same
+from rlx.models.plugin import torch_dtype
+from rlx.models.run_model import model_plugin
+from rlx.packers.tokenizer import load_tokenizer
 from rlx.platform import PLATFORMS
-from rlx.plugins.model import model_plugin
-from rlx.policy import checkpoint
-from rlx.policy.build import Built, build_policy, freeze
-from rlx.policy.feed import Feed
-from rlx.policy.gather import Gatherer
-from rlx.policy.optimizer import Optimizer
-from rlx.policy.source import load_config, model_folder
-from rlx.policy.stages import held
-from rlx.policy.trainer import Trainer
+from rlx.policy.build import build_policy, freeze
+from rlx.policy.model.built import Built
+from rlx.policy.parallel.pipeline import held
+from rlx.policy.train.optimizer import Optimizer
+from rlx.policy.train.sft_data import Feed
+from rlx.policy.train.trainer import Trainer
+from rlx.policy.weights import checkpoint
+from rlx.policy.weights.full_weights import Gatherer
+from rlx.policy.weights.hf_folder import load_config, model_folder
 from rlx.policy.worker import Worker
-from rlx.sync.sender import Sender
-from rlx.tokenizer import load_tokenizer
+from rlx.sync.sender import Sender, plan_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from rlx.api.algorithm import Algorithm
-    from rlx.config.data import DatasetConfig, PackerConfig
+    from rlx.algorithms.base import Algorithm
+    from rlx.boot import Boot
     from rlx.config.schema import Config
-    from rlx.launch.boot import Boot
+    from rlx.config.sections.data import DatasetConfig, PackerConfig
     from rlx.plugins.session import Plugins
-    from rlx.policy.world import World
+    from rlx.policy.parallel.mesh import World
 
 
 def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> Worker:
@@ -55,13 +56,15 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> W
         trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", world, built.network, optimizer)
     rows, eval_rows = (None, None) if boot.rollouts else _feeds(config, plugins, built)
     data = None if rows is None else _fingerprints(rows, eval_rows, world)
+    gatherer = Gatherer(built, torch_dtype(config.rollout.dtype or config.policy.dtype))
     return Worker(
         world=world,
         model=config.model,
         built=built,
         optimizer=optimizer,
         trainer=trainer,
-        sender=_sender(config, built, world),
+        gatherer=gatherer,
+        sender=Sender(plan_of(gatherer.shapes()), world.rank, PLATFORMS[config.run.device].collectives),
         rows=rows,
         eval_rows=eval_rows,
         data=data,
@@ -87,11 +90,6 @@ def _build(config: Config, plugins: Plugins, world: World) -> Built:
     plugin = model_plugin(plugins)
     hf_config = load_config(config.model, folder)
     return build_policy(plugin, hf_config, folder, world, config.policy, config.rollout.temperature)
-
-
-def _sender(config: Config, built: Built, world: World) -> Sender:
-    dtype = torch_dtype(config.rollout.dtype or config.policy.dtype)
-    return Sender(Gatherer(built, dtype), world.rank, PLATFORMS[config.run.device].collectives)
 
 
 def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed | None]:

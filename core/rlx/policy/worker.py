@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlx.api.types import decode_episodes
+from rlx.episodes import decode_episodes
 from rlx.errors import RunError
-from rlx.policy import checkpoint
-from rlx.policy.export import export
-from rlx.sync.proof import pack
+from rlx.policy.weights import checkpoint
+from rlx.policy.weights.export import export
+from rlx.sync.logprob_diff import pack
 from rlx.transport.messages import (
     EvalRows,
     Export,
@@ -39,13 +39,14 @@ from rlx.transport.messages import (
 )
 
 if TYPE_CHECKING:
-    from rlx.api.fingerprint import Fingerprints
-    from rlx.config.model import ModelConfig
-    from rlx.policy.build import Built
-    from rlx.policy.feed import Feed
-    from rlx.policy.optimizer import Optimizer
-    from rlx.policy.trainer import Trainer
-    from rlx.policy.world import World
+    from rlx.config.sections.model import ModelConfig
+    from rlx.fingerprint import Fingerprints
+    from rlx.policy.model.built import Built
+    from rlx.policy.parallel.mesh import World
+    from rlx.policy.train.optimizer import Optimizer
+    from rlx.policy.train.sft_data import Feed
+    from rlx.policy.train.trainer import Trainer
+    from rlx.policy.weights.full_weights import Gatherer
     from rlx.sync.sender import Sender
 
 
@@ -58,6 +59,7 @@ class Worker:
     built: Built
     optimizer: Optimizer
     trainer: Trainer
+    gatherer: Gatherer
     sender: Sender
     rows: Feed | None = None
     eval_rows: Feed | None = None
@@ -79,7 +81,7 @@ class Worker:
                 return self._train(message)
             case SendWeights():
                 self._expect(message.version)
-                return self.sender.send(message.version)
+                return self.sender.send(message.version, self.gatherer.tensors())
             case ScoreTokens():
                 self._expect(message.version)
                 return TokenScores(message.version, pack(self.trainer.score(message.tokens)))

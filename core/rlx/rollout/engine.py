@@ -28,11 +28,11 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from rlx.api.types import VersionSpan
+from rlx.episodes import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
-from rlx.rollout.sampled import ENDINGS, Sampled
-from rlx.sync import wire
-from rlx.sync.proof import pack
+from rlx.rollout.completion import ENDINGS, Sampled
+from rlx.sync import transfer_group as wire
+from rlx.sync.logprob_diff import pack
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 
 UNSYNCED = -1
@@ -88,7 +88,7 @@ class Engine:
 
     @classmethod
     async def start(cls, args: dict[str, Any], name: str) -> Engine:
-        """`args`: vLLM engine arguments (see rlx.rollout.arguments). Returns when the engine can generate."""
+        """`args`: vLLM engine arguments (see rlx.rollout.engine_arguments). Returns when the engine can generate."""
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
             await llm.update_weight_version(str(UNSYNCED))

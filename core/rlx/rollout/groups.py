@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rlx.api.types import Episode, encode_episodes, single_turn
+from rlx.episodes import Episode, encode_episodes, single_turn
 from rlx.errors import RlxError
-from rlx.rollout.sampled import LENGTH, Sampled
+from rlx.rollout.completion import LENGTH, Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 

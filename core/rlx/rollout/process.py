@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
-from rlx.launch.boot import Boot
-from rlx.rollout.arguments import engine_environment
+from rlx.boot import Boot
+from rlx.rollout.engine_arguments import engine_environment
 
 
 def main(boot: Boot) -> int:

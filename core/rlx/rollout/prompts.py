@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlx.api.dataset import DatasetView, open_dataset
-from rlx.api.prompt import prompt_token_ids
-from rlx.config.data import DatasetConfig, PackerConfig
 from rlx.config.schema import Config
+from rlx.config.sections.data import DatasetConfig, PackerConfig
+from rlx.datasets.open import DatasetView, open_dataset
+from rlx.names import PROBE_TOKENS, PROBES
+from rlx.packers.prompt import prompt_token_ids
 from rlx.plugins.session import Plugins
-
-PROBES = 4
-PROBE_TOKENS = 256
 
 
 @dataclass(frozen=True)

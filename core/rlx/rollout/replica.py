@@ -17,18 +17,19 @@ from typing import Any
 
 from msgspec import structs
 
-from rlx.api.fingerprint import Fingerprints
+from rlx.boot import Boot
 from rlx.config.schema import Config
 from rlx.errors import ProcessDied, RlxError
-from rlx.launch.boot import Boot
-from rlx.plugins.costs import Costs
+from rlx.fingerprint import Fingerprints
+from rlx.packers.tokenizer import load_tokenizer
 from rlx.plugins.session import Plugins
-from rlx.rollout.arguments import engine_arguments
+from rlx.plugins.timings import Costs
+from rlx.rewards.pool import RewardPool
 from rlx.rollout.engine import Engine
+from rlx.rollout.engine_arguments import engine_arguments
 from rlx.rollout.prompts import Prompts, open_packer, open_prompts
-from rlx.rollout.rewards.pool import RewardPool
 from rlx.rollout.sampler import Sampler, rows_of
-from rlx.tokenizer import load_tokenizer
+from rlx.script.plugins import open_plugins
 from rlx.transport.client import Client
 from rlx.transport.messages import (
     Failed,
@@ -96,7 +97,7 @@ class Replica:
 
     async def _start(self) -> RolloutReady:
         config = self._config
-        plugins = Plugins.open(self._boot)
+        plugins = open_plugins(self._boot)
         plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
         train, evaluation = _open_data(plugins, config)
         probes = train.probes()

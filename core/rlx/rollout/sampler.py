@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rlx.api.policy_input import apply_policy_input
-from rlx.api.types import total_of
 from rlx.config.schema import Config
+from rlx.episodes import total_of
 from rlx.errors import ProcessDied, RlxError
+from rlx.packers.loss_mask import apply_policy_input
+from rlx.rewards.pool import RewardPool
+from rlx.rewards.roles import Kind
+from rlx.rewards.scoring import Completion
+from rlx.rollout.completion import Sampled
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
 from rlx.rollout.prompts import Prompts
-from rlx.rollout.rewards.pool import RewardPool
-from rlx.rollout.rewards.scores import Completion
-from rlx.rollout.rewards.uses import Kind
-from rlx.rollout.sampled import Sampled
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from rlx.errors import SyncError, some
-from rlx.sync import reload, wire
+from rlx.sync import transfer_group as wire
+from rlx.sync import vllm_reload as reload
 from rlx.transport.messages import TensorMeta
 
 _BUCKETS = msgspec.msgpack.Decoder(list[list[TensorMeta]])

@@ -16,27 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 _WHERE = {
     "CharTokenizer": "rlx.testing.tokenizer",
-    "ContractError": "rlx.testing.contract",
-    "Example": "rlx.testing.reward_calls",
-    "check_algorithm": "rlx.testing.algorithm",
-    "check_dataset": "rlx.testing.dataset",
-    "check_hooks": "rlx.testing.hooks",
-    "check_model_plugin": "rlx.testing.model_plugin",
-    "check_packer": "rlx.testing.packer",
-    "check_reward": "rlx.testing.reward",
+    "ContractError": "rlx.testing.suites.contract",
+    "Example": "rlx.testing.suites.reward_calls",
+    "check_algorithm": "rlx.testing.suites.algorithm",
+    "check_dataset": "rlx.testing.suites.dataset",
+    "check_hooks": "rlx.testing.suites.hooks",
+    "check_model_plugin": "rlx.testing.suites.model_plugin",
+    "check_packer": "rlx.testing.suites.packer",
+    "check_reward": "rlx.testing.suites.reward",
 }
 
 __all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
-    from rlx.testing.algorithm import check_algorithm as check_algorithm
-    from rlx.testing.contract import ContractError as ContractError
-    from rlx.testing.dataset import check_dataset as check_dataset
-    from rlx.testing.hooks import check_hooks as check_hooks
-    from rlx.testing.model_plugin import check_model_plugin as check_model_plugin
-    from rlx.testing.packer import check_packer as check_packer
-    from rlx.testing.reward import check_reward as check_reward
-    from rlx.testing.reward_calls import Example as Example
+    from rlx.testing.suites.algorithm import check_algorithm as check_algorithm
+    from rlx.testing.suites.contract import ContractError as ContractError
+    from rlx.testing.suites.dataset import check_dataset as check_dataset
+    from rlx.testing.suites.hooks import check_hooks as check_hooks
+    from rlx.testing.suites.model_plugin import check_model_plugin as check_model_plugin
+    from rlx.testing.suites.packer import check_packer as check_packer
+    from rlx.testing.suites.reward import check_reward as check_reward
+    from rlx.testing.suites.reward_calls import Example as Example
     from rlx.testing.tokenizer import CharTokenizer as CharTokenizer
 
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from rlx.api.dataset import open_dataset
-from rlx.api.model import ModelPlugin
-from rlx.api.prompt import prompt_token_ids
+from rlx.datasets.open import open_dataset
 from rlx.errors import DatasetError
-from rlx.plugins.describe import options
-from rlx.testing.algorithm import check_algorithm
-from rlx.testing.contract import ContractError, example_config, told
-from rlx.testing.dataset import check_dataset
-from rlx.testing.hooks import check_hooks
-from rlx.testing.packer import check_packer
-from rlx.testing.reward import check_reward
+from rlx.models.plugin import ModelPlugin
+from rlx.packers.prompt import prompt_token_ids
+from rlx.preflight.describe import options
+from rlx.testing.suites.algorithm import check_algorithm
+from rlx.testing.suites.contract import ContractError, example_config, told
+from rlx.testing.suites.dataset import check_dataset
+from rlx.testing.suites.hooks import check_hooks
+from rlx.testing.suites.packer import check_packer
+from rlx.testing.suites.reward import check_reward
 from rlx.testing.tokenizer import CharTokenizer
 
 PROMPTS = ("1+1=", "What is it? ")

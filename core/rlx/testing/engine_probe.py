@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlx.config.schema import Config
 from rlx.errors import RunError
+from rlx.names import LOOPBACK
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SECONDS = 300.0
-_HOST = "127.0.0.1"
 _ANSWER = "ENGINE SCORES "
 
 
@@ -53,7 +53,7 @@ def engine_scores(folder: Path, weights: Mapping[str, Tensor], sequences: Sequen
 
 def main() -> None:
     """The process: a task on stdin, the scores on stdout."""
-    from rlx.rollout.arguments import engine_environment
+    from rlx.rollout.engine_arguments import engine_environment
 
     task = json.load(sys.stdin)
     config = Config.model_validate(
@@ -71,8 +71,8 @@ def main() -> None:
 async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> Any:
     from safetensors.torch import load_file
 
-    from rlx.rollout.arguments import engine_arguments
     from rlx.rollout.engine import Engine
+    from rlx.rollout.engine_arguments import engine_arguments
 
     engine = await Engine.start(engine_arguments(config, 0), "engine")
     try:
@@ -84,14 +84,14 @@ async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> 
 
 async def _sync(engine: Any, tensors: list[tuple[str, Tensor]]) -> None:
     """As the policy's rank 0 does it, in one bucket."""
-    from rlx.sync import wire
+    from rlx.sync import transfer_group as wire
     from rlx.transport.messages import InitTransfer, ReceiveWeights
 
     ranks = 1 + engine.workers
-    _store, port = wire.open_store(_HOST, ranks, SECONDS)
-    join = asyncio.to_thread(wire.join, _HOST, port, 0, ranks, "gloo", SECONDS)
+    _store, port = wire.open_store(LOOPBACK, ranks, SECONDS)
+    join = asyncio.to_thread(wire.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
     plan = [[wire.meta_of(name, tensor) for name, tensor in tensors]]
-    place = InitTransfer(_HOST, port, ranks, 1, "gloo", SECONDS, plan)
+    place = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, plan)
     group, _ = await asyncio.gather(join, engine.init_transfer(place))
     sending = asyncio.to_thread(wire.send_buckets, group, 1, plan, [[tensor for _, tensor in tensors]])
     await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))

@@ -17,13 +17,13 @@ import time
 import msgspec
 import zmq
 
+from rlx.boot import Endpoint
 from rlx.errors import PeerFailed, WaitTimeout
-from rlx.launch.boot import Endpoint
+from rlx.names import CONTROLLER
 from rlx.transport.conversation import Conversation, Handle, OnError, log_error
-from rlx.transport.keys import SERVER
+from rlx.transport.envelope import open_envelope
 from rlx.transport.messages import Heartbeat, Hello, Message, encode
-from rlx.transport.pump import Pump
-from rlx.transport.wire import open_envelope
+from rlx.transport.zmq_loop import Pump
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Client:
         socket = self._open_socket()
         socket.connect(f"tcp://{self._endpoint.host}:{self._endpoint.port}")
         self._conversation = Conversation(
-            SERVER,
+            CONTROLLER,
             self._attempt,
             self._send,
             self._handler,
@@ -124,7 +124,7 @@ class Client:
             log.warning("a message of the controller was dropped: %s", error)
 
     def _broken(self, error: Exception) -> None:
-        self._on_error(SERVER, error)
+        self._on_error(CONTROLLER, error)
 
     async def _beat(self) -> None:
         while True:

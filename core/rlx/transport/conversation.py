@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from rlx.errors import PeerFailed, RlxError, WaitTimeout
+from rlx.transport.envelope import Envelope, Kind, error_body, open_error, pack
 from rlx.transport.messages import Message, Ok, decode, encode
-from rlx.transport.wire import Envelope, Kind, error_body, open_error, pack
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,10 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from rlx.boot import Endpoint
 from rlx.errors import RunError
 from rlx.files import write_atomic
-from rlx.launch.boot import Endpoint
-
-SERVER = "controller"
+from rlx.names import CONTROLLER
 
 
 class KeyPair(msgspec.Struct, frozen=True):
@@ -51,7 +50,7 @@ class RunKeys(msgspec.Struct, frozen=True):
 
     def endpoint(self, name: str, host: str, port: int) -> Endpoint:
         """Where the controller listens, with the keys that `name` holds; the controller's own name is `controller`."""
-        pair = self.server if name == SERVER else self.clients[name]
+        pair = self.server if name == CONTROLLER else self.clients[name]
         return Endpoint(host, port, self.server.public, pair.public, pair.secret)
 
     def save(self, path: Path) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from rlx.api.fingerprint import Fingerprints
+from rlx.fingerprint import Fingerprints
 
 PackedScores = list[bytes]
-"""Log-probabilities of sequences, as rlx.sync.proof packs them."""
+"""Log-probabilities of sequences, as rlx.sync.logprob_diff packs them."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, gc=False):

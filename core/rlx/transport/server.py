@@ -23,13 +23,13 @@ import zmq
 import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
+from rlx.boot import Endpoint
 from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, some
-from rlx.launch.boot import Endpoint
+from rlx.names import CONTROLLER
 from rlx.transport.conversation import Conversation, OnError, log_error
-from rlx.transport.keys import SERVER
+from rlx.transport.envelope import Envelope, error_body, open_envelope, pack
 from rlx.transport.messages import Heartbeat, Hello, Message, Ok, decode, encode
-from rlx.transport.pump import Pump
-from rlx.transport.wire import Envelope, error_body, open_envelope, pack
+from rlx.transport.zmq_loop import Pump
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Server:
         except UsageError:
             socket.close()
             raise
-        self._pump = Pump(socket, self._take, lambda error: self._on_error(SERVER, error))
+        self._pump = Pump(socket, self._take, lambda error: self._on_error(CONTROLLER, error))
         return port
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rlx.boot import Endpoint
 from rlx.errors import PeerFailed
-from rlx.launch.boot import Endpoint
 from rlx.transport.client import Client
 from rlx.transport.messages import Message
 

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx_datasets.load import load_dataset
 
 SWITCH = "RLX_USE_MODELSCOPE"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from rlx.errors import UsageError, did_you_mean
+from rlx import UsageError, did_you_mean
 from rlx_datasets.prompts import THINK_AND_ANSWER, Prompt, make_prompt
 
 EVAL_SEED = 2**31

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlx.api.model import ModelPlugin, WeightMapper
-from rlx.errors import PluginError, UsageError
+from rlx import ModelPlugin, PluginError, UsageError, WeightMapper
 
 
 def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None) -> nn.Module:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx_rewards.tagged import tagged_answer
 
 _ROWS_KEPT = 256

@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from rlx.errors import RewardError
+from rlx import RewardError
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be others a moment later."""

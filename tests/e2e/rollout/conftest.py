@@ -11,8 +11,8 @@ import pytest_asyncio
 import torch
 
 from rlx.config.schema import Config
-from rlx.rollout.arguments import engine_arguments, engine_environment
-from rlx.sync import wire
+from rlx.rollout.engine_arguments import engine_arguments, engine_environment
+from rlx.sync import transfer_group as wire
 from rlx.testing.models import make_char_model, save_char_tokenizer
 from rlx.transport.messages import InitTransfer, ReceiveWeights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlx.api.model import ModelPlugin
+from rlx.models.plugin import ModelPlugin
 from rlx.testing import ContractError, check_model_plugin
 from rlx_models.hf import HFWeightMapper, build, plugin
 

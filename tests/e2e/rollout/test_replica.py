@@ -16,13 +16,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from rlx.api.types import decode_episodes
+from rlx.boot import Boot, Endpoint, encode_boot, frame_blob
 from rlx.config.schema import Config
-from rlx.launch.blob import frame_blob
-from rlx.launch.boot import Boot, Endpoint, encode_boot
+from rlx.episodes import decode_episodes
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
-from rlx.sync import wire
+from rlx.sync import transfer_group as wire
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     Failed,

@@ -140,7 +140,7 @@ def test_port_in_use(refused, project):
 
 
 def test_too_little_memory_says_what_is_needed_and_what_there_is(refused, project, monkeypatch):
-    monkeypatch.setattr("rlx.launch.preflight.available_memory", lambda: 2**30)
+    monkeypatch.setattr("rlx.preflight.check.available_memory", lambda: 2**30)
     said = refused(project())
     assert "1.00 GiB are available" in said
     assert "key-value cache" in said

@@ -11,17 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlx.launch.boot import Boot, Endpoint
-from rlx.launch.load import load_run
-from rlx.launch.preflight import prepare
-from rlx.launch.script import find_script
+from rlx.boot import Boot, Endpoint
 from rlx.plugins.session import Plugins
+from rlx.preflight.check import prepare
+from rlx.preflight.load import load_run
+from rlx.script.runner import find_script
 
 EXAMPLE = Path(__file__).parents[3] / "examples/custom_model/toy_model.py"
 PLUGINS = """
 import dataclasses
 import rlx
-import rlx.api.packer
+import rlx.packers.base
 from rlx_models.hf import plugin as hf
 from toy_model import ToyMapper, ToyModel, plugin
 

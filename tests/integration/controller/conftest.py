@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from rlx.api.fingerprint import Fingerprint, Fingerprints
-from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
+from rlx.boot import Boot, PluginRecord
 from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
-from rlx.launch.boot import Boot, PluginRecord
-from rlx.sync.proof import pack
-from rlx.transport.channel import Client
+from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
+from rlx.fingerprint import Fingerprint, Fingerprints
+from rlx.sync.logprob_diff import pack
+from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     EvalRows,

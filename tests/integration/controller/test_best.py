@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rlx.controller import checkpoint
+from rlx.controller.records import checkpoint
 from rlx.transport.messages import Drain
 
 EVAL = {"dataset": {"name": "held_out"}, "every": 2}

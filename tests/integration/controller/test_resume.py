@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from rlx.api.fingerprint import Fingerprint, Fingerprints
-from rlx.controller import checkpoint
-from rlx.controller.ledger import Ledger
+from rlx.controller.groups.ledger import Ledger
+from rlx.controller.records import checkpoint
+from rlx.fingerprint import Fingerprint, Fingerprints
 
 INFORMATIVE = {"group_size": 2, "drop_uninformative": True}
 

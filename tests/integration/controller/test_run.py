@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rlx.api.fingerprint import Fingerprint, Fingerprints
-from rlx.controller import checkpoint
-from rlx.launch.boot import PluginRecord
+from rlx.boot import PluginRecord
+from rlx.controller.records import checkpoint
+from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.transport.messages import Drain, Failed, ProcessExited, RolloutStats
@@ -198,9 +198,9 @@ async def test_a_reward_that_raises_ends_the_run_with_its_owner(make_run, script
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("rlx.controller.rl.write_groups", "step_00000.parquet cannot be written"),
-        ("rlx.controller.checkpoint.write_atomic", "the checkpoint of version 1 cannot be written"),
-        ("rlx.controller.ledger.sqlite3.connect", "ledger.sqlite cannot be written"),
+        ("rlx.controller.modes.rl.write_groups", "step_00000.parquet cannot be written"),
+        ("rlx.controller.records.checkpoint.write_atomic", "the checkpoint of version 1 cannot be written"),
+        ("rlx.controller.groups.ledger.sqlite3.connect", "ledger.sqlite cannot be written"),
     ],
 )
 async def test_a_full_disk_is_named_by_what_it_did_not_take(make_run, monkeypatch, what, said):

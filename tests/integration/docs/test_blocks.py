@@ -17,11 +17,11 @@ import pytest
 import tomli
 import typer
 
-from rlx.api.types import Episode, Reward, encode_episodes, single_turn
 from rlx.config.load import load_config
+from rlx.controller.records.trajectories import write_groups
+from rlx.episodes import Episode, Reward, encode_episodes, single_turn
 from rlx.errors import RlxError
-from rlx.launch.preflight_plugins import Sources, check_components
-from rlx.trajectories import write_groups
+from rlx.preflight.plugins import Sources, check_components
 from rlx_cli.main import app
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,7 @@ import msgspec
 import psutil
 import pytest
 
-from rlx.launch.boot import Boot, Endpoint
+from rlx.boot import Boot, Endpoint
 
 FOLDER = "RLX_TEST_FOLDER"
 

@@ -15,9 +15,10 @@ import msgspec
 
 from rlx.errors import PeerFailed
 from rlx.files import write_atomic
-from rlx.launch.local import LocalLauncher
-from rlx.transport.channel import Client, Server
+from rlx.launchers.local import LocalLauncher
+from rlx.transport.client import Client
 from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, StartAgain, Status, StepMetrics, Stop
+from rlx.transport.server import Server
 
 FORK_AWAY = """
 import os, signal, sys, time
@@ -190,11 +191,11 @@ class Recorder:
 def run_plan(path):
     """The launcher's process in tests: `python -m stand_ins PLAN.json`."""
     from rlx.config.schema import Config
-    from rlx.launch.plan import RunPlan
     from rlx.launch.run import run
     from rlx.plugins.hooks import Hooks
     from rlx.plugins.registry import Registry
     from rlx.plugins.session import Plugins
+    from rlx.preflight.plan import RunPlan
 
     values = msgspec.json.decode(Path(path).read_bytes())
     config = Config.model_validate(values["config"], strict=False)

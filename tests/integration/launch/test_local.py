@@ -12,9 +12,8 @@ import msgspec
 import psutil
 import pytest
 
-from rlx.launch.blob import frame_blob
-from rlx.launch.boot import encode_boot
-from rlx.launch.local import LocalLauncher
+from rlx.boot import encode_boot, frame_blob
+from rlx.launchers.local import LocalLauncher
 
 
 @pytest.fixture

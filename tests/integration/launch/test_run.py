@@ -11,8 +11,8 @@ import sys
 import msgspec
 import pytest
 
-from rlx.api.fingerprint import Fingerprint
-from rlx.controller.checkpoint import Saved
+from rlx.controller.records.checkpoint import Saved
+from rlx.fingerprint import Fingerprint
 from rlx.launch.supervisor import STOP_SECONDS, VERDICT_SECONDS
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlx.api.types import Episode, Reward, Segment, single_turn
+from rlx.episodes import Episode, Reward, Segment, single_turn
 
 VOCABULARY = 61
 

@@ -7,8 +7,8 @@ import torch
 
 from rlx.algorithms.grpo import GRPO
 from rlx.algorithms.sft import SFT
-from rlx.policy.forward import PolicyModel
-from rlx.policy.packing import plan_step
+from rlx.policy.model.forward import PolicyModel
+from rlx.policy.packing.step_plan import plan_step
 
 TEMPERATURE = 0.7
 

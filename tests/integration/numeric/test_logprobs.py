@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlx.policy.logprobs import Head, logits_logprobs, token_logprobs
+from rlx.policy.model.logprobs import Head, logits_logprobs, token_logprobs
 
 TOKENS, HIDDEN, VOCABULARY = 7, 5, 23
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlx.api.types import Episode, Segment, Trajectory, single_turn
-from rlx.policy.batch import TokenOutputs
-from rlx.policy.packing import plan_step, score_plan
+from rlx.episodes import Episode, Segment, Trajectory, single_turn
+from rlx.policy.packing.batch import TokenOutputs
+from rlx.policy.packing.step_plan import plan_step, score_plan
 
 PROMPTS = st.lists(st.integers(1, 50), max_size=8)
 COMPLETIONS = st.lists(st.lists(st.integers(1, 50), max_size=9), min_size=1, max_size=5)

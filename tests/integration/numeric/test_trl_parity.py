@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rlx.algorithms.base import StepTotals, TokenBatch
 from rlx.algorithms.grpo import GRPO
-from rlx.api.algorithm import StepTotals, TokenBatch
-from rlx.api.types import Episode, Reward, single_turn
+from rlx.episodes import Episode, Reward, single_turn
 
 GENERATIONS = 3
 TOKENS = 6

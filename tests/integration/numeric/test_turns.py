@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlx import DecoderOnlyLLMDataPacker
-from rlx.api.sft import sft_trajectories
+from rlx.packers.sft_rows import sft_trajectories
 from rlx.testing.models import save_char_tokenizer
 
 CHAT = [

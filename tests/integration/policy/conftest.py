@@ -18,17 +18,16 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
-from rlx.api.types import Episode, Reward, encode_episodes, single_turn
-from rlx.config.policy import PolicyConfig
+from rlx.boot import Boot, encode_boot, frame_blob
 from rlx.config.schema import Config
-from rlx.launch.blob import frame_blob
-from rlx.launch.boot import Boot, encode_boot
+from rlx.config.sections.policy import PolicyConfig
+from rlx.episodes import Episode, Reward, encode_episodes, single_turn
 from rlx.platform import PLATFORMS
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.policy.build import build_policy
-from rlx.policy.source import load_config
-from rlx.policy.world import open_world
+from rlx.policy.parallel.mesh import open_world
+from rlx.policy.weights.hf_folder import load_config
 from rlx.testing.models import make_char_model
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import Failed, Message, Ok, PolicyReady, Stop, TrainStep

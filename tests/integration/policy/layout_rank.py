@@ -30,21 +30,21 @@ from torch.distributed import TCPStore
 from torch.distributed.tensor import DTensor
 
 from rlx.algorithms.grpo import GRPO
-from rlx.api.types import Episode, Reward, single_turn
-from rlx.config.policy import PolicyConfig
 from rlx.config.schema import Config
+from rlx.config.sections.policy import PolicyConfig
+from rlx.episodes import Episode, Reward, single_turn
 from rlx.platform import PLATFORMS
-from rlx.policy import checkpoint
 from rlx.policy.build import build_policy
-from rlx.policy.gather import Gatherer
-from rlx.policy.optimizer import Optimizer
-from rlx.policy.source import load_config
-from rlx.policy.stages import held
-from rlx.policy.tensors import full, named_tensors
-from rlx.policy.trainer import Trainer
-from rlx.policy.world import open_world
-from rlx.sync import wire
-from rlx.sync.sender import Sender
+from rlx.policy.parallel.mesh import open_world
+from rlx.policy.parallel.pipeline import held
+from rlx.policy.parallel.tensors import full, named_tensors
+from rlx.policy.train.optimizer import Optimizer
+from rlx.policy.train.trainer import Trainer
+from rlx.policy.weights import checkpoint
+from rlx.policy.weights.full_weights import Gatherer
+from rlx.policy.weights.hf_folder import load_config
+from rlx.sync import transfer_group as wire
+from rlx.sync.sender import Sender, plan_of
 from rlx.transport.messages import InitTransfer, OpenTransfer, TensorMeta
 from rlx_models.hf import plugin
 from rlx_plugin_deepseek.hooks import BiasUpdate
@@ -91,11 +91,12 @@ def build(job):
     maker = deepseek_plugin if job["model_plugin"] == "deepseek" else plugin
     built = build_policy(maker, hf_config, folder, world, config, 1.0)
     assert built.model.packing == config.packing
-    return config, world, built, Sender(Gatherer(built, torch.bfloat16), world.rank, "gloo")
+    gatherer = Gatherer(built, torch.bfloat16)
+    return config, world, built, gatherer, Sender(plan_of(gatherer.shapes()), world.rank, "gloo")
 
 
 def train(job):
-    config, world, built, sender = build(job)
+    config, world, built, gatherer, sender = build(job)
     out = Path(job["out"])
     if job["balance"]:
         BiasUpdate().rlx_model_built(built.network)
@@ -103,11 +104,11 @@ def train(job):
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
-    before = received(world, sender, trainer.step)
+    before = received(world, gatherer, sender, trainer.step)
     slots = watch_slots(built.network)
     metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
-    after = received(world, sender, trainer.step)
+    after = received(world, gatherer, sender, trainer.step)
     weights = {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
     assert_copies_agree(built)
     if job["save"]:
@@ -149,13 +150,13 @@ def assert_copies_agree(built):
         assert not held or torch.equal(own, told), name
 
 
-def received(world, sender, version):
+def received(world, gatherer, sender, version):
     """What an engine gets of the policy's sender; rank 0 is in its place."""
     opened = sender.open(OpenTransfer(2, SECONDS))
     place = (opened.host, opened.port, 2)
     if world.rank:
         sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.plan))
-        sender.send(version)
+        sender.send(version, gatherer.tensors())
         return {}
 
     def engine():
@@ -164,7 +165,7 @@ def received(world, sender, version):
     with ThreadPoolExecutor(1) as pool:
         receiving = pool.submit(engine)
         sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.plan))
-        sender.send(version)
+        sender.send(version, gatherer.tensors())
         return receiving.result()
 
 
@@ -178,7 +179,7 @@ def measure(job):
     """The most memory that sending took this rank; the engine is a process of its own."""
     # Every tensor of size is given back to the system when it is freed: -3 is M_MMAP_THRESHOLD.
     ctypes.CDLL(None).mallopt(-3, 65536)
-    _, world, _, sender = build(job)
+    _, world, _, gatherer, sender = build(job)
     opened = sender.open(OpenTransfer(2, SECONDS))
     if world.rank == 0:
         place = Path(job["out"]) / "place"
@@ -187,7 +188,7 @@ def measure(job):
     sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.plan))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    sender.send(0)
+    sender.send(0, gatherer.tensors())
     sizes = [wire.bucket_bytes(metas) for metas in sender.plan]
     (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([resident("VmHWM") - before, sizes]))
     world.close()

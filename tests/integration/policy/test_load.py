@@ -12,11 +12,11 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 
 from rlx.errors import PluginError, UsageError
-from rlx.policy.export import export
-from rlx.policy.gather import Gatherer
-from rlx.policy.packing import score_plan
-from rlx.policy.source import INDEX, weight_files
-from rlx.sync.sender import Sender
+from rlx.policy.packing.step_plan import score_plan
+from rlx.policy.weights.export import export
+from rlx.policy.weights.full_weights import Gatherer
+from rlx.policy.weights.hf_folder import INDEX, weight_files
+from rlx.sync.sender import plan_of
 from rlx_models.hf import HFWeightMapper
 
 MODELS = ["tied", "untied", "moe"]
@@ -101,7 +101,7 @@ def test_export_is_the_source_folder_again(build, request, model, sequences, tmp
 @pytest.mark.parametrize("model", MODELS)
 def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
     folder = request.getfixturevalue(model)
-    plan = Sender(Gatherer(build(folder), torch.bfloat16), 0, "gloo").plan
+    plan = plan_of(Gatherer(build(folder), torch.bfloat16).shapes())
     source = load_file(folder / "model.safetensors")
     announced = {meta.name: meta for bucket in plan for meta in bucket}
     assert announced.keys() == source.keys()

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rlx.algorithms.grpo import GRPO
-from rlx.config.policy import OptimizerConfig, PolicyConfig
-from rlx.policy.optimizer import Optimizer
-from rlx.policy.trainer import Trainer
+from rlx.config.sections.policy import OptimizerConfig, PolicyConfig
+from rlx.policy.train.optimizer import Optimizer
+from rlx.policy.train.trainer import Trainer
 
 WHOLE = 10_000
 OPTIMIZER = {"lr": 1e-3, "max_grad_norm": 0.01}

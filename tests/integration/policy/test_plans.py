@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from rlx.policy import plans
+from rlx.policy.parallel import transformers_plans as plans
 
 SHAPE = {
     "vocab_size": 64,

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlx.errors import PeerFailed
-from rlx.sync.wire import join, receive_buckets
+from rlx.sync.transfer_group import join, receive_buckets
 from rlx.transport.messages import (
     EvalRows,
     Export,

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlx.config.model import ModelConfig
-from rlx.config.policy import PolicyConfig
+from rlx.config.sections.model import ModelConfig
+from rlx.config.sections.policy import PolicyConfig
 from rlx.policy.build import build_policy
-from rlx.policy.export import export
-from rlx.policy.source import load_config
+from rlx.policy.weights.export import export
+from rlx.policy.weights.hf_folder import load_config
 from rlx_plugin_deepseek.plugin import plugin
 
 

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rlx.algorithms.sft import SFT
-from rlx.api.types import Episode, single_turn
-from rlx.config.policy import PolicyConfig
-from rlx.policy.optimizer import Optimizer
-from rlx.policy.trainer import Trainer
+from rlx.config.sections.policy import PolicyConfig
+from rlx.episodes import Episode, single_turn
+from rlx.policy.train.optimizer import Optimizer
+from rlx.policy.train.trainer import Trainer
 
 ROWS, STEPS = 8, 50
 LEARNING = {"lr": 3e-3, "weight_decay": 0.01, "max_grad_norm": 1.0, "schedule": "linear"}

@@ -9,13 +9,13 @@ from torch.distributed.tensor import DTensor
 
 from rlx.algorithms.grpo import GRPO
 from rlx.algorithms.sft import SFT
-from rlx.api.types import Episode, single_turn
-from rlx.config.policy import PolicyConfig
+from rlx.config.sections.policy import PolicyConfig
+from rlx.episodes import Episode, single_turn
 from rlx.errors import RunError
-from rlx.policy import checkpoint
-from rlx.policy.gather import Gatherer
-from rlx.policy.optimizer import Optimizer
-from rlx.policy.trainer import Trainer
+from rlx.policy.train.optimizer import Optimizer
+from rlx.policy.train.trainer import Trainer
+from rlx.policy.weights import checkpoint
+from rlx.policy.weights.full_weights import Gatherer
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlx.api.model import ModelPlugin
+from rlx.models.plugin import ModelPlugin
 from rlx.testing import ContractError, check_model_plugin
-from rlx.testing.model_plugin import RULES
 from rlx.testing.models import make_char_model
+from rlx.testing.suites.model_plugin import RULES
 from rlx_models.hf import HFWeightMapper, build
 from rlx_models.hf import plugin as hf
 

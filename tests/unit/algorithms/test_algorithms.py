@@ -6,10 +6,10 @@ import statistics
 import pytest
 import torch
 
-from rlx.algorithms.advantages import group_advantages
+from rlx.algorithms.base import Algorithm, StepTotals, TokenBatch
 from rlx.algorithms.grpo import GRPO
+from rlx.algorithms.losses import group_advantages
 from rlx.algorithms.sft import SFT
-from rlx.api.algorithm import Algorithm, StepTotals, TokenBatch
 
 
 @pytest.fixture

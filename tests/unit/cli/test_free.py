@@ -32,8 +32,8 @@ def modules(code):
     [
         "import rlx; dir(rlx)",
         "import rlx.config.schema, rlx.config.load",
-        "import rlx.plugins.session, rlx.api.hookspecs; rlx.hookimpl",
-        "import rlx.launch.preflight",
+        "import rlx.plugins.session, rlx.plugins.hookspecs; rlx.hookimpl",
+        "import rlx.preflight.check",
         "import rlx.testing; dir(rlx.testing)",
         "from rlx.testing import *",
         "import rlx.testing.fixtures",

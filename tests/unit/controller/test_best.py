@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlx.config.flow import BestConfig
-from rlx.controller.best import Best
-from rlx.controller.checkpoint import path_of
+from rlx.config.sections.checkpoint import BestConfig
+from rlx.controller.records.best import Best
+from rlx.controller.records.checkpoint import path_of
 from rlx.errors import RunError
 
 LOSS = BestConfig(metric="eval/loss")

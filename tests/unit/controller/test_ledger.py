@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlx.api.fingerprint import Fingerprint
-from rlx.controller import checkpoint
-from rlx.controller.checkpoint import Saved
-from rlx.controller.ledger import Ledger, Row
-from rlx.controller.resume import plan, reconcile
-from rlx.controller.staleness import Window
+from rlx.controller.groups.ledger import Ledger, Row
+from rlx.controller.groups.resume import plan, reconcile
+from rlx.controller.groups.staleness import Window
+from rlx.controller.records import checkpoint
+from rlx.controller.records.checkpoint import Saved
 from rlx.errors import RunError
+from rlx.fingerprint import Fingerprint
 from rlx.transport.messages import GroupDone
 
 

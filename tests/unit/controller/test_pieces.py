@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlx.api.types import Episode, encode_episodes, single_turn
 from rlx.config.schema import Config
-from rlx.controller.activity import Activity
-from rlx.controller.balance import LeastLoaded
-from rlx.controller.cursor import Cursor, derive, plain_order
-from rlx.controller.drops import MOST_FAILED, MOST_UNINFORMATIVE, Drops
 from rlx.controller.failure import Failure, together
-from rlx.controller.metrics import eval_metrics, group_metrics, is_informative
-from rlx.controller.progress import Progress
+from rlx.controller.groups.dropped_groups import MOST_FAILED, MOST_UNINFORMATIVE, Drops
+from rlx.controller.groups.least_loaded import LeastLoaded
+from rlx.controller.health.busy_time import Activity
+from rlx.controller.health.watchdog import Watchdog
+from rlx.controller.modes.weight_sync import bound_of, recent_sequences
+from rlx.controller.progress import PATIENCE, Progress
+from rlx.controller.records.metrics import eval_metrics, group_metrics, is_informative
 from rlx.controller.state import LEGAL, State, StateMachine
-from rlx.controller.sync import bound_of, recent_sequences
-from rlx.controller.watchdog import PATIENCE, Watchdog
+from rlx.datasets.order import Cursor, derive, plain_order
+from rlx.episodes import Episode, encode_episodes, single_turn
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, RolloutStats
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlx.controller.balance import LeastLoaded
-from rlx.controller.placement import Placement
+from rlx.controller.groups.least_loaded import LeastLoaded
+from rlx.controller.groups.placement import Placement
 from rlx.errors import PeerFailed
 from rlx.transport.messages import Lease
 

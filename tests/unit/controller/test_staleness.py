@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlx.controller.staleness import Slot, Window
+from rlx.controller.groups.staleness import Slot, Window
 
 
 def window(k: int, groups: int = 2, steps: int = 10) -> Window:

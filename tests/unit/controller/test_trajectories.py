@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlx.api.types import Episode, Reward, Segment, Trajectory, VersionSpan, encode_episodes, single_turn
-from rlx.trajectories import write_episodes, write_groups
+from rlx.controller.records.trajectories import write_episodes, write_groups
+from rlx.episodes import Episode, Reward, Segment, Trajectory, VersionSpan, encode_episodes, single_turn
 
 
 def episode(sample: int, rewards: list[Reward]) -> Episode:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlx.launch.ending import Ending
-from rlx.launch.slowest import slowest
+from rlx.launch.outcome import Ending, slowest
 from rlx.transport.messages import RunEnded
 
 

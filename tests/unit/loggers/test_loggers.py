@@ -6,12 +6,12 @@ import json
 import pytest
 from rich.console import Console
 
+from rlx import RunStatus
 from rlx.config.schema import Config
 from rlx.loggers.console import ConsoleLogger
-from rlx.loggers.figures import Pace, clock, pairs
 from rlx.loggers.jsonl import JsonlLogger
 from rlx.loggers.tensorboard import TensorBoardLogger
-from rlx.transport.messages import Status
+from rlx.loggers.text import Pace, clock, pairs
 
 STEP = {
     "reward/mean": 0.5,
@@ -86,8 +86,8 @@ def test_tensorboard_forgets_the_steps_that_a_resume_takes_back(config, tmp_path
 def test_without_a_terminal_there_is_one_line_a_step(config, tmp_path):
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, width=40))
-    logger.status(Status("running", 0, 10, 1.0, "policy waits for groups", {}))
-    logger.status(Status("running", 0, 10, 1.3, "policy waits for groups", {}))
+    logger.status(RunStatus("running", 0, 10, 1.0, "policy waits for groups", {}))
+    logger.status(RunStatus("running", 0, 10, 1.3, "policy waits for groups", {}))
     logger.log(0, STEP, "train")
     logger.log(1, {"eval/accuracy": 0.5}, "eval")
     logger.close({"status": "done"})
@@ -104,7 +104,7 @@ def test_without_a_terminal_there_is_one_line_a_step(config, tmp_path):
 def test_what_users_write_is_no_markup(config, tmp_path, terminal):
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=terminal, width=200))
-    logger.status(Status("running", 0, 10, 1.0, "reward '[red]judge[/]' [/oops]", {}))
+    logger.status(RunStatus("running", 0, 10, 1.0, "reward '[red]judge[/]' [/oops]", {}))
     logger.log(1, {"eval/[bold]x": 0.5}, "eval")
     logger.close({"status": "done"})
     assert "reward '[red]judge[/]' [/oops]" in out.getvalue()
@@ -115,7 +115,7 @@ def test_a_terminal_shows_what_the_run_waits_for_and_how_long_it_takes(config, t
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=True, width=100))
     logger.log(0, STEP, "train")
-    logger.status(Status("running", 1, 10, 65.0, "policy waits for groups of step 1", {}))
+    logger.status(RunStatus("running", 1, 10, 65.0, "policy waits for groups of step 1", {}))
     logger.close({"status": "done"})
     for text in ("step 1/10  1:05  18 s left", "policy waits for groups of step 1", "60 % generating, 35 % training"):
         assert text in out.getvalue()
@@ -125,7 +125,7 @@ def test_a_terminals_last_picture_is_how_the_run_ended(config, tmp_path):
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, color_system=None, width=100)
     logger = ConsoleLogger(config, tmp_path, 10, console=console)
-    logger.status(Status("draining", 10, 10, 65.0, "run waits for the checkpoint of version 10", {}))
+    logger.status(RunStatus("draining", 10, 10, 65.0, "run waits for the checkpoint of version 10", {}))
     logger.close({"status": "stopped"})
     bar, state, waiting = [line.strip() for line in out.getvalue().splitlines()][-4:-1]
     assert bar == "━" * 40, "the bar has a line of its own"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlx.api.dataset import open_dataset
-from rlx.api.reward import BoundReward
+from rlx.datasets.open import open_dataset
 from rlx.errors import ConfigError
 from rlx.plugins.args import bind_args, check_args
+from rlx.rewards.base import BoundReward
 
 if TYPE_CHECKING:
     from somewhere import Unknown

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 import rlx
-from rlx.api import hookspecs
+from rlx.boot import PluginRecord
 from rlx.errors import ConfigError, HookError, PluginError
-from rlx.launch.boot import PluginRecord
+from rlx.plugins import hookspecs
 from rlx.plugins.hooks import HOOKS, Hooks
 
 

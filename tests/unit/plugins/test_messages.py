@@ -8,18 +8,18 @@ from types import SimpleNamespace
 import pytest
 
 import rlx
-from rlx.api.dataset import check_dataset_args
-from rlx.api.reward import check_reward_args
+from rlx.boot import Boot, Endpoint, PluginRecord
 from rlx.config.schema import Config
+from rlx.datasets.open import check_dataset_args
 from rlx.errors import HookError, PluginError, RlxError
-from rlx.launch.boot import Boot, Endpoint, PluginRecord
-from rlx.launch.preflight_plugins import make_algorithm
 from rlx.plugins.catalog import discover
 from rlx.plugins.hooks import HOOKS, Hooks
 from rlx.plugins.load import load
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
+from rlx.preflight.plugins import make_algorithm
+from rlx.rewards.base import check_reward_args
 
 NAMES = ", ".join(HOOKS)
 

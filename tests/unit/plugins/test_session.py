@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from rlx.boot import Boot, Endpoint
 from rlx.errors import PluginError
-from rlx.launch.boot import Boot, Endpoint
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component

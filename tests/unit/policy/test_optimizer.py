@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from rlx.config.policy import OptimizerConfig
+from rlx.config.sections.policy import OptimizerConfig
 from rlx.errors import RunError
-from rlx.policy.optimizer import Optimizer, learning_rate
+from rlx.policy.train.optimizer import Optimizer, learning_rate
 
 
 def _config(**values):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlx.policy.export import write_shards
-from rlx.policy.source import INDEX, natural, read_dtypes, read_tensors
-from rlx.policy.tensors import by_layer
+from rlx.policy.parallel.tensors import by_layer
+from rlx.policy.weights.export import write_shards
+from rlx.policy.weights.hf_folder import INDEX, natural, read_dtypes, read_tensors
 
 
 def _tensors(count):

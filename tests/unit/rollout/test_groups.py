@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlx.api.types import Episode, Reward, VersionSpan, decode_episodes, single_turn
+from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, single_turn
 from rlx.errors import DatasetError, RewardError
 from rlx.rollout.groups import failed_group, finished_group
 from rlx.transport.messages import Lease

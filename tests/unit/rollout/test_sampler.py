@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import dataclass
 
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
-from rlx.api.dataset import open_dataset
-from rlx.api.types import Reward, VersionSpan, decode_episodes
+from rlx.datasets.open import open_dataset
+from rlx.episodes import Reward, VersionSpan, decode_episodes
+from rlx.rewards.scoring import Scores
+from rlx.rollout.completion import Sampled
 from rlx.rollout.prompts import Prompts
-from rlx.rollout.rewards.scores import Scores
-from rlx.rollout.sampled import Sampled
 from rlx.rollout.sampler import Rows, Sampler
 from rlx.testing.tokenizer import CharTokenizer
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from rlx.launch.load import load_run
-from rlx.launch.script import find_script
+from rlx.preflight.load import load_run
+from rlx.script.runner import find_script
 
 CONFIG = '[model]\npath = "m"\n'
 

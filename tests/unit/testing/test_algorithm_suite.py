@@ -5,7 +5,7 @@ import pytest
 from rlx.algorithms.grpo import GRPO
 from rlx.algorithms.sft import SFT
 from rlx.testing import ContractError, check_algorithm
-from rlx.testing.algorithm import RULES
+from rlx.testing.suites.algorithm import RULES
 
 
 class Reinforce:

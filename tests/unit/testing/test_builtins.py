@@ -18,7 +18,7 @@ import pytest
 
 from rlx.testing import Example, check_algorithm, check_dataset, check_packer, check_reward
 
-from ..rewards.conftest import server as server  # noqa: TID252 - the same scorer that test_http.py asks
+from ..built_in.rewards.conftest import server as server  # noqa: TID252 - the same scorer that test_http.py asks
 
 CHAT = [{"role": "user", "content": "1+1="}]
 QUESTIONS = "".join(json.dumps({"question": f"{i}+1?", "answer": f"I add.\n#### {i + 1}"}) + "\n" for i in range(20))
@@ -45,7 +45,7 @@ def parquet(lines: str) -> bytes:
 
 COLUMNS = {"prompt_column": "question", "reference_column": "answer"}
 
-SCORER = "the server of tests/unit/rewards/conftest.py"
+SCORER = "the server of tests/unit/built_in/rewards/conftest.py"
 """Stands for its URL. It scores a completion by its length."""
 
 SUITES = {"datasets": check_dataset, "rewards": check_reward, "packers": check_packer, "algorithms": check_algorithm}

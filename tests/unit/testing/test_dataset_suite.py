@@ -6,7 +6,7 @@ import pytest
 
 from rlx import DecoderOnlyLLMDataPacker
 from rlx.testing import CharTokenizer, ContractError, check_dataset
-from rlx.testing.dataset import RULES
+from rlx.testing.suites.dataset import RULES
 
 
 class Rows:

@@ -8,8 +8,8 @@ import rlx
 from rlx.errors import ConfigError
 from rlx.plugins.hooks import HOOKS
 from rlx.testing import ContractError, check_hooks
-from rlx.testing.hook_calls import ORDER
-from rlx.testing.hooks import RULES
+from rlx.testing.suites.hook_calls import ORDER
+from rlx.testing.suites.hooks import RULES
 
 
 def plugin(**functions):

@@ -6,7 +6,7 @@ import pytest
 
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.testing import CharTokenizer, ContractError, check_packer
-from rlx.testing.packer import RULES
+from rlx.testing.suites.packer import RULES
 
 CHAT = [{"role": "user", "content": "1+1="}]
 

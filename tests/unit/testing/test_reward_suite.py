@@ -9,7 +9,7 @@ import pytest
 
 import rlx
 from rlx.testing import ContractError, Example, check_reward
-from rlx.testing.reward import RULES
+from rlx.testing.suites.reward import RULES
 
 numbers = count()
 

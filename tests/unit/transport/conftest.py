@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from rlx.launch.boot import Endpoint
-from rlx.transport.channel import Client, Server
+from rlx.boot import Endpoint
+from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import Message, Ok
+from rlx.transport.server import Server
 
 Handler = Callable[[str, Message], Awaitable[Message | None]]
 

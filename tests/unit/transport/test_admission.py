@@ -11,9 +11,9 @@ import zmq
 import zmq.asyncio
 
 from rlx.errors import PeerFailed, WaitTimeout
+from rlx.transport.envelope import Envelope, open_envelope, open_error, pack
 from rlx.transport.keys import KeyPair
 from rlx.transport.messages import Hello, Log, Ok, Stop, encode
-from rlx.transport.wire import Envelope, open_envelope, open_error, pack
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from rlx.errors import PeerFailed, RewardError, UsageError, WaitTimeout
-from rlx.transport.channel import Server
 from rlx.transport.messages import Log, Measured, Stop, TrainStep
+from rlx.transport.server import Server
 
 
 def measured(number: float) -> Measured:

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from rlx.errors import PeerFailed, RewardError, WaitTimeout
-from rlx.transport.channel import SyncClient
 from rlx.transport.messages import Measured, Ok, Stop
+from rlx.transport.sync_client import SyncClient
 
 
 @pytest.fixture

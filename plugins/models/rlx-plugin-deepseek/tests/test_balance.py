@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx.testing import check_hooks
 from rlx_plugin_deepseek import hooks
 from rlx_plugin_deepseek.balance import Balance, metrics

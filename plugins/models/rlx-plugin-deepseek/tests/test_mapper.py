@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx_plugin_deepseek import DeepseekV3MoEWeightMapper, fp8
 from rlx_plugin_deepseek.plugin import plugin
 

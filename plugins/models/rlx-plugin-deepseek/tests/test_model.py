@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx_plugin_deepseek import DeepseekV3MoEModel
 from rlx_plugin_deepseek.plugin import plugin
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from rlx.api.base_model import Attention
-from rlx.api.tensor_parallel import split_block
+from rlx import Attention, split_block
 from rlx_plugin_deepseek.rotary import rotate, score_scale
 
 LATENT_EPS = 1e-6

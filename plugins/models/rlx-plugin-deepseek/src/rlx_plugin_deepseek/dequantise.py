@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx_plugin_deepseek import fp8
 
 INDEX = "model.safetensors.index.json"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlx.errors import UsageError
+from rlx import UsageError
 
 SUFFIX = "_scale_inv"
 BLOCK = (128, 128)

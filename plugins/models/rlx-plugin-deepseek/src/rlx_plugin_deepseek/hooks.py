@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import rlx
-from rlx.errors import UsageError
+from rlx import UsageError
 
 if TYPE_CHECKING:
     from torch import nn

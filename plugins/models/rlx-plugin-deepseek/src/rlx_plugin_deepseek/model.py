@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 import rlx
-from rlx.api.base_model import Attention, causal_attention
-from rlx.errors import UsageError
+from rlx import Attention, UsageError, causal_attention
 from rlx_plugin_deepseek.attention import LatentAttention
 from rlx_plugin_deepseek.balance import Balance
 from rlx_plugin_deepseek.experts import Experts

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlx.errors import UsageError
+from rlx import UsageError
 
 
 def frequencies(rope: Mapping[str, Any], dim: int, context: int) -> tuple[Tensor, float]:

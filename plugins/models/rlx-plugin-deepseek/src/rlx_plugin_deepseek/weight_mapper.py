@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import rlx
-from rlx.errors import UsageError
+from rlx import UsageError
 from rlx_plugin_deepseek import fp8
 from rlx_plugin_deepseek.model import DeepseekV3MoEModel
 

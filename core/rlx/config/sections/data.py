@@ -1,0 +1,49 @@
+"""`[dataset]`, `[packer]`, `[[rewards]]`, `[[filter_rewards]]`: what is asked, how it is tokenised, what an answer is
+worth.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from rlx.config.sections.base import Component
+
+
+class DatasetConfig(Component):
+    """Where prompts (or SFT rows) come from."""
+
+    shuffle: bool = True
+    """A new order each epoch, from the run's seed."""
+
+
+class PackerConfig(Component):
+    """How an item becomes tokens."""
+
+    name: str = "decoder_only_llm"
+    """An `rlx.packers` plugin, `./file.py:name`, or `package.module:name`. Where it is left out and the model plugin
+    brings a packer, that one."""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether somebody named it; it has the default's name otherwise."""
+        return "name" in self.model_fields_set
+
+    def otherwise(self, name: str) -> Self:
+        """With that name, where nobody named it."""
+        return self if self.chosen else self.model_copy(update={"name": name})
+
+
+class RewardConfig(Component):
+    """One reward; an episode's total is the sum of weight * value."""
+
+    weight: float = 1.0
+    """Its share of the total reward."""
+    group: bool | None = None
+    """Whether one call gets the list of a prompt's completions and returns a list. Default: what its author says
+    (`@rlx.group_reward`)."""
+    timeout_seconds: float = Field(60.0, gt=0)
+    """A call that takes longer is killed."""
+    on_error: Literal["fail", "drop"] = "fail"
+    """What a call that raises or times out does: end the run, or drop (and count) its group. Never a reward of 0."""

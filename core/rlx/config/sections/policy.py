@@ -1,0 +1,92 @@
+"""`[policy]`: the FSDP2 trainer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlx.config.sections.base import Section
+
+
+class ParallelConfig(Section):
+    """How the policy's ranks share the model; their product is the number of policy processes."""
+
+    dp_replicate: int = Field(1, ge=1)
+    """Copies of the sharded model (HSDP)."""
+    dp_shard: int = Field(1, ge=1)
+    """Ranks that parameters, gradients and optimizer state are sharded over."""
+    cp: int = Field(1, ge=1)
+    """Ranks that split the tokens of a micro-batch, and the heads in attention. FSDP shards over them, too."""
+    tp: int = Field(1, ge=1)
+    """Ranks that split the matrices of a layer, and between them its tokens. FSDP shards the rest over them."""
+    ep: int = Field(1, ge=1)
+    """Ranks that each hold a part of the experts; each has micro-batches of its own. FSDP shards the rest over them."""
+    pp: int = Field(1, ge=1)
+    """Ranks that each hold a run of the layers; micro-batches go through them one after another."""
+
+    @property
+    def world_size(self) -> int:
+        return self.data_size * self.cp * self.tp * self.pp
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many ranks each dimension has."""
+        return {name: int(getattr(self, name)) for name in type(self).model_fields}
+
+    @property
+    def shard_size(self) -> int:
+        """How many ranks each parameter is split over, whoever splits it."""
+        return self.dp_shard * self.cp * self.ep * self.tp
+
+    @property
+    def data_size(self) -> int:
+        """How many micro-batches are computed at the same time."""
+        return self.dp_replicate * self.dp_shard * self.ep
+
+
+class OptimizerConfig(Section):
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = Field(1e-6, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = Field((0.9, 0.999), strict=False)
+    """Decay of the running mean and of the running square."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the denominator."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled; not on biases and norms."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are clipped to this global norm; 0 switches clipping off."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape after the warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps from 0 to `lr`."""
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Where linear and cosine end, as a share of `lr`."""
+
+
+class PolicyConfig(Section):
+    """The FSDP2 trainer."""
+
+    groups_per_step: int = Field(32, ge=1)
+    """Groups (RL) or rows (SFT) in one optimizer update."""
+    max_tokens_per_microbatch: int = Field(8192, ge=1)
+    """Token budget of one forward and backward on one rank."""
+    max_sequence_tokens: int | None = Field(None, ge=2)
+    """Longest SFT row, in tokens; a longer one is an error. Default: the model's own limit."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What forward and backward compute in. Master weights, reductions and optimizer state are float32."""
+    packing: bool = True
+    """Compute on real tokens only, prompts of a group once, where the attention implementation allows it; else pad."""
+    attention: str | None = None
+    """A transformers attention implementation. Default: rlx's own variable-length SDPA where the model allows it, else
+    `sdpa`."""
+    gradient_checkpointing: bool = False
+    """Recompute each decoder layer in the backward pass: less memory, about a third more time."""
+    logprob_chunk: int = Field(8192, ge=1)
+    """Vocabulary entries whose logits exist at once."""
+    parallel: ParallelConfig = ParallelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    env: dict[str, str] = {}
+    """Environment variables for the policy's processes, over rlx's defaults for the device."""

@@ -1,0 +1,41 @@
+"""`[run]`: what the job is called, how long it is, where it writes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlx.config.sections.base import Section
+
+
+class RunConfig(Section):
+    """What the job is called, how long it is, where it writes."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run directory and the TensorBoard run."""
+    steps: int = Field(100, ge=0)
+    """Optimizer updates. 0 evaluates and exports only."""
+    epochs: float | None = Field(None, gt=0)
+    """In place of `steps`: passes over the training dataset, in whole steps (the last one is filled up with rows of the
+    next pass)."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Every random choice of the run comes from it: data order, sampling, initialisation."""
+    dir: str = "runs"
+    """Run directories are made below this folder, relative to where `rlx run` is called."""
+    mode: Literal["disaggregated"] = "disaggregated"
+    """Engines and policy in processes (and on devices) of their own."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where policy and engines compute."""
+    launcher: str = "local"
+    """Who places the processes: an `rlx.launchers` plugin."""
+    loggers: list[str] = ["console", "jsonl", "tensorboard"]
+    """`rlx.loggers` plugins that get every step's metrics."""
+    stall_seconds: float = Field(300.0, gt=0)
+    """When nothing has moved for so long, say which stage waits for what."""
+    start_seconds: float = Field(600.0, gt=0)
+    """How long engines and policy may take to come up."""
+    heartbeat_seconds: float = Field(60.0, gt=0)
+    """A process that was silent for so long is taken for dead."""
+    port: int = Field(0, ge=0, le=65535)
+    """The controller's port on the loopback interface; 0 takes a free one."""

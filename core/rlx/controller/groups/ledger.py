@@ -1,0 +1,223 @@
+"""The ledger: what became of every group, in SQLite below the run directory.
+
+* Groups move leased -> finished -> trained, or leased -> dropped (with the reason).
+* Writes are queued and applied by one thread, many in a transaction. What is lost with a killed process is at most a
+  lease or a finished group of the last moments, which a resume samples again. `flush` comes before a checkpoint
+  commits, so a group that the checkpoint has trained is never taken for untrained.
+* Of a finished group the message as it came is kept, in two parts: `facts` (without the episodes) and `payload` (the
+  episodes). Both are deleted once a committed checkpoint covers its step: before that, a resume may
+  need it.
+* The file is an interface: `PRAGMA user_version` is its version, and reading while the run goes on is safe (WAL).
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import structs
+
+from rlx.errors import RunError
+from rlx.files import writing
+from rlx.transport.messages import GroupDone, decode, encode
+
+VERSION = 1
+PAGE_BYTES = 16384
+WAL_PAGES = 4096
+"""A payload is tens of kilobytes: large pages and a long log (64 MiB) take 40 % less processor time."""
+GroupState = Literal["leased", "finished", "trained", "dropped"]
+
+_SCHEMA = f"""
+CREATE TABLE groups (
+  group_id INTEGER PRIMARY KEY,
+  row INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('leased', 'finished', 'trained', 'dropped')),
+  lease_version INTEGER NOT NULL,
+  oldest_version INTEGER,
+  newest_version INTEGER,
+  step INTEGER,
+  why TEXT
+) STRICT;
+CREATE TABLE payloads (group_id INTEGER PRIMARY KEY, facts BLOB NOT NULL, payload BLOB NOT NULL) STRICT;
+CREATE INDEX groups_by_step ON groups (step) WHERE step IS NOT NULL;
+PRAGMA user_version = {VERSION};
+"""
+
+_LEASE = "INSERT OR REPLACE INTO groups (group_id, row, state, lease_version) VALUES (?, ?, 'leased', ?)"
+_FINISH = "UPDATE groups SET state = 'finished', oldest_version = ?, newest_version = ? WHERE group_id = ?"
+_STORE = "INSERT OR REPLACE INTO payloads VALUES (?, ?, ?)"
+_TRAIN = "UPDATE groups SET state = 'trained', step = ? WHERE group_id = ?"
+_DROP = "UPDATE groups SET state = 'dropped', why = ? WHERE group_id = ?"
+_DISCARD = "DELETE FROM payloads WHERE group_id = ?"
+_UNTRAIN = "UPDATE groups SET state = 'finished', step = NULL WHERE state = 'trained' AND step >= ?"
+_PURGE = "DELETE FROM payloads WHERE group_id IN (SELECT group_id FROM groups WHERE state = 'trained' AND step < ?)"
+
+_Write = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group, as the ledger has it."""
+
+    group_id: int
+    row: int
+    state: GroupState
+    lease_version: int
+    oldest_version: int | None
+    newest_version: int | None
+    step: int | None
+    why: str | None
+    stored: bool
+    """Whether its payload is there."""
+
+
+class Ledger:
+    """One writer thread owns the connection; `failed` (called on that thread) hears of a write that cannot be made."""
+
+    def __init__(self, path: Path, *, failed: Callable[[RunError], None], resume: bool = False) -> None:
+        self._path = path
+        self._failed = failed
+        self._error: RunError | None = None
+        with writing(f"the ledger {path}"):
+            self._open(resume=resume)
+        self._queue: queue.SimpleQueue[_Write | threading.Event | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="ledger", daemon=True)
+        self._thread.start()
+
+    def lease(self, group_id: int, row: int, version: int) -> None:
+        self._queue.put((_LEASE, (group_id, row, version)))
+
+    def finish(self, message: GroupDone, newest: int) -> None:
+        """`newest`: newest version that any of its tokens may have."""
+        facts = encode(structs.replace(message, payload=b"", costs={}))
+        self._queue.put((_FINISH, (message.oldest_version, newest, message.group_id)))
+        self._queue.put((_STORE, (message.group_id, facts, message.payload)))
+
+    def train(self, group_ids: Iterable[int], step: int, *, keep_payloads: bool) -> None:
+        """`keep_payloads`: until a checkpoint covers the step. Without checkpoints on the way there is nothing to go
+        back to.
+        """
+        ids = list(group_ids)
+        for group_id in ids:
+            self._queue.put((_TRAIN, (step, group_id)))
+        for group_id in ids if not keep_payloads else ():
+            self._queue.put((_DISCARD, (group_id,)))
+
+    def drop(self, group_id: int, why: str) -> None:
+        self._queue.put((_DROP, (why, group_id)))
+
+    def purge(self, version: int) -> None:
+        """A checkpoint of `version` is committed: payloads of the steps before it are not needed again."""
+        self._queue.put((_PURGE, (version,)))
+
+    def rewind(self, version: int, frontier: int | None) -> None:
+        """Back to the checkpoint of `version`: later steps did not happen, and neither did the ids from `frontier`
+        on.
+        """
+        if frontier is not None:
+            self._queue.put(("DELETE FROM payloads WHERE group_id >= ?", (frontier,)))
+            self._queue.put(("DELETE FROM groups WHERE group_id >= ?", (frontier,)))
+        self._queue.put((_UNTRAIN, (version,)))
+
+    def flush(self, timeout: float = 120.0) -> None:
+        """Waits until all that was asked is on disk. Raises RunError where it cannot be."""
+        done = threading.Event()
+        self._queue.put(done)
+        if not done.wait(timeout):
+            raise RunError(f"the ledger {self._path} did not finish writing within {timeout:.0f} s: is its disk stuck?")
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Writes what is queued and closes the file."""
+        self._queue.put(None)
+        self._thread.join(timeout=120.0)
+
+    def rows(self) -> list[Row]:
+        """All groups, by id, as of the last flush."""
+        with closing(self._reader()) as reader:
+            found = reader.execute(
+                "SELECT group_id, row, state, lease_version, oldest_version, newest_version, step, why, "
+                "EXISTS (SELECT 1 FROM payloads WHERE payloads.group_id = groups.group_id) "
+                "FROM groups ORDER BY group_id"
+            )
+            return [Row(*fields) for fields in found]
+
+    def stored(self, group_id: int) -> GroupDone | None:
+        """A finished group as it came; None where its payload was not kept, or is not needed any more."""
+        with closing(self._reader()) as reader:
+            found = reader.execute("SELECT facts, payload FROM payloads WHERE group_id = ?", (group_id,)).fetchone()
+        if found is None:
+            return None
+        message = decode(found[0])
+        assert isinstance(message, GroupDone)
+        return structs.replace(message, payload=found[1])
+
+    def counts(self) -> dict[str, int]:
+        """Groups by state. Raises RunError where the file cannot be read."""
+        try:
+            with closing(self._reader()) as reader:
+                return dict(reader.execute("SELECT state, count(*) FROM groups GROUP BY state").fetchall())
+        except sqlite3.Error as error:
+            raise RunError(f"the ledger {self._path} cannot be read: {error}") from error
+
+    def _reader(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
+
+    def _open(self, *, resume: bool) -> None:
+        if resume != self._path.exists():
+            raise RunError(
+                f"there is no ledger to resume from: {self._path}"
+                if resume
+                else f"a run has been here: {self._path} exists"
+            )
+        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        if not resume:
+            self._connection.executescript(_SCHEMA)
+        found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if found != VERSION:
+            raise RunError(f"{self._path} has format {found}; this rlx reads format {VERSION}")
+
+    def _write_all(self) -> None:
+        closing = False
+        while not closing:
+            batch = self._next_batch()
+            writes = [item for item in batch if isinstance(item, tuple)]
+            self._apply(writes)
+            for item in batch:
+                if isinstance(item, threading.Event):
+                    item.set()
+            closing = None in batch
+        self._connection.close()
+
+    def _next_batch(self, most: int = 4096) -> list[_Write | threading.Event | None]:
+        """Blocks for one item and takes what else is there."""
+        batch = [self._queue.get()]
+        while len(batch) < most and batch[-1] is not None and not self._queue.empty():
+            batch.append(self._queue.get())
+        return batch
+
+    def _apply(self, writes: list[_Write]) -> None:
+        if self._error is not None or not writes:
+            return
+        try:
+            self._connection.execute("BEGIN")
+            for sql, run in itertools.groupby(writes, key=itemgetter(0)):
+                self._connection.executemany(sql, [parameters for _, parameters in run])
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._error = RunError(f"the ledger {self._path} cannot be written: {error}. Is the disk full?")
+            self._error.__cause__ = error
+            self._failed(self._error)

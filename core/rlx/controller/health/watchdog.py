@@ -1,0 +1,46 @@
+"""Says which stage waits for what when nothing has moved for `run.stall_seconds`, again after twice that time, and
+so on.
+
+A run in which nothing moved for `PATIENCE` times `run.stall_seconds` is ended: no wait of the controller is endless,
+not even the ones (groups, a training step) for which no honest limit is known beforehand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from rlx.controller.progress import PATIENCE, Progress
+from rlx.errors import RunError
+
+
+class Watchdog:
+    """`describe` says what is waited for; `warn` tells the people who watch."""
+
+    def __init__(
+        self, progress: Progress, *, stall_seconds: float, describe: Callable[[], str], warn: Callable[[str], None]
+    ) -> None:
+        self._progress = progress
+        self._stall = stall_seconds
+        self._next = stall_seconds
+        self._describe = describe
+        self._warn = warn
+
+    def check(self) -> None:
+        """Raises RunError when patience is at its end."""
+        idle = self._progress.idle_seconds
+        if idle < self._stall:
+            self._next = self._stall
+        elif idle >= PATIENCE * self._stall:
+            raise RunError(
+                f"nothing has moved for {idle:.0f} s, {PATIENCE} times [run] stall_seconds: {self._describe()}. "
+                "Look into the log of who is waited for; if it only needs longer, raise [run] stall_seconds."
+            )
+        elif idle >= self._next:
+            self._next *= 2
+            self._warn(f"nothing has moved for {idle:.0f} s: {self._describe()}")
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._stall / 4))
+            self.check()

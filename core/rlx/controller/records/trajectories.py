@@ -1,0 +1,110 @@
+"""Trajectories as Parquet, one file a step: for people, pandas, DuckDB and `datasets.load_dataset("parquet", ...)`.
+
+One row for each trajectory (a single-turn episode has one). Columns: step, group_id, sample, trajectory,
+dataset_index, prompt, completion, reward (None: not scored), rewards (struct: one field for each reward),
+stop_reason, finish_reason, prompt_token_ids, token_ids (all that follows the prompt), logprobs and weight_versions
+(as many as token_ids; null where a token was not sampled), advantage (null where the trainer did not say).
+
+A file appears whole, by a rename. Reading while the run goes on is safe.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlx.episodes import Episode, Segment, decode_episodes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_groups(path: Path, payloads: Iterable[bytes], *, step: int) -> None:
+    """Write the groups' episodes to `path`. Raises OSError where the disk does not take it."""
+    write_episodes(path, [episode for payload in payloads for episode in decode_episodes(payload)], step=step)
+
+
+def write_episodes(path: Path, episodes: Sequence[Episode], *, step: int) -> None:
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    try:
+        pq.write_table(_table(episodes, step), unfinished, compression="zstd")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _table(episodes: Sequence[Episode], step: int) -> pa.Table:
+    """Column by column: token lists are millions of numbers, and one Python object a row would cost more than the
+    disk.
+    """
+    import pyarrow as pa
+
+    rows = [_Row(episode, index) for episode in episodes for index in range(len(episode.trajectories))]
+    columns = {
+        "step": pa.array([step] * len(rows), pa.int64()),
+        "group_id": pa.array([row.episode.group_id for row in rows], pa.int64()),
+        "sample": pa.array([row.episode.sample for row in rows], pa.int32()),
+        "trajectory": pa.array([row.index for row in rows], pa.int32()),
+        "dataset_index": pa.array([row.episode.dataset_index for row in rows], pa.int64()),
+        "prompt": pa.array([row.episode.prompt_text for row in rows], pa.string()),
+        "completion": pa.array([row.episode.text for row in rows], pa.string()),
+        "reward": pa.array([row.episode.total_reward for row in rows], pa.float64()),
+        **_rewards(rows),
+        "stop_reason": pa.array([row.episode.stop_reason for row in rows], pa.string()),
+        "finish_reason": pa.array([row.finish_reason for row in rows], pa.string()),
+        "prompt_token_ids": _lists([row.prompt for row in rows], pa.int32()),
+        "token_ids": _lists([row.tokens for row in rows], pa.int32()),
+        "logprobs": _lists([row.logprobs for row in rows], pa.float32()),
+        "weight_versions": _lists([row.versions for row in rows], pa.int32()),
+        "advantage": pa.nulls(len(rows), pa.float64()),
+    }
+    return pa.table(columns)
+
+
+def _rewards(rows: Sequence[_Row]) -> dict[str, pa.Array]:
+    """One struct column; none where nothing was rewarded, since Parquet has no struct without fields."""
+    import pyarrow as pa
+
+    named = [{reward.name: reward.value for reward in row.episode.rewards} for row in rows]
+    names = sorted({name for found in named for name in found})
+    if not names:
+        return {}
+    values = [pa.array([found.get(name) for found in named], pa.float64()) for name in names]
+    return {"rewards": pa.StructArray.from_arrays(values, names)}
+
+
+def _lists(rows: Sequence[Sequence[Any]], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    offsets = list(itertools.accumulate((len(row) for row in rows), initial=0))
+    flat = pa.array(list(itertools.chain.from_iterable(rows)), kind)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+class _Row:
+    """One trajectory of an episode, split into the prompt that it begins with and all that follows."""
+
+    def __init__(self, episode: Episode, index: int) -> None:
+        segments = episode.trajectories[index].segments
+        prompted = bool(segments) and segments[0].kind == "prompt"
+        rest = segments[1:] if prompted else segments
+        self.episode = episode
+        self.index = index
+        self.finish_reason = rest[-1].finish_reason if rest else None
+        self.prompt = segments[0].tokens if prompted else []
+        self.tokens = [token for segment in rest for token in segment.tokens]
+        self.logprobs = [value for segment in rest for value in _padded(segment.logprobs, segment)]
+        self.versions = [version for segment in rest for version in _padded(_versions(segment), segment)]
+
+
+def _versions(segment: Segment) -> list[int]:
+    return [version for span in segment.versions for version in itertools.repeat(span.version, span.length)]
+
+
+def _padded(values: Sequence[Any], segment: Segment) -> Sequence[Any]:
+    return values or [None] * len(segment.tokens)

@@ -1,0 +1,67 @@
+"""The processes of a run, and the boot data of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlx.boot import Boot, encode_boot, frame_blob
+from rlx.launchers.base import ProcessSpec
+from rlx.names import CONTROLLER, LAUNCHER, LOOPBACK, POLICY, replica_name
+from rlx.preflight.plan import RunPlan
+from rlx.transport.keys import RunKeys
+
+
+@dataclass(frozen=True)
+class Cast:
+    """`mains`: kind -> the `module:function` that `rlx.proc` runs in its place."""
+
+    plan: RunPlan
+    run_dir: Path
+    keys: RunKeys
+    resume_from: Path | None
+    mains: Mapping[str, str]
+
+    def boot(self, kind: str, index: int, port: int, attempt: int = 1) -> Boot:
+        name = replica_name(index) if kind == "rollout" else kind
+        plan = self.plan
+        return Boot(
+            kind=self.mains.get(kind, kind),
+            name=name,
+            index=index,
+            attempt=attempt,
+            run_dir=str(self.run_dir),
+            base_dir=str(plan.base_dir.absolute()),
+            config=plan.config.model_dump(by_alias=True, mode="json"),
+            plugins=list(plan.plugins.records),
+            rollouts=plan.rollouts,
+            endpoint=self.keys.endpoint(name, LOOPBACK, port),
+            client_keys=self.keys.client_keys if name == CONTROLLER else {},
+            data=plan.data,
+            script=plan.script,
+            resume_from=None if self.resume_from is None else str(self.resume_from),
+        )
+
+    def controller(self) -> Boot:
+        return self.boot(CONTROLLER, 0, self.plan.config.run.port)
+
+    def clients(self, port: int) -> list[Boot]:
+        """The processes that are started once the controller listens."""
+        replicas = range(self.plan.config.rollout.replicas if self.plan.rollouts else 0)
+        return [self.boot(POLICY, 0, port), *(self.boot("rollout", index, port) for index in replicas)]
+
+    def again(self, name: str, port: int, attempt: int) -> Boot:
+        """Of a replica that died."""
+        kind, _, index = name.rpartition("-")
+        return self.boot(kind, int(index), port, attempt)
+
+
+def spec(boot: Boot) -> ProcessSpec:
+    """The process with this boot data, as a launcher starts it."""
+    return ProcessSpec(boot.name, boot.log, frame_blob(encode_boot(boot)))
+
+
+def client_names(plan: RunPlan) -> list[str]:
+    replicas = range(plan.config.rollout.replicas if plan.rollouts else 0)
+    return [LAUNCHER, POLICY, *(replica_name(index) for index in replicas)]

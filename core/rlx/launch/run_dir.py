@@ -1,0 +1,134 @@
+"""The run directory: made, locked, and opened again to go on.
+
+The rules of this part:
+
+* A directory belongs to one run. Nothing is ever written into another's, and no two launchers are at work in one.
+* Files that others read are written whole (`rlx.files.write_atomic`).
+* Going on means: from the newest committed checkpoint. What was recorded after it did not happen and is cut away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rlx.errors import UsageError
+from rlx.files import write_atomic
+from rlx.names import CONFIG_FILE, METRICS_FILE, PORT_FILE
+
+_LOCK = "lock"
+
+
+@dataclass
+class RunDir:
+    """A locked run directory. `fresh`: all that is in it was made by this launcher."""
+
+    path: Path
+    fresh: bool
+    lock: int
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_atomic(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+    def close(self) -> None:
+        """Lets the next launcher in."""
+        os.close(self.lock)
+
+    def discard(self) -> None:
+        """Leaves nothing behind of a run that never started; an earlier run's directory stays."""
+        if self.fresh:
+            shutil.rmtree(self.path)
+        self.close()
+
+
+def make_run_dir(folder: Path, name: str) -> RunDir:
+    """`folder/name`, or `name-2`, `name-3`, ... where that is taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        path = folder / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return _open(path.absolute(), fresh=True)
+    raise AssertionError("the count of names has no end")
+
+
+def take_run_dir(path: Path) -> RunDir:
+    """`path` itself, as the user asked. Raises UsageError where something is in it."""
+    if (path / CONFIG_FILE).exists():
+        raise UsageError(
+            f"{path} is the directory of another run. Take another one with --run-dir, or go on with that run: "
+            f"rlx run --resume {path}"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} is no empty directory. Take another one with --run-dir.")
+    path.mkdir(parents=True, exist_ok=True)
+    return _open(path.absolute(), fresh=True)
+
+
+def reopen_run_dir(path: Path) -> RunDir:
+    """The directory of a run that is to go on. Raises UsageError where there is none, or where one is at work in it."""
+    if not (path / CONFIG_FILE).exists():
+        raise UsageError(
+            f"{path} is no run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier run."
+        )
+    return _open(path.absolute(), fresh=False)
+
+
+def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
+    """The checkpoint to go on from; `say` hears of torn ones. Raises UsageError where none was committed."""
+    from rlx.controller.records.checkpoint import newest
+
+    found = newest(path, lambda torn: say(f"{torn} is torn (the run was killed while it was written): skipped"))
+    if found is None:
+        raise UsageError(
+            f"{path} holds no checkpoint to go on from. Set checkpoint.every to have some, and start again."
+        )
+    return found
+
+
+def rewind(path: Path, checkpoint: Path) -> None:
+    """Cuts metrics.jsonl back to what was before the checkpoint was made; a torn last line goes, too."""
+    from rlx.controller.records.checkpoint import load
+
+    metrics, saved = path / METRICS_FILE, load(checkpoint)
+    if metrics.exists():
+        evaluated = {evaluation["step"] for evaluation in saved.evaluations}
+        lines = metrics.read_bytes().splitlines(keepends=True)
+        write_atomic(metrics, b"".join(line for line in lines if _is_before(line, saved.version, evaluated)))
+
+
+def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:
+    """Whether a line is of a step that led to `version`, or of an evaluation that its checkpoint knows."""
+    try:
+        row = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    known: bool = row["step"] < version if row["kind"] == "train" else row["step"] in evaluated
+    return line.endswith(b"\n") and known
+
+
+def _open(path: Path, *, fresh: bool) -> RunDir:
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 32).decode().strip()
+        os.close(lock)
+        raise UsageError(
+            f"{path} is in use by another `rlx run` (process {owner}). "
+            "Wait for it, or take another directory with --run-dir."
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    (path / PORT_FILE).unlink(missing_ok=True)
+    return RunDir(path, fresh, lock)

@@ -1,0 +1,152 @@
+"""The launcher `local`: every process on this machine.
+
+The rules of this part:
+
+* A process is a nanny with an open pipe on its stdin. Kill this process in any way, and the pipe closes.
+* This process is a subreaper, too: when a nanny itself is killed, what it leaves comes here and is ended here. A mark
+  in the environment tells it from other children that this process may have.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from rlx.errors import RunError
+from rlx.launchers.base import ProcessSpec
+from rlx.launchers.linux import become_subreaper
+from rlx.launchers.nanny import GRACE_SECONDS
+from rlx.logs import last_lines
+
+MARK = "RLX_LAUNCHER"
+CLOSE_SECONDS = GRACE_SECONDS + 5.0
+
+
+class LocalProcess:
+    """A nanny and what is below it."""
+
+    def __init__(self, name: str, nanny: subprocess.Popen[bytes], log: Path, on_end: Callable[[], None]) -> None:
+        self.name = name
+        self.log = log
+        self._nanny = nanny
+        self._on_end = on_end
+        self._code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._nanny.pid
+
+    def poll(self) -> int | None:
+        if self._code is None and (code := self._nanny.poll()) is not None:
+            self._code = code if code >= 0 else 128 - code
+            self._on_end()
+        return self._code
+
+    def last_lines(self, count: int) -> list[str]:
+        return last_lines(self.log, count)
+
+    def write(self, data: bytes) -> None:
+        """Writes to the nanny's stdin, which stays open. Raises RunError where the nanny is gone."""
+        assert self._nanny.stdin is not None
+        try:
+            self._nanny.stdin.write(data)
+            self._nanny.stdin.flush()
+        except BrokenPipeError as error:
+            raise RunError("\n".join([f"{self.name} did not start. Its log:", *self.last_lines(20)])) from error
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self._nanny.terminate()
+
+    def kill_nanny(self) -> None:
+        """For a nanny that does not answer."""
+        if self.poll() is None:
+            self._nanny.kill()
+            self._nanny.wait()
+
+    def release(self) -> None:
+        """Closes the pipe; a nanny that still lives ends its tree."""
+        assert self._nanny.stdin is not None
+        self._nanny.stdin.close()
+
+
+class LocalLauncher:
+    """Starts processes as children of this one."""
+
+    def __init__(self) -> None:
+        become_subreaper()
+        self._mark = uuid.uuid4().hex
+        self._processes: list[LocalProcess] = []
+
+    def start(self, process: ProcessSpec) -> LocalProcess:
+        process.log.parent.mkdir(parents=True, exist_ok=True)
+        started = LocalProcess(process.name, self._start_nanny(process.log), process.log, self._end_orphans)
+        self._processes.append(started)
+        started.write(process.stdin)
+        return started
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while any(process.poll() is None for process in self._processes) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for process in self._processes:
+            process.kill_nanny()
+            process.release()
+        self._end_orphans()
+        left = [process.pid for process in self._orphans()]
+        if left:
+            raise RunError(
+                f"processes {left} could not be ended: they outlive SIGKILL. Look at them with `ps -fp PID`."
+            )
+
+    def _start_nanny(self, log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "rlx.proc", "nanny"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, MARK: self._mark},
+                start_new_session=True,
+            )
+
+    def _orphans(self) -> Iterator[psutil.Process]:
+        """Processes of this launcher that are below no living nanny."""
+        nannies = {process.pid for process in self._processes}
+        for child in psutil.Process().children():
+            if child.pid not in nannies and _mark_of(child) == self._mark:
+                yield child
+                yield from child.children(recursive=True)
+
+    def _end_orphans(self) -> None:
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while (orphans := list(self._orphans())) and time.monotonic() < deadline:
+            for orphan in orphans:
+                _kill(orphan)
+            psutil.wait_procs(orphans, timeout=1.0)
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        mark: str | None = process.environ().get(MARK)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        # Dead already (a zombie counts as such), or another user's: neither is ours to end.
+        return None
+    return mark
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.send_signal(signal.SIGKILL)
+    except psutil.NoSuchProcess:
+        return

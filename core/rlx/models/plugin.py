@@ -1,0 +1,109 @@
+"""What a model plugin is: how to build the policy's network, and what its tensors are called in a checkpoint."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from rlx.errors import PluginError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from rlx.models.base_model import BaseModel
+
+
+class WeightMapper(ABC):
+    """Policy tensors <-> Hugging Face checkpoint tensors, both ways, streaming.
+
+    Names on the Hugging Face side are checkpoint names: what a safetensors file of the model holds, and what vLLM's
+    loader reads. They may differ from `named_parameters()` (fused experts, renamed modules); tied tensors that a
+    checkpoint leaves out are left out here too.
+    """
+
+    @abstractmethod
+    def policy_to_hf(self, name: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
+        """Checkpoint names and tensors that one full (unsharded) policy tensor becomes.
+
+        Must be deterministic, and may be called with meta tensors to learn names, shapes and dtypes.
+        """
+
+    @abstractmethod
+    def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Full policy tensors from a stream of checkpoint tensors; names that the model does not know come out as they
+        are. May be called with meta tensors, to learn whether a checkpoint fits.
+        """
+
+
+@dataclass(frozen=True)
+class ModelPlugin:
+    """What an `rlx.models` entry point names."""
+
+    build: Callable[..., nn.Module]
+    """`build(hf_config, dtype=torch.float32, attn_implementation=None)`: the network on the current default device (rlx
+    keeps its parameters on `meta`). Its forward takes `input_ids [B, T]`, `position_ids [B, T]` and returns an object
+    with `.logits`. `attn_implementation` is what the config's `[policy] attention` says."""
+    weight_mapper: Callable[[Any], WeightMapper]
+    """`weight_mapper(hf_config)`."""
+    packer: Callable[..., Any] | None = None
+    """The default packer for this model, where it is not `decoder_only_llm`."""
+    model_types: frozenset[str] | None = None
+    """What it can build, as `model_type` in config.json says it; None: that shows when it is built."""
+
+    @classmethod
+    def of(
+        cls,
+        model: type[BaseModel],
+        weight_mapper: Callable[[Any], WeightMapper],
+        packer: Callable[..., Any] | None = None,
+    ) -> Self:
+        """A plugin from a `BaseModel`, its mapper, and its packer where it has one of its own."""
+        return cls(_Construction(model), weight_mapper, packer, frozenset(supported_model_types(model)))
+
+
+def supported_model_types(model: type[BaseModel]) -> list[str]:
+    """What a model class says of itself. Raises PluginError where it says nothing."""
+    declared = getattr(model, "supported_model_types", None)
+    types = list(declared()) if callable(declared) else []
+    if not types or not all(isinstance(name, str) for name in types):
+        raise PluginError(
+            f"{model.__module__}.{model.__qualname__} does not say what it is for: give it a static method "
+            "supported_model_types() -> ['model_type of config.json', ...], as rlx.BaseModel has."
+        )
+    return types
+
+
+@dataclass(frozen=True)
+class _Construction:
+    """How a `BaseModel` is built. A value: two plugins of the same class are equal."""
+
+    model: type[BaseModel]
+
+    def __call__(
+        self, hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None
+    ) -> nn.Module:
+        import torch
+
+        if attn_implementation is not None:
+            raise UsageError(
+                f"[policy] attention = {attn_implementation!r} is for models of transformers; "
+                f"{self.model.__name__} brings its own. Leave it out."
+            )
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype or before)
+        try:
+            return self.model(hf_config)
+        finally:
+            torch.set_default_dtype(before)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """`float32` -> torch.float32."""
+    import torch
+
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

@@ -1,0 +1,65 @@
+"""`ModelRegistry.register_model`: how a launch script brings a model.
+
+    from rlx import ModelRegistry, launch_worker
+
+    if __name__ == "__main__":
+        ModelRegistry.register_model(MyModel, MyWeightMapper)
+        launch_worker()
+
+The rules of this part:
+
+* It holds what a script registers until rlx has run the script, and nothing of what is installed or named by a config.
+* A model_type belongs to one model: nothing overrides silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rlx.errors import PluginError
+from rlx.models.plugin import ModelPlugin, WeightMapper, supported_model_types
+
+if TYPE_CHECKING:
+    from rlx.models.base_model import BaseModel
+
+
+class ModelRegistry:
+    """What one process's launch script registered."""
+
+    _models: ClassVar[dict[str, tuple[type[BaseModel], ModelPlugin]]] = {}
+
+    @classmethod
+    def register_model(
+        cls,
+        model_cls: type[BaseModel],
+        weight_mapper_cls: Callable[[Any], WeightMapper],
+        data_packer_cls: Callable[..., Any] | None = None,
+    ) -> None:
+        """Use this model, mapper and (where given) packer for each of `model_cls.supported_model_types()`.
+
+        Raises PluginError where a model_type is taken.
+        """
+        plugin = ModelPlugin.of(model_cls, weight_mapper_cls, data_packer_cls)
+        for model_type in supported_model_types(model_cls):
+            taken = cls._models.get(model_type)
+            if taken is not None:
+                raise PluginError(
+                    f"ModelRegistry: model_type {model_type!r} is registered twice, by {_name(taken[0])} and by "
+                    f"{_name(model_cls)}. Register one of them."
+                )
+            cls._models[model_type] = (model_cls, plugin)
+
+    @classmethod
+    def plugins(cls) -> dict[str, ModelPlugin]:
+        """`model_type` -> plugin, of everything that was registered."""
+        return {model_type: plugin for model_type, (_, plugin) in cls._models.items()}
+
+    @classmethod
+    def clear(cls) -> None:
+        """Forget everything."""
+        cls._models.clear()
+
+
+def _name(model: type[BaseModel]) -> str:
+    return f"{model.__module__}.{model.__qualname__}"

@@ -1,0 +1,192 @@
+"""What a data packer is: how an item becomes tokens.
+
+The rules of this part:
+
+* Tokens are the source of truth: the trainer learns from what the sampler emitted. In RL `get_rollout_input` decides
+  what a model sees, and `get_policy_input` which of the sampled tokens are trained; it must not tokenise text again.
+* The trainer lays out its batches itself. What a packer collates is read back, row by row (see `rlx.packers.loss_mask`
+  and `rlx.packers.sft_rows`).
+* `rollout_output` is a `str` that also carries the sampled tokens (`RolloutOutput`), so that packers written for plain
+  text go on working.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from rlx.episodes import Segment, Trajectory
+from rlx.packers.prompt import encode_prompt, prompt_of, prompt_token_ids
+from rlx.packers.sft_rows import IGNORE_LABEL, pad_token_id, sft_trajectories, target_trajectories
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DataPacker", "DecoderOnlyLLMDataPacker", "RolloutOutput", "prompt_token_ids", "sft_trajectories"]
+
+
+class RolloutOutput(str):
+    """A completion's text, with what the sampler really emitted; all three lists have one entry for each token."""
+
+    __slots__ = ("logprobs", "token_ids", "weight_versions")
+
+    token_ids: list[int]
+    logprobs: list[float]
+    weight_versions: list[int]
+
+    def __new__(
+        cls,
+        text: str,
+        token_ids: Sequence[int] = (),
+        logprobs: Sequence[float] = (),
+        weight_versions: Sequence[int] = (),
+    ) -> Self:
+        made = super().__new__(cls, text)
+        made.token_ids = list(token_ids)
+        made.logprobs = list(logprobs)
+        made.weight_versions = list(weight_versions)
+        return made
+
+    @classmethod
+    def of(cls, text: str, segment: Segment) -> Self:
+        """From a sampled segment."""
+        versions = [span.version for span in segment.versions for _ in range(span.length)]
+        return cls(text, segment.tokens, segment.logprobs, versions)
+
+
+class DataPacker(ABC):
+    """Base of packers. Only `get_rollout_input` must be written.
+
+    Further arguments of the constructor and of `setup` are taken and unused, as older packers pass some.
+    """
+
+    config: Any
+    tokenizer: Any
+    retokenizes: bool = False
+    """Whether what it trains in RL may be other tokens than the sampled ones; those have no sampler logprobs."""
+    train_on: Literal["all", "last"] = "all"
+    """SFT on conversations: all of the assistant's turns, or the last one only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        super().__init__()
+
+    def setup(self, config: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Called once, before anything else."""
+        self.config = config
+        self.tokenizer = tokenizer
+
+    @abstractmethod
+    def get_rollout_input(self, item: Any) -> Any:
+        """What the engine reads for a dataset item: text, token ids, or a mapping with `prompt_token_ids`."""
+
+    def rollout_collate_fn(self, items: list[Any]) -> Any:
+        """As many inputs as it gets; rlx gives it one at a time."""
+        return items
+
+    def get_policy_input(self, item: Any, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> Any:
+        """One training sample. The first `n_ignore_prefix_tokens` of the completion are not trained on."""
+        raise NotImplementedError(_missing(self, "get_policy_input"))
+
+    def policy_compute_max_len(self, processed_samples: list[Any]) -> int:
+        """Longest sample, in tokens."""
+        raise NotImplementedError(_missing(self, "policy_compute_max_len"))
+
+    def policy_collate_fn(self, processed_samples: list[Any], computed_max_len: int) -> dict[str, Any]:
+        """`input_ids` and `logprob_masks` (1 where the *next* token is trained on), padded at the right."""
+        raise NotImplementedError(_missing(self, "policy_collate_fn"))
+
+    def sft_process_sample(self, item: Any) -> Any:
+        """A row as a Trajectory (or a list of them), or as `{"input_ids": ..., "labels": ...}` with -100 where nothing
+        is learnt.
+
+        Default: the prompt as the engine would read it, then the row's target and an EOS; of a conversation the
+        assistant's turns. Several trajectories only where the chat template rewrites the turns of the past.
+        """
+        made = target_trajectories(self, item, self.tokenizer)
+        return made[0] if len(made) == 1 else made
+
+    def sft_compute_max_len(self, processed_samples: list[Any]) -> int:
+        """Longest row, in tokens."""
+        raise NotImplementedError(_missing(self, "sft_compute_max_len"))
+
+    def sft_collate_fn(
+        self, processed_samples: list[Any], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
+    ) -> dict[str, Any]:
+        """Inputs and labels of a batch of rows."""
+        raise NotImplementedError(_missing(self, "sft_collate_fn"))
+
+
+class DecoderOnlyLLMDataPacker(DataPacker):
+    """Text, chat messages, or a mapping with `prompt` or `messages`, for models that read tokens from left to right."""
+
+    def __init__(self, *args: Any, train_on: Literal["all", "last"] = "all") -> None:
+        if train_on not in {"all", "last"}:
+            raise ValueError(f"train_on is {train_on!r}; it may be 'all' or 'last'")
+        super().__init__(*args)
+        self.train_on = train_on
+
+    def get_rollout_input(self, item: Any) -> list[int]:
+        return encode_prompt(self.tokenizer, prompt_of(item))
+
+    def get_policy_input(self, item: Any, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> dict[str, list[int]]:
+        """`input_ids`, and `logprob_masks`: 1 where the *next* token is trained on; of one length."""
+        prompt = prompt_token_ids(self, item, self.tokenizer)
+        completion = self._completion_ids(rollout_output)
+        learnt = max(len(completion) - n_ignore_prefix_tokens, 0)
+        mask = [0] * (len(prompt) - 1 + len(completion) - learnt) + [1] * learnt + [0]
+        return {"input_ids": prompt + completion, "logprob_masks": mask}
+
+    def policy_compute_max_len(self, processed_samples: list[dict[str, list[int]]]) -> int:
+        return max(len(sample["input_ids"]) for sample in processed_samples)
+
+    def policy_collate_fn(
+        self, processed_samples: list[dict[str, list[int]]], computed_max_len: int
+    ) -> dict[str, torch.Tensor]:
+        """`input_ids` int64 and `logprob_masks` bool, both [batch, computed_max_len], padded at the right."""
+        import torch
+
+        ids = [sample["input_ids"] for sample in processed_samples]
+        masks = [sample["logprob_masks"] for sample in processed_samples]
+        return {
+            "input_ids": torch.tensor(_padded(ids, computed_max_len, pad_token_id(self.tokenizer))),
+            "logprob_masks": torch.tensor(_padded(masks, computed_max_len, 0), dtype=torch.bool),
+        }
+
+    def sft_compute_max_len(self, processed_samples: list[Trajectory]) -> int:
+        return max(len(trajectory) for trajectory in processed_samples)
+
+    def sft_collate_fn(
+        self, processed_samples: list[Trajectory], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
+    ) -> dict[str, torch.Tensor]:
+        """`input_ids` and `labels` (not shifted), int64 [batch, computed_max_len], padded at the right."""
+        import torch
+
+        ids = [trajectory.tokens for trajectory in processed_samples]
+        labels = [_labels(trajectory, ignore_label_id) for trajectory in processed_samples]
+        return {
+            "input_ids": torch.tensor(_padded(ids, computed_max_len, pad_token_id(self.tokenizer))),
+            "labels": torch.tensor(_padded(labels, computed_max_len, ignore_label_id)),
+        }
+
+    def _completion_ids(self, rollout_output: str | Sequence[int]) -> list[int]:
+        if isinstance(rollout_output, RolloutOutput):
+            return rollout_output.token_ids
+        if isinstance(rollout_output, str):  # no sampler behind it: text is all there is
+            return [int(token) for token in self.tokenizer.encode(rollout_output, add_special_tokens=False)]
+        return list(rollout_output)
+
+
+def _labels(trajectory: Trajectory, ignore: int) -> list[int]:
+    return [token if segment.learns else ignore for segment in trajectory.segments for token in segment.tokens]
+
+
+def _padded(rows: list[list[int]], length: int, filler: int) -> list[list[int]]:
+    longest = max(map(len, rows))
+    if longest > length:
+        raise ValueError(f"a sample has {longest} tokens, more than the computed maximum of {length}")
+    return [row + [filler] * (length - len(row)) for row in rows]
+
+
+def _missing(packer: DataPacker, method: str) -> str:
+    return f"{type(packer).__name__} has no {method}: write it, or delegate to DecoderOnlyLLMDataPacker"

@@ -1,0 +1,147 @@
+"""The assistant's turns of a conversation: which tokens they are, and what is read before them.
+
+The rules of this part:
+
+* Every turn of the assistant's is trained, or the last one only (the packer's `train_on`).
+* A chat template that marks what the assistant writes (`{% generation %}`) is asked for the mask, unless the packer
+  changes the prompts (has a `get_rollout_input` of its own).
+* Otherwise a turn is what the template puts behind the prompt that the engine would read before it. That prompt must be
+  the beginning of the rendering, token for token; where it is not, or the marks do not fit the turns, it is an error.
+* Marks that leave out the token which ends a turn are an error: a model that is trained so does not learn to stop.
+* A template that shows past turns otherwise than present ones (without their reasoning, say) rewrites history, and
+  rewritten history is a new trajectory: each turn is trained behind what would really have been read.
+* White space behind a turn is not trained. The last turn ends with an EOS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from rlx.episodes import Segment, Trajectory, masked_tokens, single_turn
+from rlx.errors import DatasetError, UsageError
+from rlx.packers.batches import overrides
+from rlx.packers.prompt import Messages, encode_messages, prompt_token_ids
+
+_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_CURE = (
+    "Put {% generation %} and {% endgeneration %} around what the assistant writes and set that template as "
+    "model.chat_template, or use a packer with an sft_process_sample of its own."
+)
+
+
+def conversation_trajectories(packer: Any, messages: Messages, tokenizer: Any) -> list[Trajectory]:
+    """What is trained of a conversation that ends with the assistant's turn: one trajectory, or several where the
+    template rewrites history.
+
+    Raises DatasetError (a turn without content, or no prompt before it), UsageError (the turns can't be told apart).
+    """
+    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    _check_content(messages, turns)
+    if getattr(packer, "train_on", "all") == "last":
+        turns = turns[-1:]
+    elif _marks_turns(tokenizer) and not overrides(packer, "get_rollout_input"):
+        return [_marked(messages, tokenizer)]
+    trajectories: list[Trajectory] = []
+    for index in turns:
+        prompt = prompt_token_ids(packer, _before(messages, index), tokenizer)
+        if turn := _turn(messages, index, tokenizer):
+            _append(trajectories, prompt, turn)
+    return trajectories
+
+
+def encode_target(tokenizer: Any, text: Any) -> list[int]:
+    """Token ids of an answer, with one EOS at the end."""
+    if not isinstance(text, str):
+        raise DatasetError(f"the target is a {type(text).__name__}, not text: {text!r:.80}")
+    return _ended([int(token) for token in tokenizer.encode(text, add_special_tokens=False)], tokenizer)
+
+
+def _check_content(messages: Messages, turns: list[int]) -> None:
+    for index in turns:
+        if messages[index].get("content") is None and not messages[index].get("tool_calls"):
+            raise DatasetError(f"message {index}, of the assistant's, has neither content nor tool_calls")
+
+
+def _before(messages: Messages, index: int) -> Messages:
+    if index == 0:
+        raise DatasetError("the conversation begins with the assistant: nothing is read before that turn")
+    return messages[:index]
+
+
+def _turn(messages: Messages, index: int, tokenizer: Any) -> list[int]:
+    """The tokens of turn `index`, without white space at its end."""
+    if not getattr(tokenizer, "chat_template", None):  # the packer writes prompts in its own way
+        return encode_target(tokenizer, messages[index].get("content"))
+    read = encode_messages(tokenizer, _before(messages, index))
+    whole = encode_messages(tokenizer, messages[: index + 1], generation_prompt=False)
+    if whole[: len(read)] != read:
+        raise UsageError(
+            f"Which tokens of message {index} are the assistant's can't be told from the chat template of "
+            f"{tokenizer.name_or_path!r}: the prompt before it ends with {_tail(read, tokenizer)}, and rendered with "
+            f"the turn it does not go on from there. {_CURE}"
+        )
+    turn = whole[len(read) :]
+    while turn and not tokenizer.decode(turn[-1:]).strip():
+        turn.pop()
+    return _ended(turn, tokenizer) if index == len(messages) - 1 else turn
+
+
+def _append(trajectories: list[Trajectory], prompt: list[int], turn: list[int]) -> None:
+    read = trajectories[-1].tokens if trajectories else []
+    if read and prompt[: len(read)] == read:
+        between = [Segment("observed", prompt[len(read) :])] if len(prompt) > len(read) else []
+        trajectories[-1].segments += [*between, Segment("sampled", turn, finish_reason="stop")]
+    else:
+        trajectories.append(single_turn(prompt, turn, finish_reason="stop"))
+
+
+def _ended(turn: list[int], tokenizer: Any) -> list[int]:
+    eos = tokenizer.eos_token_id
+    if eos is None:
+        raise UsageError(f"The tokenizer of {tokenizer.name_or_path!r} has no EOS token: an answer could not end.")
+    return turn if turn and turn[-1] == eos else [*turn, int(eos)]
+
+
+def _marks_turns(tokenizer: Any) -> bool:
+    template = getattr(tokenizer, "chat_template", None)
+    text = template.get("default") if isinstance(template, Mapping) else template
+    # Only fast tokenizers know which characters a token stands for.
+    return bool(_MARK.search(text or "")) and getattr(tokenizer, "is_fast", False)
+
+
+def _marked(messages: Messages, tokenizer: Any) -> Trajectory:
+    rendered = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    mask = [bool(covered) for covered in rendered["assistant_masks"]]
+    # transformers marks all that follows, or nothing, where a character at a turn's edge has no token.
+    marked = sum(trained for trained, _ in groupby(mask))
+    turns = sum(role == "assistant" for role, _ in groupby(message["role"] for message in messages))
+    if marked < turns or all(mask):
+        raise UsageError(
+            f"Which tokens are the assistant's can't be told from the {{% generation %}} marks in the chat template of "
+            f"{tokenizer.name_or_path!r}: they are {marked} runs of tokens, and the assistant speaks {turns} times. "
+            f"{_CURE}"
+        )
+    tokens = [int(token) for token in rendered["input_ids"]]
+    _check_ends(tokens, mask, tokenizer)
+    return masked_tokens(tokens, mask)
+
+
+def _check_ends(tokens: list[int], mask: list[bool], tokenizer: Any) -> None:
+    special = {index for index, added in tokenizer.added_tokens_decoder.items() if added.special}
+    ends = special - {tokenizer.unk_token_id}  # a character that the vocabulary lacks ends nothing
+    for place in range(1, len(tokens)):
+        if mask[place - 1] and not mask[place] and tokens[place] in ends and tokens[place - 1] not in ends:
+            raise UsageError(
+                f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} leave out the "
+                f"{tokenizer.decode(tokens[place : place + 1])!r} that ends the assistant's turn: the model would not "
+                "learn to stop. Move {% endgeneration %} behind it and set that template as model.chat_template."
+            )
+
+
+def _tail(tokens: list[int], tokenizer: Any) -> str:
+    return repr(tokenizer.decode(tokens[-8:]))

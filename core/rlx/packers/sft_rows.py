@@ -1,0 +1,148 @@
+"""From a dataset row to what supervised fine-tuning trains on.
+
+The rules of this part:
+
+* A row's target is `completion`, else `answer`; a conversation that ends with the assistant's turn holds its targets
+  itself (see `rlx.packers.chat_turns`); a row without one is completed by the dataset's reference answer.
+* A trajectory is what sampling would have made of the row: the prompt as the engine would read it (the packer's
+  `get_rollout_input`), then the target and an EOS, all of it trained.
+* A packer with an `sft_process_sample` of its own decides otherwise. What its own `sft_collate_fn` makes of the sample
+  is read back: labels may leave out more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlx.episodes import Trajectory, masked_tokens, single_turn
+from rlx.errors import DatasetError, PluginError
+from rlx.packers.batches import attributed, batch_rows, overrides, owner_of
+from rlx.packers.chat_turns import conversation_trajectories, encode_target
+from rlx.packers.prompt import Messages, is_messages, prompt_of, prompt_token_ids
+from rlx.plugins.signature import named
+
+IGNORE_LABEL = -100
+"""A label of this value is not trained on."""
+
+COLUMNS = {"input_ids": ("input_ids", "token_ids"), "labels": ("labels", "label_ids")}
+"""Of a processed sample, and of a batch: name -> names that packers give it."""
+
+
+def sft_trajectories(packer: Any, item: Any, reference: Any, tokenizer: Any, *, where: str = "") -> list[Trajectory]:
+    """What SFT trains on for one row. `where` (`row 3 of dataset 'x'`) is put before the messages of errors.
+
+    Raises DatasetError (no target in the row), UsageError (no chat template or EOS), PluginError (the packer's fault).
+    """
+    owner = owner_of(packer)
+    with attributed(owner, where):
+        row = with_target(item, reference)
+        if not hasattr(packer, "sft_process_sample"):
+            return target_trajectories(packer, row, tokenizer)
+        samples = samples_of(packer.sft_process_sample(row))
+        if overrides(packer, "sft_compute_max_len", "sft_collate_fn"):
+            return _collated(packer, samples, tokenizer)
+        return [to_trajectory(sample, owner) for sample in samples]
+
+
+def with_target(item: Any, reference: Any) -> Any:
+    """The item where it has a target (or has a form that only its own packer knows), else prompt and reference."""
+    known = isinstance(item, str) or is_messages(item) or (isinstance(item, Mapping) and _has_prompt(item))
+    if not known or reference is None or _has_target(item):
+        return item
+    return {"prompt": prompt_of(item), "completion": reference}
+
+
+def target_trajectories(packer: Any, item: Any, tokenizer: Any) -> list[Trajectory]:
+    """Prompts and targets of a row, tokenised."""
+    if (messages := _conversation(item)) is not None:
+        return conversation_trajectories(packer, messages, tokenizer)
+    if not _has_target(item):
+        raise DatasetError("no target: give a last message of the assistant's, 'completion', 'answer', or a reference")
+    target = encode_target(tokenizer, _answer(item))
+    return [single_turn(prompt_token_ids(packer, prompt_of(item), tokenizer), target, finish_reason="stop")]
+
+
+def samples_of(made: Any) -> list[Any]:
+    """What an `sft_process_sample` returned, as a list of samples: one, or several trajectories."""
+    several = isinstance(made, list) and made and all(isinstance(sample, Trajectory) for sample in made)
+    return made if several else [made]
+
+
+def to_trajectory(made: Any, owner: str = "packer") -> Trajectory:
+    """A packer's processed sample as a trajectory.
+
+    It is one, or a mapping with `input_ids` (or `token_ids`) and `labels` (or `label_ids`) of the same length: not
+    shifted, -100 at tokens that are not trained.
+    """
+    if isinstance(made, Trajectory):
+        return made
+    if isinstance(made, Mapping):
+        tokens, labels = (_column(made, names) for names in COLUMNS.values())
+        if tokens is not None and labels is not None and len(tokens) == len(labels):
+            return _labelled(tokens, labels, f"{owner}: sft_process_sample")
+    raise PluginError(
+        f"{owner}: sft_process_sample returned a {type(made).__name__}: {made!r:.80}. "
+        "It must return a Trajectory, or a mapping with 'input_ids' and 'labels' of one length."
+    )
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    """Padding is masked, so that any token will do."""
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    return int(pad if pad is not None else eos if eos is not None else 0)
+
+
+def _collated(packer: Any, samples: list[Any], tokenizer: Any) -> list[Trajectory]:
+    """A batch of one row's samples, read back. What follows the last trained token is padding, or as good as that."""
+    collate, made_by = packer.sft_collate_fn, f"{owner_of(packer)}: sft_collate_fn"
+    longest = packer.sft_compute_max_len(samples)
+    offered = {"pad_token_id": pad_token_id(tokenizer), "ignore_label_id": IGNORE_LABEL}
+    known = named(collate)
+    batch = collate(samples, longest, **{name: value for name, value in offered.items() if name in known})
+    trajectories = []
+    for tokens, labels in batch_rows(batch, COLUMNS, len(samples), made_by):
+        end = max((place + 1 for place, label in enumerate(labels) if label != IGNORE_LABEL), default=len(tokens))
+        trajectories.append(_labelled(tokens[:end], labels[:end], made_by))
+    return trajectories
+
+
+def _labelled(tokens: list[int], labels: list[int], made_by: str) -> Trajectory:
+    for place, (token, label) in enumerate(zip(tokens, labels, strict=True)):
+        if label not in {IGNORE_LABEL, token}:
+            raise PluginError(
+                f"{made_by}: label {place} is {label}, and token {place} is {token}. A label is the token of its own "
+                f"place (rlx shifts them), or {IGNORE_LABEL} where nothing is learnt."
+            )
+    return masked_tokens(tokens, [label != IGNORE_LABEL for label in labels])
+
+
+def _has_target(item: Any) -> bool:
+    return _answer(item) is not None or _conversation(item) is not None
+
+
+def _answer(item: Any) -> Any:
+    """What answers the row's prompt; None where it is in the conversation itself, or nowhere."""
+    if not isinstance(item, Mapping) or not _has_prompt(item):
+        return None
+    completion = item.get("completion")
+    return item.get("answer") if completion is None else completion
+
+
+def _conversation(item: Any) -> Messages | None:
+    """The row's messages, where the last of several is the assistant's and nothing else answers them."""
+    if isinstance(item, Mapping):
+        return _conversation(prompt_of(item)) if _has_prompt(item) and _answer(item) is None else None
+    return item if is_messages(item) and item[-1]["role"] == "assistant" and len(item) > 1 else None
+
+
+def _has_prompt(item: Mapping[str, Any]) -> bool:
+    return any(item.get(key) is not None for key in ("prompt", "messages", "prompt_token_ids"))
+
+
+def _column(made: Mapping[str, Any], names: tuple[str, ...]) -> list[int] | None:
+    for name in names:
+        if name in made:
+            column = made[name]
+            return [int(value) for value in (column.tolist() if hasattr(column, "tolist") else column)]
+    return None

@@ -1,0 +1,136 @@
+"""The ranks of the policy: their mesh, and how they talk about anything but tensors of the model.
+
+The rules of this part:
+
+* The mesh has a named dimension for each kind of parallelism, in the order of `DIMENSIONS`, outermost first. Code
+  asks for dimensions by name, and never whether one is in use: a dimension of size 1 is one like any other.
+* Ranks that differ in dp_replicate, dp_shard or ep have micro-batches of their own; those that differ in cp, tp or
+  pp share one, and come to the same losses, metrics and scores. Sums count each micro-batch once.
+* Parameters are sharded over dp_shard, cp, ep and tp together; those that ep or tp splits, over the others of these.
+* Commands, counts and texts go over a gloo group of their own on the CPU, whatever the device is, and never as pickle.
+* No collective is relied on to report a death: `rlx.policy.failures` does. The timeout here is the last resort.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+if TYPE_CHECKING:
+    from rlx.config.sections.policy import ParallelConfig
+    from rlx.platform import Platform
+
+DIMENSIONS = ("pp", "dp_replicate", "dp_shard", "cp", "ep", "tp")
+SHARDING = ("dp_shard", "cp", "ep", "tp")
+"""Those that FSDP takes for one."""
+COLLECTIVE_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class World:
+    """One rank's view of all ranks."""
+
+    rank: int
+    size: int
+    device: torch.device
+    mesh: DeviceMesh
+    data_rank: int
+    data_size: int
+    """Which share of a step this rank computes, of how many."""
+    leads: bool
+    """Whether it is the first of the ranks that compute this share."""
+    control: dist.ProcessGroup
+
+    def barrier(self) -> None:
+        """Returns when every rank has come here."""
+        dist.all_reduce(torch.zeros(1), group=self.control)
+
+    def broadcast_bytes(self, data: bytes | None) -> bytes:
+        """Rank 0's `data` (the others give None) on every rank."""
+        length = torch.tensor([len(data) if data is not None else 0])
+        dist.broadcast(length, 0, group=self.control)
+        buffer = _bytes_tensor(data or b"", int(length))
+        if buffer.numel():
+            dist.broadcast(buffer, 0, group=self.control)
+        return buffer.numpy().tobytes()
+
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Every rank's `data`, in the order of ranks, on every rank."""
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor([len(data)]), group=self.control)
+        sizes = [int(length) for length in lengths]
+        parts = [torch.empty(max(*sizes, 1), dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(parts, _bytes_tensor(data, max(*sizes, 1)), group=self.control)
+        return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Sums over the shares of a step, in float64."""
+        own = values if self.leads else [0.0] * len(values)
+        return self._reduced(own, dist.ReduceOp.SUM)
+
+    def maxima(self, values: Sequence[float]) -> list[float]:
+        """Largest over ranks."""
+        return self._reduced(values, dist.ReduceOp.MAX)
+
+    def _reduced(self, values: Sequence[float], op: dist.ReduceOp.RedOpType) -> list[float]:
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, op=op, group=self.control)
+        return [float(value) for value in tensor]
+
+    def sharding_mesh(self, split: frozenset[str] = frozenset()) -> DeviceMesh:
+        """What FSDP shards parameters over that the dimensions `split` have split already: one dimension, or two where
+        sharded copies are replicated (HSDP).
+        """
+        # torch has no public way to make either.
+        names = tuple(name for name in SHARDING if name not in split)
+        shards = self.mesh[names]._flatten()  # noqa: SLF001
+        copies = self.mesh["dp_replicate"]
+        return shards if copies.size() == 1 else DeviceMesh._concatenate([copies, shards])  # noqa: SLF001
+
+    def close(self) -> None:
+        """Leave; nobody may be waited for any more."""
+        dist.destroy_process_group()
+
+
+def open_world(platform: Platform, parallel: ParallelConfig) -> World:
+    """Join the world that the environment describes (torch elastic sets it). Every rank must call it."""
+    timeout = timedelta(seconds=COLLECTIVE_SECONDS)
+    dist.init_process_group(platform.collectives, timeout=timeout)
+    sizes = {name: parallel.sizes[name] for name in DIMENSIONS}
+    mesh = init_device_mesh(platform.device, tuple(sizes.values()), mesh_dim_names=DIMENSIONS)
+    at = {name: mesh.get_local_rank(name) for name in DIMENSIONS}
+    control = dist.new_group(backend="gloo", timeout=timeout)
+    assert control is not None
+    return World(
+        rank=dist.get_rank(),
+        size=dist.get_world_size(),
+        device=torch.device(platform.device),
+        mesh=mesh,
+        data_rank=(at["dp_replicate"] * sizes["dp_shard"] + at["dp_shard"]) * sizes["ep"] + at["ep"],
+        data_size=parallel.data_size,
+        leads=not (at["cp"] or at["tp"] or at["pp"]),
+        control=control,
+    )
+
+
+def rendezvous_store() -> Store:
+    """A connection of its own to the store that the ranks meet at; torch elastic's agent keeps it, so it outlives
+    them.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return PrefixStore("rlx", TCPStore(address, port, is_master=False, timeout=timedelta(seconds=COLLECTIVE_SECONDS)))
+
+
+def _bytes_tensor(data: bytes, size: int) -> torch.Tensor:
+    tensor = torch.zeros(size, dtype=torch.uint8)
+    if data:
+        tensor[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    return tensor

@@ -1,0 +1,54 @@
+"""Supervised fine-tuning: dataset rows as the episodes that the trainer learns from.
+
+The rules of this part:
+
+* A row becomes one group of one episode: its answers are sampled segments that nobody sampled (no logprobs).
+* Nothing is cut: a row longer than `policy.max_sequence_tokens` is an error that names the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rlx.episodes import Episode
+from rlx.errors import DatasetError
+from rlx.packers.sft_rows import sft_trajectories
+
+if TYPE_CHECKING:
+    from rlx.datasets.open import DatasetView
+    from rlx.fingerprint import Fingerprint
+
+
+class Feed:
+    """Rows of one dataset, through one packer."""
+
+    def __init__(self, dataset: DatasetView, packer: Any, tokenizer: Any, longest: int | None) -> None:
+        self._dataset = dataset
+        self._packer = packer
+        self._tokenizer = tokenizer
+        self._longest = longest
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def fingerprint(self) -> Fingerprint:
+        """Of the dataset."""
+        return self._dataset.fingerprint()
+
+    def groups(self, rows: Sequence[int]) -> list[list[Episode]]:
+        """One group for each row."""
+        return [[self.episode(row)] for row in rows]
+
+    def episode(self, row: int) -> Episode:
+        """Raises DatasetError or PluginError that names the row."""
+        where = self._dataset.where(row)
+        item, reference = self._dataset.item(row), self._dataset.reference(row)
+        trajectories = sft_trajectories(self._packer, item, reference, self._tokenizer, where=where)
+        longest = max(map(len, trajectories))
+        if self._longest is not None and longest > self._longest:
+            raise DatasetError(
+                f"{where} has {longest} tokens; the limit is {self._longest}. "
+                "Shorten it, or raise policy.max_sequence_tokens if the model can read that much."
+            )
+        return Episode(group_id=row, sample=0, dataset_index=row, trajectories=trajectories)

@@ -1,0 +1,71 @@
+"""What a run is asked to do, from a config file and a launch script, or from the directory of an earlier run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rlx.boot import ScriptRecord
+from rlx.config.load import load_config, load_resolved
+from rlx.config.schema import Config
+from rlx.errors import UsageError
+from rlx.names import CONFIG_FILE, ENVIRONMENT_FILE
+from rlx.script.merge_config import script_defaults, with_script
+from rlx.script.runner import Script
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run as it was asked for, before anything of it was checked."""
+
+    config: Config
+    """What the launch script gives is named in it."""
+    base_dir: Path
+    """Folder that `./file.py:name` is relative to."""
+    script: Script | None
+    """The launch script, if there is one."""
+
+
+def load_run(
+    path: Path,
+    sets: Sequence[str] = (),
+    policy: int | None = None,
+    rollout: int | None = None,
+    *,
+    script: Script | None,
+) -> LoadedRun:
+    """Reads the config, and runs the script. Raises ConfigError and PluginError."""
+    if script is None:
+        loaded = load_config(path, sets, policy, rollout)
+        return LoadedRun(loaded.config, loaded.base_dir, None)
+    defaults = script_defaults(script.parts, script.name)
+    loaded = load_config(path, sets, policy, rollout, defaults)
+    return LoadedRun(with_script(loaded.config, script.parts), loaded.base_dir, script)
+
+
+def load_earlier(run_dir: Path) -> LoadedRun:
+    """The run whose directory this is, to go on with it. Raises UsageError where it is none."""
+    config = run_dir / CONFIG_FILE
+    if not config.is_file():
+        raise UsageError(
+            f"{run_dir} is no run directory: it has no config.json. --resume takes the one of an earlier run."
+        )
+    base_dir, record = _started(run_dir / ENVIRONMENT_FILE)
+    loaded = load_resolved(config, base_dir)
+    if record is None:
+        return LoadedRun(loaded.config, base_dir, None)
+    script = Script(record)
+    return LoadedRun(with_script(loaded.config, script.parts), base_dir, script)
+
+
+def _started(file: Path) -> tuple[Path, ScriptRecord | None]:
+    """The config's folder, which the run's `./file.py:name` are relative to, and its launch script."""
+    try:
+        environment = json.loads(file.read_text())
+        return Path(environment["base_dir"]), msgspec.convert(environment.get("script"), ScriptRecord | None)
+    except (OSError, ValueError, KeyError) as error:  # msgspec's ValidationError is a ValueError
+        raise UsageError(f"{file} does not say how the run was started: {error!r}") from error

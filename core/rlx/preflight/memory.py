@@ -1,0 +1,162 @@
+"""What a run will need of the machine's memory, before it starts.
+
+An estimate from below: parameters and their training state, the engines' weights and key-value space, and what a
+process with its libraries takes. Activations come on top, so a run that does not fit by this estimate can't fit.
+
+What a run will need on devices with memory of their own: one for each policy rank and each worker of an engine.
+
+An estimate from below, by how FSDP works: what surrounds the layers is gathered from forward to backward, layers one
+after another, the next one while the last is still there. Of a layer, tp and ep are taken to split everything, and
+stages to share what surrounds the layers evenly between the first and the last, though a head that is the embedding
+lies on both. What they leave for FSDP to gather, activations, key-value caches and what libraries take come on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlx.config.schema import Config
+from rlx.errors import UsageError
+from rlx.platform import PLATFORMS
+from rlx.preflight.model import ModelSize
+from rlx.preflight.model_facts import ModelFacts
+
+GIB = 2**30
+TRAINING_BYTES = 16
+"""For each parameter: master weight, gradient and the two moments of AdamW, float32 each."""
+REFERENCE_BYTES = 4
+POLICY_PROCESS_BYTES = int(0.25 * GIB)
+"""Unshared memory of a process that has imported torch and transformers (CPU builds; 0.39 GiB with what is shared)."""
+VLLM_PROCESS_BYTES = int(0.38 * GIB)
+"""The same after importing vLLM (0.56 GiB with what is shared)."""
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes over all processes of the run on this machine."""
+
+    policy: int
+    reference: int
+    engine_weights: int
+    engine_cache: int
+    processes: int
+
+    @property
+    def total(self) -> int:
+        return self.policy + self.reference + self.engine_weights + self.engine_cache + self.processes
+
+    def lines(self) -> list[tuple[str, int]]:
+        """What each part is called, and its bytes; parts of 0 left out."""
+        parts = {
+            "policy: weights, gradients, Adam": self.policy,
+            "frozen reference": self.reference,
+            "engines: weights": self.engine_weights,
+            "engines: key-value cache": self.engine_cache,
+            "processes and their libraries": self.processes,
+        }
+        return [(name, size) for name, size in parts.items() if size]
+
+
+def plan_memory(config: Config, facts: ModelFacts, *, rollouts: bool, needs_reference: bool) -> MemoryPlan | None:
+    """None where it can't be told: weights that are not here yet, or a device with memory of its own."""
+    if facts.parameters is None or not PLATFORMS[config.run.device].host_memory:
+        return None
+    parallel, rollout = config.policy.parallel, config.rollout
+    engines = rollout.replicas if rollouts else 0
+    item = ITEM_BYTES[rollout.dtype or config.policy.dtype]
+    copies = parallel.dp_replicate * facts.parameters
+    return MemoryPlan(
+        policy=TRAINING_BYTES * copies,
+        reference=REFERENCE_BYTES * copies if needs_reference else 0,
+        engine_weights=engines * item * facts.parameters,
+        engine_cache=engines * rollout.tensor_parallel * _cache_bytes(config),
+        processes=parallel.world_size * POLICY_PROCESS_BYTES
+        + engines * (1 + rollout.tensor_parallel) * VLLM_PROCESS_BYTES,
+    )
+
+
+def _cache_bytes(config: Config) -> int:
+    given = config.rollout.vllm.get("kv_cache_memory_bytes")
+    if isinstance(given, int):
+        return given
+    environment = {**PLATFORMS[config.run.device].engine_env, **config.rollout.env}
+    return int(float(environment.get(KV_SPACE, 0)) * GIB)
+
+
+def check_memory(plan: MemoryPlan, available: int) -> None:
+    """Raises UsageError where the run can't fit."""
+    if plan.total > available:
+        parts = "\n".join(f"  {shown(size):>11}  {name}" for name, size in plan.lines())
+        raise UsageError(
+            f"Too little memory: the run needs at least {shown(plan.total)} and {shown(available)} are available.\n"
+            f"{parts}\n"
+            f"Use a smaller model, fewer replicas or dp_replicate, or less {KV_SPACE} in [rollout] env."
+        )
+
+
+def shown(size: int) -> str:
+    if size < 2**20:
+        return "under 1 MiB"
+    return f"{size / GIB:.2f} GiB" if size >= GIB // 10 else f"{size / 2**20:.0f} MiB"
+
+
+def available_memory() -> int:
+    """Bytes that new processes can have without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+_REDUCED_BYTES = 4
+"""Of a gradient while ranks add it up, in float32."""
+_LAYERS_AT_ONCE = 2
+_ENDS = 2
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """Bytes on one device."""
+
+    shards: int
+    gathered: int
+    gradients: int
+    reference: int
+    engine_weights: int
+
+    @property
+    def rank(self) -> int:
+        """All that a policy rank needs."""
+        return self.shards + self.gathered + self.gradients + self.reference
+
+    def lines(self) -> list[tuple[str, int]]:
+        """What each part of a rank is called, and its bytes; parts of 0 left out."""
+        parts = {
+            "its share of weights, gradients, Adam": self.shards,
+            "gathered weights of two layers and what surrounds them": self.gathered,
+            "gradients of a layer, whole": self.gradients,
+            "frozen reference": self.reference,
+        }
+        return [(name, size) for name, size in parts.items() if size]
+
+
+def plan_devices(config: Config, size: ModelSize | None, *, rollouts: bool, needs_reference: bool) -> DevicePlan | None:
+    """None where it can't be told: a model that is not here yet, or a machine whose devices share its memory."""
+    if size is None or PLATFORMS[config.run.device].host_memory:
+        return None
+    item = ITEM_BYTES[config.policy.dtype]
+    parallel = config.policy.parallel
+    layer = size.layer // (parallel.tp * parallel.ep)
+    around = size.surroundings // min(parallel.pp, _ENDS)
+    layers = (size.parameters - size.surroundings) // parallel.pp
+    own = (around + layers) // parallel.shard_size
+    reduced = 0 if item == _REDUCED_BYTES else _REDUCED_BYTES
+    engine_item = ITEM_BYTES[config.rollout.dtype or config.policy.dtype]
+    return DevicePlan(
+        shards=TRAINING_BYTES * own,
+        gathered=item * (around + _LAYERS_AT_ONCE * layer),
+        gradients=(item + reduced) * max(layer, around),
+        reference=REFERENCE_BYTES * own + item * around if needs_reference else 0,
+        engine_weights=engine_item * size.parameters // config.rollout.tensor_parallel if rollouts else 0,
+    )

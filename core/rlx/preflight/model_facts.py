@@ -1,0 +1,121 @@
+"""What can be told of a model without loading it: from config.json and the headers of its safetensors files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlx.config.sections.model import ModelConfig
+from rlx.errors import UsageError
+
+HEADER_LIMIT = 100_000_000
+"""Bytes; safetensors itself refuses longer headers."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model before it is loaded."""
+
+    model_type: str
+    parameters: int | None
+    """None where its weights are not on this machine yet."""
+    attention_heads: int | None
+    layers: int | None
+    kv_heads: int | None
+    head_size: int | None
+    context: int | None
+    """Most tokens that it was made for."""
+    quantised: bool = False
+    """Whether config.json says that its weights are."""
+    only_config: bool = False
+    """Whether its folder has neither weights nor a tokenizer: enough to plan a run, not to start one."""
+
+
+def model_facts(model: ModelConfig) -> ModelFacts:
+    """Raises UsageError: no such folder or Hub name, no config.json, no model_type, no weights (but a tokenizer)."""
+    folder = Path(model.path)
+    local = folder.is_dir()
+    config = _read_config(folder / "config.json") if local else _hub_config(model)
+    only_config = local and not any([*folder.glob("*.safetensors*"), *folder.glob("tokenizer*")])
+    text: Mapping[str, Any] = config.get("text_config") or config
+    if not isinstance(config.get("model_type"), str):
+        raise UsageError(
+            f"[model] path {model.path!r}: its config.json names no model_type, so it is no language model."
+        )
+    heads, hidden = _number(text, "num_attention_heads"), _number(text, "hidden_size")
+    return ModelFacts(
+        model_type=config["model_type"],
+        parameters=count_parameters(folder) if local and not only_config else None,
+        attention_heads=heads,
+        layers=_number(text, "num_hidden_layers"),
+        kv_heads=_number(text, "num_key_value_heads") or heads,
+        head_size=_number(text, "head_dim") or (hidden // heads if hidden and heads else None),
+        context=_number(text, "max_position_embeddings"),
+        quantised=bool(config.get("quantization_config")),
+        only_config=only_config,
+    )
+
+
+def count_parameters(folder: Path) -> int:
+    """Entries of all tensors of a folder, from safetensors headers. Raises UsageError: no such file, or damaged."""
+    from rlx.policy.weights.hf_folder import weight_files
+
+    return sum(math.prod(shape) for file in weight_files(folder) for shape in _shapes(file))
+
+
+def _shapes(file: Path) -> list[list[int]]:
+    """A safetensors file starts with the length of its header (8 bytes, little-endian) and the header (JSON)."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            if length > HEADER_LIMIT:
+                raise ValueError("its header has an impossible length")
+            header = json.loads(stream.read(length))
+            return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UsageError(f"{file} is no safetensors file, or is damaged: {error}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"[model] path {str(path.parent)!r}: the folder has no config.json, so it is no Hugging Face model. "
+            "A folder that `save_pretrained` wrote has one."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"[model] path: {path} is no JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"[model] path: {path} is no JSON object.")
+    return config
+
+
+def _hub_config(model: ModelConfig) -> dict[str, Any]:
+    if _looks_like_path(model.path):
+        raise UsageError(f"[model] path: there is no folder {model.path!r} (looked for from {Path.cwd()}).")
+    from transformers.utils.hub import cached_file
+
+    try:
+        found = cached_file(model.path, "config.json", revision=model.revision)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"[model] path {model.path!r}: there is no such folder, and the Hub does not give a model of that name: "
+            f"{reason}"
+        ) from error
+    return _read_config(Path(found))
+
+
+def _looks_like_path(path: str) -> bool:
+    """A Hub name is `owner/name` or `name`."""
+    return path.startswith((".", "/", "~")) or path.endswith("/") or path.count("/") > 1
+
+
+def _number(config: Mapping[str, Any], key: str) -> int | None:
+    value = config.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,95 @@
+"""The pool's side of one reward process: start it, ask it, kill it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from rlx.errors import PluginError, RewardError
+from rlx.rewards.messages import LENGTH, Broken, FromWorker, Ready, Start, frame, from_worker
+
+KILL_SECONDS = 10.0
+
+
+class WorkerDied(Exception):  # noqa: N818 - internal: the pool turns it into a RewardError with an owner
+    """The process ended in the middle of a call; `str` says how."""
+
+
+class RewardProcess:
+    """One worker. Its session is its own: the processes that a reward starts are killed with it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._watch = asyncio.create_task(self._end_of_stream())
+
+    @classmethod
+    async def start(cls, start: Start, timeout: float) -> tuple[RewardProcess, Ready]:
+        """Raises PluginError or RewardError where the rewards can't be loaded, within `timeout` seconds."""
+        worker = cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "rlx.rewards.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
+        try:
+            return worker, await worker._greet(start, timeout)
+        except BaseException:
+            await worker.kill()
+            raise
+
+    async def ask(self, call: bytes, timeout: float) -> FromWorker:
+        """Send one framed call and wait for its answer. Raises TimeoutError, and WorkerDied where the process ended."""
+        try:
+            async with asyncio.timeout(timeout):
+                self._stdin.write(call)
+                await self._stdin.drain()
+                head = await self._stdout.readexactly(LENGTH.size)
+                return from_worker(await self._stdout.readexactly(LENGTH.unpack(head)[0]))
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise WorkerDied(await self._how_it_ended()) from error
+
+    async def kill(self) -> None:
+        """End the process and all that it started. Returns when it is gone."""
+        self._watch.cancel()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        async with asyncio.timeout(KILL_SECONDS):
+            await self._process.wait()
+        self._stdin.close()
+
+    async def _greet(self, start: Start, timeout: float) -> Ready:
+        try:
+            answer = await self.ask(frame(start), timeout)
+        except TimeoutError as error:
+            names = ", ".join(repr(spec.name) for spec in start.rewards)
+            raise RewardError(f"Loading the rewards {names} took more than {timeout:g} s.") from error
+        except WorkerDied as error:
+            raise RewardError(f"A reward's process {error} while it loaded the rewards; its log has more.") from error
+        if isinstance(answer, Broken):
+            raise PluginError(answer.error) if answer.usage else RewardError(answer.error)
+        assert isinstance(answer, Ready)
+        return answer
+
+    async def _end_of_stream(self) -> None:
+        """A child of the reward may hold the pipe open when the worker itself is gone: then no end of file comes."""
+        await self._process.wait()
+        self._stdout.feed_eof()
+
+    async def _how_it_ended(self) -> str:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_SECONDS):
+                code = await self._process.wait()
+            if code < 0:
+                return f"was killed by {signal.Signals(-code).name}"
+            return f"exited with code {code}"
+        return "closed its pipe"

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import nn
+
+from rlx.models.base_model import CausalLMOutput, causal_attention
+from rlx.policy.model.forward import PolicyModel
+from rlx.policy.packing.packed_attention import varlen_attention
+from rlx.policy.packing.step_plan import score_plan
+
+SEQUENCES = [[5, 6, 7, 8], [9, 10, 11], [12, 13]]
+
+
+class DoubledLogits(transformers.LlamaForCausalLM):
+    def forward(self, *args, **kwargs):
+        outputs = super().forward(*args, **kwargs)
+        outputs.logits = 2 * outputs.logits
+        return outputs
+
+
+class NeighbourMixing(transformers.LlamaForCausalLM):
+    """Each slot also sees the slot before it: in a packed row that may be another sequence's."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model.layers[0].register_forward_hook(lambda _layer, _inputs, hidden: hidden + hidden.roll(1, dims=1))
+
+
+class ForeignModel(nn.Module):
+    """What a model plugin may bring: tokens and positions in, `.logits` out."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(61, 8)
+        self.head = nn.Linear(8, 61)
+
+    def forward(self, input_ids, position_ids):
+        hidden = self.embedding(input_ids).cumsum(1) / (1 + position_ids[..., None])
+        return type("Output", (), {"logits": self.head(hidden)})()
+
+
+def settings(policy):
+    return policy.packing, policy.own_logits
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "granite"])
+def test_what_is_right_stays_on(tiny, family):
+    policy = PolicyModel(tiny(family), temperature=1.0, chunk=17)
+    assert policy.verify() == []
+    assert settings(policy) == (True, False)
+    assert policy.training
+
+
+def test_a_window_rules_packing_out_but_not_chunked_logits(tiny):
+    policy = PolicyModel(tiny("gemma2"), temperature=1.0, chunk=17)
+    assert "sliding_attention" in policy.network.packing_refusal()
+    assert policy.verify() == []
+    assert settings(policy) == (False, False)
+
+
+def test_a_model_with_logits_of_its_own_making_keeps_them(tiny):
+    policy = PolicyModel(tiny("llama", cls=DoubledLogits), temperature=1.0, chunk=17)
+    (finding,) = policy.verify()
+    assert "chunked logits are switched off" in finding
+    assert settings(policy) == (True, True)
+
+
+def test_a_model_that_looks_beyond_its_sequence_is_padded(tiny):
+    model = tiny("llama", cls=NeighbourMixing)
+    policy = PolicyModel(model, temperature=1.0, chunk=17)
+    assert policy.network.packing_refusal() is None
+    (finding,) = policy.verify()
+    assert "packed rows are switched off" in finding
+    assert settings(policy) == (False, False)
+
+
+def test_packing_can_be_declined(tiny):
+    policy = PolicyModel(tiny(), temperature=1.0, chunk=17, packing=False)
+    assert policy.verify() == []
+    assert settings(policy) == (False, False)
+    assert policy.causal_lm.config._attn_implementation == "sdpa"
+
+
+def test_a_plugins_model_runs_padded_with_its_own_logits():
+    policy = PolicyModel(ForeignModel(), temperature=1.0, chunk=17)
+    assert settings(policy) == (False, True)
+    assert policy.verify() == []
+    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
+    found = micro.by_episode(policy(micro).logprobs)
+    for index, tokens in enumerate(SEQUENCES):
+        logits = policy.causal_lm(torch.tensor([tokens]), torch.arange(len(tokens))[None]).logits[0]
+        expected = logits.log_softmax(-1)[torch.arange(len(tokens) - 1), torch.tensor(tokens[1:])]
+        assert found[index] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def _variants(toy_model):
+    class Padded(toy_model.ToyModel):
+        def hidden_states(self, input_ids, position_ids):
+            return super().hidden_states(input_ids, position_ids)
+
+    class OwnLogits(toy_model.ToyModel):
+        def output_embedding(self):
+            return None
+
+        def forward(self, input_ids, position_ids, attention=causal_attention):
+            hidden = self.hidden_states(input_ids, position_ids, attention)
+            return CausalLMOutput(hidden @ self.table.weight.T)
+
+    class Leaking(toy_model.ToyModel):
+        def hidden_states(self, input_ids, position_ids, attention=causal_attention):
+            hidden = super().hidden_states(input_ids, position_ids, attention)
+            return hidden + F.pad(hidden, (0, 0, 1, -1))  # the slot before may be another sequence's
+
+    return {"all": toy_model.ToyModel, "padded": Padded, "logits": OwnLogits, "leaking": Leaking}
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected", "findings"),
+    [
+        ("all", (True, False), 0),
+        ("padded", (False, False), 0),
+        ("logits", (True, True), 0),
+        ("leaking", (False, False), 1),
+    ],
+)
+def test_what_a_base_model_offers_is_used(toy, toy_model, variant, expected, findings):
+    model, _ = toy(cls=_variants(toy_model)[variant])
+    policy = PolicyModel(model, temperature=1.0, chunk=17)
+    assert len(policy.verify()) == findings
+    assert settings(policy) == expected
+    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
+    found = micro.by_episode(policy(micro).logprobs)
+    for index, tokens in enumerate(SEQUENCES):
+        logits = model(torch.tensor([tokens]), torch.arange(len(tokens))[None]).logits[0]
+        wanted = logits.log_softmax(-1)[torch.arange(len(tokens) - 1), torch.tensor(tokens[1:])]
+        assert found[index] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": torch.zeros(4)}])
+def test_attention_refuses_what_it_cannot_do(option):
+    states = torch.zeros(1, 4, 3, 8)
+    with pytest.raises(ValueError, match=f"cannot do {next(iter(option))}"):
+        varlen_attention(nn.Identity(), states, states, states, None, **option)
+
+
+def test_attention_refuses_a_mask():
+    states = torch.zeros(1, 4, 3, 8)
+    with pytest.raises(ValueError, match="takes no mask"):
+        varlen_attention(nn.Identity(), states, states, states, torch.ones(3, 3))

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from rlx.errors import PluginError, RewardError
+from rlx.rewards.messages import Start, frame
+from rlx.rewards.pool import Kind, RewardPool, _for_rewards
+from rlx.rewards.scoring import Completion, Scores
+from rlx.testing.models import save_char_tokenizer
+
+
+def done(text: str) -> Completion:
+    return Completion(text)
+
+
+async def score(pool: RewardPool, completion: Completion, kind: Kind = "train") -> Scores:
+    """Of a prompt's only completion."""
+    (scores,) = await pool.score([completion], kind)
+    return scores
+
+
+async def test_scores_in_the_config_s_order_with_weights_and_options(pool):
+    async with pool({"name": "length", "args": {"scale": 0.5}, "weight": 2.0}, {"name": "slow_async"}) as p:
+        scores = await score(p, Completion("abcd", prompt="why"))
+    assert [(r.name, r.value, r.weight) for r in scores.rewards] == [
+        ("./r.py:length", 2.0, 2.0),
+        ("./r.py:slow_async", 0.5, 1.0),
+    ]
+    assert scores.metrics == {"reward/./r.py:slow_async/prompt_length": 3.0}
+
+
+async def test_a_reward_gets_what_it_names_and_the_rest_by_kwargs(pool):
+    async with pool({"name": "sees"}) as p:
+        scores = await score(
+            p,
+            Completion(
+                "x", {"gold": [1, 2]}, prompt="q", token_ids=(1, 2), finish_reason="length", example={"prompt": "q"}
+            ),
+        )
+    assert scores.rewards[0].value == 1.0
+
+
+async def test_tokenizer_and_packer_are_offered_by_name_and_through_kwargs(pool, tmp_path):
+    save_char_tokenizer(tmp_path / "model")
+    async with pool({"name": "tokens"}, {"name": "named_tokenizer"}, model=str(tmp_path / "model")) as p:
+        scores = await score(p, done("12+3"))
+    assert [reward.value for reward in scores.rewards] == [4.0, 1.0]
+
+
+async def test_eval_rewards_are_their_own_list(pool):
+    async with pool({"name": "length"}, eval_rewards=[{"name": "pid"}]) as p:
+        train, evals = await score(p, done("ab")), await score(p, done("ab"), "eval")
+    assert [r.name for r in train.rewards] == ["./r.py:length"]
+    assert [r.name for r in evals.rewards] == ["./r.py:pid"]
+
+
+async def test_without_eval_rewards_evaluation_uses_the_training_rewards(pool):
+    async with pool({"name": "length"}) as p:
+        assert (await score(p, done("ab"), "eval")).rewards[0].value == 2.0
+
+
+async def test_filters_are_values_of_their_own_and_one_that_is_a_reward_is_called_once(pool):
+    """Counting tells how often it was called."""
+    counting = {"name": "Counting", "args": {"start": 10}, "weight": 2.0}
+    filters = [{**counting, "weight": 0.5}, {"name": "length"}, {"name": "place", "args": {"unscored": [0]}}]
+    async with pool(counting, filter_rewards=filters) as p:
+        first, second = await p.score([done("a"), done("bcd")])
+        evaluated = await score(p, done("a"), "eval")
+    assert [[(r.value, r.weight) for r in scores.rewards] for scores in (first, second)] == [[(11, 2)], [(12, 2)]]
+    assert [[(r.value, r.weight) for r in scores.filters] for scores in (first, second)] == [
+        [(11.0, 0.5), (1.0, 1.0), (None, 1.0)],
+        [(12.0, 0.5), (3.0, 1.0), (1.0, 1.0)],
+    ]
+    assert first.metrics == {"filter/./r.py:length": 1.0}
+    assert second.metrics == {"filter/./r.py:length": 3.0, "filter/./r.py:place": 1.0}
+    assert [(r.value, r.weight) for r in evaluated.rewards] == [(13.0, 2.0)]
+    assert evaluated.filters == []
+    assert evaluated.metrics == {}
+
+
+async def test_a_filter_that_fails_is_an_error_as_a_reward_s_is(pool):
+    async with pool({"name": "length"}, filter_rewards=[{"name": "steerable", "on_error": "drop"}]) as p:
+        with pytest.raises(RewardError, match=r"steerable.*raised KeyError") as caught:
+            await score(p, done("raise"))
+    assert caught.value.drop
+
+
+async def test_a_class_is_made_once_and_called(pool):
+    async with pool({"name": "Counting", "args": {"start": 10}}) as p:
+        assert [(await score(p, done("x"))).rewards[0].value for _ in range(2)] == [11.0, 12.0]
+
+
+async def test_no_rewards_no_processes(pool):
+    async with pool() as p:
+        assert (await score(p, done("x"))).rewards == []
+
+
+async def test_a_worker_without_need_imports_no_torch(pool):
+    async with pool({"name": "imported"}) as p:
+        assert (await score(p, done("x"))).rewards[0].value == 0.0
+
+
+async def test_what_a_reward_prints_or_reads_does_not_touch_the_protocol(pool, capfd):
+    async with pool({"name": "steerable"}) as p:
+        assert (await score(p, done("print"))).rewards[0].value == 0.0
+        assert (await score(p, done("fine"))).rewards[0].value == 1.0
+    assert "noise from a reward" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hang", ["took more than 0.5 s", "timeout_seconds", "'hang'"]),
+        ("deaf", ["took more than 0.5 s"]),
+        ("die", ["exited with code 3", "'die'"]),
+        ("segfault", ["was killed by SIGSEGV", "'segfault'"]),
+        ("sys.exit", ["raised SystemExit", "'sys.exit'"]),
+        ("raise", ["raised KeyError: 'no such key'", "'raise'", 'r.py", line ']),
+        ("nan", ["returned float nan, which is no reward", "'nan'"]),
+    ],
+)
+async def test_a_failing_call_is_an_error_with_owner_and_completion_and_the_next_call_works(pool, text, expected):
+    async with pool({"name": "steerable", "timeout_seconds": 0.5}) as p:
+        with pytest.raises(RewardError) as caught:
+            await score(p, done(text))
+        assert (await score(p, done("fine"))).rewards[0].value == 1.0
+    for part in ["reward './r.py:steerable' (", *expected]:
+        assert part in str(caught.value)
+    assert "steerable" in caught.value.owner
+    assert caught.value.drop is False
+
+
+async def test_on_error_drop_is_told_on_the_error(pool):
+    async with pool({"name": "steerable", "on_error": "drop"}) as p:
+        with pytest.raises(RewardError) as caught:
+            await score(p, done("raise"))
+    assert caught.value.drop is True
+
+
+async def test_of_several_errors_the_one_that_ends_the_run_wins(pool):
+    dropping = {"name": "steerable", "on_error": "drop"}
+    async with pool(dropping, {"name": "sees"}) as p:
+        with pytest.raises(RewardError) as caught:
+            await score(p, done("raise"))
+    assert "sees" in str(caught.value)
+    assert caught.value.drop is False
+
+
+async def test_a_slow_call_holds_up_no_other(pool, tmp_path):
+    """The slow call can end only when all others have been answered, its own group's and other groups'."""
+    file = tmp_path / "go on"
+    async with pool({"name": "waits_for_file"}, workers=2) as p:
+        slow = asyncio.create_task(p.score([done(str(file)), done("quick"), done("quick")]))
+        groups = await asyncio.gather(*(p.score([done("quick")] * 4) for _ in range(5)))
+        assert [scores.rewards[0].value for group in groups for scores in group] == [1.0] * 20
+        assert not slow.done()
+        owner, age = p.oldest()
+        assert "waits_for_file" in owner
+        assert age > 0
+        assert p.waiting == 1
+        file.touch()
+        assert len(await slow) == 3
+        assert p.oldest() is None
+
+
+async def test_a_group_is_asked_of_its_rewards_in_the_config_s_order(pool):
+    async with pool({"name": "length"}, {"name": "place", "weight": 2.0}, {"name": "slow_async"}) as p:
+        first, second = await p.score([Completion("a", prompt="why"), Completion("bcd", prompt="why")])
+    assert [(r.name, r.value, r.weight) for r in first.rewards] == [
+        ("./r.py:length", 1.0, 1.0),
+        ("./r.py:place", 0.0, 2.0),
+        ("./r.py:slow_async", 0.5, 1.0),
+    ]
+    assert [r.value for r in second.rewards] == [3.0, 1.0, 0.5]
+
+
+async def test_a_group_reward_gets_the_lists_and_what_is_the_prompt_s_once(pool):
+    asked = [
+        Completion("a", "gold", "q", (1,), "stop", {"prompt": "q"}),
+        Completion("b", "gold", "q", (2, 3), "length", {"prompt": "q"}),
+    ]
+    async with pool({"name": "sees_group"}) as p:
+        first, second = await p.score(asked)
+    assert [first.rewards[0].value, second.rewards[0].value] == [1.0, 2.0]
+    assert [first.metrics, second.metrics] == [{"reward/./r.py:sees_group/first": 1.0}, {}]
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+async def test_a_group_reward_may_leave_completions_unscored(pool, kind):
+    async with pool({"name": "place", "args": {"unscored": [1]}}) as p:
+        scores = await p.score([done("a"), done("b"), done("c")], kind)
+    assert [score.rewards[0].value for score in scores] == [0.0, None, 2.0]
+
+
+async def test_the_config_says_group_over_the_author_s_mark(pool):
+    everything = [{"name": "Counting", "group": True}]
+    async with pool(*everything) as p:
+        with pytest.raises(RewardError, match="returned int 1, which is no reward"):
+            await p.score([done("a"), done("b")])
+    async with pool({"name": "together", "group": False}) as p:
+        with pytest.raises(RewardError, match=r"returned list \[1\.0.*marked with @rlx.group_reward"):
+            await p.score([done("a"), done("b")])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hang", "took more than 0.5 s and was killed"),
+        ("die", "exited with code 3"),
+        ("raise", "raised KeyError: 'no such key'"),
+        ("too few", "returned 1 values for 3 completions"),
+    ],
+)
+async def test_a_failing_group_call_names_owner_and_completions(pool, text, expected):
+    async with pool({"name": "together", "timeout_seconds": 0.5, "on_error": "drop"}) as p:
+        with pytest.raises(RewardError) as caught:
+            await p.score([done(text), done("b"), done("c")])
+        assert len(await p.score([done("fine")])) == 1
+    for part in ["reward './r.py:together' (", expected, f"The first of its 3 completions: {text!r}"]:
+        assert part in str(caught.value)
+    assert caught.value.drop
+
+
+async def test_an_error_that_ends_the_run_waits_for_no_other_call(pool, tmp_path):
+    """The other call never ends: its file never comes."""
+    async with pool({"name": "waits_for_file"}, {"name": "sees"}, workers=2) as p:
+        with pytest.raises(RewardError, match="sees"):
+            await p.score([done(str(tmp_path / "never"))])
+
+
+async def test_waiting_in_the_queue_does_not_count_against_the_timeout(pool):
+    async with pool({"name": "steerable", "timeout_seconds": 0.6}) as p:
+        scores = await asyncio.gather(*(score(p, done("sleep0.3")) for _ in range(4)))
+    assert [s.rewards[0].value for s in scores] == [1.0] * 4
+
+
+async def test_many_calls_with_failures_among_them_lose_and_zero_nothing(pool):
+    texts = ["die" if i % 20 == 7 else "raise" if i % 10 == 3 else f"{i}" for i in range(60)]
+    async with pool({"name": "steerable"}, workers=2) as p:
+        outcomes = await asyncio.gather(*(score(p, done(t)) for t in texts), return_exceptions=True)
+    for text, outcome in zip(texts, outcomes, strict=True):
+        if text in ("die", "raise"):
+            assert isinstance(outcome, RewardError)
+            assert repr(text) in str(outcome)
+        else:
+            assert outcome.rewards[0].value == 1.0
+
+
+async def test_a_pool_that_broke_keeps_nobody_waiting(pool):
+    async with pool({"name": "steerable", "on_error": "drop"}) as p:
+        for text in ("garble", "fine"):
+            with pytest.raises(RewardError, match="The reward pool failed: ValidationError") as caught:
+                await score(p, done(text))
+            assert not caught.value.drop
+
+
+async def test_every_call_costs_whatever_became_of_it(pool):
+    steerable = {"name": "steerable", "timeout_seconds": 0.5, "on_error": "drop"}
+    async with pool(steerable, {"name": "place"}) as p:
+        for text in ("fine", "raise", "nan", "die", "hang"):
+            await asyncio.gather(p.score([done(text), done("fine")]), return_exceptions=True)
+        await score(p, done("fine"), "eval")
+        costs = p.costs.take()
+    assert {name: calls for name, (_, calls) in costs.items()} == {
+        "reward/./r.py:steerable": 11,
+        "reward/./r.py:place": 6,
+    }
+    assert costs["reward/./r.py:steerable"][0] >= 0.5, "the call that hung"
+
+
+async def test_what_a_hanging_reward_started_is_killed_with_it(pool, tmp_path: Path):
+    note = tmp_path / "pid"
+    async with pool({"name": "grandchild", "timeout_seconds": 1}) as p:
+        with pytest.raises(RewardError):
+            await score(p, done(str(note)))
+    await _gone(int(note.read_text()))
+
+
+async def test_close_kills_the_processes_and_cancels_what_waits(pool):
+    p = pool({"name": "pid"}, {"name": "steerable"}, workers=2)
+    await p.start()
+    with pytest.raises(RewardError):
+        await score(p, done("raise"))
+    waiting = asyncio.create_task(score(p, done("hang")))
+    await asyncio.sleep(0.1)
+    pids = [process._process.pid for process in p._processes]
+    await p.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert len(pids) == 2
+    assert not any(_alive(pid) for pid in pids)
+
+
+async def test_a_worker_whose_pool_is_gone_exits_in_the_middle_of_a_call(boot):
+    """The pool runs in a process of its own, which is killed while a reward hangs."""
+    import subprocess
+    import sys
+
+    code = (
+        "import asyncio, sys, msgspec\n"
+        "from rlx.boot import decode_boot\n"
+        "from rlx.rewards.pool import RewardPool\n"
+        "from rlx.rewards.scoring import Completion\n"
+        "async def main():\n"
+        "    pool = RewardPool(decode_boot(sys.stdin.buffer.read()))\n"
+        "    await pool.start()\n"
+        "    print([p._process.pid for p in pool._processes][0], flush=True)\n"
+        "    await pool.score([Completion('hang')])\n"
+        "asyncio.run(main())\n"
+    )
+    from rlx.boot import encode_boot
+
+    parent = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    parent.stdin.write(encode_boot(boot({"name": "steerable"})))
+    parent.stdin.close()
+    worker = int(parent.stdout.readline())
+    await asyncio.sleep(0.3)
+    assert _alive(worker)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    await _gone(worker)
+
+
+@pytest.mark.parametrize(
+    ("reward", "text", "expected"),
+    [
+        ({"name": "length"}, "import nothing_of_this_name", "nothing_of_this_name"),
+        ({"name": "Broken"}, "class Broken:\n    def __init__(self): raise ValueError('no key')\n", "no key"),
+    ],
+)
+async def test_a_reward_that_cannot_be_loaded_is_told_at_the_start(pool, reward, text, expected):
+    with pytest.raises(PluginError, match=expected):
+        await pool(reward, text=text).start()
+
+
+async def test_a_process_that_dies_while_it_loads_is_told(pool):
+    with pytest.raises(RewardError, match="exited with code 5 while it loaded"):
+        await pool({"name": "length"}, text="import os\nos._exit(5)\n").start()
+
+
+async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
+    async with pool({"name": "length"}) as p:
+        with pytest.raises(RewardError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
+            await score(p, Completion("x", reference={"a": object()}, where="row 3"))
+        assert p.waiting == 0
+
+
+async def test_the_pool_works_on_after_a_caller_was_cancelled(pool):
+    async with pool({"name": "steerable"}) as p:
+        caller = asyncio.create_task(score(p, done("sleep0.2")))
+        await asyncio.sleep(0.05)
+        caller.cancel()
+        assert (await score(p, done("fine"))).rewards[0].value == 1.0
+        assert p.waiting == 0
+
+
+def test_no_key_of_the_run_reaches_a_reward_process(boot):
+    made = boot({"name": "length"})
+    assert b"the secret key" in frame(Start(made, []))
+    assert b"the secret key" not in frame(Start(_for_rewards(made), []))
+
+
+def test_the_pool_is_made_without_torch(boot):
+    assert RewardPool(boot({"name": "length"}))
+
+
+async def _gone(pid: int) -> None:
+    for _ in range(500):
+        if not _alive(pid):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(f"process {pid} is still alive")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return state != "Z"

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlx.config.sections.model import ModelConfig
+from rlx.errors import UsageError
+from rlx.packers.tokenizer import load_tokenizer
+
+
+def test_the_model_s_own(folder):
+    tokenizer = load_tokenizer(ModelConfig(path=str(folder)))
+    assert tokenizer.decode(tokenizer.encode("1+1=")) == "1+1="
+
+
+def test_another_place_and_another_template(folder):
+    tokenizer = load_tokenizer(ModelConfig(path="no/such-model", tokenizer=str(folder), chat_template="{{ 'fixed' }}"))
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == "fixed"
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_a_folder_without_a_tokenizer(tmp_path, with_config):
+    if with_config:  # transformers makes an empty tokenizer of this
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    with pytest.raises(
+        UsageError, match=r"(?s)No tokenizer could be loaded from .*name another place as model\.tokenizer"
+    ):
+        load_tokenizer(ModelConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "../nowhere"])
+def test_a_folder_that_is_not_there(path):
+    with pytest.raises(UsageError, match=f"There is no folder '{path}'"):
+        load_tokenizer(ModelConfig(path=path))

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from rlx.config.schema import Config
+from rlx.errors import ConfigError
+from rlx.preflight.check import check_parallel
+from rlx.preflight.model_facts import ModelFacts
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "possible"),
+    [(4, 2, [1, 2, 4]), (9, 3, [1, 3, 9]), (12, 4, [1, 2, 4, 12]), (12, 6, [1, 2, 3, 6, 12]), (7, 7, [1, 7])],
+)
+def test_workers_of_an_engine_share_the_heads_evenly(heads, kv_heads, possible):
+    """By vLLM's rule: workers divide the heads; those of keys and values too, or they divide the workers."""
+    facts = ModelFacts("x", 1, heads, 1, kv_heads, 8, None)
+
+    def fits(ways):
+        config = Config.model_validate(
+            {"model": {"path": "m"}, "dataset": {"name": "d"}, "rollout": {"tensor_parallel": ways}}
+        )
+        try:
+            check_parallel(config, facts)
+        except ConfigError as error:
+            assert f"Possible: {', '.join(map(str, possible))}." in str(error)  # noqa: PT017
+            return False
+        return True
+
+    assert [ways for ways in range(1, 14) if fits(ways)] == possible

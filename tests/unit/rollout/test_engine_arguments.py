@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from rlx.config.schema import Config
+from rlx.rollout.engine_arguments import engine_environment
+
+
+def _config(device="cpu", **rollout):
+    sections = {"run": {"device": device}, "policy": {"parallel": {"dp_shard": 2}}, "rollout": rollout}
+    return Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, **sections})
+
+
+def test_the_users_environment_wins_over_the_devices():
+    environment = engine_environment(_config(env={"OMP_NUM_THREADS": "3", "MINE": "1"}), 0)
+    assert (environment["OMP_NUM_THREADS"], environment["MINE"]) == ("3", "1")
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+
+
+@pytest.mark.parametrize(("index", "devices"), [(0, "2,3"), (1, "4,5")])
+def test_engines_take_the_devices_after_the_policys(index, devices):
+    config = _config("cuda", replicas=2, tensor_parallel=2)
+    assert engine_environment(config, index)["CUDA_VISIBLE_DEVICES"] == devices
+
+
+def test_cores_are_not_shared_out():
+    assert "CUDA_VISIBLE_DEVICES" not in engine_environment(_config(), 1)

@@ -1,0 +1,110 @@
+"""The order of rows by a launch script's samplers."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rlx.config.schema import Config
+from rlx.datasets.open import open_dataset
+from rlx.datasets.order import Cursor
+from rlx.errors import PluginError
+from rlx.script.launch_worker import ScriptParts
+from rlx.script.row_order import ScriptOrder
+
+CONFIG = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "policy": {"groups_per_step": 2}})
+
+
+class Backwards:
+    def __init__(self, dataset, num_replicas, rank, shuffle):
+        assert (num_replicas, rank, shuffle) == (1, 0, True)
+        self.size, self.epoch = len(dataset), None
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        return iter([(row + self.epoch - 1) % self.size for row in reversed(range(self.size))])
+
+
+class Pairs:
+    def __init__(self, sampler, batch_size, drop_last):
+        self.sampler, self.size = sampler, batch_size
+
+    def __iter__(self):
+        rows = list(self.sampler)
+        return iter([rows[i : i + self.size] for i in range(0, len(rows) - self.size + 1, self.size)])
+
+
+class Drawn:
+    """Without a seed of its own."""
+
+    def __init__(self, data_source):
+        self.rows = list(range(len(data_source)))
+
+    def __iter__(self):
+        return iter(random.sample(self.rows, len(self.rows)))
+
+
+def order(size=5, **parts):
+    view = open_dataset([f"row {i}" for i in range(size)], {}, CONFIG, None)
+    return ScriptOrder(ScriptParts(**parts), view, CONFIG, "entry.py")
+
+
+def test_sampler_gives_the_order_and_epochs_count_from_one():
+    cursor = Cursor(order(sampler=Backwards))
+    assert cursor.rows(0, 10) == [4, 3, 2, 1, 0, 0, 4, 3, 2, 1]
+
+
+def test_a_sampler_that_draws_repeats_itself():
+    one, two = order(sampler=Drawn, size=50), order(sampler=Drawn, size=50)
+    first = one(3)
+    random.random()
+    assert two(3) == first != two(4)
+
+
+def test_an_instance_is_a_sampler_too():
+    assert order(sampler=[4, 2, 0])(0) == [4, 2, 0]
+
+
+def test_torchs_own_samplers():
+    from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler
+
+    assert sorted(order(sampler=DistributedSampler)(0)) == [0, 1, 2, 3, 4]
+    assert order(sampler=RandomSampler)(1) == order(sampler=RandomSampler)(1)
+    assert len(order(sampler=RandomSampler, batch_sampler=BatchSampler)(0)) == 4
+
+
+def test_batches_are_steps():
+    assert order(sampler=Backwards, batch_sampler=Pairs)(0) == [4, 3, 2, 1]
+    plain = order(batch_sampler=Pairs)
+    assert plain(0) != plain(1)
+    assert plain(0) == order(batch_sampler=Pairs)(0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"sampler": lambda dataset: [7]}, "gave 7, which is no row of a dataset of 5 rows"),
+        ({"sampler": lambda dataset: ["x"]}, "gave 'x', which is no row"),
+        ({"sampler": lambda dataset: []}, "gave 0 rows for epoch 0"),
+        ({"sampler": lambda dataset: 1 / 0}, "making it: ZeroDivisionError"),
+        ({"batch_sampler": [[0, 1], [2]]}, r"a batch has 1 rows, and a step \[policy\] groups_per_step = 2"),
+    ],
+)
+def test_what_is_wrong_is_told_as_the_scripts(parts, message):
+    with pytest.raises(PluginError, match=message) as caught:
+        order(**parts)(0)
+    assert "entry.py" in str(caught.value)
+
+
+def test_epochs_of_different_lengths_are_refused():
+    class Growing(Backwards):
+        def __iter__(self):
+            return iter(range(self.epoch))
+
+    made = order(sampler=Growing)
+    made(0)
+    with pytest.raises(PluginError, match="gave 2 rows for epoch 1, and 1 for the first one"):
+        made(1)
