@@ -150,7 +150,7 @@ def rlx_rank(options: argparse.Namespace) -> Iterator[Connection]:
 def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
     import torch
 
-    from rlx.datasets.open import open_dataset
+    from rlx.datasets.open import make_dataset
     from rlx.packers.tokenizer import load_tokenizer
     from rlx.policy.train.sft_data import Feed
 
@@ -159,7 +159,7 @@ def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
     tokenizer = load_tokenizer(config.model)
     packer = Tokens()
     packer.setup(config, tokenizer)
-    feed = Feed(open_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
+    feed = Feed(make_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
     asked.send("ready")
     while True:
         asked.send(trainer.train(feed.groups(asked.recv()))["tokens/trained"])

@@ -8,15 +8,13 @@ Two families, told apart by their exit code:
 
 A message says what failed in the user's own word, who owns it, and what to do. No traceback is shown without
 `--traceback`.
-
-The boundary to a plugin's code before a run: what it raises is the plugin's.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class RlxError(Exception):
@@ -99,14 +97,22 @@ def some(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + more
 
 
-T = TypeVar("T")
+@contextmanager
+def attribute(
+    owner: str, doing: str, *, as_: Callable[[str], RlxError] = PluginError, advice: str = ""
+) -> Iterator[None]:
+    """Boundary to other people's code: whatever it raises becomes an `as_` that names its owner and what it was doing.
 
-
-def attributed(owner: str, what: str, call: Callable[[], T]) -> T:
-    """What `call` returns. Raises PluginError with the owner's name for what is no error of rlx's own."""
+    Errors of rlx pass as they are: they say already whose they are. `advice` follows on a line of its own.
+    """
     try:
-        return call()
+        yield
     except RlxError:
         raise
-    except Exception as error:  # the boundary: whatever a plugin raises is the plugin's
-        raise PluginError(f"{owner}: {what} raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the boundary: whatever a plugin raises is the plugin's
+        raise as_("\n".join(filter(None, [f"{owner}: {doing} raised {described(error)}", advice]))) from error
+
+
+def described(error: BaseException) -> str:
+    """`ValueError: no such row`, for a message."""
+    return f"{type(error).__name__}: {error}"

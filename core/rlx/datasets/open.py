@@ -29,13 +29,15 @@ import inspect
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from inspect import Parameter
 from itertools import islice
 from typing import Any
 
-from rlx.errors import ConfigError, DatasetError, RlxError
+from rlx.config.schema import Config
+from rlx.config.sections.data import DatasetConfig
+from rlx.errors import ConfigError, DatasetError, attribute
 from rlx.fingerprint import Fingerprint, digest, spread
+from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted, named, parameters
 
 
@@ -46,9 +48,9 @@ class DatasetView:
         self._source = source
         self._owner = owner
         check_shape(source, owner)
-        with _attributed(owner, "its length"):
+        with attribute(owner, "its length", as_=DatasetError):
             self._size = len(source)
-        with _attributed(owner, "reading its rows"):
+        with attribute(owner, "reading its rows", as_=DatasetError):
             self._rows = indexed(source, self._size, owner)
 
     def __len__(self) -> int:
@@ -61,12 +63,12 @@ class DatasetView:
 
     def item(self, index: int) -> Any:
         """Row `index` as the packer gets it: prompt text, chat messages, a mapping, or what your own packer takes."""
-        with _attributed(self._owner, f"row {index}"):
+        with attribute(self._owner, f"row {index}", as_=DatasetError):
             return self._rows[index]
 
     def reference(self, index: int) -> Any:
         """The reference answer of row `index`; None where the dataset has no such method."""
-        with _attributed(self._owner, f"the reference answer of row {index}"):
+        with attribute(self._owner, f"the reference answer of row {index}", as_=DatasetError):
             leaf, place = _leaf(self._source, index)
             ask = getattr(leaf, "get_reference_answer", None) or getattr(leaf, "query_reference_answer", None)
             return ask(place) if ask is not None else None
@@ -84,7 +86,16 @@ class DatasetView:
         return Fingerprint(self._size, [digest([self.item(index), self.reference(index)]) for index in self.sample()])
 
 
-def open_dataset(
+def open_dataset(plugins: Plugins, section: DatasetConfig, config: Config, tokenizer: Any) -> DatasetView:
+    """The dataset that a section of the config names.
+
+    Raises ConfigError if the section's `args` do not fit, and DatasetError if the dataset can't be made or is empty.
+    """
+    target, owner = plugins.load("datasets", section.name), plugins.owner("datasets", section.name)
+    return make_dataset(target, section.args, config, tokenizer, owner=owner)
+
+
+def make_dataset(
     factory_or_object: Any, args: Mapping[str, Any], config: Any, tokenizer: Any, *, owner: str = "dataset"
 ) -> DatasetView:
     """Make (where it is a factory) and set up a dataset.
@@ -97,7 +108,7 @@ def open_dataset(
     check_dataset_args(factory_or_object, args, owner=owner)
     source = factory_or_object
     if is_factory(source):
-        with _attributed(owner, "opening it"):
+        with attribute(owner, "opening it", as_=DatasetError):
             offers = offered(source, config, tokenizer)
             source = source(**offers, **bind_args(source, args, offered=list(offers)))
     for leaf in _leaves(source):
@@ -147,7 +158,7 @@ def _setup(leaf: Any, config: Any, tokenizer: Any, owner: str) -> None:
     setup = getattr(leaf, "setup", None)
     if not callable(setup):
         return
-    with _attributed(owner, "its setup"):
+    with attribute(owner, "its setup", as_=DatasetError):
         if _takes_tokenizer(setup):
             setup(config, tokenizer)
         else:
@@ -195,16 +206,6 @@ def _selects(source: Any) -> bool:
 def _is_custom(source: Any) -> bool:
     """A dataset that speaks for itself, though it holds others."""
     return any(hasattr(source, name) for name in ("setup", "get_reference_answer", "query_reference_answer"))
-
-
-@contextmanager
-def _attributed(owner: str, what: str) -> Iterator[None]:
-    try:
-        yield
-    except RlxError:
-        raise
-    except Exception as error:  # the boundary: whatever a dataset raises is the dataset's
-        raise DatasetError(f"{owner}, {what}: {type(error).__name__}: {error}") from error
 
 
 def check_shape(source: Any, owner: str) -> None:

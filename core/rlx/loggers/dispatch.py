@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.config.schema import Config
+from rlx.errors import RlxError, RunError, attribute
 from rlx.loggers.base import Logger, RunStatus
 from rlx.plugins.session import Plugins
 
@@ -42,22 +43,23 @@ class Loggers:
         self.failures: list[LoggerFailure] = []
 
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
-        self._each(lambda logger: logger.log(step, metrics, kind))
+        self._each("log", lambda logger: logger.log(step, metrics, kind))
 
     def status(self, status: RunStatus) -> None:
-        self._each(lambda logger: _show(logger, status))
+        self._each("status", lambda logger: _show(logger, status))
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        self._each(lambda logger: logger.close(summary))
+        self._each("close", lambda logger: logger.close(summary))
 
-    def _each(self, call: Callable[[Logger], None]) -> None:
+    def _each(self, doing: str, call: Callable[[Logger], None]) -> None:
         for owned in list(self._working):
             owner, logger = owned
             try:
-                call(logger)
-            except Exception as error:  # noqa: BLE001 - the boundary to loggers: whatever they raise is reported as theirs
+                with attribute(owner, doing, as_=RunError):
+                    call(logger)
+            except RlxError as error:
                 self._working.remove(owned)
-                self.failures.append(LoggerFailure(f"{owner} failed: {type(error).__name__}: {error}", owner))
+                self.failures.append(LoggerFailure(str(error), owner))
 
 
 def _show(logger: Logger, status: RunStatus) -> None:

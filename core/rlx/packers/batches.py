@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rlx.errors import PluginError, RlxError
+from rlx.errors import PluginError, RlxError, attribute
 
 _RLX_CLASSES = "rlx.packers.base"
 _REAL = "attention_mask"
@@ -25,17 +25,15 @@ def owner_of(packer: Any) -> str:
 
 
 @contextmanager
-def attributed(owner: str, where: str = "") -> Iterator[None]:
-    """`where` (`row 3 of dataset 'x'`) is put before the messages of errors."""
+def attribute_to(packer: Any, row: str = "") -> Iterator[None]:
+    """Whatever the packer raises names the packer and the row (`row 3 of dataset 'x'`); errors of rlx get the row."""
     try:
-        yield
+        with attribute(owner_of(packer), row or "its work"):
+            yield
     except RlxError as error:
-        if not where:
+        if not row or row in str(error):
             raise
-        raise type(error)(f"{where}: {error}") from error
-    except Exception as error:  # the boundary: whatever a packer raises is the packer's
-        at = f" at {where}" if where else ""
-        raise PluginError(f"{owner} failed{at}: {type(error).__name__}: {error}") from error
+        raise type(error)(f"{row}: {error}") from error
 
 
 def overrides(packer: Any, *methods: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from rlx.episodes import Episode, Segment, Trajectory, VersionSpan, single_turn
 from rlx.errors import PluginError
 from rlx.packers.base import RolloutOutput
-from rlx.packers.batches import attributed, batch_rows, overrides, owner_of
+from rlx.packers.batches import attribute_to, batch_rows, overrides, owner_of
 
 COLUMNS = {"input_ids": ("input_ids",), "logprob_masks": ("logprob_masks",)}
 RETOKENIZED = "packer/retokenized"
@@ -35,7 +35,7 @@ def apply_policy_input(packer: Any, item: Any, group: Sequence[Episode], tokeniz
     """
     if not overrides(packer, "get_policy_input", "policy_compute_max_len", "policy_collate_fn"):
         return
-    with attributed(owner_of(packer), where):
+    with attribute_to(packer, where):
         for episode, row in zip(group, _rows(packer, item, group), strict=True):
             prompt, sampled = episode.trajectories[0].segments
             packed = _Packed(owner_of(packer), tokenizer, prompt.tokens, sampled, *row)

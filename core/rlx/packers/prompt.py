@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rlx.errors import DatasetError, PluginError, UsageError
-from rlx.packers.batches import attributed, overrides, owner_of
+from rlx.packers.batches import attribute_to, overrides, owner_of
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -50,7 +50,7 @@ def prompt_token_ids(packer: Any, item: Any, tokenizer: Any, *, where: str = "")
     Raises DatasetError (the row is no prompt), UsageError (no chat template), PluginError (the packer's fault).
     """
     owner = owner_of(packer)
-    with attributed(owner, where):
+    with attribute_to(packer, where):
         made = packer.get_rollout_input(item)
         if overrides(packer, "rollout_collate_fn"):
             made = _only(packer.rollout_collate_fn([made]), owner)

@@ -17,7 +17,7 @@ from typing import Any
 
 from rlx.episodes import Trajectory, masked_tokens, single_turn
 from rlx.errors import DatasetError, PluginError
-from rlx.packers.batches import attributed, batch_rows, overrides, owner_of
+from rlx.packers.batches import attribute_to, batch_rows, overrides, owner_of
 from rlx.packers.chat_turns import conversation_trajectories, encode_target
 from rlx.packers.prompt import Messages, is_messages, prompt_of, prompt_token_ids
 from rlx.plugins.signature import named
@@ -35,7 +35,7 @@ def sft_trajectories(packer: Any, item: Any, reference: Any, tokenizer: Any, *, 
     Raises DatasetError (no target in the row), UsageError (no chat template or EOS), PluginError (the packer's fault).
     """
     owner = owner_of(packer)
-    with attributed(owner, where):
+    with attribute_to(packer, where):
         row = with_target(item, reference)
         if not hasattr(packer, "sft_process_sample"):
             return target_trajectories(packer, row, tokenizer)

@@ -18,12 +18,14 @@ from typing import Any
 import pluggy
 
 from rlx.boot import PluginRecord
-from rlx.errors import HookError, PluginError, RlxError, did_you_mean
+from rlx.errors import HookError, PluginError, RlxError, attribute, did_you_mean
 from rlx.plugins import hookspecs
 from rlx.plugins.records import owner
 from rlx.plugins.timings import Costs
 
 log = logging.getLogger(__name__)
+
+_ADVICE = "Correct the plugin, leave it out of [plugins] enable, or list it in [plugins] best_effort."
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("rlx_"))
 """Every hook that rlx calls."""
@@ -75,18 +77,14 @@ class Hooks:
         def guarded(*args: Any) -> Any:
             began = time.perf_counter()
             try:
-                return hook(*args)
-            except Exception as error:
-                if record.name in self._best_effort:
-                    self.failures[record.name] += 1
-                    log.warning("%s: %s raised and is best effort: %r", owner(record), name, error)
-                    return None
-                if isinstance(error, RlxError):
+                with attribute(owner(record), f"its hook {name}", as_=HookError, advice=_ADVICE):
+                    return hook(*args)
+            except RlxError as error:
+                if record.name not in self._best_effort:
                     raise
-                raise HookError(
-                    f"{owner(record)}: its hook {name} raised {type(error).__name__}: {error}\n"
-                    "Correct the plugin, leave it out of [plugins] enable, or list it in [plugins] best_effort."
-                ) from error
+                self.failures[record.name] += 1
+                log.warning("best effort: %s", error)
+                return None
             finally:
                 self.costs.add(cost, time.perf_counter() - began)
 
@@ -94,14 +92,8 @@ class Hooks:
 
 
 def _made(record: PluginRecord, plugin: type[Any]) -> Any:
-    try:
+    with attribute(owner(record), "its constructor"):
         return plugin()
-    except RlxError:
-        raise
-    except Exception as error:  # the boundary: whatever a constructor raises is the plugin's
-        raise PluginError(
-            f"{owner(record)} can't be made: {type(error).__name__}: {error}\nHooks plugins are made without arguments."
-        ) from error
 
 
 def _options(plugin: Any, name: str) -> dict[str, Any] | None:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import pluggy
 
 from rlx.boot import Boot, PluginRecord
-from rlx.errors import PluginError, did_you_mean
+from rlx.errors import ConfigError, PluginError, attribute, did_you_mean
+from rlx.plugins.args import bind_args, check_args
 from rlx.plugins.catalog import Catalog, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
@@ -86,12 +87,20 @@ class Plugins:
         """The components of the run's launch script, if it has one."""
         return self._script
 
-    def make(self, kind: str, name: str, args: Mapping[str, Any]) -> Any:
-        """What the class or function that the config calls `name` makes of its `args`."""
-        from rlx.plugins.args import bind_args
+    def make(self, kind: str, name: str, args: Mapping[str, Any], *, where: str = "args") -> Any:
+        """Call the class or function `name` with the config's `args`; `where` is their place in the config.
 
-        target = self.load(kind, name)
-        return target(**bind_args(target, args))
+        Raises ConfigError if the args do not fit or the component refuses them (ValueError), PluginError otherwise.
+        """
+        target, owner = self.load(kind, name), self.owner(kind, name)
+        if not callable(target):
+            raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
+        check_args(target, args, where=where, owner=owner)
+        with attribute(owner, "its constructor"):
+            try:
+                return target(**bind_args(target, args))
+            except ValueError as error:
+                raise ConfigError(f"{where}: {owner}: {error}") from error
 
     def owner(self, kind: str, name: str) -> str:
         """`reward 'judge' (my-dist 1.2, my_mod:judge)`."""

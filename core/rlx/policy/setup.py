@@ -6,7 +6,7 @@ The rule of this part: all ranks make the same things in the same order, since b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -17,6 +17,7 @@ from rlx.errors import RunError
 from rlx.fingerprint import Fingerprints, differences, not_the_same
 from rlx.models.plugin import torch_dtype
 from rlx.models.run_model import model_plugin
+from rlx.packers.open import open_packer
 from rlx.packers.tokenizer import load_tokenizer
 from rlx.platform import PLATFORMS
 from rlx.policy.build import build_policy, freeze
@@ -97,12 +98,8 @@ def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed |
     longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 
     def feed(dataset: DatasetConfig, packer: PackerConfig) -> Feed:
-        made = plugins.make("packers", packer.name, packer.args)
-        made.setup(config, tokenizer)
-        source: Any = plugins.load("datasets", dataset.name)
-        owner = plugins.owner("datasets", dataset.name)
-        view = open_dataset(source, dataset.args, config, tokenizer, owner=owner)
-        return Feed(view, made, tokenizer, longest)
+        view = open_dataset(plugins, dataset, config, tokenizer)
+        return Feed(view, open_packer(plugins, packer, config, tokenizer), tokenizer, longest)
 
     held_out = config.eval
     return feed(config.dataset, config.packer), (

@@ -18,13 +18,14 @@ from typing import Any
 from rlx.boot import ScriptRecord
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
-from rlx.config.sections.data import DatasetConfig, PackerConfig, RewardConfig
+from rlx.config.sections.data import DatasetConfig, RewardConfig
 from rlx.datasets.open import DatasetView, open_dataset
-from rlx.errors import ConfigError, DatasetError, HookError, PluginError, UsageError, attributed
+from rlx.errors import ConfigError, DatasetError, HookError, PluginError, UsageError
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.models.run_model import DEFAULT_MODEL_PLUGIN
 from rlx.names import LOOPBACK
 from rlx.packers.loss_mask import rehearse_policy_input
+from rlx.packers.open import open_packer
 from rlx.packers.prompt import prompt_token_ids
 from rlx.packers.sft_rows import sft_trajectories
 from rlx.platform import PLATFORMS
@@ -36,7 +37,7 @@ from rlx.preflight.load import LoadedRun
 from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
 from rlx.preflight.model import ModelSize, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
-from rlx.preflight.plugins import Sources, check_components, check_learns, make_algorithm, make_packer
+from rlx.preflight.plugins import Sources, check_components, check_learns, make_algorithm
 from rlx.rewards.base import wanted
 from rlx.rewards.serialization import why_unsendable
 from rlx.script.row_order import open_order
@@ -175,14 +176,14 @@ def _read_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> Fingerpri
     from rlx.packers.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config.model)
-    packer = _packer(config.packer, config, plugins, tokenizer, "[packer]")
+    packer = open_packer(plugins, config.packer, config, tokenizer)
     if (order := open_order(plugins, config)) is not None:
         order(0)
     train = _tried(config.dataset, packer, config, plugins, tokenizer, rollouts=rollouts)
     if config.eval is None:
         return Fingerprints(train)
     if config.eval.packer is not None:
-        packer = _packer(config.eval.packer, config, plugins, tokenizer, "[eval.packer]")
+        packer = open_packer(plugins, config.eval.packer, config, tokenizer, where="[eval.packer]")
     return Fingerprints(train, _tried(config.eval.dataset, packer, config, plugins, tokenizer, rollouts=rollouts))
 
 
@@ -194,23 +195,12 @@ def _epoch_rows(config: Config, plugins: Plugins, data: Fingerprints) -> int:
 def _tried(
     dataset: DatasetConfig, packer: Any, config: Config, plugins: Plugins, tokenizer: Any, *, rollouts: bool
 ) -> Fingerprint:
-    view = _open(dataset, config, plugins, tokenizer)
+    view = open_dataset(plugins, dataset, config, tokenizer)
     _try_rows(view, packer, tokenizer, rollouts=rollouts, trained=dataset is config.dataset)
     if rollouts:
         own = config.eval.rewards if config.eval is not None and dataset is config.eval.dataset else None
         check_sendable(view, [*config.rewards, *config.filter_rewards] if own is None else own, plugins)
     return view.fingerprint()
-
-
-def _packer(packer: PackerConfig, config: Config, plugins: Plugins, tokenizer: Any, where: str) -> Any:
-    made = make_packer(packer, plugins, where)
-    attributed(plugins.owner("packers", packer.name), "its setup", lambda: made.setup(config, tokenizer))
-    return made
-
-
-def _open(dataset: DatasetConfig, config: Config, plugins: Plugins, tokenizer: Any) -> DatasetView:
-    source, owner = plugins.load("datasets", dataset.name), plugins.owner("datasets", dataset.name)
-    return open_dataset(source, dataset.args, config, tokenizer, owner=owner)
 
 
 def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool, trained: bool) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
-from rlx.errors import UsageError, attributed
+from rlx.errors import UsageError, attribute
 from rlx.models.run_model import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
@@ -71,7 +71,8 @@ def _check_layout(network: nn.Module, config: Config, owner: str) -> None:
     from rlx.policy.model.adapters import network_of
     from rlx.policy.model.parallel_checks import check_layout
 
-    attributed(owner, "its parallel_refusal", lambda: check_layout(network_of(network), config.policy))
+    with attribute(owner, "its parallel_refusal"):
+        check_layout(network_of(network), config.policy)
 
 
 def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:
@@ -92,10 +93,13 @@ def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, wei
         decoder_layers(network)
         return network
 
-    network = attributed(owner, "building the model", build)
-    mapper: Any = attributed(owner, "its weight_mapper", lambda: plugin.weight_mapper(hf_config))
+    with attribute(owner, "building the model"):
+        network = build()
+    with attribute(owner, "its weight_mapper"):
+        mapper = plugin.weight_mapper(hf_config)
     if weights:
-        attributed(owner, "mapping the checkpoint", lambda: check_weights(network, folder, mapper))
+        with attribute(owner, "mapping the checkpoint"):
+            check_weights(network, folder, mapper)
     return network
 
 

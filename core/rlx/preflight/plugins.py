@@ -15,9 +15,8 @@ from rlx.config.schema import Config
 from rlx.config.sections.data import DatasetConfig, PackerConfig, RewardConfig
 from rlx.datasets.open import check_dataset_args
 from rlx.episodes import Episode, Reward
-from rlx.errors import ConfigError, PluginError, RlxError, attributed
+from rlx.errors import ConfigError, PluginError, attribute
 from rlx.models.run_model import DEFAULT_MODEL_PLUGIN, model_plugin
-from rlx.plugins.args import check_args
 from rlx.plugins.catalog import Catalog, Entry, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
@@ -122,18 +121,13 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
 
 def make_algorithm(config: Config, plugins: Plugins) -> Any:
     """The run's algorithm. Raises where it can't be made from `[algorithm] args`, or is none."""
-    algorithm = _make(plugins, "algorithms", config.algorithm.name, config.algorithm.args, "[algorithm] args")
+    algorithm = plugins.make("algorithms", config.algorithm.name, config.algorithm.args, where="[algorithm] args")
     if not isinstance(getattr(type(algorithm), "rollouts", None), bool):
         raise PluginError(
             f"{plugins.owner('algorithms', config.algorithm.name)} does not say whether it learns from samples: "
             "give its class `rollouts = True` (RL) or `rollouts = False` (SFT)."
         )
     return algorithm
-
-
-def make_packer(packer: PackerConfig, plugins: Plugins, where: str) -> Any:
-    """A packer, before its `setup`. `where` is its place in the config."""
-    return _make(plugins, "packers", packer.name, packer.args, f"{where} args")
 
 
 def check_components(config: Config, plugins: Plugins) -> None:
@@ -154,7 +148,8 @@ def check_learns(algorithm: Any, config: Config, owner: str) -> None:
     """Raises ConfigError where a group of this size gets no advantage whatever its rewards are: nothing is learnt."""
     size = config.algorithm.group_size
     groups = [_group(number, size) for number in (0, 1)]
-    advantages = attributed(owner, "advantages", lambda: algorithm.advantages(groups))
+    with attribute(owner, "advantages"):
+        advantages = algorithm.advantages(groups)
     if not any(value for group in advantages for value in group):
         raise ConfigError(
             f"[algorithm] group_size = {size}: {owner} gives such a group no advantage, whatever its rewards are. "
@@ -178,18 +173,3 @@ def _check_rewards(rewards: Sequence[RewardConfig], plugins: Plugins, table: str
         where = f"{table} number {number}, args"
         target = plugins.load("rewards", reward.name)
         check_reward_args(target, reward.args, owner=plugins.owner("rewards", reward.name), where=where)
-
-
-def _make(plugins: Plugins, kind: str, name: str, args: dict[str, Any], where: str) -> Any:
-    target, owner = plugins.load(kind, name), plugins.owner(kind, name)
-    if not callable(target):
-        raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
-    check_args(target, args, where=where, owner=owner)
-    try:
-        return plugins.make(kind, name, args)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {owner}: {error}") from error
-    except RlxError:
-        raise
-    except Exception as error:  # the boundary: whatever a constructor raises is the plugin's
-        raise PluginError(f"{owner} can't be made: {type(error).__name__}: {error}") from error

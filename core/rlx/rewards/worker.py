@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from rlx.boot import Boot
 from rlx.errors import RewardError, RlxError, UsageError
+from rlx.packers.open import open_packer
 from rlx.rewards.base import BoundReward, about
 from rlx.rewards.call import Asker, loaded_of
 from rlx.rewards.lazy import Lazy
@@ -97,9 +98,7 @@ def _own(boot: Boot, plugins: Any) -> dict[str, Lazy]:
     lazy_tokenizer = Lazy(tokenizer)
 
     def packer() -> Any:
-        made = plugins.make("packers", config.packer.name, config.packer.args)
-        made.setup(config, lazy_tokenizer.get())
-        return made
+        return open_packer(plugins, config.packer, config, lazy_tokenizer.get())
 
     return {"config": Lazy(lambda: config), "tokenizer": lazy_tokenizer, "data_packer": Lazy(packer)}
 

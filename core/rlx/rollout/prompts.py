@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rlx.config.schema import Config
-from rlx.config.sections.data import DatasetConfig, PackerConfig
-from rlx.datasets.open import DatasetView, open_dataset
+from rlx.datasets.open import DatasetView
 from rlx.names import PROBE_TOKENS, PROBES
 from rlx.packers.prompt import prompt_token_ids
-from rlx.plugins.session import Plugins
 
 
 @dataclass(frozen=True)
@@ -32,17 +29,3 @@ class Prompts:
         """The beginnings of the first prompts, for the verification of weights: 2 to PROBE_TOKENS tokens each."""
         heads = [self.tokens(index)[:PROBE_TOKENS] for index in range(min(PROBES, len(self)))]
         return [head for head in heads if len(head) >= 2]
-
-
-def open_packer(plugins: Plugins, packer: PackerConfig, config: Config, tokenizer: Any) -> Any:
-    """The config's packer, set up."""
-    made = plugins.make("packers", packer.name, packer.args)
-    made.setup(config, tokenizer)
-    return made
-
-
-def open_prompts(plugins: Plugins, dataset: DatasetConfig, packer: Any, config: Config, tokenizer: Any) -> Prompts:
-    """Raises DatasetError, ConfigError or PluginError."""
-    source = plugins.load("datasets", dataset.name)
-    view = open_dataset(source, dataset.args, config, tokenizer, owner=plugins.owner("datasets", dataset.name))
-    return Prompts(view, packer, tokenizer)

@@ -19,15 +19,17 @@ from msgspec import structs
 
 from rlx.boot import Boot
 from rlx.config.schema import Config
+from rlx.datasets.open import open_dataset
 from rlx.errors import ProcessDied, RlxError
 from rlx.fingerprint import Fingerprints
+from rlx.packers.open import open_packer
 from rlx.packers.tokenizer import load_tokenizer
 from rlx.plugins.session import Plugins
 from rlx.plugins.timings import Costs
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.engine import Engine
 from rlx.rollout.engine_arguments import engine_arguments
-from rlx.rollout.prompts import Prompts, open_packer, open_prompts
+from rlx.rollout.prompts import Prompts
 from rlx.rollout.sampler import Sampler, rows_of
 from rlx.script.plugins import open_plugins
 from rlx.transport.client import Client
@@ -181,9 +183,9 @@ def describe(error: Exception, name: str, log: Path) -> Failed:
 def _open_data(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | None]:
     tokenizer: Any = load_tokenizer(config.model)
     packer = open_packer(plugins, config.packer, config, tokenizer)
-    train = open_prompts(plugins, config.dataset, packer, config, tokenizer)
+    train = Prompts(open_dataset(plugins, config.dataset, config, tokenizer), packer, tokenizer)
     if config.eval is None:
         return train, None
     if config.eval.packer is not None:
-        packer = open_packer(plugins, config.eval.packer, config, tokenizer)
-    return train, open_prompts(plugins, config.eval.dataset, packer, config, tokenizer)
+        packer = open_packer(plugins, config.eval.packer, config, tokenizer, where="[eval.packer]")
+    return train, Prompts(open_dataset(plugins, config.eval.dataset, config, tokenizer), packer, tokenizer)

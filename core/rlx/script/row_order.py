@@ -13,13 +13,12 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from rlx.config.schema import Config
 from rlx.datasets.open import DatasetView, open_dataset
 from rlx.datasets.order import Order, derive, plain_order
-from rlx.errors import PluginError, RlxError
+from rlx.errors import PluginError, attribute
 from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted
 from rlx.script.launch_worker import ScriptParts
@@ -35,12 +34,13 @@ class ScriptOrder:
         self._seed = config.run.seed
         self._step = config.policy.groups_per_step
         self._length: int | None = None
-        with self._attributed("making it"):
+        owner = f"The sampler of the launch script {script}"
+        with attribute(owner, "making it"):
             self._sampler = _sampler(parts.sampler, view.source, config)
             self._batches = _batch_sampler(parts.batch_sampler, view.source, self._sampler, config)
 
     def __call__(self, epoch: int) -> list[int]:
-        with self._attributed(f"epoch {epoch}"):
+        with attribute(f"The sampler of the launch script {self._script}", f"epoch {epoch}"):
             _seed_all(derive(self._seed, "sampler", epoch))
             for sampler in (self._sampler, self._batches):
                 if hasattr(sampler, "set_epoch"):
@@ -76,17 +76,6 @@ class ScriptOrder:
     def _owner(self) -> str:
         return f"The {'sampler' if self._batches is None else 'batch_sampler'} of the launch script {self._script}"
 
-    @contextmanager
-    def _attributed(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except RlxError:
-            raise
-        except Exception as error:  # the boundary: whatever a sampler raises is the script's
-            raise PluginError(
-                f"The sampler of the launch script {self._script}, {what}: {type(error).__name__}: {error}"
-            ) from error
-
 
 class PlainSampler:
     """rlx's own order, for a batch sampler that wants a sampler to draw from."""
@@ -112,9 +101,7 @@ def open_order(plugins: Plugins, config: Config) -> Order | None:
         return None
     from rlx.packers.tokenizer import load_tokenizer
 
-    name = config.dataset.name
-    source, owner = plugins.load("datasets", name), plugins.owner("datasets", name)
-    view = open_dataset(source, config.dataset.args, config, load_tokenizer(config.model), owner=owner)
+    view = open_dataset(plugins, config.dataset, config, load_tokenizer(config.model))
     return ScriptOrder(source.script.parts, view, config, source.script.record.target)
 
 

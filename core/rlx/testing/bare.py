@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.errors import DatasetError
 from rlx.models.plugin import ModelPlugin
 from rlx.packers.prompt import prompt_token_ids
@@ -68,7 +68,7 @@ def _asked(suite: Callable[[], None]) -> Found:
 
 def _of_dataset(target: Any) -> Found:
     try:
-        open_dataset(target, {}, example_config(), CharTokenizer())
+        make_dataset(target, {}, example_config(), CharTokenizer())
     except DatasetError as error:
         if error.__cause__ is not None:
             return Found(untested=f"it can't be opened here: {told(error)}")

@@ -165,7 +165,7 @@ class Mine(DecoderOnlyLLMDataPacker):
 @pytest.mark.parametrize(
     ("method", "body", "message"),
     [
-        ("get_policy_input(self)", "...", "packer Mine failed at row 0 of dataset './data.py:rows'"),
+        ("get_policy_input(self)", "...", "packer Mine: row 0 of dataset './data.py:rows'"),
         (
             "get_policy_input(self, item, text)",
             "return super().get_policy_input(item, str(text))",

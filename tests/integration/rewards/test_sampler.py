@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.episodes import VersionSpan, decode_episodes
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.completion import Sampled
@@ -36,7 +36,7 @@ def sample(boot):
     async def sample(texts: list[str], kind: str, *rewards: dict, **options: Any) -> GroupDone | GroupFailed:
         sent: asyncio.Queue[GroupDone | GroupFailed] = asyncio.Queue()
         tokenizer = CharTokenizer()
-        view = open_dataset([{"prompt": "q"}], {}, None, tokenizer, owner="d")
+        view = make_dataset([{"prompt": "q"}], {}, None, tokenizer, owner="d")
         rows = Rows(Prompts(view, Packer(), tokenizer), 1.0, 8)
         async with RewardPool(boot(*rewards, **options)) as pool:
             sampler = Sampler(

@@ -5,12 +5,12 @@ from types import MappingProxyType
 
 import pytest
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.fingerprint import Fingerprint, Fingerprints, difference, differences, digest
 
 
 def seen(rows):
-    return open_dataset(rows, {}, None, None).fingerprint()
+    return make_dataset(rows, {}, None, None).fingerprint()
 
 
 @pytest.mark.parametrize(

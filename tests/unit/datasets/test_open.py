@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rlx.datasets.open import check_dataset_args, is_factory, open_dataset
+from rlx.datasets.open import check_dataset_args, is_factory, make_dataset
 from rlx.errors import ConfigError, DatasetError
 
 CONFIG, TOKENIZER = object(), object()
@@ -63,7 +63,7 @@ class Both(NewForm):
 
 
 def opened(thing, **args):
-    return open_dataset(thing, args, CONFIG, TOKENIZER, owner="dataset 'mine'")
+    return make_dataset(thing, args, CONFIG, TOKENIZER, owner="dataset 'mine'")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_what_an_iterable_raises_is_attributed():
             yield "a"
             raise OSError("disk gone")
 
-    with pytest.raises(DatasetError, match="dataset 'mine', reading its rows: OSError: disk gone"):
+    with pytest.raises(DatasetError, match="dataset 'mine': reading its rows raised OSError: disk gone"):
         opened(Broken("ab"))
 
 
@@ -311,9 +311,9 @@ def broken_reference():
             lambda: {"train": ["a"], "test": []},
             "is a dict of 'train', 'test', and no rows. If these are splits, choose",
         ),
-        (lambda: 1 / 0, "dataset 'mine', opening it: ZeroDivisionError"),
-        (broken_len, "dataset 'mine', its length: OSError: no such disk"),
-        (broken_setup, "dataset 'mine', its setup: FileNotFoundError: rows.json"),
+        (lambda: 1 / 0, "dataset 'mine': opening it raised ZeroDivisionError"),
+        (broken_len, "dataset 'mine': its length raised OSError: no such disk"),
+        (broken_setup, "dataset 'mine': its setup raised FileNotFoundError: rows.json"),
     ],
 )
 def test_what_cannot_be_opened_says_why(thing, message):
@@ -322,9 +322,9 @@ def test_what_cannot_be_opened_says_why(thing, message):
 
 
 def test_a_row_that_raises_is_named():
-    with pytest.raises(DatasetError, match="dataset 'mine', row 2: KeyError: 'question'"):
+    with pytest.raises(DatasetError, match="dataset 'mine': row 2 raised KeyError: 'question'"):
         opened(broken_row).item(2)
-    with pytest.raises(DatasetError, match="dataset 'mine', the reference answer of row 1: IndexError: too far"):
+    with pytest.raises(DatasetError, match="dataset 'mine': the reference answer of row 1 raised IndexError: too far"):
         opened(broken_reference).reference(1)
 
 
@@ -338,10 +338,10 @@ def test_fingerprints_see_rows_references_and_length():
 
 def test_a_fingerprint_is_the_same_in_another_process():
     code = (
-        "from rlx.datasets.open import open_dataset\n"
+        "from rlx.datasets.open import make_dataset\n"
         "class Odd: pass\n"
         "rows = [{'prompt': 'é', 'n': i, 'f': i / 3, 'b': b'x', 's': {'b', 'a', 'c'}, 'o': Odd()} for i in range(40)]\n"
-        "print(*open_dataset(rows, {}, None, None).fingerprint().rows)\n"
+        "print(*make_dataset(rows, {}, None, None).fingerprint().rows)\n"
     )
     seen = {
         subprocess.run(

@@ -287,7 +287,7 @@ def wider(batch):
             "'input_ids' must hold one row .* the 2 samples",
         ),
         (lambda batch: {**batch, "input_ids": [1, 2]}, "'input_ids' must hold one row of numbers"),
-        (lambda batch: 1 / 0, f"packer Collating failed at {WHERE}: ZeroDivisionError"),
+        (lambda batch: 1 / 0, f"packer Collating: {WHERE} raised ZeroDivisionError"),
     ],
 )
 def test_a_batch_that_cannot_be_read_is_named(change, message, tokenizer):

@@ -109,7 +109,7 @@ def test_text_of_a_packer_is_tokenised(tokenizer):
         (None, "packer Custom: get_rollout_input returned a NoneType"),
         ({"image": 1}, "packer Custom: get_rollout_input returned a dict"),
         ([1, "a"], "returned a list"),
-        (ValueError("no image"), "packer Custom failed at row 1 of d: ValueError: no image"),
+        (ValueError("no image"), "packer Custom: row 1 of d raised ValueError: no image"),
     ],
 )
 def test_a_packer_that_fails_is_named(made, message, tokenizer):

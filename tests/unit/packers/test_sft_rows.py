@@ -117,7 +117,7 @@ def test_masks_of_a_packer_become_segments(names, tokenizer):
         ({"input_ids": [1, 2]}, "returned a dict"),
         ({"input_ids": [1, 2], "labels": [1]}, "of one length"),
         ({"input_ids": [1, 2, 3], "labels": [2, 3, -100]}, "label 0 is 2, and token 0 is 1. .*rlx shifts them"),
-        (KeyError("image"), "packer Own failed at row 5 of d: KeyError: 'image'"),
+        (KeyError("image"), "packer Own: row 5 of d raised KeyError: 'image'"),
     ],
 )
 def test_a_packer_that_fails_is_named(made, message, tokenizer):

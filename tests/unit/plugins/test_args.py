@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.errors import ConfigError
 from rlx.plugins.args import bind_args, check_args
 from rlx.rewards.base import BoundReward
@@ -193,4 +193,4 @@ def test_reward_and_dataset_are_given_their_models():
         return ["x"] * int(options.rate * 10)
 
     assert BoundReward(reward, {"rate": 0.25})("text", None, {"prompt": "p"}) == 0.25
-    assert len(open_dataset(rows, {"rate": 0.4}, None, None)) == 4
+    assert len(make_dataset(rows, {"rate": 0.4}, None, None)) == 4

@@ -213,11 +213,11 @@ def test_wrong_signature(check, target, args, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("A = 3", "is a int, not a class."),
+        ("A = 3", " is a int, not a class."),
         ("class A: ...",
-         ("does not say whether it learns from samples: "
+         (" does not say whether it learns from samples: "
          "give its class `rollouts = True` (RL) or `rollouts = False` (SFT).")),
-        ("class A:\n    def __init__(self): raise OSError('no licence')", "can't be made: OSError: no licence"),
+        ("class A:\n    def __init__(self): raise OSError('no licence')", ": its constructor raised OSError: no licence"),
     ],
 )  # fmt: skip
 def test_algorithm_that_is_none(tmp_path, text, message):
@@ -226,7 +226,7 @@ def test_algorithm_that_is_none(tmp_path, text, message):
     record = resolve("algorithms", name, discover(), tmp_path)
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "algorithm": {"name": name}})
     plugins = Plugins([record], Hooks(), Registry())
-    assert said(make_algorithm, config, plugins) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A) {message}"
+    assert said(make_algorithm, config, plugins) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A){message}"
 
 
 class Needy:
@@ -257,8 +257,7 @@ def hooks(**functions):
         (SimpleNamespace(rlx_step_end=rlx.hookimpl(wrapper=True)(lambda step: (yield))),
          ": rlx_step_end is a hook wrapper; rlx calls plain hooks only."),
         (Needy,
-         (" can't be made: TypeError: Needy.__init__() missing 1 required positional argument: 'path'\n"
-         "Hooks plugins are made without arguments.")),
+         ": its constructor raised TypeError: Needy.__init__() missing 1 required positional argument: 'path'"),
     ],
 )  # fmt: skip
 def test_hooks_that_would_not_be_called(plugin, message):

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.episodes import Reward, VersionSpan, decode_episodes
 from rlx.rewards.scoring import Scores
 from rlx.rollout.completion import Sampled
@@ -95,7 +95,7 @@ def sampled(cls, kind="train"):
     """What the controller is sent for one lease."""
     packer = cls()
     packer.setup(None, TOKENIZER)
-    view = open_dataset(["1+6=", "40+2="], {}, None, TOKENIZER)
+    view = make_dataset(["1+6=", "40+2="], {}, None, TOKENIZER)
     engine = Answers([])
 
     async def run():

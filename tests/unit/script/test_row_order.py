@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rlx.config.schema import Config
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.datasets.order import Cursor
 from rlx.errors import PluginError
 from rlx.script.launch_worker import ScriptParts
@@ -48,7 +48,7 @@ class Drawn:
 
 
 def order(size=5, **parts):
-    view = open_dataset([f"row {i}" for i in range(size)], {}, CONFIG, None)
+    view = make_dataset([f"row {i}" for i in range(size)], {}, CONFIG, None)
     return ScriptOrder(ScriptParts(**parts), view, CONFIG, "entry.py")
 
 
@@ -89,7 +89,7 @@ def test_batches_are_steps():
         ({"sampler": lambda dataset: [7]}, "gave 7, which is no row of a dataset of 5 rows"),
         ({"sampler": lambda dataset: ["x"]}, "gave 'x', which is no row"),
         ({"sampler": lambda dataset: []}, "gave 0 rows for epoch 0"),
-        ({"sampler": lambda dataset: 1 / 0}, "making it: ZeroDivisionError"),
+        ({"sampler": lambda dataset: 1 / 0}, "making it raised ZeroDivisionError"),
         ({"batch_sampler": [[0, 1], [2]]}, r"a batch has 1 rows, and a step \[policy\] groups_per_step = 2"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rlx.datasets.open import DatasetView, is_factory, open_dataset
+from rlx.datasets.open import DatasetView, is_factory, make_dataset
 from rlx.errors import RewardError, RlxError
 from rlx.fingerprint import digest
 from rlx.packers.base import DecoderOnlyLLMDataPacker
@@ -59,7 +59,7 @@ def check_dataset(
         packer.setup(config, tokenizer)
 
     def opened() -> DatasetView:
-        return open_dataset(factory_or_object, dict(args or {}), config, tokenizer, owner=subject)
+        return make_dataset(factory_or_object, dict(args or {}), config, tokenizer, owner=subject)
 
     demand(subject, RULES, _broken(factory_or_object, opened, packer, tokenizer, rows))
 

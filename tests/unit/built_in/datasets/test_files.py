@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.errors import ConfigError, DatasetError
 from rlx_datasets import jsonl_dataset, parquet_dataset
 
@@ -70,4 +70,4 @@ def test_what_is_wrong_is_named(kind):
         ({"path": str(folder / f"c.{ending}")}, DatasetError, f"c.{ending}"),
     ]:
         with pytest.raises(error, match=message):
-            open_dataset(make, args, None, None)
+            make_dataset(make, args, None, None)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.errors import DatasetError
 from rlx_datasets import HFDataset
 
@@ -94,7 +94,7 @@ def test_load_args_reach_load_dataset(jsonl):
 )
 def test_errors_name_the_dataset_and_what_there_is(jsonl, options, message):
     with pytest.raises(DatasetError, match=f"(?s)dataset 'hf'.*{message}"):
-        open_dataset(HFDataset, {"path": str(jsonl), **options}, None, None, owner="dataset 'hf'")
+        make_dataset(HFDataset, {"path": str(jsonl), **options}, None, None, owner="dataset 'hf'")
 
 
 def test_a_saved_dict_without_the_split_names_those_it_has(tmp_path):

@@ -59,7 +59,7 @@ def test_streamed_rows_are_those_of_the_only_split_too(folder):
 def test_the_dataset_of_the_customisation_page(folder, monkeypatch, tmp_path):
     """Written for cosmos-rl: only the import of `load_dataset` is another."""
     torch_data = pytest.importorskip("torch.utils.data")
-    from rlx.datasets.open import open_dataset
+    from rlx.datasets.open import make_dataset
 
     class MathDapoDataset(torch_data.Dataset):
         def setup(self, config, tokenizer, *args, **kwargs):
@@ -90,5 +90,5 @@ def test_the_dataset_of_the_customisation_page(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     train = SimpleNamespace(train_policy=SimpleNamespace(dataset=SimpleNamespace(name=NAME, subset="default")))
     tokenizer = SimpleNamespace(apply_chat_template=template)
-    view = open_dataset(get_dataset_factory, {}, SimpleNamespace(train=train), tokenizer)
+    view = make_dataset(get_dataset_factory, {}, SimpleNamespace(train=train), tokenizer)
     assert (len(view), view.item(0)[:9], view.reference(0)) == (1, "SOLVE IT.", "42")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.errors import DatasetError
 from rlx_datasets import MathDapoDataset
 from rlx_rewards import direct_math_reward_fn
@@ -79,8 +79,10 @@ def test_an_instruction_of_your_own_replaces_theirs(place):
 def test_where_there_is_nothing_to_replace_the_row_is_named(tmp_path, content):
     write(tmp_path / "rows.jsonl", [row(content)])
     args = {"path": str(tmp_path / "rows.jsonl"), "instruction": "Box it."}
-    view = open_dataset(MathDapoDataset, args, None, None, owner="dataset 'math_dapo'")
-    with pytest.raises(DatasetError, match="row 0: ValueError: instruction can replace only what DAPO-Math-17k puts"):
+    view = make_dataset(MathDapoDataset, args, None, None, owner="dataset 'math_dapo'")
+    with pytest.raises(
+        DatasetError, match="row 0 raised ValueError: instruction can replace only what DAPO-Math-17k puts"
+    ):
         view.item(0)
 
 

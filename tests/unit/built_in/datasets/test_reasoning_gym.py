@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rlx.datasets.open import open_dataset
+from rlx.datasets.open import make_dataset
 from rlx.errors import DatasetError, UsageError
 from rlx_datasets import ReasoningGymDataset
 
@@ -65,7 +65,7 @@ def test_held_out_rows_have_seeds_of_their_own():
 )
 def test_what_is_wrong_is_named(args, message):
     with pytest.raises(DatasetError, match=message):
-        open_dataset(ReasoningGymDataset, args, None, None)
+        make_dataset(ReasoningGymDataset, args, None, None)
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
