@@ -24,7 +24,7 @@ from rlx.errors import RewardError
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.rewards.pool import RewardPool
-from rlx.rewards.scoring import Completion, Scores
+from rlx.rewards.scoring import RewardInput, Scores
 
 REWARD = """
 import os, time
@@ -69,7 +69,7 @@ async def one_at_a_time(pool: RewardPool, count: int) -> float:
     times = []
     for _ in range(count):
         began = time.perf_counter()
-        await pool.score([Completion(TEXT)])
+        await pool.score([RewardInput(TEXT)])
         times.append(time.perf_counter() - began)
     return statistics.median(times) * 1e6
 
@@ -77,7 +77,7 @@ async def one_at_a_time(pool: RewardPool, count: int) -> float:
 async def all_at_once(pool: RewardPool, count: int) -> float:
     """Calls per second when all are queued at once."""
     began = time.perf_counter()
-    await asyncio.gather(*(pool.score([Completion(TEXT)]) for _ in range(count)))
+    await asyncio.gather(*(pool.score([RewardInput(TEXT)]) for _ in range(count)))
     return count / (time.perf_counter() - began)
 
 
@@ -110,7 +110,7 @@ async def mixed(boot: Boot, calls: int) -> bool:
     texts = mixed_texts(calls)
     async with RewardPool(boot) as pool:
         began = time.perf_counter()
-        answers = await asyncio.gather(*(pool.score([Completion(t)]) for t in texts), return_exceptions=True)
+        answers = await asyncio.gather(*(pool.score([RewardInput(t)]) for t in texts), return_exceptions=True)
         seconds = time.perf_counter() - began
     counts = Counter(outcome(text, answer) for text, answer in zip(texts, answers, strict=True))
     print(f"{calls} calls, 1 % hanging, 1 % crashing: {seconds:.1f} s, {calls / seconds:,.0f} calls/s")

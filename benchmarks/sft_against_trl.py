@@ -152,14 +152,14 @@ def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
 
     from rlx.datasets.open import make_dataset
     from rlx.packers.tokenizer import load_tokenizer
-    from rlx.policy.train.sft_data import Feed
+    from rlx.policy.train.sft_data import SFTRows
 
     torch.set_num_threads(THREADS)
     trainer, config = rlx_trainer(options)
     tokenizer = load_tokenizer(config.model)
     packer = Tokens()
     packer.setup(config, tokenizer)
-    feed = Feed(make_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
+    feed = SFTRows(make_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
     asked.send("ready")
     while True:
         asked.send(trainer.train(feed.groups(asked.recv()))["tokens/trained"])

@@ -53,7 +53,7 @@ def differences(mine: Fingerprints, other: Fingerprints) -> str | None:
     return found and f"{found}, for evaluation"
 
 
-def not_the_same(who: str, found: str) -> str:
+def mismatch_message(who: str, found: str) -> str:
     """The message for processes `who` that differ in `found`."""
     return (
         f"{who} do not see the same dataset; they differ in {found}. Its files must be the same wherever the run's "

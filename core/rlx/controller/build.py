@@ -10,9 +10,9 @@ from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.groups.placement import Placement
 from rlx.controller.groups.staleness import Window
-from rlx.controller.health.members import Roster
-from rlx.controller.modes.rl import Sampling
-from rlx.controller.modes.sft import Rows
+from rlx.controller.health.members import Members
+from rlx.controller.modes.rl import RLMode
+from rlx.controller.modes.sft import SFTMode
 from rlx.controller.modes.weight_sync import WeightSync
 from rlx.controller.records.checkpoint import Saved
 from rlx.controller.records.summary import Totals
@@ -23,7 +23,7 @@ from rlx.fingerprint import Fingerprint, difference
 LEDGER_FILE = "ledger.sqlite"
 
 
-def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals: Totals) -> Sampling:
+def sampling_work(context: Context, roster: Members, saved: Saved | None, totals: Totals) -> RLMode:
     """RL: window and ledger as the checkpoint left them, load balance, sync, evaluation."""
     config = context.config
     ready = next(iter(roster.rollouts.values()))
@@ -39,7 +39,7 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
     if saved is not None:
         groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
         groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
-    return Sampling(
+    return RLMode(
         context,
         groups=groups,
         ledger=ledger,
@@ -53,12 +53,12 @@ def sampling_work(context: Context, roster: Roster, saved: Saved | None, totals:
     )
 
 
-def rows_work(context: Context, roster: Roster, saved: Saved | None) -> Rows:
+def rows_work(context: Context, roster: Members, saved: Saved | None) -> SFTMode:
     """SFT."""
     policy = roster.policy
     assert policy is not None
     assert policy.data is not None
-    work = Rows(context, policy.data, _cursor(context, policy.data.train.size))
+    work = SFTMode(context, policy.data, _cursor(context, policy.data.train.size))
     _check_resume(saved, work.fingerprint, context.config.policy.groups_per_step)
     return work
 

@@ -14,7 +14,7 @@ from rlx.controller.progress import PATIENCE, Progress
 from rlx.datasets.order import Order
 from rlx.errors import RunError
 from rlx.names import LAUNCHER
-from rlx.plugins.timings import Costs
+from rlx.plugins.timings import CallTimings
 from rlx.transport.messages import Log, Message
 
 Answer = TypeVar("Answer", bound=Message)
@@ -61,7 +61,7 @@ class Context:
     hooks: Hooks
     failure: Failure
     progress: Progress
-    costs: Costs
+    costs: CallTimings
     """Of all processes."""
     order: Order | None = None
     """Of the dataset's rows, where a launch script gives one."""

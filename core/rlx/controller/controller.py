@@ -17,11 +17,11 @@ from msgspec import structs
 from rlx.boot import Boot
 from rlx.controller.build import rows_work, sampling_work
 from rlx.controller.context import Context
-from rlx.controller.health.members import Roster, last_lines
+from rlx.controller.health.members import Members, last_lines
 from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.loop import Loop
-from rlx.controller.modes.mode import Work
-from rlx.controller.modes.rl import Sampling
+from rlx.controller.modes.mode import TrainingMode
+from rlx.controller.modes.rl import RLMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
 from rlx.controller.records.checkpoint import Saved
@@ -64,9 +64,9 @@ class Controller:
         self._context = context
         self._boot = boot
         self._state = StateMachine(lambda state: log.info("state: %s", state))
-        self._roster = Roster(context, boot.data)
+        self._roster = Members(context, boot.data)
         self._totals = Totals()
-        self._work: Work | None = None
+        self._work: TrainingMode | None = None
         self._loop: Loop | None = None
         self._reason = ""
 
@@ -85,7 +85,7 @@ class Controller:
                 await self._from_rollout(peer, message)
             case RolloutReady():
                 self._roster.rollout_ready(peer, message)
-                if isinstance(self._work, Sampling):
+                if isinstance(self._work, RLMode):
                     self._work.ready(peer)
             case PolicyReady():
                 self._context.costs.merge(message.costs)
@@ -172,7 +172,7 @@ class Controller:
     async def _from_rollout(self, peer: str, message: GroupDone | GroupFailed | RolloutStats) -> None:
         if isinstance(message, GroupDone | GroupFailed):
             self._context.costs.merge(message.costs)
-        if not isinstance(self._work, Sampling):
+        if not isinstance(self._work, RLMode):
             return  # an engine reports from its start on; there is nothing to count yet
         if isinstance(message, GroupDone):
             await self._work.finished(peer, message)
@@ -208,7 +208,7 @@ class Controller:
 
     def _is_past(self, name: str, attempt: int) -> bool:
         """Whether a replica's next attempt has its place already: the last words of the one before are no news."""
-        if not isinstance(self._work, Sampling) or name not in self._context.replicas:
+        if not isinstance(self._work, RLMode) or name not in self._context.replicas:
             return False
         return not self._work.holds(name, attempt)
 
@@ -218,7 +218,7 @@ class Controller:
 
     async def _replaced(self, name: str, why: str) -> bool:
         """Whether a replica that died is started again."""
-        if not isinstance(self._work, Sampling) or name not in self._context.replicas:
+        if not isinstance(self._work, RLMode) or name not in self._context.replicas:
             return False
         self._roster.leave(name)
         return await self._work.lose(name, why)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from rlx.controller.context import Context
-from rlx.controller.modes.mode import Work
+from rlx.controller.modes.mode import TrainingMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
 from rlx.controller.records.checkpoint import Saved
@@ -31,7 +31,7 @@ class Loop:
     """One run, from its first version to its end."""
 
     def __init__(
-        self, context: Context, work: Work, state: StateMachine, totals: Totals, *, version: int, before: float
+        self, context: Context, work: TrainingMode, state: StateMachine, totals: Totals, *, version: int, before: float
     ) -> None:
         self._context = context
         self._config = context.config

@@ -18,7 +18,7 @@ KILLED_CODE = 130
 
 
 @dataclass(frozen=True)
-class Death:
+class ProcessExit:
     """A process that ended when it should not have, or with an error."""
 
     name: str
@@ -28,7 +28,7 @@ class Death:
     attempt: int = 1
 
     @classmethod
-    def of(cls, process: ProcessHandle, code: int, attempt: int = 1) -> Death:
+    def of(cls, process: ProcessHandle, code: int, attempt: int = 1) -> ProcessExit:
         return cls(process.name, code, process.log, process.last_lines(LAST_LINES), attempt)
 
     def message(self) -> ProcessExited:
@@ -49,33 +49,33 @@ class Death:
 
 
 @dataclass(frozen=True)
-class Ending:
+class Outcome:
     """`status` is the controller's word (`done`, ...), `failed`, or `killed`."""
 
     status: str
     exit_code: int
     error: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
-    deaths: tuple[Death, ...] = ()
+    deaths: tuple[ProcessExit, ...] = ()
 
     @classmethod
-    def said(cls, ended: RunEnded) -> Ending:
+    def said(cls, ended: RunEnded) -> Outcome:
         return cls(ended.status, 1 if ended.status == "failed" else 0, ended.error, ended.summary)
 
     @classmethod
-    def failed(cls, error: str, exit_code: int = 1) -> Ending:
+    def failed(cls, error: str, exit_code: int = 1) -> Outcome:
         return cls("failed", exit_code, error)
 
     @classmethod
-    def killed(cls) -> Ending:
+    def killed(cls) -> Outcome:
         return cls("killed", KILLED_CODE, "stopped at once, on request; nothing was saved")
 
-    def and_failed(self, error: str) -> Ending:
+    def and_failed(self, error: str) -> Outcome:
         """Something went wrong after it, too."""
         told = "\n".join(filter(None, [self.error, error]))
         return replace(self, status="failed", exit_code=self.exit_code or 1, error=told)
 
-    def with_deaths(self, deaths: list[Death]) -> Ending:
+    def with_deaths(self, deaths: list[ProcessExit]) -> Outcome:
         return replace(self, deaths=tuple(deaths))
 
     def as_summary(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rlx.transport.keys import RunKeys
 
 
 @dataclass(frozen=True)
-class Cast:
+class RunProcesses:
     """`mains`: kind -> the `module:function` that `rlx.proc` runs in its place."""
 
     plan: RunPlan

@@ -21,8 +21,8 @@ import msgspec
 
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout
 from rlx.launch.environment import describe_environment
-from rlx.launch.outcome import Death, Ending
-from rlx.launch.processes import Cast, client_names, spec
+from rlx.launch.outcome import Outcome, ProcessExit
+from rlx.launch.processes import RunProcesses, client_names, spec
 from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
 from rlx.launch.signals import Signals, signals_ignored
 from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor
@@ -82,7 +82,7 @@ def _open_dir(plan: RunPlan) -> RunDir:
     return make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
 
 
-def _prepare(plan: RunPlan, run_dir: RunDir, mains: Mapping[str, str]) -> Cast:
+def _prepare(plan: RunPlan, run_dir: RunDir, mains: Mapping[str, str]) -> RunProcesses:
     """Everything in the directory that is there before the first process."""
     checkpoint = None
     if plan.resume is not None:
@@ -93,25 +93,25 @@ def _prepare(plan: RunPlan, run_dir: RunDir, mains: Mapping[str, str]) -> Cast:
     run_dir.write_json(CONFIG_FILE, plan.config.model_dump(by_alias=True, mode="json"))
     run_dir.write_json(PLUGINS_FILE, [msgspec.to_builtins(record) for record in plan.plugins.records])
     run_dir.write_json(ENVIRONMENT_FILE, describe_environment(plan.argv, plan.base_dir, plan.script))
-    return Cast(plan, run_dir.path, keys, checkpoint, mains)
+    return RunProcesses(plan, run_dir.path, keys, checkpoint, mains)
 
 
-def _run_in(run_dir: RunDir, cast: Cast, launcher: Launcher, loggers: Loggers) -> int:
-    ending = Ending.failed("the launcher failed; its traceback says how")
+def _run_in(run_dir: RunDir, cast: RunProcesses, launcher: Launcher, loggers: Loggers) -> int:
+    ending = Outcome.failed("the launcher failed; its traceback says how")
     try:
         ending = asyncio.run(_drive(cast, launcher, loggers))
     except RlxError as error:
-        ending = Ending.failed(str(error), error.exit_code)
+        ending = Outcome.failed(str(error), error.exit_code)
     except KeyboardInterrupt:
         # In the moments in which the loop does not count signals: too early or too late for a clean end.
-        ending = Ending.killed()
+        ending = Outcome.killed()
     finally:
         with signals_ignored():
             code = _conclude(run_dir, loggers, _close(launcher, ending))
     return code
 
 
-def _close(launcher: Launcher, ending: Ending) -> Ending:
+def _close(launcher: Launcher, ending: Outcome) -> Outcome:
     try:
         launcher.close()
     except RlxError as error:
@@ -119,7 +119,7 @@ def _close(launcher: Launcher, ending: Ending) -> Ending:
     return ending
 
 
-def _conclude(run_dir: RunDir, loggers: Loggers, ending: Ending) -> int:
+def _conclude(run_dir: RunDir, loggers: Loggers, ending: Outcome) -> int:
     told = len(loggers.failures)
     ending = _write_summary(run_dir, ending)
     loggers.close(ending.as_summary())
@@ -129,7 +129,7 @@ def _conclude(run_dir: RunDir, loggers: Loggers, ending: Ending) -> int:
     return ending.exit_code or int(len(loggers.failures) > told)
 
 
-def _write_summary(run_dir: RunDir, ending: Ending) -> Ending:
+def _write_summary(run_dir: RunDir, ending: Outcome) -> Outcome:
     try:
         run_dir.write_json(SUMMARY_FILE, ending.as_summary())
     except OSError as error:
@@ -137,12 +137,12 @@ def _write_summary(run_dir: RunDir, ending: Ending) -> Ending:
     return ending
 
 
-async def _drive(cast: Cast, launcher: Launcher, loggers: Loggers) -> Ending:
+async def _drive(cast: RunProcesses, launcher: Launcher, loggers: Loggers) -> Outcome:
     with Signals() as signals:
         controller = launcher.start(spec(cast.controller()))
         port = await _wait_for_port(cast, controller, signals)
         if port is None:
-            return Ending.killed()
+            return Outcome.killed()
         processes = [controller, *(launcher.start(spec(boot)) for boot in cast.clients(port))]
 
         def start_again(name: str, attempt: int) -> ProcessHandle:
@@ -157,7 +157,7 @@ async def _drive(cast: Cast, launcher: Launcher, loggers: Loggers) -> Ending:
             await client.close()
 
 
-async def _wait_for_port(cast: Cast, controller: ProcessHandle, signals: Signals) -> int | None:
+async def _wait_for_port(cast: RunProcesses, controller: ProcessHandle, signals: Signals) -> int | None:
     """Where the controller listens; None where the user stopped the run before that."""
     file, limit = cast.run_dir / PORT_FILE, cast.plan.config.run.start_seconds
     deadline = time.monotonic() + limit
@@ -188,7 +188,7 @@ def _check_alive(controller: ProcessHandle) -> None:
     """Raises UsageError where the controller refused what was asked, ProcessDied where it died otherwise."""
     if (code := controller.poll()) is not None:
         family = UsageError if code == UsageError.exit_code else ProcessDied
-        raise family(Death.of(controller, code).report())
+        raise family(ProcessExit.of(controller, code).report())
 
 
 def _say(text: str) -> None:

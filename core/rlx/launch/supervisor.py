@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from rlx.errors import PeerFailed
-from rlx.launch.outcome import Death, Ending
+from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.signals import Signals
 from rlx.launchers.base import ProcessHandle
 from rlx.loggers.base import RunStatus
@@ -92,30 +92,30 @@ class Supervisor:
         self._signals = signals
         self._say = say
         self._seen_dead: dict[str, float] = {}
-        self._deaths: dict[str, Death] = {}
+        self._deaths: dict[str, ProcessExit] = {}
         self._draining = False
         self._told_failures = 0
         self._verdict_due = float("inf")
 
-    async def watch(self) -> Ending:
+    async def watch(self) -> Outcome:
         while (ending := await self._look()) is None:
             await self._inbox.wait(POLL_SECONDS)
         return ending.with_deaths(list(self._deaths.values()))
 
-    async def _look(self) -> Ending | None:
+    async def _look(self) -> Outcome | None:
         """One look at everything; the ending, once there is one."""
         if self._inbox.ended is not None:
             return await self._let_stop(self._inbox.ended)
         if self._signals.count > 1:
-            return Ending.killed()
+            return Outcome.killed()
         await self._pass_on_signal()
         await self._pass_on_logger_failures()
         self._replace()
         await self._note_deaths()
         if CONTROLLER in self._deaths:
-            return Ending.failed(self._deaths[CONTROLLER].headline())
+            return Outcome.failed(self._deaths[CONTROLLER].headline())
         if time.monotonic() > self._verdict_due:
-            return Ending.failed(
+            return Outcome.failed(
                 f"the controller did not end the run within {VERDICT_SECONDS:g} s of the first failure"
             )
         return None
@@ -151,7 +151,7 @@ class Supervisor:
                 continue
             since = self._seen_dead.setdefault(process.name, time.monotonic())
             if time.monotonic() - since >= SETTLE_SECONDS:
-                death = self._deaths[process.name] = Death.of(process, code, self._attempts[process.name])
+                death = self._deaths[process.name] = ProcessExit.of(process, code, self._attempts[process.name])
                 await self._tell(death.message())
                 self._expect_verdict()
 
@@ -165,7 +165,7 @@ class Supervisor:
             # Its death, or its silence, is what the run fails of.
             self._say(f"the controller cannot be told of {type(message).__name__}: {error}")
 
-    async def _let_stop(self, ended: RunEnded) -> Ending:
+    async def _let_stop(self, ended: RunEnded) -> Outcome:
         """The controller has told everybody who listens to stop; those that died of an error are in the report."""
         asked, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
         told = [process for process in self._processes.values() if process.name not in ended.untold]
@@ -174,11 +174,11 @@ class Supervisor:
                 self._say("stopping now")
                 break
             await asyncio.sleep(POLL_SECONDS / 2)
-        ending = Ending.said(ended)
+        ending = Outcome.said(ended)
         self._note_failed_exits(ending, ended.untold)
         return ending
 
-    def _note_failed_exits(self, ending: Ending, untold: Sequence[str]) -> None:
+    def _note_failed_exits(self, ending: Outcome, untold: Sequence[str]) -> None:
         for name, process in self._processes.items():
             code = process.poll()
             if name == CONTROLLER and code == ending.exit_code:
@@ -189,4 +189,4 @@ class Supervisor:
             if code is None:
                 self._say(f"{name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
             elif code != 0 and name not in self._deaths:
-                self._deaths[name] = Death.of(process, code)
+                self._deaths[name] = ProcessExit.of(process, code)

@@ -47,7 +47,7 @@ def apply_policy_input(packer: Any, item: Any, group: Sequence[Episode], tokeniz
                 episode.metrics[RETOKENIZED] = float(not same)
 
 
-def rehearse_policy_input(packer: Any, item: Any, prompt: list[int], tokenizer: Any, *, where: str = "") -> None:
+def dry_run_policy_input(packer: Any, item: Any, prompt: list[int], tokenizer: Any, *, where: str = "") -> None:
     """Ask the packer about two made-up completions, before anything is started. Raises PluginError."""
     group = []
     for sample, text in enumerate(("1", "A completion.")):

@@ -21,7 +21,7 @@ from rlx.boot import PluginRecord
 from rlx.errors import HookError, PluginError, RlxError, attribute, did_you_mean
 from rlx.plugins import hookspecs
 from rlx.plugins.records import owner
-from rlx.plugins.timings import Costs
+from rlx.plugins.timings import CallTimings
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Hooks:
     def __init__(self, plugins: Sequence[tuple[PluginRecord, Any]] = (), best_effort: Sequence[str] = ()) -> None:
         self.failures: Counter[str] = Counter()
         """Plugin -> how often one of its hooks raised (those of `best_effort` only)."""
-        self.costs = Costs()
+        self.costs = CallTimings()
         self._best_effort = frozenset(best_effort)
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)

@@ -23,7 +23,7 @@ from rlx.plugins.load import load
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve, unknown
-from rlx.plugins.timings import Costs
+from rlx.plugins.timings import CallTimings
 
 
 class ComponentSource(Protocol):
@@ -66,7 +66,7 @@ class Plugins:
         return self._hooks.relay
 
     @property
-    def costs(self) -> Costs:
+    def costs(self) -> CallTimings:
         """What the hooks cost this process; others may add to it."""
         return self._hooks.costs
 

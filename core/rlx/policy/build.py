@@ -42,11 +42,11 @@ from rlx.policy.weights.load import load_weights
 
 if TYPE_CHECKING:
     from rlx.config.sections.policy import PolicyConfig
-    from rlx.policy.parallel.mesh import World
+    from rlx.policy.parallel.mesh import Ranks
 
 
 def build_policy(
-    plugin: ModelPlugin, hf_config: Any, folder: Path, world: World, config: PolicyConfig, temperature: float
+    plugin: ModelPlugin, hf_config: Any, folder: Path, world: Ranks, config: PolicyConfig, temperature: float
 ) -> Built:
     """Build, shard and load the policy. All ranks call it."""
     stage = Stage.of(world.mesh["pp"])
@@ -121,7 +121,7 @@ def _cut(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str,
 
 
 def _shard(
-    model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], world: World, dtype: torch.dtype
+    model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], world: Ranks, dtype: torch.dtype
 ) -> None:
     options: dict[str, Any] = {
         "mesh": world.sharding_mesh(),
@@ -143,7 +143,7 @@ def _reduce_by_sums(model: nn.Module) -> None:
             module.set_gradient_divide_factor(1.0)
 
 
-def _placed(world: World) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
+def _placed(world: Ranks) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
     """Over which ranks a parameter is sharded that others split before."""
 
     @cache

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rlx.policy.failures import Board, blame
-from rlx.policy.parallel.mesh import World
+from rlx.policy.parallel.mesh import Ranks
 from rlx.transport.messages import Message, Ok, Stop, decode, encode
 from rlx.transport.sync_client import Command
 
@@ -36,7 +36,7 @@ class Channel(Protocol):
 Handle = Callable[[Message], Message]
 
 
-def serve(world: World, channel: Channel | None, handle: Handle, board: Board) -> None:
+def serve(world: Ranks, channel: Channel | None, handle: Handle, board: Board) -> None:
     """Execute commands until `Stop`. Only rank 0 has a channel. Raises what `handle` raises, after answering the
     command.
     """
@@ -61,7 +61,7 @@ def _next(channel: Channel | None) -> Command | None:
         return None
 
 
-def _execute(world: World, command: Command | None, message: Message, handle: Handle, board: Board) -> Message:
+def _execute(world: Ranks, command: Command | None, message: Message, handle: Handle, board: Board) -> Message:
     try:
         answer = handle(message)
         # Nothing is answered as done before every rank has done it.

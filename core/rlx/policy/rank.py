@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlx.platform import PLATFORMS
-from rlx.plugins.timings import Cost, Costs
+from rlx.plugins.timings import CallTimings, Timing
 from rlx.policy.command_loop import serve
 from rlx.policy.failures import Board, reported, watch
-from rlx.policy.parallel.mesh import World, open_world, rendezvous_store
+from rlx.policy.parallel.mesh import Ranks, open_world, rendezvous_store
 from rlx.policy.setup import make_worker
 from rlx.script.plugins import open_plugins
 from rlx.transport.sync_client import SyncClient
@@ -47,7 +47,7 @@ def _join(boot: Boot, config: Config, client: SyncClient | None) -> None:
         world.close()
 
 
-def _work(boot: Boot, config: Config, world: World, client: SyncClient | None, board: Board) -> None:
+def _work(boot: Boot, config: Config, world: Ranks, client: SyncClient | None, board: Board) -> None:
     plugins = open_plugins(boot)
     plugins.hooks.rlx_worker_start(process=boot.name, config=config)
     worker = make_worker(boot, config, plugins, world)
@@ -59,8 +59,8 @@ def _work(boot: Boot, config: Config, world: World, client: SyncClient | None, b
     worker.sender.close()
 
 
-def _all_costs(world: World, own: Costs) -> Costs:
-    costs = Costs()
+def _all_costs(world: Ranks, own: CallTimings) -> CallTimings:
+    costs = CallTimings()
     for taken in world.gather_bytes(msgspec.msgpack.encode(own.take())):
-        costs.merge(msgspec.msgpack.decode(taken, type=dict[str, Cost]))
+        costs.merge(msgspec.msgpack.decode(taken, type=dict[str, Timing]))
     return costs

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from rlx.datasets.open import open_dataset
 from rlx.errors import RunError
-from rlx.fingerprint import Fingerprints, differences, not_the_same
+from rlx.fingerprint import Fingerprints, differences, mismatch_message
 from rlx.models.plugin import torch_dtype
 from rlx.models.run_model import model_plugin
 from rlx.packers.open import open_packer
@@ -24,7 +24,7 @@ from rlx.policy.build import build_policy, freeze
 from rlx.policy.model.built import Built
 from rlx.policy.parallel.pipeline import held
 from rlx.policy.train.optimizer import Optimizer
-from rlx.policy.train.sft_data import Feed
+from rlx.policy.train.sft_data import SFTRows
 from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import Gatherer
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from rlx.config.schema import Config
     from rlx.config.sections.data import DatasetConfig, PackerConfig
     from rlx.plugins.session import Plugins
-    from rlx.policy.parallel.mesh import World
+    from rlx.policy.parallel.mesh import Ranks
 
 
-def make_worker(boot: Boot, config: Config, plugins: Plugins, world: World) -> Worker:
+def make_worker(boot: Boot, config: Config, plugins: Plugins, world: Ranks) -> Worker:
     """Build, load and (where the run goes on) restore the policy. All ranks call it."""
     torch.manual_seed(config.run.seed * world.data_size + world.data_rank)
     algorithm: Algorithm = plugins.make("algorithms", config.algorithm.name, config.algorithm.args)
@@ -81,7 +81,7 @@ def _shards(built: Built) -> dict[str, nn.Parameter]:
     return parameters
 
 
-def _build(config: Config, plugins: Plugins, world: World) -> Built:
+def _build(config: Config, plugins: Plugins, world: Ranks) -> Built:
     # One rank fetches from the Hub; the others find it fetched.
     if world.rank == 0:
         model_folder(config.model)
@@ -93,13 +93,13 @@ def _build(config: Config, plugins: Plugins, world: World) -> Built:
     return build_policy(plugin, hf_config, folder, world, config.policy, config.rollout.temperature)
 
 
-def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed | None]:
+def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows, SFTRows | None]:
     tokenizer = load_tokenizer(config.model)
     longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 
-    def feed(dataset: DatasetConfig, packer: PackerConfig) -> Feed:
+    def feed(dataset: DatasetConfig, packer: PackerConfig) -> SFTRows:
         view = open_dataset(plugins, dataset, config, tokenizer)
-        return Feed(view, open_packer(plugins, packer, config, tokenizer), tokenizer, longest)
+        return SFTRows(view, open_packer(plugins, packer, config, tokenizer), tokenizer, longest)
 
     held_out = config.eval
     return feed(config.dataset, config.packer), (
@@ -107,7 +107,7 @@ def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[Feed, Feed |
     )
 
 
-def _fingerprints(rows: Feed, eval_rows: Feed | None, world: World) -> Fingerprints:
+def _fingerprints(rows: SFTRows, eval_rows: SFTRows | None, world: Ranks) -> Fingerprints:
     """Of the datasets. Raises RunError, on all ranks, where ranks do not see the same."""
     mine = Fingerprints(rows.fingerprint(), None if eval_rows is None else eval_rows.fingerprint())
     ranks = [
@@ -115,5 +115,5 @@ def _fingerprints(rows: Feed, eval_rows: Feed | None, world: World) -> Fingerpri
     ]
     for rank, other in enumerate(ranks):
         if found := differences(ranks[0], other):
-            raise RunError(not_the_same(f"policy ranks 0 and {rank}", found))
+            raise RunError(mismatch_message(f"policy ranks 0 and {rank}", found))
     return mine

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from rlx.config.sections.model import ModelConfig
     from rlx.fingerprint import Fingerprints
     from rlx.policy.model.built import Built
-    from rlx.policy.parallel.mesh import World
+    from rlx.policy.parallel.mesh import Ranks
     from rlx.policy.train.optimizer import Optimizer
-    from rlx.policy.train.sft_data import Feed
+    from rlx.policy.train.sft_data import SFTRows
     from rlx.policy.train.trainer import Trainer
     from rlx.policy.weights.full_weights import Gatherer
     from rlx.sync.sender import Sender
@@ -54,15 +54,15 @@ if TYPE_CHECKING:
 class Worker:
     """One rank of the policy. `rows` and `eval_rows` are there where the algorithm learns from rows."""
 
-    world: World
+    world: Ranks
     model: ModelConfig
     built: Built
     optimizer: Optimizer
     trainer: Trainer
     gatherer: Gatherer
     sender: Sender
-    rows: Feed | None = None
-    eval_rows: Feed | None = None
+    rows: SFTRows | None = None
+    eval_rows: SFTRows | None = None
     data: Fingerprints | None = None
     """Of `rows` and `eval_rows`."""
 
@@ -122,7 +122,7 @@ class Worker:
         episodes = [group[0] for group in self._feed(self.eval_rows, "evaluation").groups(message.rows)]
         return Measured(self.trainer.evaluate(episodes))
 
-    def _feed(self, feed: Feed | None, what: str) -> Feed:
+    def _feed(self, feed: SFTRows | None, what: str) -> SFTRows:
         if feed is None:
             raise RunError(f"the policy was sent {what} rows, but has no dataset to take them from")
         return feed

@@ -24,7 +24,7 @@ from rlx.errors import ConfigError, DatasetError, HookError, PluginError, UsageE
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.models.run_model import DEFAULT_MODEL_PLUGIN
 from rlx.names import LOOPBACK
-from rlx.packers.loss_mask import rehearse_policy_input
+from rlx.packers.loss_mask import dry_run_policy_input
 from rlx.packers.open import open_packer
 from rlx.packers.prompt import prompt_token_ids
 from rlx.packers.sft_rows import sft_trajectories
@@ -209,7 +209,7 @@ def _try_rows(view: DatasetView, packer: Any, tokenizer: Any, *, rollouts: bool,
         if rollouts:
             prompt = prompt_token_ids(packer, item, tokenizer, where=where)
             if trained:
-                rehearse_policy_input(packer, item, prompt, tokenizer, where=where)
+                dry_run_policy_input(packer, item, prompt, tokenizer, where=where)
         else:
             sft_trajectories(packer, item, reference, tokenizer, where=where)
 

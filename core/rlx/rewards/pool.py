@@ -20,27 +20,27 @@ import msgspec
 
 from rlx.boot import Boot, Endpoint
 from rlx.errors import RewardError, RlxError
-from rlx.plugins.timings import Costs
+from rlx.plugins.timings import CallTimings
 from rlx.rewards.messages import Raised, Ready, RewardSpec, Scored, Start
 from rlx.rewards.process import RewardProcess, WorkerDied
 from rlx.rewards.roles import Kind, Use, rewards_of, uses_of
-from rlx.rewards.scoring import Completion, Job, Scores, jobs_of, scores_of_each, settle
+from rlx.rewards.scoring import RewardCall, RewardInput, Scores, jobs_of, scores_of_each, settle
 
 
 class RewardPool:
     """Scores completions with the run's rewards in `config.rollout.reward_workers` processes. `async with` opens it."""
 
-    def __init__(self, boot: Boot, costs: Costs | None = None) -> None:
+    def __init__(self, boot: Boot, costs: CallTimings | None = None) -> None:
         config = boot.load_config()
-        self.costs = Costs() if costs is None else costs
+        self.costs = CallTimings() if costs is None else costs
         """What the calls cost: every one, whatever became of it."""
         self._uses = uses_of(config)
         specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._uses)]
         self._specs = Start(_for_rewards(boot), specs)
         self._start_seconds = config.run.start_seconds
         self._size = config.rollout.reward_workers if specs else 0
-        self._queue: asyncio.Queue[Job] = asyncio.Queue()
-        self._jobs: dict[Job, None] = {}
+        self._queue: asyncio.Queue[RewardCall] = asyncio.Queue()
+        self._jobs: dict[RewardCall, None] = {}
         self._processes: set[RewardProcess] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = Ready([])
@@ -57,7 +57,7 @@ class RewardPool:
         for task in self._tasks:
             task.add_done_callback(self._served)
 
-    async def score(self, completions: Sequence[Completion], kind: Kind = "train") -> list[Scores]:
+    async def score(self, completions: Sequence[RewardInput], kind: Kind = "train") -> list[Scores]:
         """Ask every reward of that kind about the completions of one prompt. Raises RewardError; of several errors,
         one that ends the run.
         """
@@ -100,10 +100,10 @@ class RewardPool:
         job = next(iter(self._jobs), None)
         return (job.owner, time.monotonic() - job.since) if job else None
 
-    def _calls(self, use: Use, completions: Sequence[Completion]) -> list[Job]:
+    def _calls(self, use: Use, completions: Sequence[RewardInput]) -> list[RewardCall]:
         return jobs_of(use, self._ready.rewards[use.index], completions)
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: RewardCall) -> None:
         self._jobs[job] = None
         job.answer.add_done_callback(lambda _: self._jobs.pop(job, None))
         self._queue.put_nowait(job)
@@ -119,7 +119,7 @@ class RewardPool:
             if not job.answer.done():  # else whoever asked has gone
                 process = await self._call(process, job)
 
-    async def _call(self, process: RewardProcess, job: Job) -> RewardProcess:
+    async def _call(self, process: RewardProcess, job: RewardCall) -> RewardProcess:
         """Returns the process that takes the next call."""
         cost, began = f"reward/{job.use.reward.name}", time.monotonic()
         try:

@@ -24,7 +24,7 @@ OF_EACH = frozenset({"token_ids", "finish_reason"})
 
 
 @dataclass(frozen=True)
-class Completion:
+class RewardInput:
     """What the rewards are asked about: one sampled text and where it comes from."""
 
     text: str
@@ -64,7 +64,7 @@ class Scores:
 
 
 @dataclass(eq=False)
-class Job:
+class RewardCall:
     """One call on its way."""
 
     use: Use
@@ -101,7 +101,7 @@ class Job:
         )
 
 
-def jobs_of(use: Use, loaded: Loaded, completions: Sequence[Completion]) -> list[Job]:
+def jobs_of(use: Use, loaded: Loaded, completions: Sequence[RewardInput]) -> list[RewardCall]:
     """The calls of one reward about the completions of one prompt. Raises RewardError where what comes with them
     can't be sent.
     """
@@ -112,17 +112,19 @@ def jobs_of(use: Use, loaded: Loaded, completions: Sequence[Completion]) -> list
     for places in slices:
         asked = completions[places.start : places.stop]
         call = call_about(asked, use.index, loaded)
-        jobs.append(Job(use, loaded.owner, places, call.texts, frame(call, asked[0].where), loop.create_future()))
+        jobs.append(
+            RewardCall(use, loaded.owner, places, call.texts, frame(call, asked[0].where), loop.create_future())
+        )
     return jobs
 
 
-def call_about(asked: Sequence[Completion], index: int, loaded: Loaded) -> Call:
+def call_about(asked: Sequence[RewardInput], index: int, loaded: Loaded) -> Call:
     """What reward number `index` is sent about completions of one prompt; just one where it is no group reward."""
     texts = [completion.text for completion in asked]
     return Call(index, texts, asked[0].reference, _offered(loaded, asked))
 
 
-async def settle(jobs: Sequence[Job]) -> None:
+async def settle(jobs: Sequence[RewardCall]) -> None:
     """Waits for all answers. Raises the RewardError that ends the run as soon as there is one, and one that drops
     the group when there are all answers.
     """
@@ -133,7 +135,7 @@ async def settle(jobs: Sequence[Job]) -> None:
         raise min(errors, key=lambda error: error.drop)
 
 
-def scores_of_each(jobs: Sequence[Job], count: int) -> list[Scores]:
+def scores_of_each(jobs: Sequence[RewardCall], count: int) -> list[Scores]:
     """The answers by completion."""
     scores = [Scores() for _ in range(count)]
     for job in jobs:
@@ -142,7 +144,7 @@ def scores_of_each(jobs: Sequence[Job], count: int) -> list[Scores]:
     return scores
 
 
-def _offered(loaded: Loaded, asked: Sequence[Completion]) -> dict[str, Any]:
+def _offered(loaded: Loaded, asked: Sequence[RewardInput]) -> dict[str, Any]:
     def offer(name: str) -> Any:
         return [getattr(completion, name) for completion in asked] if each(name) else getattr(asked[0], name)
 
@@ -152,7 +154,7 @@ def _offered(loaded: Loaded, asked: Sequence[Completion]) -> dict[str, Any]:
     return {name: offer(name) for name in loaded.wants}
 
 
-def _errors(jobs: Sequence[Job]) -> list[RewardError]:
+def _errors(jobs: Sequence[RewardCall]) -> list[RewardError]:
     answers = [job.answer for job in jobs if job.answer.done() and not job.answer.cancelled()]
     errors = [answer.exception() for answer in answers]
     return [error for error in errors if isinstance(error, RewardError)]

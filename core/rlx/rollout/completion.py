@@ -13,7 +13,7 @@ ENDINGS = {"stop", LENGTH}
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Completion:
     """One completion. `logprobs` are as many as `tokens`; the end-of-text token that was sampled is one of them."""
 
     tokens: list[int]

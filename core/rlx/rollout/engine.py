@@ -30,7 +30,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlx.episodes import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
-from rlx.rollout.completion import ENDINGS, Sampled
+from rlx.rollout.completion import ENDINGS, Completion
 from rlx.sync import transfer_group as wire
 from rlx.sync.logprob_diff import pack
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
@@ -124,7 +124,7 @@ class Engine:
         params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_PLAIN)
         return await self._add([prompt] * samples, params)
 
-    async def collect(self, pending: Pending) -> list[Sampled]:
+    async def collect(self, pending: Pending) -> list[Completion]:
         """The completions of what was submitted, when all of them have ended."""
         outputs = [result.outputs[0] for result in await pending.results()]
         broken = {output.finish_reason for output in outputs} - ENDINGS
@@ -136,7 +136,7 @@ class Engine:
 
     async def generate(
         self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
-    ) -> list[Sampled]:
+    ) -> list[Completion]:
         """`samples` completions of one prompt."""
         return await self.collect(
             await self.submit(prompt, samples=samples, max_tokens=max_tokens, temperature=temperature)
@@ -274,8 +274,8 @@ _PLAIN: dict[str, Any] = {
 }
 
 
-def _sampled(output: Any) -> Sampled:
-    return Sampled(
+def _sampled(output: Any) -> Completion:
+    return Completion(
         tokens=list(output.token_ids),
         logprobs=list(output.logprobs.logprobs),
         versions=[VersionSpan(int(span.version), span.end - span.start) for span in output.weight_versions],

@@ -25,7 +25,7 @@ from rlx.fingerprint import Fingerprints
 from rlx.packers.open import open_packer
 from rlx.packers.tokenizer import load_tokenizer
 from rlx.plugins.session import Plugins
-from rlx.plugins.timings import Costs
+from rlx.plugins.timings import CallTimings
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.engine import Engine
 from rlx.rollout.engine_arguments import engine_arguments
@@ -122,7 +122,7 @@ class Replica:
             probe_tokens=probes,
         )
 
-    async def _send(self, costs: Costs, group: GroupDone | GroupFailed) -> None:
+    async def _send(self, costs: CallTimings, group: GroupDone | GroupFailed) -> None:
         await self._client.notify(structs.replace(group, costs=costs.take()))
 
     async def _connect(self) -> None:

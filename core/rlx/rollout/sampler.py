@@ -22,8 +22,8 @@ from rlx.errors import ProcessDied, RlxError
 from rlx.packers.loss_mask import apply_policy_input
 from rlx.rewards.pool import RewardPool
 from rlx.rewards.roles import Kind
-from rlx.rewards.scoring import Completion
-from rlx.rollout.completion import Sampled
+from rlx.rewards.scoring import RewardInput
+from rlx.rollout.completion import Completion
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
 from rlx.rollout.prompts import Prompts
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
@@ -42,7 +42,7 @@ class Rows:
 
 
 @dataclass(eq=False)
-class Job:
+class GroupTask:
     """A lease on its way."""
 
     lease: Lease
@@ -71,7 +71,7 @@ class Sampler:
         self._send = send
         self._scored = scored
         self._on_failure = on_failure
-        self._jobs: dict[Job, asyncio.Task[None]] = {}
+        self._jobs: dict[GroupTask, asyncio.Task[None]] = {}
 
     async def take(self, leases: Leases) -> None:
         """Put the leases' prompts into the engine, in their order; the groups leave when they are done."""
@@ -103,7 +103,7 @@ class Sampler:
 
     async def _submit(self, leases: list[Lease]) -> None:
         for lease in leases:
-            job = Job(lease)
+            job = GroupTask(lease)
             try:
                 pending = await self._enter(job)
             except ProcessDied:
@@ -115,14 +115,14 @@ class Sampler:
             self._jobs[job] = task
             task.add_done_callback(partial(self._ended, job))
 
-    async def _enter(self, job: Job) -> Pending:
+    async def _enter(self, job: GroupTask) -> Pending:
         rows = self._rows[job.lease.kind]
         job.prompt = rows.prompts.tokens(job.lease.index)
         return await self._engine.submit(
             job.prompt, samples=job.lease.samples, max_tokens=rows.max_tokens, temperature=rows.temperature
         )
 
-    async def _finish(self, job: Job, pending: Pending) -> None:
+    async def _finish(self, job: GroupTask, pending: Pending) -> None:
         try:
             sampled = await self._engine.collect(pending)
             job.sampled_at, job.stage = time.monotonic(), "scoring"
@@ -132,7 +132,7 @@ class Sampler:
         except RlxError as error:
             await self._send(failed_group(job.lease, error))
 
-    async def _score(self, job: Job, sampled: list[Sampled]) -> GroupDone:
+    async def _score(self, job: GroupTask, sampled: list[Completion]) -> GroupDone:
         prompts = self._rows[job.lease.kind].prompts
         episodes = make_episodes(job.lease, job.prompt, sampled, prompts.tokenizer)
         example, reference = prompts.view.item(job.lease.index), prompts.view.reference(job.lease.index)
@@ -141,7 +141,7 @@ class Sampler:
         if kind == "train":
             apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)
         completions = [
-            Completion(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example, where)
+            RewardInput(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example, where)
             for episode, one in zip(episodes, sampled, strict=True)
         ]
         scores = await self._pool.score(completions, kind)
@@ -158,12 +158,12 @@ class Sampler:
             score_seconds=time.monotonic() - job.sampled_at,
         )
 
-    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+    def _ended(self, job: GroupTask, task: asyncio.Task[None]) -> None:
         del self._jobs[job]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(error)
 
-    def _stage(self, job: Job) -> str:
+    def _stage(self, job: GroupTask) -> str:
         oldest = self._pool.oldest() if job.stage == "scoring" else None
         return oldest[0] if oldest else job.stage
 

@@ -26,7 +26,7 @@ EVAL_SUFFIX = "-validation"
 
 
 @dataclass(frozen=True)
-class Offer:
+class ScriptComponent:
     """One component. `part` is the argument of `launch_worker` that it came by."""
 
     kind: str
@@ -45,32 +45,34 @@ class Weighted:
     named: bool = False
 
 
-def script_offers(parts: ScriptParts, config: Config) -> Iterator[Offer]:
+def script_offers(parts: ScriptParts, config: Config) -> Iterator[ScriptComponent]:
     """Everything that the script gives by name. The order is that of `launch_worker`'s arguments."""
     if parts.dataset is not None:
-        yield Offer("datasets", config.dataset.name, "dataset", _dataset(parts.dataset))
+        yield ScriptComponent("datasets", config.dataset.name, "dataset", _dataset(parts.dataset))
     if parts.val_dataset is not None and config.eval is not None:
-        yield Offer("datasets", config.eval.dataset.name, "val_dataset", _dataset(parts.val_dataset))
+        yield ScriptComponent("datasets", config.eval.dataset.name, "val_dataset", _dataset(parts.val_dataset))
     for part, packer in (("data_packer", parts.data_packer), ("val_data_packer", parts.val_data_packer)):
         if packer is not None:
-            yield Offer("packers", packer_name(packer, part), part, _packer(packer, config))
+            yield ScriptComponent("packers", packer_name(packer, part), part, _packer(packer, config))
     yield from _rewards(parts)
     for function, name in _named(parts.custom_logger_fns or ()):
-        yield Offer("loggers", name, "custom_logger_fns", _logger(function))
+        yield ScriptComponent("loggers", name, "custom_logger_fns", _logger(function))
     for hook, name in _named(parts.hooks or ()):
-        yield Offer("hooks", name, "hooks", hook)
+        yield ScriptComponent("hooks", name, "hooks", hook)
     for model_type, plugin in parts.models.items():
-        yield Offer("models", model_type, "ModelRegistry.register_model", plugin)
+        yield ScriptComponent("models", model_type, "ModelRegistry.register_model", plugin)
         if plugin.packer is not None:
-            yield Offer("packers", model_packer_name(model_type), "ModelRegistry.register_model", plugin.packer)
+            yield ScriptComponent(
+                "packers", model_packer_name(model_type), "ModelRegistry.register_model", plugin.packer
+            )
 
 
-def _rewards(parts: ScriptParts) -> Iterator[Offer]:
+def _rewards(parts: ScriptParts) -> Iterator[ScriptComponent]:
     seen: dict[str, Any] = {}
     for part in ("reward_fns", "val_reward_fns", "filter_reward_fns"):
         for item in weighted(parts, part):
             if not item.named and seen.setdefault(item.name, item.function) is item.function:
-                yield Offer("rewards", item.name, part, item.function)
+                yield ScriptComponent("rewards", item.name, part, item.function)
             elif not item.named:
                 raise ConfigError(
                     f"launch_worker's {part}: {item.name!r} is another function than the one of that name in "

@@ -57,7 +57,7 @@ class ScriptParts:
         return tuple(name for name in names if getattr(self, name) is not None and getattr(self, name) != {})
 
 
-class Handed(BaseException):
+class ScriptFinished(BaseException):
     """Raised by `launch_worker` where rlx itself runs the script."""
 
     def __init__(self, parts: ScriptParts) -> None:
@@ -103,7 +103,7 @@ def launch_worker(
         raise TypeError(f"launch_worker() has no argument {name!r}.{hint} Its arguments: {', '.join(known)}.")
     if not _listening.get():
         _become_command()
-    raise Handed(
+    raise ScriptFinished(
         ScriptParts(
             dataset=dataset,
             data_packer=data_packer,
@@ -121,7 +121,7 @@ def launch_worker(
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def capture_launch() -> Iterator[None]:
     """`launch_worker` hands its parts to whoever runs the script in here."""
     token = _listening.set(True)
     try:

@@ -11,7 +11,7 @@ from rlx.config.schema import Config
 from rlx.errors import PluginError
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.session import Plugins
-from rlx.script.components import Offer, script_offers
+from rlx.script.components import ScriptComponent, script_offers
 from rlx.script.runner import Script
 
 
@@ -54,5 +54,5 @@ class ScriptPlugins:
         return [name for known, name in self._offers if known == kind]
 
     @cached_property
-    def _offers(self) -> Mapping[tuple[str, str], Offer]:
+    def _offers(self) -> Mapping[tuple[str, str], ScriptComponent]:
         return {(offer.kind, offer.name): offer for offer in script_offers(self._script.parts, self._config)}

@@ -25,7 +25,7 @@ from rlx.errors import PluginError, RlxError, UsageError
 from rlx.models.registry import ModelRegistry
 from rlx.plugins.source import find_module, sha256
 from rlx.script import launch_worker
-from rlx.script.launch_worker import Handed, ScriptParts, listening
+from rlx.script.launch_worker import ScriptFinished, ScriptParts, capture_launch
 
 
 class Script:
@@ -96,9 +96,9 @@ def _run(record: ScriptRecord) -> ScriptParts:
     ModelRegistry.clear()
     before, sys.argv = sys.argv, [record.target, *record.arguments]
     try:
-        with listening():
+        with capture_launch():
             _execute(record)
-    except Handed as handed:
+    except ScriptFinished as handed:
         return _with_models(handed.parts)
     except RlxError:
         raise

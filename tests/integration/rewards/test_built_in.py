@@ -11,7 +11,7 @@ from rlx.errors import RewardError
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.rewards.pool import RewardPool
-from rlx.rewards.scoring import Completion
+from rlx.rewards.scoring import RewardInput
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def built_in(boot, tmp_path):
     return make
 
 
-def group(*texts: str) -> list[Completion]:
-    return [Completion(text, "12", prompt="7+5=", token_ids=range(len(text))) for text in texts]
+def group(*texts: str) -> list[RewardInput]:
+    return [RewardInput(text, "12", prompt="7+5=", token_ids=range(len(text))) for text in texts]
 
 
 async def test_a_remote_scorer_is_asked_once_about_a_group(built_in, scorer):
@@ -82,7 +82,7 @@ async def test_a_remote_scorer_that_refuses_is_an_error_and_no_zero(built_in, sc
 
 async def test_overlong_counts_the_sampled_tokens_up_to_the_run_s_limit(built_in):
     async with built_in({"name": "overlong"}, {"name": "gsm8k"}) as pool:
-        completions = [Completion("#### 12", "12", token_ids=[7] * length) for length in (1, 410, 461, 512)]
+        completions = [RewardInput("#### 12", "12", token_ids=[7] * length) for length in (1, 410, 461, 512)]
         scores = await pool.score(completions, "train")
     # rollout.max_tokens is 512: the punishment grows over the last 102 tokens
     assert [one.rewards[0].value for one in scores] == [0.0, 0.0, -0.5, -1.0]

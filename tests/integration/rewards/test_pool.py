@@ -9,15 +9,15 @@ import pytest
 from rlx.errors import PluginError, RewardError
 from rlx.rewards.messages import Start, frame
 from rlx.rewards.pool import Kind, RewardPool, _for_rewards
-from rlx.rewards.scoring import Completion, Scores
+from rlx.rewards.scoring import RewardInput, Scores
 from rlx.testing.models import save_char_tokenizer
 
 
-def done(text: str) -> Completion:
-    return Completion(text)
+def done(text: str) -> RewardInput:
+    return RewardInput(text)
 
 
-async def score(pool: RewardPool, completion: Completion, kind: Kind = "train") -> Scores:
+async def score(pool: RewardPool, completion: RewardInput, kind: Kind = "train") -> Scores:
     """Of a prompt's only completion."""
     (scores,) = await pool.score([completion], kind)
     return scores
@@ -25,7 +25,7 @@ async def score(pool: RewardPool, completion: Completion, kind: Kind = "train") 
 
 async def test_scores_in_the_config_s_order_with_weights_and_options(pool):
     async with pool({"name": "length", "args": {"scale": 0.5}, "weight": 2.0}, {"name": "slow_async"}) as p:
-        scores = await score(p, Completion("abcd", prompt="why"))
+        scores = await score(p, RewardInput("abcd", prompt="why"))
     assert [(r.name, r.value, r.weight) for r in scores.rewards] == [
         ("./r.py:length", 2.0, 2.0),
         ("./r.py:slow_async", 0.5, 1.0),
@@ -37,7 +37,7 @@ async def test_a_reward_gets_what_it_names_and_the_rest_by_kwargs(pool):
     async with pool({"name": "sees"}) as p:
         scores = await score(
             p,
-            Completion(
+            RewardInput(
                 "x", {"gold": [1, 2]}, prompt="q", token_ids=(1, 2), finish_reason="length", example={"prompt": "q"}
             ),
         )
@@ -169,7 +169,7 @@ async def test_a_slow_call_holds_up_no_other(pool, tmp_path):
 
 async def test_a_group_is_asked_of_its_rewards_in_the_config_s_order(pool):
     async with pool({"name": "length"}, {"name": "place", "weight": 2.0}, {"name": "slow_async"}) as p:
-        first, second = await p.score([Completion("a", prompt="why"), Completion("bcd", prompt="why")])
+        first, second = await p.score([RewardInput("a", prompt="why"), RewardInput("bcd", prompt="why")])
     assert [(r.name, r.value, r.weight) for r in first.rewards] == [
         ("./r.py:length", 1.0, 1.0),
         ("./r.py:place", 0.0, 2.0),
@@ -180,8 +180,8 @@ async def test_a_group_is_asked_of_its_rewards_in_the_config_s_order(pool):
 
 async def test_a_group_reward_gets_the_lists_and_what_is_the_prompt_s_once(pool):
     asked = [
-        Completion("a", "gold", "q", (1,), "stop", {"prompt": "q"}),
-        Completion("b", "gold", "q", (2, 3), "length", {"prompt": "q"}),
+        RewardInput("a", "gold", "q", (1,), "stop", {"prompt": "q"}),
+        RewardInput("b", "gold", "q", (2, 3), "length", {"prompt": "q"}),
     ]
     async with pool({"name": "sees_group"}) as p:
         first, second = await p.score(asked)
@@ -348,7 +348,7 @@ async def test_a_process_that_dies_while_it_loads_is_told(pool):
 async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
     async with pool({"name": "length"}) as p:
         with pytest.raises(RewardError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
-            await score(p, Completion("x", reference={"a": object()}, where="row 3"))
+            await score(p, RewardInput("x", reference={"a": object()}, where="row 3"))
         assert p.waiting == 0
 
 

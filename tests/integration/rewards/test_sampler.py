@@ -11,7 +11,7 @@ import pytest
 from rlx.datasets.open import make_dataset
 from rlx.episodes import VersionSpan, decode_episodes
 from rlx.rewards.pool import RewardPool
-from rlx.rollout.completion import Sampled
+from rlx.rollout.completion import Completion
 from rlx.rollout.prompts import Prompts
 from rlx.rollout.sampler import Rows, Sampler
 from rlx.testing.tokenizer import CharTokenizer
@@ -24,9 +24,9 @@ class Engine:
 
     async def submit(self, prompt: list[int], **_: Any) -> None: ...
 
-    async def collect(self, pending: None) -> list[Sampled]:
+    async def collect(self, pending: None) -> list[Completion]:
         tokens = [CharTokenizer().encode(text) for text in self.texts]
-        return [Sampled(ids, [-1.0] * len(ids), [VersionSpan(0, len(ids))], "stop") for ids in tokens]
+        return [Completion(ids, [-1.0] * len(ids), [VersionSpan(0, len(ids))], "stop") for ids in tokens]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from rlx.config.schema import Config
 from rlx.controller.failure import Failure, together
 from rlx.controller.groups.dropped_groups import MOST_FAILED, MOST_UNINFORMATIVE, Drops
 from rlx.controller.groups.least_loaded import LeastLoaded
-from rlx.controller.health.busy_time import Activity
+from rlx.controller.health.busy_time import BusyTime
 from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.modes.weight_sync import bound_of, recent_sequences
 from rlx.controller.progress import PATIENCE, Progress
@@ -184,7 +184,7 @@ def test_accuracy_is_the_share_of_scored_completions_that_are_right():
 
 def test_engines_are_busy_between_their_reports_and_never_less_than_before():
     clock = Clock()
-    activity = Activity(("a", "b"), clock)
+    activity = BusyTime(("a", "b"), clock)
     stats = RolloutStats(1, 0, 480.0, "reward 'judge'", 10.0, 5)
     assert activity.report("a", stats)
     assert not activity.report("a", stats)

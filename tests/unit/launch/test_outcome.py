@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from rlx.launch.outcome import Death, Ending
+from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.transport.messages import RunEnded
 
 
 @pytest.mark.parametrize(
     ("ending", "code", "summary"),
     [
-        (Ending.said(RunEnded("done", {"steps": 3})), 0, {"steps": 3, "status": "done"}),
+        (Outcome.said(RunEnded("done", {"steps": 3})), 0, {"steps": 3, "status": "done"}),
         (
-            Ending.said(RunEnded("failed", {"steps": 1}, "reward raised")),
+            Outcome.said(RunEnded("failed", {"steps": 1}, "reward raised")),
             1,
             {"steps": 1, "status": "failed", "error": "reward raised"},
         ),
-        (Ending.failed("the controller is gone"), 1, {"status": "failed", "error": "the controller is gone"}),
+        (Outcome.failed("the controller is gone"), 1, {"status": "failed", "error": "the controller is gone"}),
     ],
 )
 def test_exit_code_and_summary(ending, code, summary):
@@ -29,17 +29,17 @@ RUN_DIR = Path("/r")
 
 
 def test_stopped_at_once_is_130():
-    assert Ending.killed().exit_code == 130
-    assert Ending.killed().as_summary()["status"] == "killed"
+    assert Outcome.killed().exit_code == 130
+    assert Outcome.killed().as_summary()["status"] == "killed"
 
 
 def test_a_good_end_says_where_everything_is():
-    assert Ending.said(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
+    assert Outcome.said(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
 
 
 def test_the_report_shows_who_died_and_its_last_lines():
-    death = Death("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
-    assert Ending.failed("a replica is gone").with_deaths([death]).report(RUN_DIR) == (
+    death = ProcessExit("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
+    assert Outcome.failed("a replica is gone").with_deaths([death]).report(RUN_DIR) == (
         "rlx run failed: a replica is gone\n\n"
         "rollout-1 was killed by signal 9. The last lines of /r/logs/rollout-1.log:\n"
         "    loading\n"
@@ -48,13 +48,15 @@ def test_the_report_shows_who_died_and_its_last_lines():
 
 
 def test_last_lines_are_not_shown_twice():
-    death = Death("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
-    ended = Ending.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_deaths([death])
+    death = ProcessExit("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
+    ended = Outcome.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_deaths([death])
     assert ended.report(RUN_DIR).count("policy rank 1 was killed") == 1
     assert "policy ended with exit code 1. Its log: /r/logs/policy.log" in ended.report(RUN_DIR)
 
 
-@pytest.mark.parametrize(("first", "code"), [(Ending.said(RunEnded("done", {"steps": 3})), 1), (Ending.killed(), 130)])
+@pytest.mark.parametrize(
+    ("first", "code"), [(Outcome.said(RunEnded("done", {"steps": 3})), 1), (Outcome.killed(), 130)]
+)
 def test_what_goes_wrong_after_the_end_is_told_and_keeps_what_was_there(first, code):
     ended = first.and_failed("summary.json cannot be written")
     assert (ended.status, ended.exit_code) == ("failed", code)

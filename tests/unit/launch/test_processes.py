@@ -5,7 +5,7 @@ from pathlib import Path
 from rlx.boot import decode_boot, encode_boot
 from rlx.config.schema import Config
 from rlx.fingerprint import Fingerprint, Fingerprints
-from rlx.launch.processes import Cast, client_names
+from rlx.launch.processes import RunProcesses, client_names
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.registry import Registry
 from rlx.plugins.session import Plugins
@@ -18,5 +18,5 @@ def test_the_controller_is_told_what_the_launcher_saw_of_the_datasets(tmp_path):
     data = Fingerprints(Fingerprint(20, ["a", "b"]), Fingerprint(2, ["c", "d"]))
     plugins = Plugins([], Hooks([], []), Registry())
     plan = RunPlan(config=config, base_dir=Path(), plugins=plugins, rollouts=True, data=data)
-    cast = Cast(plan, tmp_path, RunKeys.make(client_names(plan)), None, {})
+    cast = RunProcesses(plan, tmp_path, RunKeys.make(client_names(plan)), None, {})
     assert decode_boot(encode_boot(cast.controller())).data == data

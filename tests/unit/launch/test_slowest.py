@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlx.launch.outcome import Ending, slowest
+from rlx.launch.outcome import Outcome, slowest
 from rlx.transport.messages import RunEnded
 
 
@@ -43,7 +43,7 @@ def test_a_run_that_ended_without_figures_has_no_table(found):
 
 
 def test_the_report_has_the_table_before_the_last_words():
-    ended = Ending.said(RunEnded("done", summary(10.0, judge=2.0)))
+    ended = Outcome.said(RunEnded("done", summary(10.0, judge=2.0)))
     assert ended.report(Path("/r")).splitlines()[1:] == [
         "      2.00         7  judge",
         "",

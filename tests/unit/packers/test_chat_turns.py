@@ -7,7 +7,7 @@ import pytest
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.errors import DatasetError, UsageError
 from rlx.packers.sft_rows import sft_trajectories
-from rlx.policy.train.sft_data import Feed
+from rlx.policy.train.sft_data import SFTRows
 
 PLAIN = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\n' }}{% endfor %}"
@@ -176,8 +176,8 @@ def test_a_conversation_is_one_episode_whatever_becomes_of_its_history(tokenizer
     speaker = speaking(tokenizer, REASONING)
     packer = DecoderOnlyLLMDataPacker()
     packer.setup(None, speaker)
-    assert len(Feed(Rows(), packer, speaker, None).episode(0).trajectories) == 2
+    assert len(SFTRows(Rows(), packer, speaker, None).episode(0).trajectories) == 2
     longest = len("system: s\nuser: a\nassistant: bc_\nuser: d\nassistant: (hm) e_")
-    Feed(Rows(), packer, speaker, longest).episode(0)
+    SFTRows(Rows(), packer, speaker, longest).episode(0)
     with pytest.raises(DatasetError, match=f"row 0 has {longest} tokens; the limit is {longest - 1}"):
-        Feed(Rows(), packer, speaker, longest - 1).episode(0)
+        SFTRows(Rows(), packer, speaker, longest - 1).episode(0)

@@ -9,7 +9,7 @@ from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.episodes import Episode, Segment, VersionSpan, single_turn
 from rlx.errors import PluginError
 from rlx.packers.base import RolloutOutput
-from rlx.packers.loss_mask import RETOKENIZED, apply_policy_input, rehearse_policy_input
+from rlx.packers.loss_mask import RETOKENIZED, apply_policy_input, dry_run_policy_input
 from rlx.packers.prompt import prompt_token_ids
 from rlx.policy.packing.step_plan import plan_step
 
@@ -95,7 +95,7 @@ def test_a_packer_that_leaves_it_to_rlx_is_not_asked(packer, tokenizer):
     before = group_of(tokenizer, "1", [5, 6])
     group = group_of(tokenizer, "1", [5, 6])
     apply_policy_input(packer, "1", group, tokenizer)
-    rehearse_policy_input(packer, "1", [4], tokenizer)
+    dry_run_policy_input(packer, "1", [4], tokenizer)
     assert group == before
 
 
@@ -320,9 +320,9 @@ class Wrong(Own):
 def test_a_rehearsal_finds_what_a_run_would(packer, message, tokenizer):
     made = set_up(packer, tokenizer)
     with pytest.raises(PluginError, match=f"row 3.*{message}"):
-        rehearse_policy_input(made, "1+1=", prompt_token_ids(made, "1+1=", tokenizer), tokenizer, where=WHERE)
+        dry_run_policy_input(made, "1+1=", prompt_token_ids(made, "1+1=", tokenizer), tokenizer, where=WHERE)
 
 
 @pytest.mark.parametrize("packer", [Own, OptsIn, masking(0)])
 def test_a_rehearsal_of_a_good_packer_is_silent(packer, tokenizer):
-    rehearse_policy_input(set_up(packer, tokenizer), "1+1=", tokenizer.encode("1+1="), tokenizer)
+    dry_run_policy_input(set_up(packer, tokenizer), "1+1=", tokenizer.encode("1+1="), tokenizer)

@@ -217,7 +217,8 @@ def test_wrong_signature(check, target, args, message):
         ("class A: ...",
          (" does not say whether it learns from samples: "
          "give its class `rollouts = True` (RL) or `rollouts = False` (SFT).")),
-        ("class A:\n    def __init__(self): raise OSError('no licence')", ": its constructor raised OSError: no licence"),
+        ("class A:\n    def __init__(self): raise OSError('no licence')",
+         ": its constructor raised OSError: no licence"),
     ],
 )  # fmt: skip
 def test_algorithm_that_is_none(tmp_path, text, message):

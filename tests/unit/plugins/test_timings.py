@@ -9,11 +9,11 @@ from rlx.boot import PluginRecord
 from rlx.controller.records.metrics import cost_metrics
 from rlx.errors import HookError
 from rlx.plugins.hooks import Hooks
-from rlx.plugins.timings import Costs
+from rlx.plugins.timings import CallTimings
 
 
 def test_what_was_taken_is_not_new_again_but_stays_in_the_total():
-    costs = Costs()
+    costs = CallTimings()
     costs.add("reward/a", 1.0)
     costs.merge({"reward/a": (2.0, 3), "hook/p/h": (0.5, 1)})
     assert costs.take() == {"reward/a": (3.0, 4), "hook/p/h": (0.5, 1)}

@@ -9,7 +9,7 @@ from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.datasets.open import make_dataset
 from rlx.episodes import Reward, VersionSpan, decode_episodes
 from rlx.rewards.scoring import Scores
-from rlx.rollout.completion import Sampled
+from rlx.rollout.completion import Completion
 from rlx.rollout.prompts import Prompts
 from rlx.rollout.sampler import Rows, Sampler
 from rlx.testing.tokenizer import CharTokenizer
@@ -81,7 +81,7 @@ class Answers:
     async def collect(self, pending):
         texts = ["7", "42"][:pending]
         made = [[*TOKENIZER.encode(text), EOS] for text in texts]
-        return [Sampled(tokens, [-0.5] * len(tokens), [VersionSpan(3, len(tokens))], "stop") for tokens in made]
+        return [Completion(tokens, [-0.5] * len(tokens), [VersionSpan(3, len(tokens))], "stop") for tokens in made]
 
 
 class OneForEach:

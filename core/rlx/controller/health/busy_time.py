@@ -36,7 +36,7 @@ class EngineClock:
         return self._shown
 
 
-class Activity:
+class BusyTime:
     """Busy seconds of all engines (mean) and of the policy, since the start of the run."""
 
     def __init__(self, replicas: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from rlx.controller.context import Context
 from rlx.errors import ProcessDied, RunError
-from rlx.fingerprint import Fingerprints, differences, not_the_same
+from rlx.fingerprint import Fingerprints, differences, mismatch_message
 from rlx.names import POLICY
 from rlx.transport.messages import PolicyReady, ProcessExited, RolloutReady
 
 
-class Roster:
+class Members:
     """The policy, and the replicas of the run (none in SFT)."""
 
     def __init__(self, context: Context, launcher: Fingerprints | None = None) -> None:
@@ -55,7 +55,7 @@ class Roster:
     def _compare(self, name: str, data: Fingerprints) -> None:
         other, seen = self._seen = self._seen or (name, data)
         if found := differences(data, seen):
-            raise RunError(not_the_same(f"{name} and {other}", found))
+            raise RunError(mismatch_message(f"{name} and {other}", found))
 
     async def wait(self) -> None:
         """Until all are ready, or nobody wants them any more. Raises RunError naming who is not, after

@@ -17,7 +17,7 @@ from rlx.errors import RunError
 from rlx.transport.messages import StartAgain
 
 
-class Revival:
+class Restarts:
     """The replicas that are away."""
 
     def __init__(self, context: Context) -> None:

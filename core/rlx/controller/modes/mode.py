@@ -10,7 +10,7 @@ from rlx.controller.records.metrics import Trained
 from rlx.fingerprint import Fingerprint
 
 
-class Work(Protocol):
+class TrainingMode(Protocol):
     """One way to learn."""
 
     @property

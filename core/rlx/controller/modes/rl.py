@@ -20,10 +20,10 @@ from rlx.controller.groups.evaluation import Evaluation
 from rlx.controller.groups.groups import Groups
 from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.groups.ledger import Ledger
-from rlx.controller.health.busy_time import Activity
-from rlx.controller.health.restarts import Revival
+from rlx.controller.health.busy_time import BusyTime
+from rlx.controller.health.restarts import Restarts
 from rlx.controller.modes.weight_sync import Sent, WeightSync
-from rlx.controller.records.metrics import SyncFigures, Trained, group_metrics
+from rlx.controller.records.metrics import SyncMetrics, Trained, group_metrics
 from rlx.controller.records.trajectories import write_groups
 from rlx.errors import RunError, owned
 from rlx.files import writing
@@ -32,7 +32,7 @@ from rlx.names import POLICY, TRAJECTORIES
 from rlx.transport.messages import GroupDone, GroupFailed, RolloutStats, StepDone, TrainStep
 
 
-class Sampling:
+class RLMode:
     """The `Work` of RL."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Sampling:
         evaluation: Evaluation | None,
         fingerprint: Fingerprint,
         load: LeastLoaded,
-        synced: Callable[[SyncFigures], None],
+        synced: Callable[[SyncMetrics], None],
     ) -> None:
         self._context = context
         self._groups = groups
@@ -56,12 +56,12 @@ class Sampling:
         self._load = load
         self._synced = synced
         self._placements = [part.placement for part in (groups, evaluation) if part is not None]
-        self._revival = Revival(context)
+        self._revival = Restarts(context)
         self._lost: set[str] = set()
         self._quiet = asyncio.Lock()
         self._version: int | None = None
         self._moving = False
-        self._activity = Activity(context.replicas)
+        self._activity = BusyTime(context.replicas)
         self._proof: asyncio.Task[None] | None = None
         self._writes: list[asyncio.Task[None]] = []
         self._trained: list[bytes] = []

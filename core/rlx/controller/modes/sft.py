@@ -10,7 +10,7 @@ from rlx.names import POLICY
 from rlx.transport.messages import EvalRows, Measured, StepDone, TrainStep
 
 
-class Rows:
+class SFTMode:
     """The `Work` of SFT. Step s trains the rows at positions s * G ... (s + 1) * G - 1, so there is nothing to
     remember.
     """

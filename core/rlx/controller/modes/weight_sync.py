@@ -25,7 +25,7 @@ from msgspec import structs
 from rlx.config.schema import Config
 from rlx.controller.context import Context
 from rlx.controller.failure import together
-from rlx.controller.records.metrics import SyncFigures
+from rlx.controller.records.metrics import SyncMetrics
 from rlx.episodes import decode_episodes
 from rlx.errors import SyncError
 from rlx.names import POLICY, PROBE_TOKENS, PROBES
@@ -107,7 +107,7 @@ class WeightSync:
             expected = await self._score(ScoreTokens(version, tokens))
         return Sent(version, began, seconds, expected, received)
 
-    async def verify(self, sent: Sent) -> SyncFigures:
+    async def verify(self, sent: Sent) -> SyncMetrics:
         """Raises SyncError where a replica's log-probabilities are not the policy's."""
         with self._context.progress.waiting(f"engines take weights of version {sent.version}, and prove them"):
             received = await sent.received
@@ -115,7 +115,7 @@ class WeightSync:
         differences = [self._compare(name, sent, seen) for name, seen in pairs]
         paused = max(seen.paused_seconds for seen in received)
         seconds = max(sent.seconds, paused)
-        return SyncFigures(
+        return SyncMetrics(
             version=sent.version,
             seconds=seconds,
             verify_seconds=time.monotonic() - sent.began - seconds,

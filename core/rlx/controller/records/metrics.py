@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlx.plugins.timings import Cost
+from rlx.plugins.timings import Timing
 from rlx.transport.messages import GroupDone
 
 
@@ -25,7 +25,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class SyncFigures:
+class SyncMetrics:
     """What one sync was like. `seconds`: until the policy had sent the weights and the last engine went on with them;
     `verify_seconds`: from there to the proof; `paused_seconds`: of the slowest engine.
     """
@@ -88,7 +88,7 @@ def eval_metrics(groups: Sequence[GroupDone], *, dropped: int, seconds: float) -
     return figures | {f"eval/{name}": value for name, value in _completion_metrics(groups).items()}
 
 
-def cost_metrics(costs: Mapping[str, Cost]) -> dict[str, float]:
+def cost_metrics(costs: Mapping[str, Timing]) -> dict[str, float]:
     """`time/reward/<name>`, `calls/reward/<name>` and `time/hook/<plugin>/<hook>`."""
     seconds = {f"time/{name}": seconds for name, (seconds, _) in costs.items()}
     return seconds | {f"calls/{name}": float(calls) for name, (_, calls) in costs.items() if name.startswith("reward/")}

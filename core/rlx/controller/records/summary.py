@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlx.controller.records.metrics import SyncFigures, Trained, rate
+from rlx.controller.records.metrics import SyncMetrics, Trained, rate
 from rlx.names import CHECKPOINTS, EXPORT, LOGS, METRICS_FILE, TRAJECTORIES
-from rlx.plugins.timings import Cost
+from rlx.plugins.timings import Timing
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Totals:
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """Each has `step` and its metrics."""
 
-    def synced(self, figures: SyncFigures) -> None:
+    def synced(self, figures: SyncMetrics) -> None:
         self.sync_seconds.append(figures.seconds)
         self.logprob_diff_max = max(self.logprob_diff_max, figures.logprob_diff)
 
@@ -58,7 +58,7 @@ def summarise(
     lost: int | None,
     best: Mapping[str, Any] | None,
     run_dir: Path,
-    costs: Mapping[str, Cost],
+    costs: Mapping[str, Timing],
 ) -> dict[str, Any]:
     """A figure that the run has no value for is None."""
     wall = sum(totals.step_seconds)
@@ -86,7 +86,7 @@ def summarise(
     }
 
 
-def cost_table(costs: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
+def cost_table(costs: Mapping[str, Timing]) -> dict[str, dict[str, float]]:
     """The costliest first."""
     by_seconds = sorted(costs.items(), key=lambda item: -item[1][0])
     return {name: {"seconds": seconds, "calls": calls} for name, (seconds, calls) in by_seconds}

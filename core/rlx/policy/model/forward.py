@@ -18,8 +18,8 @@ from torch import nn
 from rlx.policy.model.adapters import network_of
 from rlx.policy.model.logprobs import logits_logprobs, token_logprobs
 from rlx.policy.packing.batch import MicroBatch, TokenOutputs
-from rlx.policy.parallel.context_parallel import Alone, Context
-from rlx.policy.parallel.schedule import Flow, Loss, Straight
+from rlx.policy.parallel.context_parallel import RowSharding, Unsharded
+from rlx.policy.parallel.schedule import Loss, Schedule, Sequential
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,14 +44,14 @@ class PolicyModel(nn.Module):
         temperature: float,
         chunk: int,
         packing: bool = True,
-        context: Context | None = None,
+        context: RowSharding | None = None,
     ) -> None:
         super().__init__()
         self.causal_lm = causal_lm
         self.temperature = temperature
         self.chunk = chunk
-        self.context = context or Alone()
-        self.go_through(Straight(), last=True)
+        self.context = context or Unsharded()
+        self.go_through(Sequential(), last=True)
         self.network = network_of(causal_lm)
         allowed = self.network.packing_refusal() is None
         self.use(packing=packing and allowed, own_logits=self.network.head() is None)
@@ -62,7 +62,7 @@ class PolicyModel(nn.Module):
         self.own_logits = own_logits
         self.network.use(packing=packing)
 
-    def go_through(self, flow: Flow, *, last: bool) -> None:
+    def go_through(self, flow: Schedule, *, last: bool) -> None:
         """Set how micro-batches go through it, and whether it computes the last of the stages; others make hidden
         states.
         """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-class Context(Protocol):
+class RowSharding(Protocol):
     """What a rank computes of a micro-batch."""
 
     def filled(self, micro: MicroBatch) -> MicroBatch:
@@ -42,7 +42,7 @@ class Context(Protocol):
         """The outputs of all trained tokens of `micro`, from those of `local(micro)`."""
 
 
-class Alone:
+class Unsharded:
     """A rank that computes all of it."""
 
     def filled(self, micro: MicroBatch) -> MicroBatch:
@@ -55,13 +55,13 @@ class Alone:
         return outputs
 
 
-def context_of(cp: DeviceMesh, tp: DeviceMesh) -> Context:
+def context_of(cp: DeviceMesh, tp: DeviceMesh) -> RowSharding:
     """The context of a rank in these dimensions of the mesh."""
-    return Shared(cp, tp) if cp.size() * tp.size() > 1 else Alone()
+    return Sharded(cp, tp) if cp.size() * tp.size() > 1 else Unsharded()
 
 
 @dataclass(frozen=True)
-class Shared:
+class Sharded:
     """One of several ranks that share a row."""
 
     cp: DeviceMesh

@@ -35,7 +35,7 @@ COLLECTIVE_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
-class World:
+class Ranks:
     """One rank's view of all ranks."""
 
     rank: int
@@ -100,7 +100,7 @@ class World:
         dist.destroy_process_group()
 
 
-def open_world(platform: Platform, parallel: ParallelConfig) -> World:
+def open_world(platform: Platform, parallel: ParallelConfig) -> Ranks:
     """Join the world that the environment describes (torch elastic sets it). Every rank must call it."""
     timeout = timedelta(seconds=COLLECTIVE_SECONDS)
     dist.init_process_group(platform.collectives, timeout=timeout)
@@ -109,7 +109,7 @@ def open_world(platform: Platform, parallel: ParallelConfig) -> World:
     at = {name: mesh.get_local_rank(name) for name in DIMENSIONS}
     control = dist.new_group(backend="gloo", timeout=timeout)
     assert control is not None
-    return World(
+    return Ranks(
         rank=dist.get_rank(),
         size=dist.get_world_size(),
         device=torch.device(platform.device),

@@ -93,7 +93,7 @@ class Parts:
         ]
 
 
-class Seam:
+class StageBoundary:
     """Where hidden states come from the stage before, and where they go to the next one.
 
     A model that changes them between its parts would do so on every stage: `changed` says that it did.
@@ -148,9 +148,9 @@ def refusal(network: nn.Module, parts: Parts, stages: int) -> str | None:
     return None
 
 
-def cut(parts: Parts, stage: Stage) -> Seam:
+def cut(parts: Parts, stage: Stage) -> StageBoundary:
     """Make the network of these parts compute one stage."""
-    seam = Seam()
+    seam = StageBoundary()
     embedding: Any = parts.before[0]
     for part, place in parts.placed(stage.count):
         if place != stage.index and part is not embedding:

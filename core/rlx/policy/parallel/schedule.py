@@ -21,13 +21,13 @@ from rlx.errors import ConfigError
 from rlx.policy.packing.batch import MicroBatch, TokenOutputs
 
 if TYPE_CHECKING:
-    from rlx.policy.parallel.pipeline import Seam, Stage
+    from rlx.policy.parallel.pipeline import Stage, StageBoundary
 
 Loss = Callable[[int, TokenOutputs], Tensor]
 """The loss of a micro-batch, by its place among those of the step."""
 
 
-class Flow(Protocol):
+class Schedule(Protocol):
     """`model`: computes a micro-batch, or a stage of it."""
 
     def learn(self, model: nn.Module, micro: Sequence[MicroBatch], loss: Loss) -> None:
@@ -37,7 +37,7 @@ class Flow(Protocol):
         """Forward of each; call it where gradients are switched off."""
 
 
-class Straight:
+class Sequential:
     """Each micro-batch in turn."""
 
     def learn(self, model: nn.Module, micro: Sequence[MicroBatch], loss: Loss) -> None:
@@ -55,7 +55,7 @@ class Pipeline:
     """
 
     stage: Stage
-    seam: Seam
+    seam: StageBoundary
     width: int
     dtype: torch.dtype
     shared: int
@@ -136,7 +136,9 @@ class Pipeline:
 class _Compute(nn.Module):
     """What torch takes for a stage. Not the model itself, whose gradients torch would keep whole until the last one."""
 
-    def __init__(self, compute: Callable[[int, MicroBatch], Tensor], rows: Sequence[MicroBatch], seam: Seam) -> None:
+    def __init__(
+        self, compute: Callable[[int, MicroBatch], Tensor], rows: Sequence[MicroBatch], seam: StageBoundary
+    ) -> None:
         super().__init__()
         self._seam = seam
         self._compute = compute

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rlx.fingerprint import Fingerprint
 
 
-class Feed:
+class SFTRows:
     """Rows of one dataset, through one packer."""
 
     def __init__(self, dataset: DatasetView, packer: Any, tokenizer: Any, longest: int | None) -> None:

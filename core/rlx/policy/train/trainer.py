@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rlx.episodes import Episode
     from rlx.policy.model.forward import PolicyModel
     from rlx.policy.packing.batch import MicroBatch, StepPlan, TokenOutputs
-    from rlx.policy.parallel.mesh import World
+    from rlx.policy.parallel.mesh import Ranks
     from rlx.policy.train.optimizer import Optimizer
 
 _SCORES = msgspec.msgpack.Decoder(dict[int, list[float]])
@@ -52,7 +52,7 @@ class Tally:
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
 
-    def reduce(self, world: World, totals: StepTotals) -> dict[str, float]:
+    def reduce(self, world: Ranks, totals: StepTotals) -> dict[str, float]:
         """Means over the step's tokens, the same on every rank."""
         names = sorted(self.sums)
         means = dict(zip(names, world.sums([self.sums[name] for name in names]), strict=True))
@@ -65,7 +65,7 @@ class Trainer:
 
     def __init__(
         self,
-        world: World,
+        world: Ranks,
         model: PolicyModel,
         optimizer: Optimizer,
         algorithm: Algorithm,

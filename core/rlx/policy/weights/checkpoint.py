@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rlx.policy.model.built import Built
-    from rlx.policy.parallel.mesh import World
+    from rlx.policy.parallel.mesh import Ranks
     from rlx.policy.train.optimizer import Optimizer
 
 _STATE = "state.json"
@@ -45,7 +45,7 @@ class State(msgspec.Struct, frozen=True):
     """Those with micro-batches of their own. Each has its random state here; who shares its micro-batches shares it."""
 
 
-def save(path: Path, world: World, built: Built, optimizer: Optimizer, step: int) -> None:
+def save(path: Path, world: Ranks, built: Built, optimizer: Optimizer, step: int) -> None:
     """Write a checkpoint of `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
     held = _tensors(built.network, optimizer)
@@ -58,7 +58,7 @@ def save(path: Path, world: World, built: Built, optimizer: Optimizer, step: int
         write_atomic(path / _STATE, msgspec.json.encode(State(step, world.data_size)))
 
 
-def load(path: Path, world: World, network: nn.Module, optimizer: Optimizer) -> int:
+def load(path: Path, world: Ranks, network: nn.Module, optimizer: Optimizer) -> int:
     """Read a checkpoint into what was just built; returns its step. All ranks call it."""
     try:
         state = msgspec.json.decode((path / _STATE).read_bytes(), type=State)

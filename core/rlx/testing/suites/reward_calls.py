@@ -14,7 +14,7 @@ from rlx.fingerprint import digest
 from rlx.rewards.base import BoundReward, Score, about
 from rlx.rewards.call import Asker
 from rlx.rewards.messages import LENGTH, Call, Loaded, frame, to_worker
-from rlx.rewards.scoring import Completion, call_about
+from rlx.rewards.scoring import RewardInput, call_about
 from rlx.testing.suites.contract import Broken, told
 from rlx.testing.tokenizer import CharTokenizer
 
@@ -51,7 +51,7 @@ class Example:
     def texts(self) -> list[str]:
         return [self.completion] if isinstance(self.completion, str) else list(self.completion)
 
-    def completions(self) -> list[Completion]:
+    def completions(self) -> list[RewardInput]:
         """What a run would ask about."""
         count, one = len(self.texts), isinstance(self.completion, str)
         ids = [CharTokenizer().encode(text) for text in self.texts]
@@ -59,7 +59,7 @@ class Example:
             ids = [list(self.token_ids)] if one else [list(each) for each in self.token_ids]
         reasons = [self.finish_reason] * count if isinstance(self.finish_reason, str) else list(self.finish_reason)
         return [
-            Completion(text, self.reference, self.prompt, tokens, reason, self.example)
+            RewardInput(text, self.reference, self.prompt, tokens, reason, self.example)
             for text, tokens, reason in zip(self.texts, ids, reasons, strict=True)
         ]
 
