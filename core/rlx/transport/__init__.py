@@ -1,1 +1,21 @@
+"""Typed messages between the processes of a run, over ZeroMQ sockets that are encrypted and authenticated.
+
+Files:
+
+* messages.py: every message, with its encoding.
+* keys.py: the CurveZMQ keys of one run.
+* curve.py: sockets that are set up with these keys.
+* zmq_loop.py: a ZeroMQ socket in an asyncio event loop.
+* envelope.py: the frame that precedes each message, and errors as bytes.
+* conversation.py: requests, answers and notifications between two processes.
+* server.py: the controller's side.
+* client.py: the side of every other process, for async code.
+* sync_client.py: the same client for code that doesn't await (the policy).
+
+Rules:
+
+* The controller is the only server; clients never connect to each other.
+* Every wait has a timeout whose error names the operation and the peer.
+"""
+
 from __future__ import annotations

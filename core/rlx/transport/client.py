@@ -1,10 +1,10 @@
-"""A client's socket: a DEALER that talks with the controller and with nobody else.
+"""A client's side of the transport: a socket that is connected to the controller.
 
-The rules of this part:
+Rules:
 
 * The first message is `Hello`; `connect` returns when the controller has answered it.
-* A client that has nothing to say for two seconds sends a heartbeat, from the loop that it lives in. Code that computes
-  for long between two awaits uses `SyncClient`, whose loop has a thread of its own.
+* A client that has sent nothing for two seconds sends a heartbeat, from the event loop that it runs in. Code that
+  computes for a long time without awaiting uses `SyncClient`, whose event loop has a thread of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import zmq
 from rlx.boot import Endpoint
 from rlx.errors import PeerFailed, WaitTimeout
 from rlx.names import CONTROLLER
-from rlx.transport.conversation import Conversation, Handle, OnError, log_error
-from rlx.transport.envelope import open_envelope
+from rlx.transport.conversation import Conversation, Handler, OnError, log_error
+from rlx.transport.curve import Context, client_socket
+from rlx.transport.envelope import decode_envelope
 from rlx.transport.messages import Heartbeat, Hello, Message, encode
-from rlx.transport.zmq_loop import Pump
+from rlx.transport.zmq_loop import LoopSocket
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ HEARTBEAT_SECONDS = 2.0
 
 
 class Client:
-    """`handler(message)` answers what the controller sends, `on_notification` takes what needs no answer (by
-    default the handler does), `on_error` gets what that raises (by default it is logged).
+    """`handler(message)` answers the controller's requests. Notifications go to `on_notification` (default:
+    `handler`), and what that raises goes to `on_error` (default: the log).
     """
 
     def __init__(
@@ -40,10 +41,10 @@ class Client:
         endpoint: Endpoint,
         name: str,
         attempt: int,
-        handler: Handle,
+        handler: Handler,
         *,
         on_error: OnError = log_error,
-        on_notification: Handle | None = None,
+        on_notification: Handler | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._name = name
@@ -51,60 +52,56 @@ class Client:
         self._handler = handler
         self._on_error = on_error
         self._on_notification = on_notification
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context: Context = zmq.Context()
         self._conversation: Conversation | None = None
-        self._pump: Pump | None = None
-        self._beating: asyncio.Task[None] | None = None
-        self._spoke = 0.0
+        self._socket: LoopSocket | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
+        self._last_sent = 0.0
 
     async def connect(self, timeout: float) -> None:
-        """Raises WaitTimeout where no controller answers to these keys, PeerFailed where it refuses this attempt."""
-        socket = self._open_socket()
-        socket.connect(f"tcp://{self._endpoint.host}:{self._endpoint.port}")
+        """Connect to the controller. Raises WaitTimeout if no controller answers these keys, PeerFailed if it refuses
+        this attempt.
+        """
+        socket = client_socket(self._context, self._endpoint)
         self._conversation = Conversation(
             CONTROLLER,
             self._attempt,
             self._send,
             self._handler,
             on_error=self._on_error,
-            handle_told=self._on_notification,
+            on_notification=self._on_notification,
         )
-        self._pump = Pump(socket, self._take, self._broken)
+        self._socket = LoopSocket(socket, self._receive, lambda error: self._on_error(CONTROLLER, error))
         hello = Hello(self._name, self._attempt, os.getpid())
         where = f"{self._endpoint.host}:{self._endpoint.port}"
         try:
             await self.request(hello, timeout=timeout, what=f"{self._name} connects to the controller at {where}")
         except WaitTimeout as error:
             raise WaitTimeout(f"{error}. Is it running, and are these the keys of its run?") from error
-        self._beating = asyncio.create_task(self._beat())
-        self._beating.add_done_callback(self._beats_ended)
+        self._heartbeats = asyncio.create_task(self._send_heartbeats())
+        self._heartbeats.add_done_callback(self._heartbeats_ended)
 
     async def request(self, message: Message, *, timeout: float, what: str) -> Message:
-        """Raises WaitTimeout (a TimeoutError) naming `what`, or what the controller's handler raised."""
+        """Send a request and return the answer. Raises WaitTimeout (a TimeoutError) that names `what`, or what the
+        controller's handler raised.
+        """
         return await self._connected().request(encode(message), timeout=timeout, what=what)
 
     async def notify(self, message: Message) -> None:
+        """Send a message that gets no answer."""
         self._connected().notify(encode(message))
 
     async def close(self) -> None:
-        """Sends what is still to be sent, for a second at most."""
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
+        """Disconnect. Messages that wait to be sent still leave, for a second at most."""
+        if self._heartbeats is not None:
+            self._heartbeats.cancel()
+            await asyncio.gather(self._heartbeats, return_exceptions=True)
         if self._conversation is not None:
             await self._conversation.close("this side has closed the connection")
-        if self._pump is not None:
-            self._pump.close()
+        if self._socket is not None:
+            self._socket.close()
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
-
-    def _open_socket(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
-        socket.sndhwm = socket.rcvhwm = 0
-        socket.curve_serverkey = self._endpoint.server_public.encode()
-        socket.curve_publickey = self._endpoint.public.encode()
-        socket.curve_secretkey = self._endpoint.secret.encode()
-        return socket
 
     def _connected(self) -> Conversation:
         if self._conversation is None:
@@ -112,29 +109,26 @@ class Client:
         return self._conversation
 
     def _send(self, envelope: bytes, body: bytes) -> None:
-        assert self._pump is not None
-        self._pump.send(envelope, body)
-        self._spoke = time.monotonic()
+        assert self._socket is not None
+        self._socket.send(envelope, body)
+        self._last_sent = time.monotonic()
 
-    def _take(self, frames: list[zmq.Frame]) -> None:
+    def _receive(self, frames: list[zmq.Frame]) -> None:
         try:
             envelope, body = frames
-            self._connected().receive(open_envelope(envelope.bytes), body.bytes)
+            self._connected().receive(decode_envelope(envelope.bytes), body.bytes)
         except (msgspec.MsgspecError, ValueError) as error:
-            log.warning("a message of the controller was dropped: %s", error)
+            log.warning("a message from the controller was dropped: %s", error)
 
-    def _broken(self, error: Exception) -> None:
-        self._on_error(CONTROLLER, error)
-
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            silent = time.monotonic() - self._spoke
+            silent = time.monotonic() - self._last_sent
             if silent >= HEARTBEAT_SECONDS:
                 await self.notify(Heartbeat())
                 silent = 0.0
             await asyncio.sleep(HEARTBEAT_SECONDS - silent)
 
-    def _beats_ended(self, beating: asyncio.Task[None]) -> None:
-        """They end by being cancelled. Of any other end the process hears itself, before it is taken for dead."""
-        if not beating.cancelled() and isinstance(error := beating.exception(), Exception):
-            self._broken(error)
+    def _heartbeats_ended(self, task: asyncio.Task[None]) -> None:
+        """Report that heartbeats have failed, before the controller takes this process for dead."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._on_error(CONTROLLER, error)

@@ -1,12 +1,12 @@
-"""One side of the talk with one peer, whatever socket carries it.
+"""Requests, answers and notifications between this process and one peer, over any socket.
 
-The rules of this part:
+Rules:
 
-* Requests are handled as tasks, started in the order of arrival: a slow one never holds up what comes after it.
+* Requests are handled as tasks that start in the order of arrival: a slow one never delays those after it.
 * Notifications are handled one after another, in the order of arrival.
-* What a handler of a request raises travels back to who asked. What a handler of a notification raises has nobody to
-  travel to and goes to `on_error`.
-* Every wait for an answer has a timeout, and its error names what was waited for and from whom.
+* An exception in the handler of a request travels back to the peer. A notification has no answer, so an exception in
+  its handler goes to `on_error`.
+* Every wait for an answer has a timeout, and its error names the operation and the peer.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from rlx.errors import PeerFailed, RlxError, WaitTimeout
-from rlx.transport.envelope import Envelope, Kind, error_body, open_error, pack
+from rlx.transport.envelope import Envelope, Kind, decode_error, encode_envelope, encode_error
 from rlx.transport.messages import Message, Ok, decode, encode
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[bytes, bytes], None]
-Handle = Callable[[Message], Awaitable[Message | None]]
+"""Sends an envelope and a body."""
+Handler = Callable[[Message], Awaitable[Message | None]]
 OnError = Callable[[str, Exception], None]
+"""Gets the name of a peer, and what the handler of one of its notifications raised."""
 
 
 def log_error(peer: str, error: Exception) -> None:
-    """What is done with a failed notification where nobody asked for anything else."""
+    """Log the failure of a notification's handler: the default for `on_error`."""
     log.error("a message from %s could not be handled", peer, exc_info=error)
 
 
 class Conversation:
-    """The talk with `peer`. `send` carries an envelope and a body to it. `handle` answers requests, and takes
-    notifications too where there is no `handle_told`; `on_error` gets what a notification's handler raises.
+    """The exchange of messages with `peer`. `send` transmits an envelope and a body. `handler` answers requests;
+    notifications go to `on_notification` (default: `handler`), and its exceptions to `on_error`.
     """
 
     def __init__(
@@ -45,28 +47,26 @@ class Conversation:
         peer: str,
         attempt: int,
         send: Send,
-        handle: Handle,
+        handler: Handler,
         *,
         on_error: OnError = log_error,
-        handle_told: Handle | None = None,
+        on_notification: Handler | None = None,
     ) -> None:
         self.peer = peer
         self.attempt = attempt
         self._send = send
-        self._handle = handle
-        self._handle_told = handle_told or handle
+        self._handler = handler
+        self._on_notification = on_notification or handler
         self._on_error = on_error
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._requests: dict[int, asyncio.Future[Message]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._told: deque[Message] = deque()
-        self._told_is_handled = False
+        self._notifications: deque[Message] = deque()
+        self._handling_notifications = False
 
     async def request(self, body: bytes, *, timeout: float, what: str) -> Message:
-        """Asks with an encoded message, and returns the answer. Raises WaitTimeout, or what the peer's handler
-        raised.
-        """
-        answer = self.ask(body)
+        """Send an encoded message and return the answer. Raises WaitTimeout, or what the peer's handler raised."""
+        answer = self.start_request(body)
         try:
             async with asyncio.timeout(timeout) as limit:
                 return await answer
@@ -75,47 +75,53 @@ class Conversation:
                 raise
             raise WaitTimeout(f"{what}: no answer from {self.peer} within {timeout:g} s") from error
 
-    def ask(self, body: bytes) -> asyncio.Future[Message]:
-        """The same without a limit of time: who asks keeps it."""
+    def start_request(self, body: bytes) -> asyncio.Future[Message]:
+        """Send an encoded message and return a future of the answer. The caller sets a timeout."""
         number = next(self._ids)
         self._post("ask", number, body)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
+        self._requests[number] = answer
         return answer
 
     def notify(self, body: bytes) -> None:
-        """Tells an encoded message."""
+        """Send an encoded message that gets no answer."""
         self._post("tell", 0, body)
 
     def receive(self, envelope: Envelope, body: bytes) -> None:
-        """Takes in what arrived. Raises msgspec.MsgspecError where the body is not what the envelope says."""
+        """Process what has arrived. Raises msgspec.MsgspecError if the body doesn't fit the envelope."""
         match envelope.kind:
             case "tell":
-                self.told(decode(body))
+                self.receive_notification(decode(body))
             case "ask":
                 self._start(self._answer(envelope.id, body))
             case "reply" | "error":
-                self._settle(envelope, body)
+                answer = self._requests.pop(envelope.id, None)
+                if answer is None or answer.done():
+                    log.info("%s answered request %d after its timeout", self.peer, envelope.id)
+                elif envelope.kind == "reply":
+                    answer.set_result(decode(body))
+                else:
+                    answer.set_exception(decode_error(self.peer, body))
 
-    def told(self, message: Message) -> None:
-        """Takes in a notification."""
-        self._told.append(message)
-        if not self._told_is_handled:
-            self._told_is_handled = True
-            self._start(self._work_off_told())
+    def receive_notification(self, message: Message) -> None:
+        """Queue a notification for its handler."""
+        self._notifications.append(message)
+        if not self._handling_notifications:
+            self._handling_notifications = True
+            self._start(self._handle_notifications())
 
-    def break_off(self, reason: str) -> None:
-        """Fails what still waits for an answer, and stops what is being handled."""
-        for answer in self._waiting.values():
+    def abort(self, reason: str) -> None:
+        """Fail the requests that wait for an answer, and cancel the handlers that run."""
+        for answer in self._requests.values():
             if not answer.done():
                 answer.set_exception(PeerFailed(f"{self.peer}: {reason}"))
         for task in self._tasks:
             task.cancel()
 
     async def close(self, reason: str) -> None:
-        """The same; returns when all of it has stopped."""
+        """Abort, and return when all handlers have stopped."""
         tasks = list(self._tasks)
-        self.break_off(reason)
+        self.abort(reason)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, work: Awaitable[None]) -> None:
@@ -124,37 +130,25 @@ class Conversation:
         task.add_done_callback(self._tasks.discard)
 
     def _post(self, kind: Kind, number: int, body: bytes) -> None:
-        self._send(pack(Envelope(kind, number, self.attempt)), body)
+        self._send(encode_envelope(Envelope(kind, number, self.attempt)), body)
 
     async def _answer(self, number: int, body: bytes) -> None:
+        kind: Kind = "reply"
         try:
-            reply = encode(await self._handle(decode(body)) or Ok())
-        except Exception as error:
+            answer = encode(await self._handler(decode(body)) or Ok())
+        except Exception as error:  # the boundary: the peer waits for an answer, and gets this one
             if not isinstance(error, RlxError | msgspec.MsgspecError):
                 log.exception("a request of %s failed", self.peer)
-            self._post_or_report("error", number, error_body(error))
-        else:
-            self._post_or_report("reply", number, reply)
-
-    def _post_or_report(self, kind: Kind, number: int, body: bytes) -> None:
+            kind, answer = "error", encode_error(error)
         try:
-            self._post(kind, number, body)
+            self._post(kind, number, answer)
         except PeerFailed as error:
             self._on_error(self.peer, error)
 
-    async def _work_off_told(self) -> None:
-        while self._told:
+    async def _handle_notifications(self) -> None:
+        while self._notifications:
             try:
-                await self._handle_told(self._told.popleft())
-            except Exception as error:  # noqa: BLE001 - the boundary: nobody waits for an answer
+                await self._on_notification(self._notifications.popleft())
+            except Exception as error:  # noqa: BLE001 - the boundary: the peer doesn't wait for an answer
                 self._on_error(self.peer, error)
-        self._told_is_handled = False
-
-    def _settle(self, envelope: Envelope, body: bytes) -> None:
-        answer = self._waiting.pop(envelope.id, None)
-        if answer is None or answer.done():
-            log.info("%s answered request %d after its time was up", self.peer, envelope.id)
-        elif envelope.kind == "reply":
-            answer.set_result(decode(body))
-        else:
-            answer.set_exception(open_error(self.peer, body))
+        self._handling_notifications = False

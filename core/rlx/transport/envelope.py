@@ -1,6 +1,6 @@
-"""What goes over the wire around a message: two frames, an envelope and a body.
+"""The two frames of a message: an envelope for the transport and a body for the handler.
 
-The rule of this part: bytes that are not understood are an error of the sender, never the end of the receiver.
+Rule: bytes that can't be decoded are an error of the sender. They never end the receiver.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from rlx import errors
 from rlx.errors import PeerFailed, RlxError
 
 Kind = Literal["ask", "tell", "reply", "error"]
+"""`ask` is a request, `tell` a notification; `reply` and `error` answer a request."""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """`id` pairs a reply, or an error, with what was asked; `attempt` fences off processes that were replaced."""
+    """The first frame. `id` pairs an answer with its request; `attempt` identifies processes that were replaced."""
 
     kind: Kind
     id: int
     attempt: int
 
 
-class WireError(msgspec.Struct, frozen=True, array_like=True):
+class RemoteError(msgspec.Struct, frozen=True, array_like=True):
     """The body of an `error`: an exception's class name and its text."""
 
     type: str
@@ -31,26 +32,31 @@ class WireError(msgspec.Struct, frozen=True, array_like=True):
 
 
 _ENVELOPES = msgspec.msgpack.Decoder(Envelope)
-_ERRORS = msgspec.msgpack.Decoder(WireError)
-_KNOWN = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RlxError)}
+_ERRORS = msgspec.msgpack.Decoder(RemoteError)
+_ERROR_TYPES = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RlxError)
+}
 
-pack = msgspec.msgpack.encode
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Return the first frame of a message."""
+    return msgspec.msgpack.encode(envelope)
 
 
-def open_envelope(data: bytes) -> Envelope:
-    """Raises msgspec.MsgspecError where the bytes are no envelope."""
+def decode_envelope(data: bytes) -> Envelope:
+    """Decode the first frame of a message. Raises msgspec.MsgspecError if it isn't an envelope."""
     return _ENVELOPES.decode(data)
 
 
-def error_body(error: Exception) -> bytes:
-    """A `RlxError` travels as itself; anything else is an internal error of the sender."""
+def encode_error(error: Exception) -> bytes:
+    """Return the body for an exception. Only a RlxError keeps its type; others become an internal error."""
     if isinstance(error, RlxError):
-        return pack(WireError(type(error).__name__, str(error)))
-    return pack(WireError("", f"internal error, {type(error).__name__}: {error}"))
+        return msgspec.msgpack.encode(RemoteError(type(error).__name__, str(error)))
+    return msgspec.msgpack.encode(RemoteError("", f"internal error, {type(error).__name__}: {error}"))
 
 
-def open_error(peer: str, data: bytes) -> RlxError:
-    """The exception that `peer` sent, as the same class where rlx has it, else as `PeerFailed`."""
+def decode_error(peer: str, data: bytes) -> RlxError:
+    """Return the exception that `peer` sent: of the same class if it is one of rlx.errors, else PeerFailed."""
     sent = _ERRORS.decode(data)
-    kind = _KNOWN.get(sent.type)
+    kind = _ERROR_TYPES.get(sent.type)
     return kind(sent.text) if kind else PeerFailed(f"{peer}: {sent.text}")

@@ -1,10 +1,10 @@
-"""Keys of one run.
+"""CurveZMQ keys of one run.
 
-The rules of this part:
+Rules:
 
-* Every run has keys of its own: one pair for the controller, one for each client. A client's public key is its name:
-  the controller lets in nobody else, and nobody can speak under a name whose secret key it does not hold.
-* They are kept in the run directory, readable by its owner only, and reach a process in its boot data.
+* Every run has its own keys: one pair for the controller and one for each client. A client's public key stands for its
+  name: the controller admits no other keys, and a process needs the secret key of a name to use that name.
+* The keys are stored in the run directory, readable by its owner only. A process gets its own in its boot data.
 """
 
 from __future__ import annotations
@@ -22,46 +22,49 @@ from rlx.names import CONTROLLER
 
 
 class KeyPair(msgspec.Struct, frozen=True):
-    """A CurveZMQ pair, as Z85 text."""
+    """A CurveZMQ key pair, as Z85 text."""
 
     public: str
     secret: str
 
     @classmethod
     def make(cls) -> KeyPair:
+        """Generate a pair."""
         public, secret = zmq.curve_keypair()
         return cls(public.decode("ascii"), secret.decode("ascii"))
 
 
 class RunKeys(msgspec.Struct, frozen=True):
-    """The controller's pair, and one for each client by name."""
+    """The controller's key pair, and one for each client by name."""
 
     server: KeyPair
     clients: dict[str, KeyPair]
 
     @classmethod
     def make(cls, clients: Iterable[str]) -> RunKeys:
+        """Generate keys for the controller and `clients`."""
         return cls(KeyPair.make(), {name: KeyPair.make() for name in clients})
 
     @property
     def client_keys(self) -> dict[str, str]:
-        """Client name -> public key: what the controller must know."""
+        """Client name -> public key: the keys that the controller admits."""
         return {name: pair.public for name, pair in self.clients.items()}
 
     def endpoint(self, name: str, host: str, port: int) -> Endpoint:
-        """Where the controller listens, with the keys that `name` holds; the controller's own name is `controller`."""
+        """Return the controller's address and the keys of process `name`, which may be the controller itself."""
         pair = self.server if name == CONTROLLER else self.clients[name]
         return Endpoint(host, port, self.server.public, pair.public, pair.secret)
 
     def save(self, path: Path) -> None:
+        """Write the keys to a file that only its owner can read."""
         write_atomic(path, msgspec.json.format(msgspec.json.encode(self)), mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> RunKeys:
-        """Raises RunError where others could read the file, or where it holds no keys."""
+        """Read saved keys. Raises RunError if the file is readable by others or doesn't contain keys."""
         if path.stat().st_mode & 0o077:
-            raise RunError(f"{path} can be read by others than its owner. Set its mode to 600.")
+            raise RunError(f"{path} is readable by users other than its owner. Set its mode to 600.")
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except msgspec.MsgspecError as error:
-            raise RunError(f"{path} holds no keys of a run: {error}") from error
+            raise RunError(f"{path} does not contain the keys of a run: {error}") from error

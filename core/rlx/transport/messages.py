@@ -1,10 +1,10 @@
 """Every message between the processes of a run.
 
-The rules of this part:
+Rules:
 
-* A message is a typed, tagged msgspec struct. There is no pickle on the wire.
-* The controller is the only server. Rollout replicas (`rollout-0` ...), the policy (`policy`, spoken for by its rank 0)
-  and the launcher (`launcher`) are its clients. Either side may ask (`request`) or tell (`notify`).
+* A message is a typed, tagged msgspec struct. Nothing is pickled.
+* The controller is the only server. Its clients are the rollout replicas (`rollout-0` ...), the policy (`policy`,
+  represented by its rank 0) and the launcher (`launcher`). Either side may send requests and notifications.
 * Episodes travel as one opaque MessagePack `payload` per group: the controller routes and stores them without decoding.
 """
 
@@ -21,32 +21,37 @@ PackedScores = list[bytes]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, gc=False):
-    """Base of all messages; the tag is the class name. None can be part of a cycle, so the collector need not look."""
+    """Base of all messages; the tag is the class name."""
+
+    # gc=False: a message can't be part of a reference cycle, so the garbage collector need not track it.
 
 
 class Ok(Message, frozen=True):
-    """Done; nothing to say."""
+    """Answer to any request that has no result."""
 
 
-# --- to the controller, from everybody ---------------------------------------------------------------------------
+# --- to the controller, from any client ---------------------------------------------------------------------------
 
 
 class Heartbeat(Message, frozen=True):
-    """Sent by a client that has nothing else to say: silence is how the controller learns of a death."""
+    """Client -> controller: the process is alive. Sent by a client that has sent nothing else for a while."""
 
 
 class Failed(Message, frozen=True):
-    """The sender cannot go on. `owner` is who the user should turn to: 'reward judge (my-dist 1.2, m:judge)'."""
+    """Client -> controller: the sender cannot continue.
+
+    `owner` names the responsible component: 'reward judge (my-dist 1.2, m:judge)'.
+    """
 
     error: str
     owner: str = ""
     traceback: str = ""
     died: bool = False
-    """A process went down: another attempt may fare better."""
+    """The cause is a process that ended, so another attempt may succeed."""
 
 
 class Log(Message, frozen=True):
-    """A line for the people who watch the run."""
+    """Client -> controller: a line for the display and the log of the run."""
 
     level: str
     text: str
@@ -56,7 +61,7 @@ class Log(Message, frozen=True):
 
 
 class RolloutReady(Message, frozen=True):
-    """A replica's engine is up. `data` must be the same in all processes."""
+    """Replica -> controller: the engine has started. `data` must be the same in all processes."""
 
     data: Fingerprints
     workers: int
@@ -66,7 +71,7 @@ class RolloutReady(Message, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """One group to sample: dataset row `index`, `samples` completions, leased at weight `version`."""
+    """One group to sample: `samples` completions of dataset row `index`, leased at weight `version`."""
 
     group_id: int
     index: int
@@ -74,14 +79,14 @@ class Lease(msgspec.Struct, frozen=True):
     version: int
     seed: int
     kind: str = "train"
-    """`train`, or `eval`: row of the evaluation dataset, sampled with the evaluation's own settings."""
+    """`train`, or `eval`: a row of the evaluation dataset, sampled with the evaluation's own settings."""
 
 
 class Leases(Message, frozen=True):
-    """Controller -> replica.
+    """Controller -> replica: sample these groups.
 
-    With `barrier`, all of them enter the engine in this order before any is scheduled, and the engine is reseeded with
-    `seed` first: a synchronous run repeats bit for bit.
+    With `barrier`, the engine is reseeded with `seed`, and all groups enter it in this order before any is scheduled:
+    a synchronous run repeats bit for bit.
     """
 
     leases: list[Lease]
@@ -90,7 +95,7 @@ class Leases(Message, frozen=True):
 
 
 class GroupDone(Message, frozen=True):
-    """Replica -> controller. What the controller must know of a finished group, and the episodes, opaque."""
+    """Replica -> controller: a group is sampled and scored. Its episodes are in `payload`, encoded."""
 
     group_id: int
     kind: str
@@ -112,13 +117,13 @@ class GroupDone(Message, frozen=True):
     score_seconds: float
     payload: bytes
     filters: list[float | None] = []
-    """Filter total of each episode: whether they differ decides if the group is informative. Empty: `rewards` do."""
+    """Filter total of each episode: the group is informative if these differ. If empty, `rewards` decide."""
     costs: dict[str, tuple[float, int]] = {}
     """Name -> seconds and calls of the replica's rewards and hooks since its last group, finished or failed."""
 
 
 class GroupFailed(Message, frozen=True):
-    """Replica -> controller: the group cannot be had. With `drop`, the run goes on without it and counts it."""
+    """Replica -> controller: the group failed. With `drop`, the run continues without it and counts it."""
 
     group_id: int
     kind: str
@@ -130,23 +135,23 @@ class GroupFailed(Message, frozen=True):
 
 
 class RolloutStats(Message, frozen=True):
-    """Replica -> controller, about once a second."""
+    """Replica -> controller: current load, about once a second."""
 
     running: int
     waiting_reward: int
     oldest_seconds: float
     oldest_stage: str
     busy_seconds: float
-    """Total seconds with at least one request in the engine since the start."""
+    """Seconds since the start with at least one request in the engine."""
     tokens: int
-    """Total tokens generated since the start."""
+    """Tokens generated since the start."""
 
 
 # --- weight sync -----------------------------------------------------------------------------------------------------
 
 
 class TensorMeta(msgspec.Struct, frozen=True, array_like=True):
-    """Name, dtype (`float32`, `bfloat16` ...) and shape of one tensor on the wire, under its Hugging Face name."""
+    """Hugging Face name, dtype (`float32`, `bfloat16` ...) and shape of one tensor of a weight transfer."""
 
     name: str
     dtype: str
@@ -154,7 +159,7 @@ class TensorMeta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class InitTransfer(Message, frozen=True):
-    """Join the transfer group. World = the policy's rank 0 (rank 0), then every engine worker."""
+    """Controller -> replica: join the transfer group: the policy's rank 0, then all engine workers."""
 
     host: str
     port: int
@@ -163,7 +168,7 @@ class InitTransfer(Message, frozen=True):
     backend: str
     timeout_seconds: float
     buckets: list[list[TensorMeta]]
-    """Of every transfer of the run, in order."""
+    """The buckets of every transfer of the run, in order."""
 
 
 class OpenTransfer(Message, frozen=True):
@@ -174,23 +179,28 @@ class OpenTransfer(Message, frozen=True):
 
 
 class TransferOpened(Message, frozen=True):
+    """Policy -> controller: address of the rendezvous store. Answer to `OpenTransfer`."""
+
     host: str
     port: int
     backend: str
 
 
 class WeightPlan(Message, frozen=True):
-    """Controller -> policy: what will you send? Answered by `WeightManifest`."""
+    """Controller -> policy: list the tensors of a transfer; answered by `WeightManifest`."""
 
 
 class WeightManifest(Message, frozen=True):
-    """The buckets of one full transfer, in order; a bucket is one decoder layer (or what surrounds the layers)."""
+    """Policy -> controller: the buckets of one full transfer, in order. Answer to `WeightPlan`.
+
+    A bucket is one decoder layer, or the tensors before or after the layers.
+    """
 
     buckets: list[list[TensorMeta]]
 
 
 class ReceiveWeights(Message, frozen=True):
-    """Controller -> replica: pause(keep), start, receive, finish(version), resume, and score `probe` for the proof."""
+    """Controller -> replica: pause the engine, receive the weights of `version`, resume, and score `probe`."""
 
     version: int
     timeout_seconds: float
@@ -198,12 +208,14 @@ class ReceiveWeights(Message, frozen=True):
 
 
 class WeightsReceived(Message, frozen=True):
+    """Replica -> controller: the engine samples with `version` now. Answer to `ReceiveWeights`."""
+
     version: int
     paused_seconds: float
     transfer_seconds: float
     bytes: int
     logprobs: PackedScores
-    """Of `probe`, as in `TokenScores`."""
+    """Log-probabilities of `probe`, as in `TokenScores`: the verification compares them with the policy's."""
 
 
 class SendWeights(Message, frozen=True):
@@ -213,19 +225,23 @@ class SendWeights(Message, frozen=True):
 
 
 class WeightsSent(Message, frozen=True):
+    """Policy -> controller: all buckets have been broadcast. Answer to `SendWeights`."""
+
     version: int
     seconds: float
     bytes: int
 
 
 class ScoreTokens(Message, frozen=True):
-    """Controller -> policy: log-probabilities, at temperature 1, of `tokens[i][1:]`."""
+    """Controller -> policy: score `tokens[i][1:]` at temperature 1; answered by `TokenScores`."""
 
     version: int
     tokens: list[list[int]]
 
 
 class TokenScores(Message, frozen=True):
+    """Policy -> controller: log-probabilities. Answer to `ScoreTokens`."""
+
     version: int
     logprobs: PackedScores
 
@@ -234,19 +250,19 @@ class TokenScores(Message, frozen=True):
 
 
 class PolicyReady(Message, frozen=True):
-    """All policy ranks have built and loaded the model."""
+    """Policy -> controller: all ranks have built and loaded the model."""
 
     step: int
     parameters: int
     ranks: int
     data: Fingerprints | None = None
-    """SFT only: the datasets, as all ranks see them."""
+    """SFT only: fingerprints of the datasets, the same on all ranks."""
     costs: dict[str, tuple[float, int]] = {}
-    """Name -> seconds and calls of the hooks, all ranks together."""
+    """Name -> seconds and calls of the hooks, summed over all ranks."""
 
 
 class TrainStep(Message, frozen=True):
-    """Controller -> policy: one optimizer update. Either the groups' episodes (RL) or dataset rows (SFT)."""
+    """Controller -> policy: make one optimizer step, on the groups' episodes (RL) or on dataset rows (SFT)."""
 
     step: int
     payloads: list[bytes] = []
@@ -254,40 +270,42 @@ class TrainStep(Message, frozen=True):
 
 
 class StepDone(Message, frozen=True):
+    """Policy -> controller: the optimizer step is done. Answer to `TrainStep`."""
+
     step: int
     metrics: dict[str, float]
     seconds: float
 
 
 class EvalRows(Message, frozen=True):
-    """Controller -> policy (SFT): loss on these rows of the evaluation dataset."""
+    """Controller -> policy (SFT): compute the loss on rows of the evaluation dataset; answered by `Measured`."""
 
     rows: list[int]
 
 
 class SaveCheckpoint(Message, frozen=True):
-    """Controller -> policy: write model, optimizer, schedule and RNG below `path`."""
+    """Controller -> policy: write model, optimizer, schedule and RNG state below `path`."""
 
     path: str
     step: int
 
 
 class Export(Message, frozen=True):
-    """Controller -> policy: write the policy as a Hugging Face folder at `path`. It is the last command but `Stop`."""
+    """Controller -> policy: write the model as a Hugging Face folder at `path`. Only `Stop` may follow."""
 
     path: str
     checkpoint: str | None = None
-    """The policy's part of a checkpoint, to go back to before."""
+    """Folder with the policy's part of a checkpoint, to load before the export."""
 
 
 class Measured(Message, frozen=True):
-    """Answer to a command that has figures."""
+    """Policy -> controller: metrics. Answer to a command that measures something."""
 
     metrics: dict[str, float]
 
 
 class Stop(Message, frozen=True):
-    """Controller -> everybody: finish and exit with code 0."""
+    """Controller -> all clients: finish and exit with code 0."""
 
     reason: str = ""
 
@@ -296,7 +314,7 @@ class Stop(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """First message of every client; an older attempt of the same name is refused from then on."""
+    """Client -> controller: its first message. From then on, older attempts of the same name are refused."""
 
     name: str
     attempt: int
@@ -304,7 +322,7 @@ class Hello(Message, frozen=True):
 
 
 class Status(Message, frozen=True):
-    """Controller -> launcher, a few times a second: what the display shows."""
+    """Controller -> launcher: the state that the display shows, a few times a second."""
 
     state: str
     step: int
@@ -315,7 +333,7 @@ class Status(Message, frozen=True):
 
 
 class StepMetrics(Message, frozen=True):
-    """Controller -> launcher, once a step (and once per evaluation): what the loggers get."""
+    """Controller -> launcher: metrics for the loggers, once per step and once per evaluation."""
 
     step: int
     metrics: dict[str, float]
@@ -323,23 +341,23 @@ class StepMetrics(Message, frozen=True):
 
 
 class RunEnded(Message, frozen=True):
-    """Controller -> launcher: the last word. `summary` becomes summary.json."""
+    """Controller -> launcher: the result of the run. `summary` becomes summary.json."""
 
     status: str
     summary: dict[str, Any]
     error: str = ""
     untold: list[str] = []
-    """Processes that could not be told to stop: they are gone, or not far enough to listen."""
+    """Processes that `Stop` did not reach: they have ended, or have not connected yet."""
 
 
 class Drain(Message, frozen=True):
-    """Launcher -> controller: finish the step, save, stop (first Ctrl-C)."""
+    """Launcher -> controller: finish the step, save a checkpoint and stop (first Ctrl-C)."""
 
     reason: str
 
 
 class ProcessExited(Message, frozen=True):
-    """Launcher -> controller: a process of the run is gone."""
+    """Launcher -> controller: a process of the run has ended."""
 
     name: str
     exit_code: int
@@ -348,7 +366,7 @@ class ProcessExited(Message, frozen=True):
 
 
 class StartAgain(Message, frozen=True):
-    """Controller -> launcher: end what is left of this process, and start its next attempt."""
+    """Controller -> launcher: end what remains of a process, and start its next attempt."""
 
     name: str
     attempt: int
@@ -366,9 +384,10 @@ _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessa
 
 
 def encode(message: Message) -> bytes:
+    """Return the message as MessagePack."""
     return msgspec.msgpack.encode(message)
 
 
 def decode(data: bytes) -> Message:
-    """Raises msgspec.ValidationError (or DecodeError) where the bytes are no message of rlx."""
+    """Decode a message. Raises msgspec.ValidationError or DecodeError if the bytes are not a message of rlx."""
     return _DECODER.decode(data)

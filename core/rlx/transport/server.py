@@ -1,11 +1,11 @@
-"""The controller's socket: a ROUTER that only processes of this run get an answer from.
+"""The controller's side of the transport: one socket that serves the processes of this run only.
 
-The rules of this part:
+Rules:
 
-* A peer's name is what its key says (CurveZMQ, checked before a single byte of it is read); what it calls itself must
-  agree. A peer without one of the run's keys gets nothing.
+* A peer's name follows from its key (CurveZMQ, checked before any of its bytes are read), and its `Hello` must agree.
+  A peer without one of the run's keys gets no answer.
 * A peer's first message is `Hello`. From then on, messages of an older attempt of that name are refused.
-* Bytes that are no message are logged and forgotten.
+* Bytes that are not a message are logged and dropped.
 """
 
 from __future__ import annotations
@@ -20,25 +20,22 @@ from types import MappingProxyType
 
 import msgspec
 import zmq
-import zmq.asyncio
-from zmq.auth.asyncio import AsyncioAuthenticator
 
 from rlx.boot import Endpoint
 from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, some
 from rlx.names import CONTROLLER
 from rlx.transport.conversation import Conversation, OnError, log_error
-from rlx.transport.envelope import Envelope, error_body, open_envelope, pack
+from rlx.transport.curve import Context, Socket, authenticator, server_socket
+from rlx.transport.envelope import Envelope, decode_envelope, encode_envelope, encode_error
 from rlx.transport.messages import Heartbeat, Hello, Message, Ok, decode, encode
-from rlx.transport.zmq_loop import Pump
+from rlx.transport.zmq_loop import LoopSocket
 
 log = logging.getLogger(__name__)
-
-ZAP_DOMAIN = "rlx"
 
 
 @dataclass
 class PeerState:
-    """What the controller knows of one client."""
+    """The controller's view of one client."""
 
     last_heard: float
     """`time.monotonic()` of its last message, heartbeats included."""
@@ -53,19 +50,9 @@ class _Peer:
     conversation: Conversation
 
 
-class _KnownKeys:
-    """Lets in the run's own keys; the shape is pyzmq's."""
-
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = keys
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        return domain == ZAP_DOMAIN and key.decode("ascii", "replace") in self._keys
-
-
 class Server:
-    """Listens for the run's clients. `handler(name, message)` answers what they send, `Hello` and `Heartbeat`
-    excepted; `on_error(name, error)` gets what it raises on a notification (by default it is logged).
+    """Serves the run's clients. `handler(name, message)` answers all messages but `Hello` and `Heartbeat`;
+    `on_error(name, error)` gets what it raises for a notification (default: the log).
     """
 
     def __init__(
@@ -82,38 +69,38 @@ class Server:
         self._on_error = on_error
         self._peers: dict[str, _Peer] = {}
         self._states: dict[str, PeerState] = {}
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._authenticator = AsyncioAuthenticator(zmq.asyncio.Context(self._context))
-        self._pump: Pump | None = None
+        self._context: Context = zmq.Context()
+        self._authenticator = authenticator(self._context, self._names)
+        self._socket: LoopSocket | None = None
 
     async def start(self) -> int:
-        """Binds and listens; returns the port. Raises UsageError where the port is taken."""
+        """Start to listen, and return the port. Raises UsageError if the port is taken."""
         self._authenticator.start()
-        self._authenticator.configure_curve_callback(ZAP_DOMAIN, credentials_provider=_KnownKeys(self._names))
-        socket = self._open_socket()
+        socket = server_socket(self._context, self._endpoint)
         try:
             port = self._bind(socket)
         except UsageError:
             socket.close()
             raise
-        self._pump = Pump(socket, self._take, lambda error: self._on_error(CONTROLLER, error))
+        self._socket = LoopSocket(socket, self._receive, lambda error: self._on_error(CONTROLLER, error))
         return port
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message:
-        """Raises WaitTimeout (a TimeoutError) naming `what` and the peer, the RlxError that the handler there raised,
-        or PeerFailed where the peer is not connected or its handler broke.
+        """Send a request to `peer` and return the answer. Raises WaitTimeout (a TimeoutError) that names `what` and
+        the peer, the RlxError that its handler raised, or PeerFailed if it isn't connected or its handler broke.
         """
         return await self._conversation(peer).request(encode(message), timeout=timeout, what=what)
 
     async def request_all(self, peers: Sequence[str], message: Message, *, timeout: float, what: str) -> list[Message]:
-        """One message to many: encoded once, and one wait for all answers, which come in the order of `peers`.
+        """Send one request to many peers and return their answers, in the order of `peers`.
 
-        Raises as `request` does, as soon as one of them fails.
+        The message is encoded once, and `timeout` holds for all answers together. Raises as `request` does, as soon as
+        one of them fails.
         """
         body, answers = encode(message), list[asyncio.Future[Message]]()
         try:
             async with asyncio.timeout(timeout) as limit:
-                answers.extend(self._conversation(peer).ask(body) for peer in peers)
+                answers.extend(self._conversation(peer).start_request(body) for peer in peers)
                 return await asyncio.gather(*answers)
         except TimeoutError as error:
             if not limit.expired():
@@ -125,78 +112,71 @@ class Server:
                 answer.cancel()
 
     async def notify(self, peer: str, message: Message) -> None:
-        """Raises PeerFailed where the peer is not connected."""
+        """Send a message that gets no answer. Raises PeerFailed if the peer isn't connected."""
         self._conversation(peer).notify(encode(message))
 
     def peers(self) -> Mapping[str, PeerState]:
-        """Who is connected; it changes as they come."""
+        """Return a live view of the connected clients, by name."""
         return MappingProxyType(self._states)
 
     async def close(self) -> None:
+        """Stop listening, and abort all conversations."""
         for peer in self._peers.values():
             await peer.conversation.close("the controller has closed its port")
-        if self._pump is not None:
-            self._pump.close()
+        if self._socket is not None:
+            self._socket.close()
         self._authenticator.stop()
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
 
-    def _open_socket(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.ROUTER)
-        socket.sndhwm = socket.rcvhwm = 0
-        socket.router_mandatory = True
-        socket.zap_domain = ZAP_DOMAIN.encode()
-        socket.curve_server = True
-        socket.curve_publickey = self._endpoint.server_public.encode()
-        socket.curve_secretkey = self._endpoint.secret.encode()
-        return socket
-
-    def _bind(self, socket: zmq.Socket[bytes]) -> int:
+    def _bind(self, socket: Socket) -> int:
         host, port = self._endpoint.host, self._endpoint.port
         try:
-            return socket.bind_to_random_port(f"tcp://{host}") if port == 0 else _bind_port(socket, host, port)
+            if port == 0:
+                return socket.bind_to_random_port(f"tcp://{host}")
+            socket.bind(f"tcp://{host}:{port}")
         except zmq.ZMQError as error:
             raise UsageError(
                 f"the controller cannot listen on {host}:{port}: {error}. "
                 "Set run.port to a free port, or to 0 to take any free one."
             ) from error
+        return port
 
     def _conversation(self, name: str) -> Conversation:
         if name not in self._peers:
             raise PeerFailed(f"{name} is not connected")
         return self._peers[name].conversation
 
-    def _take(self, frames: list[zmq.Frame]) -> None:
+    def _receive(self, frames: list[zmq.Frame]) -> None:
         try:
-            self._sort(frames)
+            if len(frames) != 3:
+                raise ValueError(f"expected 3 frames, got {len(frames)}")
+            name = self._names[str(frames[0].get("User-Id"))]
+            self._dispatch(name, frames[0].bytes, decode_envelope(frames[1].bytes), frames[2].bytes)
         except (msgspec.MsgspecError, ValueError, PeerFailed) as error:
             log.warning("a message was dropped: %s", error)
 
-    def _sort(self, frames: list[zmq.Frame]) -> None:
-        if len(frames) != 3:
-            raise ValueError(f"expected 3 frames, got {len(frames)}")
-        name = self._names[str(frames[0].get("User-Id"))]
-        address, envelope, body = frames[0].bytes, open_envelope(frames[1].bytes), frames[2].bytes
+    def _dispatch(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:
         peer = self._peers.get(name)
         try:
             if peer is None or envelope.attempt != peer.state.attempt or address != peer.address:
-                self._greet(name, address, envelope, body)
-            else:
-                self._deliver(peer, envelope, body)
+                self._register(self._checked_hello(name, envelope, body), address)
+                self._send_to(
+                    name, address, encode_envelope(Envelope("reply", envelope.id, envelope.attempt)), encode(Ok())
+                )
+                return
+            peer.state.last_heard = time.monotonic()
+            if envelope.kind != "tell":
+                peer.conversation.receive(envelope, body)
+            elif not isinstance(message := decode(body), Heartbeat):
+                peer.conversation.receive_notification(message)
         except RlxError as error:
-            log.warning("refused a message of %s: %s", name, error)
-            self._send_to(name, address, pack(Envelope("error", envelope.id, envelope.attempt)), error_body(error))
+            log.warning("refused a message from %s: %s", name, error)
+            refusal = encode_envelope(Envelope("error", envelope.id, envelope.attempt))
+            self._send_to(name, address, refusal, encode_error(error))
 
-    def _deliver(self, peer: _Peer, envelope: Envelope, body: bytes) -> None:
-        peer.state.last_heard = time.monotonic()
-        if envelope.kind != "tell":
-            peer.conversation.receive(envelope, body)
-            return
-        message = decode(body)
-        if not isinstance(message, Heartbeat):
-            peer.conversation.told(message)
-
-    def _greet(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:
+    def _checked_hello(self, name: str, envelope: Envelope, body: bytes) -> Hello:
+        """Decode a peer's first message. Raises PeerFailed if this process may not register under `name`."""
         known = self._peers.get(name)
         if known is not None and envelope.attempt < known.state.attempt:
             raise PeerFailed(
@@ -205,14 +185,16 @@ class Server:
         hello = decode(body)
         if not isinstance(hello, Hello):
             raise PeerFailed(f"the first message of {name} must be Hello, not {type(hello).__name__}")
-        _check_hello(hello, name, envelope, known)
-        self._admit(hello, address)
-        self._send_to(name, address, pack(Envelope("reply", envelope.id, envelope.attempt)), encode(Ok()))
+        if hello.name != name or hello.attempt != envelope.attempt:
+            raise PeerFailed(f"{hello.name!r} (attempt {hello.attempt}) used the key of {name!r}")
+        if known is not None and known.state.attempt == hello.attempt and known.state.pid != hello.pid:
+            raise PeerFailed(f"attempt {hello.attempt} of {name} is already here, as process {known.state.pid}")
+        return hello
 
-    def _admit(self, hello: Hello, address: bytes) -> None:
+    def _register(self, hello: Hello, address: bytes) -> None:
         old = self._peers.pop(hello.name, None)
         if old is not None:
-            old.conversation.break_off(f"attempt {old.state.attempt} was replaced")
+            old.conversation.abort(f"attempt {old.state.attempt} was replaced")
 
         def send(envelope: bytes, body: bytes) -> None:
             self._send_to(hello.name, address, envelope, body)
@@ -226,20 +208,8 @@ class Server:
         self._states[hello.name] = state
 
     def _send_to(self, name: str, address: bytes, envelope: bytes, body: bytes) -> None:
-        assert self._pump is not None
+        assert self._socket is not None
         try:
-            self._pump.send(address, envelope, body)
+            self._socket.send(address, envelope, body)
         except zmq.ZMQError as error:
             raise PeerFailed(f"{name} is not connected any more ({os.strerror(error.errno or 0)})") from error
-
-
-def _bind_port(socket: zmq.Socket[bytes], host: str, port: int) -> int:
-    socket.bind(f"tcp://{host}:{port}")
-    return port
-
-
-def _check_hello(hello: Hello, name: str, envelope: Envelope, known: _Peer | None) -> None:
-    if hello.name != name or hello.attempt != envelope.attempt:
-        raise PeerFailed(f"{hello.name!r} (attempt {hello.attempt}) spoke with the key of {name!r}")
-    if known is not None and known.state.attempt == hello.attempt and known.state.pid != hello.pid:
-        raise PeerFailed(f"attempt {hello.attempt} of {name} is already here, as process {known.state.pid}")

@@ -1,11 +1,11 @@
-"""A ZeroMQ socket in an asyncio loop, without a future for each message.
+"""A ZeroMQ socket in an asyncio event loop, without a future for each message.
 
-The rules of this part:
+Rules:
 
-* Sending never waits: sockets of a run have no high-water mark, and ZeroMQ's own threads do the rest.
-* A socket's descriptor tells only that something has changed, once. Whatever was done with the socket, what has arrived
-  is looked for afterwards.
-* A socket that is never empty lets other work of the loop run after so many messages.
+* Sending never waits: the sockets of a run have no high-water mark, and ZeroMQ's own threads do the rest.
+* The file descriptor of a socket is edge-triggered: it becomes readable once for any change of state. So after every
+  use of the socket, messages that have arrived are read.
+* After MESSAGES_PER_TURN messages, other work of the event loop gets its turn.
 """
 
 from __future__ import annotations
@@ -17,69 +17,72 @@ import zmq
 
 MESSAGES_PER_TURN = 64
 LINGER_MS = 1000
+# As numbers: combining flags costs as much as sending a message.
 NOW = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-"""As numbers: joining flags costs as much as sending a message does."""
 
 
-class Pump:
-    """Hands every message that arrives to `take`. What that raises goes to `broken`, and the pump goes on; so does an
-    error of the socket, after which no message comes.
+class LoopSocket:
+    """Passes each message that arrives to `on_frames`. What that raises goes to `on_error`, and reading continues. An
+    error of the socket itself goes there too and ends the reading.
     """
 
     def __init__(
-        self, socket: zmq.Socket[bytes], take: Callable[[list[zmq.Frame]], None], broken: Callable[[Exception], None]
+        self,
+        socket: zmq.Socket[bytes],
+        on_frames: Callable[[list[zmq.Frame]], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self._socket = socket
-        self._take = take
-        self._broken = broken
+        self._on_frames = on_frames
+        self._on_error = on_error
         self._loop = asyncio.get_running_loop()
-        self._turn_is_due = False
+        self._read_is_scheduled = False
         self._descriptor = int(socket.get(zmq.FD))
-        self._loop.add_reader(self._descriptor, self._soon)
-        self._soon()
+        self._loop.add_reader(self._descriptor, self._schedule_read)
+        self._schedule_read()
 
     def send(self, *frames: bytes) -> None:
-        """Raises zmq.ZMQError where nobody is there to get them."""
+        """Send one message. Raises zmq.ZMQError if the receiver isn't connected."""
         *first, last = frames
         for frame in first:
             self._socket.send(frame, MORE)
         self._socket.send(last, NOW)
-        self._soon()
+        self._schedule_read()
 
     def close(self) -> None:
-        """What was sent still leaves, for a second at most, while the context is being ended."""
+        """Close the socket. Messages that were sent still leave while the context ends, for LINGER_MS at most."""
         if self._socket.closed:
             return
         self._loop.remove_reader(self._descriptor)
         self._socket.close(linger=LINGER_MS)
 
-    def _soon(self) -> None:
-        if not self._turn_is_due:
-            self._turn_is_due = True
-            self._loop.call_soon(self._turn)
+    def _schedule_read(self) -> None:
+        if not self._read_is_scheduled:
+            self._read_is_scheduled = True
+            self._loop.call_soon(self._read)
 
-    def _turn(self) -> None:
-        self._turn_is_due = False
+    def _read(self) -> None:
+        self._read_is_scheduled = False
         if self._socket.closed:
             return
         try:
-            arrived = self._arrived()
+            arrived = self._receive()
         except zmq.ZMQError as error:
-            self._broken(error)
+            self._on_error(error)
             return
         for frames in arrived:
             try:
-                self._take(frames)
+                self._on_frames(frames)
             except Exception as error:  # noqa: BLE001 - the boundary: one message must not end the loop's reading
-                self._broken(error)
+                self._on_error(error)
 
-    def _arrived(self) -> Sequence[list[zmq.Frame]]:
-        found: list[list[zmq.Frame]] = []
+    def _receive(self) -> Sequence[list[zmq.Frame]]:
+        messages: list[list[zmq.Frame]] = []
         try:
-            while len(found) < MESSAGES_PER_TURN:
-                found.append(self._socket.recv_multipart(NOW, copy=False))
+            while len(messages) < MESSAGES_PER_TURN:
+                messages.append(self._socket.recv_multipart(NOW, copy=False))
         except zmq.Again:
-            return found
-        self._soon()
-        return found
+            return messages
+        self._schedule_read()
+        return messages

@@ -38,7 +38,7 @@ class Net:
         return server
 
     async def until(self, condition: Callable[[], bool], seconds: float = 5) -> None:
-        """Waits for `condition`, which the other end of a socket brings about."""
+        """Wait for `condition`, which depends on the other end of a socket."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - there is no event to wait for across a socket
                 await asyncio.sleep(0.01)

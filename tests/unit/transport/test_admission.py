@@ -1,4 +1,4 @@
-"""Who the controller listens to."""
+"""Admission to the controller: keys, names, attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zmq
 import zmq.asyncio
 
 from rlx.errors import PeerFailed, WaitTimeout
-from rlx.transport.envelope import Envelope, open_envelope, open_error, pack
+from rlx.transport.envelope import Envelope, decode_envelope, decode_error, encode_envelope
 from rlx.transport.keys import KeyPair
 from rlx.transport.messages import Hello, Log, Ok, Stop, encode
 
@@ -33,7 +33,7 @@ def heard(net):
 
 @contextmanager
 def raw_socket(net):
-    """A socket with the policy's keys and no manners."""
+    """A socket with the policy's keys and no protocol."""
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as raw:
         raw.linger = 0
         endpoint = net.endpoint("policy")
@@ -72,13 +72,13 @@ async def test_a_peer_without_any_key_gets_nothing(net, heard):
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as plain:
         plain.linger = 0
         plain.connect(f"tcp://127.0.0.1:{net.port}")
-        await plain.send_multipart([pack(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
+        await plain.send_multipart([encode_envelope(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
         assert await plain.poll(500) == 0
     assert heard.messages == []
     await still_serves(net)
 
 
-async def test_bytes_that_are_no_zeromq_do_not_hurt(net, heard):
+async def test_bytes_of_another_protocol_do_no_harm(net, heard):
     await heard()
     _, writer = await asyncio.open_connection("127.0.0.1", net.port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n" * 100)
@@ -87,9 +87,9 @@ async def test_bytes_that_are_no_zeromq_do_not_hurt(net, heard):
     await still_serves(net)
 
 
-async def test_nobody_speaks_as_another(net, heard):
+async def test_a_key_cannot_be_used_under_another_name(net, heard):
     server = await heard()
-    with pytest.raises(PeerFailed, match=r"'policy'.*with the key of 'rollout-0'"):
+    with pytest.raises(PeerFailed, match=r"'policy' \(attempt 1\) used the key of 'rollout-0'"):
         await net.client("policy", endpoint=net.endpoint("rollout-0")).connect(5)
     assert server.peers() == {}
 
@@ -100,11 +100,11 @@ async def test_nobody_speaks_as_another(net, heard):
         [b""],
         [b"\xff\xff", b"junk"],
         [b"a", b"b", b"c"],
-        [pack(Envelope("ask", 1, 1)), b"junk"],
-        [pack(["shout", 1, 1]), encode(Stop())],
-        [pack(Envelope("reply", 77, 1)), encode(Stop())],
-        [pack(Envelope("error", 77, 1)), b"junk"],
-        [pack(Envelope("tell", 0, 1)), pack({"type": "NoSuchMessage"})],
+        [encode_envelope(Envelope("ask", 1, 1)), b"junk"],
+        [msgspec.msgpack.encode(["shout", 1, 1]), encode(Stop())],
+        [encode_envelope(Envelope("reply", 77, 1)), encode(Stop())],
+        [encode_envelope(Envelope("error", 77, 1)), b"junk"],
+        [encode_envelope(Envelope("tell", 0, 1)), msgspec.msgpack.encode({"type": "NoSuchMessage"})],
     ],
 )
 @pytest.mark.parametrize("greeted", [True, False])
@@ -112,7 +112,7 @@ async def test_unknown_bytes_of_a_known_key_do_not_kill_the_server(net, heard, f
     await heard()
     with raw_socket(net) as raw:
         if greeted:
-            await raw.send_multipart([pack(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
+            await raw.send_multipart([encode_envelope(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
             await asyncio.wait_for(raw.recv_multipart(), 5)
         await raw.send_multipart(frames)
         await asyncio.sleep(0.02)
@@ -134,7 +134,7 @@ async def test_an_older_attempt_is_refused_from_then_on(net, heard):
     assert heard.messages == [("policy", Stop())]
 
 
-async def test_what_was_asked_of_a_replaced_attempt_fails(net, heard):
+async def test_requests_to_a_replaced_attempt_fail(net, heard):
     async def never(_message):
         await asyncio.sleep(60)
 
@@ -147,11 +147,11 @@ async def test_what_was_asked_of_a_replaced_attempt_fails(net, heard):
         await asked
 
 
-async def test_hello_comes_first(net, heard):
+async def test_the_first_message_must_be_hello(net, heard):
     await heard()
     with raw_socket(net) as raw:
-        await raw.send_multipart([pack(Envelope("ask", 5, 1)), encode(Stop())])
+        await raw.send_multipart([encode_envelope(Envelope("ask", 5, 1)), encode(Stop())])
         envelope, body = await asyncio.wait_for(raw.recv_multipart(), 5)
-    assert open_envelope(envelope) == Envelope("error", 5, 1)
-    assert str(open_error("controller", body)) == "the first message of policy must be Hello, not Stop"
+    assert decode_envelope(envelope) == Envelope("error", 5, 1)
+    assert str(decode_error("controller", body)) == "the first message of policy must be Hello, not Stop"
     assert heard.messages == []

@@ -32,5 +32,5 @@ def test_keys_that_others_can_read_are_refused(tmp_path):
     path = tmp_path / "keys.json"
     RunKeys.make(["policy"]).save(path)
     path.chmod(0o644)
-    with pytest.raises(RunError, match="can be read by others"):
+    with pytest.raises(RunError, match=r"is readable by users other than its owner\. Set its mode to 600\."):
         RunKeys.load(path)

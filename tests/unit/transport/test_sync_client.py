@@ -23,7 +23,7 @@ async def policy(net):
     await asyncio.to_thread(client.close)
 
 
-async def test_asks_and_gets_answers_and_errors(policy):
+async def test_requests_return_answers_and_raise_errors(policy):
     ask = Measured({"a": 1.0})
     assert await asyncio.to_thread(policy.request, ask, timeout=5, what="echo") == ask
     with pytest.raises(RewardError, match=r"^no$"):
@@ -53,10 +53,10 @@ async def test_a_notification_needs_no_answer(net, policy):
     commands = [await asyncio.to_thread(policy.commands.get, timeout=5) for _ in range(3)]
     assert [command.message for command in commands] == [Measured({"n": number}) for number in range(3)]
     commands[0].reply(Ok())
-    commands[1].fail("nobody hears this")
+    commands[1].fail("the controller does not wait for it")
 
 
-async def test_heartbeats_go_on_while_the_owner_computes(net, monkeypatch):
+async def test_heartbeats_continue_while_the_owner_computes(net, monkeypatch):
     monkeypatch.setattr("rlx.transport.client.HEARTBEAT_SECONDS", 0.02)
     server = await net.serve()
     heard = []

@@ -19,7 +19,7 @@ async def echo(_name, message):
     return message
 
 
-async def test_both_sides_ask_and_answer(net):
+async def test_both_sides_send_requests_and_answer(net):
     async def double(message):
         return measured(message.metrics["n"] * 2)
 
@@ -38,7 +38,7 @@ async def test_a_handler_that_returns_nothing_answers_ok(net):
     assert type(await client.request(Stop(), timeout=5, what="stop")).__name__ == "Ok"
 
 
-async def test_concurrent_requests_get_their_own_answers_and_a_slow_one_holds_up_nobody(net):
+async def test_concurrent_requests_get_their_own_answers_and_a_slow_one_delays_no_other(net):
     release = asyncio.Event()
 
     async def slow_first(_name, message):
@@ -120,7 +120,7 @@ async def test_a_timeout_names_what_and_who(net):
 
 @pytest.fixture
 async def pair(net):
-    """`await pair(first, second)`: the server of two clients, who answer after so many seconds."""
+    """`await pair(first, second)`: the server of two clients, which answer after that many seconds; -1 refuses."""
 
     async def connect(*delays):
         async def answer(message, name, delay):
@@ -137,19 +137,19 @@ async def pair(net):
     return connect
 
 
-async def test_many_are_asked_at_once_and_answer_in_the_order_asked(pair):
+async def test_a_request_to_many_returns_answers_in_the_order_of_the_peers(pair):
     server = await pair(0.2, 0)
     answers = await server.request_all(["rollout-0", "policy"], measured(1), timeout=5, what="both")
     assert answers == [measured(1.2), measured(1)]
 
 
-async def test_of_many_the_silent_ones_are_named(pair):
+async def test_a_timeout_of_a_request_to_many_names_the_silent_peers(pair):
     server = await pair(60, 0)
     with pytest.raises(WaitTimeout, match=r"^both: no answer from rollout-0 within 0.2 s$"):
         await server.request_all(["rollout-0", "policy"], measured(1), timeout=0.2, what="both")
 
 
-async def test_of_many_the_first_error_ends_the_wait(pair):
+async def test_the_first_error_of_a_request_to_many_ends_the_wait(pair):
     server = await pair(60, -1)
     with pytest.raises(RewardError, match="policy refuses"):
         await server.request_all(["rollout-0", "policy"], measured(1), timeout=30, what="both")
@@ -173,7 +173,7 @@ async def test_a_peer_that_never_came_is_named(net):
         await server.notify("rollout-0", Stop())
 
 
-async def test_a_peer_that_left_is_an_error_not_a_silence(net):
+async def test_sending_to_a_peer_that_left_is_an_error(net):
     server = await net.serve()
     client = await net.connect()
     await client.close()
@@ -187,7 +187,7 @@ async def test_a_peer_that_left_is_an_error_not_a_silence(net):
         await asyncio.wait_for(talk_on(), 5)
 
 
-async def test_peers_know_who_is_there(net):
+async def test_peers_lists_connected_clients(net):
     server = await net.serve()
     client = await net.connect("rollout-0", attempt=4)
     before = server.peers()["rollout-0"].last_heard
@@ -205,7 +205,7 @@ async def test_heartbeats_keep_a_silent_peer_fresh(net, monkeypatch):
     await net.until(lambda: server.peers()["policy"].last_heard > first)
 
 
-async def test_the_end_of_heartbeats_is_heard_of(net, monkeypatch):
+async def test_a_failure_of_the_heartbeats_is_reported(net, monkeypatch):
     monkeypatch.setattr("rlx.transport.client.HEARTBEAT_SECONDS", 0.02)
     await net.serve()
     errors = []

@@ -1,0 +1,56 @@
+"""CurveZMQ sockets with the keys of a run: encrypted, and open to the processes of this run only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import zmq
+import zmq.asyncio
+from zmq.auth.asyncio import AsyncioAuthenticator
+
+from rlx.boot import Endpoint
+
+ZAP_DOMAIN = "rlx"
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+
+
+def client_socket(context: Context, endpoint: Endpoint) -> Socket:
+    """Return a DEALER socket that is connected to the controller."""
+    socket = context.socket(zmq.DEALER)
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.curve_serverkey = endpoint.server_public.encode()
+    socket.curve_publickey = endpoint.public.encode()
+    socket.curve_secretkey = endpoint.secret.encode()
+    socket.connect(f"tcp://{endpoint.host}:{endpoint.port}")
+    return socket
+
+
+def server_socket(context: Context, endpoint: Endpoint) -> Socket:
+    """Return the controller's ROUTER socket, not bound yet. It needs a running `authenticator` to let peers in."""
+    socket = context.socket(zmq.ROUTER)
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.router_mandatory = True
+    socket.zap_domain = ZAP_DOMAIN.encode()
+    socket.curve_server = True
+    socket.curve_publickey = endpoint.server_public.encode()
+    socket.curve_secretkey = endpoint.secret.encode()
+    return socket
+
+
+def authenticator(context: Context, client_names: Mapping[str, str]) -> AsyncioAuthenticator:
+    """Return an authenticator that admits the public keys in `client_names` (key -> client name) and no others."""
+    made = AsyncioAuthenticator(zmq.asyncio.Context(context))
+    made.configure_curve_callback(ZAP_DOMAIN, credentials_provider=_Credentials(client_names))
+    return made
+
+
+class _Credentials:
+    """pyzmq's credentials provider for CURVE: its `callback` decides about each public key."""
+
+    def __init__(self, client_names: Mapping[str, str]) -> None:
+        self._client_names = client_names
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return domain == ZAP_DOMAIN and key.decode("ascii", "replace") in self._client_names
