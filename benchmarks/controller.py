@@ -37,7 +37,7 @@ from rlx.config.schema import Config
 from rlx.controller import process, rl
 from rlx.episodes import Episode, Reward, VersionSpan, encode_episodes, single_turn
 from rlx.fingerprint import Fingerprint, Fingerprints
-from rlx.sync.logprob_diff import pack
+from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
@@ -106,7 +106,7 @@ class Peers:
             self.clients[name] = client
             await client.connect(60)
         ready = RolloutReady(Fingerprints(Fingerprint(100_000, ["f", "g"])), 1, [[1, 2, 3, 4]])
-        await self.clients["policy"].request(PolicyReady(0, 1, 1), timeout=60, what="ready")
+        await self.clients["policy"].request(PolicyReady(0), timeout=60, what="ready")
         for name, client in self.clients.items():
             if name.startswith("rollout"):
                 await client.request(ready, timeout=60, what="ready")
@@ -138,7 +138,7 @@ class Peers:
                 for lease in message.leases:
                     await self.clients[name].notify(self.done(lease.group_id, lease.index, lease.version))
             case ReceiveWeights():
-                return WeightsReceived(message.version, 0.0, 0.0, 0, scores(message.probe))
+                return WeightsReceived(message.version, 0.0, 0, scores(message.probe))
         return Ok()
 
     def done(self, group_id: int, index: int, version: int) -> GroupDone:
@@ -155,7 +155,7 @@ class Peers:
             case WeightPlan():
                 return WeightManifest(MANIFEST)
             case SendWeights():
-                return WeightsSent(message.version, 0.0, 0)
+                return WeightsSent(message.version)
             case ScoreTokens():
                 return TokenScores(message.version, scores(message.tokens))
             case TrainStep():
@@ -177,7 +177,7 @@ class Peers:
 
 
 def scores(tokens: list[list[int]]) -> list[bytes]:
-    return pack([[-1.0] * (len(row) - 1) for row in tokens])
+    return pack_logprobs([[-1.0] * (len(row) - 1) for row in tokens])
 
 
 def make_boot(run_dir: Path, keys: RunKeys, replicas: int, groups: int, steps: int) -> Boot:

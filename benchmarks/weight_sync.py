@@ -3,9 +3,9 @@
 Prints seconds and bytes a second of a whole sync, how long generation stood still (seconds, share of the step), and the
 ratio to a memcpy of the same bytes by one thread, measured in the same minute. The goal is 3.
 
-Then two of its parts, each alone, with one thread a process: the wire (packing into buffers, and sending to a process
-that throws away what it gets), and oneDNN's packing of the same matrices, which vLLM's CPU engine does with all that it
-loads.
+Then two of its parts, each alone, with one thread a process: the transfer (packing into buffers, and sending to a
+process that discards them), and oneDNN's packing of the same matrices, which vLLM's CPU engine does with every matrix
+that it loads.
 
     python benchmarks/weight_sync.py [--dtype float32] [--runs 3] [--steps 5]
 """
@@ -22,11 +22,11 @@ from pathlib import Path
 
 import torch
 
-from rlx.sync import transfer_group as wire
+from rlx.sync import transfer_group
+from rlx.sync.buckets import Manifest, receive_buckets, send_buckets, total_bytes
 from rlx.transport.messages import TensorMeta
 from runs import median, rlx_run, smollm2_model, threads
 
-Plan = list[list[TensorMeta]]
 TIMES = 10
 SECONDS = 60.0
 
@@ -46,7 +46,7 @@ def memcpy_seconds(count: int) -> float:
     return median_seconds(lambda _: target.copy_(source))
 
 
-def plan_of(model: str, dtype: str) -> Plan:
+def manifest_of(model: str, dtype: str) -> Manifest:
     """What the policy sends: what surrounds the layers, then layer by layer."""
     header = read_header(Path(model) / "model.safetensors")
     buckets: dict[int, list[TensorMeta]] = {-1: []}
@@ -62,29 +62,29 @@ def read_header(path: Path) -> dict[str, dict[str, list[int]]]:
     return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
-def wire_seconds(plan: Plan) -> float:
-    _store, port = wire.open_store("127.0.0.1", 2, SECONDS)
-    receiver = multiprocessing.get_context("spawn").Process(target=throw_away, args=(port, plan))
+def transfer_seconds(manifest: Manifest) -> float:
+    _store, port = transfer_group.open_store("127.0.0.1", 2, SECONDS)
+    receiver = multiprocessing.get_context("spawn").Process(target=discard, args=(port, manifest))
     receiver.start()
-    group = wire.join("127.0.0.1", port, 0, 2, "gloo", SECONDS)
-    tensors = [[torch.ones(meta.shape, dtype=getattr(torch, meta.dtype)) for meta in bucket] for bucket in plan]
-    seconds = median_seconds(lambda version: wire.send_buckets(group, version, plan, tensors))
+    group = transfer_group.join("127.0.0.1", port, 0, 2, "gloo", SECONDS)
+    tensors = [[torch.ones(meta.shape, dtype=getattr(torch, meta.dtype)) for meta in bucket] for bucket in manifest]
+    seconds = median_seconds(lambda version: send_buckets(group, version, manifest, tensors))
     receiver.join()
     return seconds
 
 
-def throw_away(port: int, plan: Plan) -> None:
+def discard(port: int, manifest: Manifest) -> None:
     torch.set_num_threads(1)
-    group = wire.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
+    group = transfer_group.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
     for version in range(TIMES):
-        for _ in wire.receive_buckets(group, version, plan):
+        for _ in receive_buckets(group, version, manifest):
             pass
 
 
-def packing_seconds(plan: Plan) -> float:
+def packing_seconds(manifest: Manifest) -> float:
     from vllm import _custom_ops
 
-    shapes = [meta for bucket in plan for meta in bucket if len(meta.shape) == 2]
+    shapes = [meta for bucket in manifest for meta in bucket if len(meta.shape) == 2]
     matrices = [torch.ones(meta.shape, dtype=getattr(torch, meta.dtype)) for meta in shapes]
 
     def pack(_: int) -> None:
@@ -103,11 +103,11 @@ def main() -> None:
     torch.set_num_threads(1)
     ratios = [measure(options.dtype, options.steps) for _ in range(options.runs)]
     print(f"median ratio {statistics.median(ratios):.1f}", flush=True)
-    plan = plan_of(smollm2_model(), options.dtype)
-    sending, packing = wire_seconds(plan), packing_seconds(plan)
-    copy = memcpy_seconds(wire.plan_bytes(plan))
+    manifest = manifest_of(smollm2_model(), options.dtype)
+    sending, packing = transfer_seconds(manifest), packing_seconds(manifest)
+    copy = memcpy_seconds(total_bytes(manifest))
     print(
-        f"alone: the wire {sending:.3f} s, {sending / copy:.1f} times a memcpy of {copy:.3f} s; "
+        f"alone: the transfer {sending:.3f} s, {sending / copy:.1f} times a memcpy of {copy:.3f} s; "
         f"oneDNN's packing {packing:.3f} s, {packing / copy:.1f} times"
     )
 

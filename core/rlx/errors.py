@@ -116,3 +116,8 @@ def attribute(
 def described(error: BaseException) -> str:
     """`ValueError: no such row`, for a message."""
     return f"{type(error).__name__}: {error}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the error's text, or the name of its class if it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -30,7 +30,8 @@ from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import Gatherer
 from rlx.policy.weights.hf_folder import load_config, model_folder
 from rlx.policy.worker import Worker
-from rlx.sync.sender import Sender, plan_of
+from rlx.sync.buckets import manifest_of
+from rlx.sync.sender import Sender
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +66,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: Ranks) -> W
         optimizer=optimizer,
         trainer=trainer,
         gatherer=gatherer,
-        sender=Sender(plan_of(gatherer.shapes()), world.rank, PLATFORMS[config.run.device].collectives),
+        sender=Sender(manifest_of(gatherer.shapes()), world.rank, PLATFORMS[config.run.device].collectives),
         rows=rows,
         eval_rows=eval_rows,
         data=data,

@@ -18,7 +18,7 @@ from rlx.episodes import decode_episodes
 from rlx.errors import RunError
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.export import export
-from rlx.sync.logprob_diff import pack
+from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.messages import (
     EvalRows,
     Export,
@@ -67,12 +67,7 @@ class Worker:
     """Of `rows` and `eval_rows`."""
 
     def ready(self) -> PolicyReady:
-        return PolicyReady(
-            self.trainer.step,
-            self.built.parameters,
-            self.world.size,
-            data=self.data,
-        )
+        return PolicyReady(self.trainer.step, data=self.data)
 
     def handle(self, message: Message) -> Message:
         """Execute a command; all ranks call it with the same message. Raises RunError where it cannot be done."""
@@ -84,13 +79,13 @@ class Worker:
                 return self.sender.send(message.version, self.gatherer.tensors())
             case ScoreTokens():
                 self._expect(message.version)
-                return TokenScores(message.version, pack(self.trainer.score(message.tokens)))
+                return TokenScores(message.version, pack_logprobs(self.trainer.score(message.tokens)))
             case EvalRows():
                 return self._evaluate(message)
             case OpenTransfer():
                 return self.sender.open(message)
             case WeightPlan():
-                return WeightManifest(self.sender.plan)
+                return WeightManifest(self.sender.manifest)
             case InitTransfer():
                 self.sender.join(message)
                 return Ok()

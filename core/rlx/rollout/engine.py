@@ -31,8 +31,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from rlx.episodes import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
 from rlx.rollout.completion import ENDINGS, Completion
-from rlx.sync import transfer_group as wire
-from rlx.sync.logprob_diff import pack
+from rlx.sync.buckets import total_bytes
+from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 
 UNSYNCED = -1
@@ -208,9 +208,9 @@ class Engine:
 
     async def init_transfer(self, message: InitTransfer) -> None:
         """Join the transfer group with every worker. Raises SyncError."""
-        info = structs.asdict(message) | {"plan": msgspec.msgpack.encode(message.buckets)}
+        info = structs.asdict(message) | {"manifest": msgspec.msgpack.encode(message.buckets)}
         del info["buckets"]
-        self._sync_bytes = wire.plan_bytes(message.buckets)
+        self._sync_bytes = total_bytes(message.buckets)
         joining = self._llm.init_weight_transfer_engine(WeightTransferInitRequest(info))
         await self._phase("joining the transfer group", joining, message.timeout_seconds)
 
@@ -224,9 +224,7 @@ class Engine:
         paused = time.monotonic()
         await self._phase("pausing", core.pause_scheduler_async(mode="keep", clear_cache=False), limit)
         await self._phase("starting the update", self._llm.start_weight_update(), limit)
-        started = time.monotonic()
         await self._phase("receiving weights", self._llm.update_weights(update), limit)
-        received = time.monotonic()
         await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
         self._version = message.version
         await self._phase("resuming", core.resume_scheduler_async(), limit)
@@ -234,9 +232,8 @@ class Engine:
         return WeightsReceived(
             version=message.version,
             paused_seconds=resumed - paused,
-            transfer_seconds=received - started,
             bytes=self._sync_bytes,
-            logprobs=pack(await self._phase("scoring the probe", self.score(message.probe), limit)),
+            logprobs=pack_logprobs(await self._phase("scoring the probe", self.score(message.probe), limit)),
         )
 
     async def _phase(self, what: str, action: Awaitable[T], seconds: float) -> T:

@@ -1,10 +1,10 @@
-"""What the proof of a sync compares: log-probabilities of the same tokens, of the policy's and of an engine's making.
+"""Verification of a weight sync: the mean difference between the policy's log-probabilities and an engine's.
 
-The rules of this part:
+Rules:
 
-* On the wire they are float32, one string of bytes a sequence. A thousand replicas send a thousand of them after every
-  step; as numbers of Python's own they would be most of what a sync costs the controller.
-* numpy is imported where it is used: the base install, which plugin authors have, is without.
+* Log-probabilities are sent as float32, one byte string for each sequence. A thousand replicas send a thousand of them
+  after every step; as Python floats they would be most of a sync's cost in the controller.
+* numpy is imported inside the function: the base install, which plugin authors have, lacks it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from collections.abc import Iterable, Sequence
 from rlx.errors import SyncError
 
 
-def pack(logprobs: Iterable[Iterable[float]]) -> list[bytes]:
+def pack_logprobs(logprobs: Iterable[Iterable[float]]) -> list[bytes]:
+    """Encode the log-probabilities of each sequence as float32 bytes."""
     return [array("f", row).tobytes() for row in logprobs]
 
 
 def mean_difference(expected: Sequence[bytes], seen: Sequence[bytes]) -> tuple[float, int]:
-    """Mean |difference| over all tokens, and their number. NaN on either side gives NaN. Raises SyncError on another
-    shape.
+    """Return the mean |difference| over all tokens, and the number of tokens. NaN on either side gives NaN.
+
+    Raises SyncError if the two differ in their numbers of tokens, or there are no tokens.
     """
     import numpy as np
 
@@ -29,8 +31,8 @@ def mean_difference(expected: Sequence[bytes], seen: Sequence[bytes]) -> tuple[f
         raise SyncError(
             "policy and engine scored different numbers of tokens of the same probe; this is a defect of rlx"
         )
-    ours, theirs = (np.frombuffer(b"".join(rows), np.float32).astype(np.float64) for rows in (expected, seen))
-    if not ours.size:
+    policy, engine = (np.frombuffer(b"".join(rows), np.float32).astype(np.float64) for rows in (expected, seen))
+    if not policy.size:
         raise SyncError("there are no tokens to verify the weights with: every probe prompt is shorter than 2 tokens")
     with np.errstate(invalid="ignore"):
-        return float(np.abs(ours - theirs).mean()), ours.size
+        return float(np.abs(policy - engine).mean()), policy.size

@@ -1,15 +1,15 @@
-"""The engine's end of a weight transfer, run inside each vLLM worker.
+"""The engine's side of a weight transfer: a weight-transfer engine of vLLM that runs in each of its workers.
 
-The rules of this part:
+Rules:
 
 * vLLM's own loaders put checkpoint tensors in place (fused projections, experts, shards); nothing here knows a model.
-* An update that left a parameter out is an error before the engine generates again, not a surprise afterwards.
+* An update that leaves a parameter out is an error, raised before the engine generates again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from vllm.distributed.weight_transfer.base import (
@@ -20,17 +20,21 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from rlx.errors import SyncError, some
-from rlx.sync import transfer_group as wire
-from rlx.sync import vllm_reload as reload
-from rlx.transport.messages import TensorMeta
+from rlx.sync import transfer_group, vllm_reload
+from rlx.sync.buckets import Manifest, receive_buckets
 
-_BUCKETS = msgspec.msgpack.Decoder(list[list[TensorMeta]])
+if TYPE_CHECKING:
+    import torch
+    from vllm.config import VllmConfig, WeightTransferConfig
+
+_MANIFESTS = msgspec.msgpack.Decoder(Manifest)
 
 
 @dataclass
-class InitInfo(WeightTransferInitInfo):  # type: ignore[misc]
-    """Where the transfer group meets, and what every transfer brings. `rank` is that of the engine's first worker;
-    worker w takes rank + w. `plan`: the manifest's buckets (list[list[TensorMeta]]) as MessagePack.
+class InitInfo(WeightTransferInitInfo):  # type: ignore[misc] # mypy doesn't follow vLLM
+    """Address of the transfer group, and the manifest of every transfer.
+
+    rank: that of the engine's first worker; worker w takes rank + w. manifest: a `Manifest` as MessagePack.
     """
 
     host: str
@@ -39,33 +43,35 @@ class InitInfo(WeightTransferInitInfo):  # type: ignore[misc]
     rank: int
     backend: str
     timeout_seconds: float
-    plan: bytes
+    manifest: bytes
 
 
 @dataclass
-class UpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
-    """What is about to come."""
+class UpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc] # mypy doesn't follow vLLM
+    """The version of the weights that the policy is about to send."""
 
     version: int
 
 
-class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # type: ignore[misc]
+class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # type: ignore[misc] # as above
     """Receives broadcasts of a torch process group and reloads the model layer by layer."""
 
     init_info_cls = InitInfo
     update_info_cls = UpdateInfo
     supports_draft_weight_update: ClassVar[bool] = False
 
-    def __init__(self, config: Any, vllm_config: Any, device: Any, model: Any) -> None:
+    def __init__(
+        self, config: WeightTransferConfig, vllm_config: VllmConfig, device: torch.device, model: torch.nn.Module
+    ) -> None:
         super().__init__(config, vllm_config, device, model)
-        self._group: wire.TransferGroup | None = None
-        self._plan: list[list[TensorMeta]] = []
-        self._ties: reload.Ties | None = None
+        self._group: transfer_group.TransferGroup | None = None
+        self._manifest: Manifest = []
+        self._ties: vllm_reload.Ties | None = None
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         self.shutdown()
-        self._plan = _BUCKETS.decode(init_info.plan)
-        self._group = wire.join(
+        self._manifest = _MANIFESTS.decode(init_info.manifest)
+        self._group = transfer_group.join(
             init_info.host,
             init_info.port,
             init_info.rank + self.parallel_config.rank,
@@ -75,29 +81,29 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         )
 
     def start_weight_update(self) -> None:
-        self._ties = reload.find_ties(self.model)
-        reload.forget_expert_kernels(self.model)
+        self._ties = vllm_reload.find_ties(self.model)
+        vllm_reload.reset_expert_kernels(self.model)
         initialize_layerwise_reload(self.model)
 
-    def update_weights(self, update_info: dict[str, Any]) -> None:
-        # The base class synchronises an accelerator, which a CPU worker does not have; the wire has waited already.
+    def update_weights(self, update_info: dict[str, object]) -> None:
+        # The base class synchronizes an accelerator afterwards, which a CPU worker lacks. Each broadcast waits anyway.
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
         if self._group is None:
             raise SyncError("weights were announced before the engine joined a transfer group")
-        reloading = reload.Reloading(self.model)
-        for tensors in wire.receive_buckets(self._group, update_info.version, self._plan):
+        held = vllm_reload.HeldTensors(self.model)
+        for tensors in receive_buckets(self._group, update_info.version, self._manifest):
             self.model.load_weights(tensors)
-            reloading.keep_waiting_tensors()
+            held.copy()
 
     def finish_weight_update(self) -> None:
-        assert self._ties is not None, "an update is finished that was not started"
-        missing = reload.incomplete(self.model, self._ties)
+        assert self._ties is not None, "finish_weight_update before start_weight_update"
+        missing = vllm_reload.incomplete_layers(self.model, self._ties)
         finalize_layerwise_reload(self.model, self.model_config)
         if missing:
             raise SyncError(f"the transfer left parameters of the engine out: {some(missing)}")
-        reload.refresh_tied(self._ties)
+        vllm_reload.refresh_tied_layers(self._ties)
 
     def shutdown(self) -> None:
         if self._group is not None:

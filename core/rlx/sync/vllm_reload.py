@@ -1,21 +1,21 @@
-"""What vLLM's layerwise reload does not do: notice what was left out, and refresh what is shared.
+"""Additions to vLLM's layerwise reload: detect layers that were left out, and refresh weights that layers share.
 
-The rules of this part:
+Rules:
 
-* Whether a layer is complete is counted in elements, not names: a fused projection that got two of its three parts has
-  been named twice and is still wrong.
-* A layer that shares its weight with another gets nothing of its own from a checkpoint. vLLM's CPU kernels keep a
-  packed copy of each weight in `cpu_linear`; a shared layer's copy must follow the layer that was loaded, or generation
-  goes on with an old output head.
-* Experts that pack their weights do so only when their kernel is made; on a reload vLLM keeps the kernel and hands it
-  weights as they came. So the kernel is made anew.
+* Whether a layer is complete is decided by counting elements, not names: a fused projection that got two of its three
+  parts has been named twice and is still wrong.
+* A layer that shares its weight with another gets no tensors of its own from a checkpoint. vLLM's CPU kernels keep a
+  packed copy of each weight in `cpu_linear`; a tied layer must get the packed copy of the layer that was loaded, or
+  generation continues with an old output head.
+* Experts that pack their weights do so only when their kernel is made. A reload would keep the kernel and give it
+  unpacked weights, so the kernel is made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from vllm.model_executor.layers.attention import is_deferred_attention_layer
@@ -23,90 +23,89 @@ from vllm.model_executor.layers.fused_moe.modular_kernel import FusedMoEExperts
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
+if TYPE_CHECKING:
+    from vllm.model_executor.model_loader.reload.types import LayerReloadingInfo
+
 _PACKED = "cpu_linear"
-_OWN = "rlx_own"
+_COPIED = "rlx_copied"
 
 
 @dataclass(frozen=True)
 class Ties:
-    """Layers whose every parameter belongs to a layer that comes earlier in the model: (name, layer, that layer)."""
+    """Layers all of whose parameters belong to an earlier layer of the model: (name, layer, that earlier layer)."""
 
-    shared: Sequence[tuple[str, nn.Module, nn.Module]]
+    tied: Sequence[tuple[str, nn.Module, nn.Module]]
 
     def __contains__(self, layer: object) -> bool:
-        return any(layer is tied for _, tied, _ in self.shared)
+        return any(layer is tied for _, tied, _ in self.tied)
 
 
 def find_ties(model: nn.Module) -> Ties:
-    """To be called while the model is whole: the reload gives tied layers parameters of their own for a while."""
+    """Find the tied layers. Call it before a reload starts, which gives tied layers parameters of their own."""
     owners: dict[int, nn.Module] = {}
-    shared = []
+    tied = []
     for name, layer in model.named_modules():
-        parameters = _parameters(layer)
+        parameters = _own_parameters(layer)
         if parameters and all(id(parameter) in owners for parameter in parameters):
-            shared.append((name, layer, owners[id(parameters[0])]))
+            tied.append((name, layer, owners[id(parameters[0])]))
         for parameter in parameters:
             owners.setdefault(id(parameter), layer)
-    return Ties(shared)
+    return Ties(tied)
 
 
-class Reloading:
-    """The layers of one update that have parameters to load."""
+class HeldTensors:
+    """Tensors of one update that vLLM holds until their layer is complete."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._infos: list[Any] = [get_layerwise_info(layer) for layer in model.modules() if _parameters(layer)]
+        self._infos: list[LayerReloadingInfo] = [
+            get_layerwise_info(layer) for layer in model.modules() if _own_parameters(layer)
+        ]
 
-    def keep_waiting_tensors(self) -> None:
-        """Copy what layers still hold for later: a bucket's buffer is about to be used again."""
+    def copy(self) -> None:
+        """Replace views of the bucket's buffer, which is about to be reused, by copies."""
         for info in self._infos:
-            for _, arguments in info.loaded_weights:
-                _own(arguments.arguments)
+            for _, bound in info.loaded_weights:
+                for name, value in bound.arguments.items():
+                    if isinstance(value, Tensor) and not value.is_meta and not hasattr(value, _COPIED):
+                        bound.arguments[name] = value.clone()
+                        setattr(bound.arguments[name], _COPIED, True)
 
 
-def forget_expert_kernels(model: nn.Module) -> None:
-    """Make packing experts process the weights of the update that begins as they did those of the first load."""
+def reset_expert_kernels(model: nn.Module) -> None:
+    """Drop the kernels of experts that pack their weights, so that the update packs them as the first load did."""
     for layer in model.modules():
-        method: Any = getattr(layer, "quant_method", None)
+        method = getattr(layer, "quant_method", None)
         kernel = getattr(method, "moe_kernel", None)
-        if kernel is not None and _packs(kernel.fused_experts):
+        if method is None or kernel is None:
+            continue
+        packs = type(kernel.fused_experts).process_weights_after_loading
+        if packs is not FusedMoEExperts.process_weights_after_loading:
             method.moe_kernel = None
 
 
-def incomplete(model: nn.Module, ties: Ties) -> list[str]:
-    """Layers that an update left out, wholly or partly; to be called before the reload is finalised."""
-    missing = []
+def incomplete_layers(model: nn.Module, ties: Ties) -> list[str]:
+    """Return the layers that got no or too few elements. Call it before the reload is finalized."""
+    incomplete = []
     for name, layer in model.named_modules():
-        info: Any = get_layerwise_info(layer)
-        parameters = [parameter for parameter in _parameters(layer) if parameter.numel()]
-        # A layer that got everything has been processed and can load no more.
-        if not info.can_load() or not parameters or layer in ties or is_deferred_attention_layer(layer):
+        info: LayerReloadingInfo = get_layerwise_info(layer)
+        # A layer that got all of its elements has been processed and can't load any more.
+        loaded = not info.can_load() or not any(parameter.numel() for parameter in _own_parameters(layer))
+        if loaded or layer in ties or is_deferred_attention_layer(layer):
             continue
         # An embedding is padded beyond the vocabulary, and the padding is never loaded.
-        wanted = 1 if isinstance(layer, VocabParallelEmbedding) else info.load_numel_total
-        if info.load_numel < wanted:
-            missing.append(f"{name} ({info.load_numel} of {info.load_numel_total} elements came)")
-    return missing
+        required = 1 if isinstance(layer, VocabParallelEmbedding) else info.load_numel_total
+        if info.load_numel < required:
+            incomplete.append(f"{name} ({info.load_numel} of {info.load_numel_total} elements arrived)")
+    return incomplete
 
 
-def refresh_tied(ties: Ties) -> None:
+def refresh_tied_layers(ties: Ties) -> None:
     """Give tied layers the packed weight of the layer that was loaded."""
-    for _, layer, owner in ties.shared:
+    for _, layer, owner in ties.tied:
         packed = vars(owner).get(_PACKED)
         if packed is not None and _PACKED in vars(layer):
             setattr(layer, _PACKED, packed)
 
 
-def _parameters(layer: nn.Module) -> list[nn.Parameter]:
-    """The layer's own, not its children's."""
+def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:
     return list(layer.parameters(recurse=False))
-
-
-def _packs(experts: Any) -> bool:
-    return type(experts).process_weights_after_loading is not FusedMoEExperts.process_weights_after_loading
-
-
-def _own(arguments: MutableMapping[str, Any]) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, Tensor) and not value.is_meta and not hasattr(value, _OWN):
-            arguments[name] = value.clone()
-            setattr(arguments[name], _OWN, True)

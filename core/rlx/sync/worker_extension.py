@@ -1,4 +1,4 @@
-"""What rlx adds to vLLM's worker class (`worker_extension_cls`): methods that a replica calls on every worker."""
+"""Methods that rlx adds to vLLM's worker class (`worker_extension_cls`); a replica calls them on every worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ class WorkerExtension:
     """Mixed into the worker by vLLM."""
 
     def rlx_seed(self, seed: int) -> None:
-        """Seed the generators that sampling draws from; equal on all workers, since each samples for itself."""
+        """Seed the generators that sampling draws from. All workers need the same seed, since each samples itself."""
         from vllm.utils.torch_utils import set_random_seed
 
         set_random_seed(seed)

@@ -84,16 +84,17 @@ async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> 
 
 async def _sync(engine: Any, tensors: list[tuple[str, Tensor]]) -> None:
     """As the policy's rank 0 does it, in one bucket."""
-    from rlx.sync import transfer_group as wire
+    from rlx.sync import transfer_group
+    from rlx.sync.buckets import send_buckets, tensor_meta
     from rlx.transport.messages import InitTransfer, ReceiveWeights
 
     ranks = 1 + engine.workers
-    _store, port = wire.open_store(LOOPBACK, ranks, SECONDS)
-    join = asyncio.to_thread(wire.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
-    plan = [[wire.meta_of(name, tensor) for name, tensor in tensors]]
-    place = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, plan)
+    _store, port = transfer_group.open_store(LOOPBACK, ranks, SECONDS)
+    join = asyncio.to_thread(transfer_group.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
+    manifest = [[tensor_meta(name, tensor) for name, tensor in tensors]]
+    place = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, manifest)
     group, _ = await asyncio.gather(join, engine.init_transfer(place))
-    sending = asyncio.to_thread(wire.send_buckets, group, 1, plan, [[tensor for _, tensor in tensors]])
+    sending = asyncio.to_thread(send_buckets, group, 1, manifest, [[tensor for _, tensor in tensors]])
     await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))
 
 

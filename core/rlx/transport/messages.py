@@ -212,7 +212,6 @@ class WeightsReceived(Message, frozen=True):
 
     version: int
     paused_seconds: float
-    transfer_seconds: float
     bytes: int
     logprobs: PackedScores
     """Log-probabilities of `probe`, as in `TokenScores`: the verification compares them with the policy's."""
@@ -228,8 +227,6 @@ class WeightsSent(Message, frozen=True):
     """Policy -> controller: all buckets have been broadcast. Answer to `SendWeights`."""
 
     version: int
-    seconds: float
-    bytes: int
 
 
 class ScoreTokens(Message, frozen=True):
@@ -253,8 +250,6 @@ class PolicyReady(Message, frozen=True):
     """Policy -> controller: all ranks have built and loaded the model."""
 
     step: int
-    parameters: int
-    ranks: int
     data: Fingerprints | None = None
     """SFT only: fingerprints of the datasets, the same on all ranks."""
     costs: dict[str, tuple[float, int]] = {}

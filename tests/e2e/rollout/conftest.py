@@ -12,7 +12,8 @@ import torch
 
 from rlx.config.schema import Config
 from rlx.rollout.engine_arguments import engine_arguments, engine_environment
-from rlx.sync import transfer_group as wire
+from rlx.sync import transfer_group
+from rlx.sync.buckets import manifest_of, send_buckets, total_bytes
 from rlx.testing.models import make_char_model, save_char_tokenizer
 from rlx.transport.messages import InitTransfer, ReceiveWeights
 
@@ -69,9 +70,9 @@ class Policy:
 
     async def open(self, buckets):
         self.buckets = buckets
-        self.store, port = wire.open_store("127.0.0.1", 1 + self.engine.workers, TIMEOUT)
+        self.store, port = transfer_group.open_store("127.0.0.1", 1 + self.engine.workers, TIMEOUT)
         world = 1 + self.engine.workers
-        join = asyncio.to_thread(wire.join, "127.0.0.1", port, 0, world, "gloo", TIMEOUT)
+        join = asyncio.to_thread(transfer_group.join, "127.0.0.1", port, 0, world, "gloo", TIMEOUT)
         entered = self.engine.init_transfer(InitTransfer("127.0.0.1", port, world, 1, "gloo", TIMEOUT, buckets))
         self.group, _ = await asyncio.gather(join, entered)
 
@@ -81,16 +82,17 @@ class Policy:
         """
         pairs = list(weights.items())
         halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
-        buckets = [[wire.meta_of(name, tensor) for name, tensor in half] for half in halves]
+        buckets = manifest_of(halves)
         tensors = [[tensor for _, tensor in half] for half in halves]
         if buckets != self.buckets:
             await self.open(buckets)
-        sending = asyncio.to_thread(wire.send_buckets, self.group, version, buckets, tensors)
+        sending = asyncio.to_thread(send_buckets, self.group, version, buckets, tensors)
         receiving = self.engine.receive(ReceiveWeights(version, TIMEOUT))
         sent, received = await asyncio.gather(sending, receiving, return_exceptions=True)
         if isinstance(received, BaseException):
             raise received
-        assert sent == received.bytes
+        assert sent is None
+        assert received.bytes == total_bytes(buckets)
         return received
 
 

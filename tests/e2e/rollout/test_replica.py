@@ -21,7 +21,8 @@ from rlx.config.schema import Config
 from rlx.episodes import decode_episodes
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
-from rlx.sync import transfer_group as wire
+from rlx.sync import transfer_group
+from rlx.sync.buckets import manifest_of, send_buckets
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     Failed,
@@ -153,12 +154,12 @@ def _start(boot, log):
 
 
 async def _receive(controller, version, weights, probe):
-    _store, port = wire.open_store("127.0.0.1", 2, 60)
-    joining = asyncio.to_thread(wire.join, "127.0.0.1", port, 0, 2, "gloo", 60)
-    buckets = [[wire.meta_of(name, tensor) for name, tensor in weights.items()]]
+    _store, port = transfer_group.open_store("127.0.0.1", 2, 60)
+    joining = asyncio.to_thread(transfer_group.join, "127.0.0.1", port, 0, 2, "gloo", 60)
+    buckets = manifest_of([weights.items()])
     joined = controller.ask(InitTransfer("127.0.0.1", port, 2, 1, "gloo", 60.0, buckets))
     group, _ = await asyncio.gather(joining, joined)
-    sending = asyncio.to_thread(wire.send_buckets, group, version, buckets, [list(weights.values())])
+    sending = asyncio.to_thread(send_buckets, group, version, buckets, [list(weights.values())])
     _, received = await asyncio.gather(sending, controller.ask(ReceiveWeights(version, 60.0, probe)))
     return received
 

@@ -26,7 +26,7 @@ async def _check_sync(engine, policy, folder, checkpoint, reference, version):
         assert _difference(await engine.score(SEQUENCES), expected) > 1e-2
         received = await policy.send(seed, weights)
         assert received.version == engine.version == seed
-        assert 0 < received.transfer_seconds <= received.paused_seconds
+        assert received.paused_seconds > 0
         assert _difference(await engine.score(SEQUENCES), expected) <= 1e-5
 
 

@@ -18,7 +18,7 @@ from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
 from rlx.fingerprint import Fingerprint, Fingerprints
-from rlx.sync.logprob_diff import pack
+from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
@@ -63,7 +63,7 @@ DATA = Fingerprints(Fingerprint(ROWS, ["a", "b", "c", "d"]), Fingerprint(EVAL_RO
 
 
 def score(version: int, tokens: list[list[int]]) -> TokenScores:
-    return TokenScores(version, pack([[-0.001 * token - version for token in row[1:]] for row in tokens]))
+    return TokenScores(version, pack_logprobs([[-0.001 * token - version for token in row[1:]] for row in tokens]))
 
 
 def make_group(lease: Lease, version: int, *, flat: bool = False) -> GroupDone:
@@ -151,7 +151,7 @@ class Replica:
                 await self.run.sent[message.version].wait()
                 if self.run.script.lags != self.name or message.version < self.run.script.lags_from:
                     self.version = message.version
-                return WeightsReceived(message.version, 0.01, 0.01, 100, score(self.version, message.probe).logprobs)
+                return WeightsReceived(message.version, 0.01, 100, score(self.version, message.probe).logprobs)
             case Stop():
                 self.run.stopped.add(self.name)
         return Ok()
@@ -203,7 +203,7 @@ class Policy:
             case SendWeights():
                 assert message.version == self.version
                 self.run.sent[message.version].set()
-                return WeightsSent(message.version, 0.01, 100)
+                return WeightsSent(message.version)
             case ScoreTokens():
                 assert message.version == self.version
                 return score(self.version, message.tokens)
@@ -317,7 +317,7 @@ class FakeRun:
         data = self.script.data.get(name, DATA)
         ready: Message = RolloutReady(data, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
-            ready = PolicyReady(self.start_version, 1, 1, data=None if self.rollouts else data, costs=POLICY_COSTS)
+            ready = PolicyReady(self.start_version, data=None if self.rollouts else data, costs=POLICY_COSTS)
         try:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:

@@ -43,8 +43,9 @@ from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import Gatherer
 from rlx.policy.weights.hf_folder import load_config
-from rlx.sync import transfer_group as wire
-from rlx.sync.sender import Sender, plan_of
+from rlx.sync import transfer_group
+from rlx.sync.buckets import bucket_bytes, manifest_of, receive_buckets
+from rlx.sync.sender import Sender
 from rlx.transport.messages import InitTransfer, OpenTransfer, TensorMeta
 from rlx_models.hf import plugin
 from rlx_plugin_deepseek.hooks import BiasUpdate
@@ -92,7 +93,7 @@ def build(job):
     built = build_policy(maker, hf_config, folder, world, config, 1.0)
     assert built.model.packing == config.packing
     gatherer = Gatherer(built, torch.bfloat16)
-    return config, world, built, gatherer, Sender(plan_of(gatherer.shapes()), world.rank, "gloo")
+    return config, world, built, gatherer, Sender(manifest_of(gatherer.shapes()), world.rank, "gloo")
 
 
 def train(job):
@@ -155,23 +156,23 @@ def received(world, gatherer, sender, version):
     opened = sender.open(OpenTransfer(2, SECONDS))
     place = (opened.host, opened.port, 2)
     if world.rank:
-        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.plan))
+        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.manifest))
         sender.send(version, gatherer.tensors())
         return {}
 
     def engine():
-        return {name: t.clone() for tensors in arriving(opened.port, version, sender.plan) for name, t in tensors}
+        return {name: t.clone() for tensors in arriving(opened.port, version, sender.manifest) for name, t in tensors}
 
     with ThreadPoolExecutor(1) as pool:
         receiving = pool.submit(engine)
-        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.plan))
+        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.manifest))
         sender.send(version, gatherer.tensors())
         return receiving.result()
 
 
-def arriving(port, version, plan):
-    group = wire.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
-    yield from wire.receive_buckets(group, version, plan)
+def arriving(port, version, manifest):
+    group = transfer_group.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
+    yield from receive_buckets(group, version, manifest)
     group.close()
 
 
@@ -183,13 +184,13 @@ def measure(job):
     opened = sender.open(OpenTransfer(2, SECONDS))
     if world.rank == 0:
         place = Path(job["out"]) / "place"
-        place.write_bytes(msgspec.json.encode((opened.port, sender.plan)))
+        place.write_bytes(msgspec.json.encode((opened.port, sender.manifest)))
         place.rename(place.with_suffix(".json"))
-    sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.plan))
+    sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.manifest))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     sender.send(0, gatherer.tensors())
-    sizes = [wire.bucket_bytes(metas) for metas in sender.plan]
+    sizes = [bucket_bytes(metas) for metas in sender.manifest]
     (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([resident("VmHWM") - before, sizes]))
     world.close()
 

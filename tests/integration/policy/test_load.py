@@ -16,7 +16,7 @@ from rlx.policy.packing.step_plan import score_plan
 from rlx.policy.weights.export import export
 from rlx.policy.weights.full_weights import Gatherer
 from rlx.policy.weights.hf_folder import INDEX, weight_files
-from rlx.sync.sender import plan_of
+from rlx.sync.buckets import manifest_of
 from rlx_models.hf import HFWeightMapper
 
 MODELS = ["tied", "untied", "moe"]
@@ -101,14 +101,14 @@ def test_export_is_the_source_folder_again(build, request, model, sequences, tmp
 @pytest.mark.parametrize("model", MODELS)
 def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
     folder = request.getfixturevalue(model)
-    plan = plan_of(Gatherer(build(folder), torch.bfloat16).shapes())
+    manifest = manifest_of(Gatherer(build(folder), torch.bfloat16).shapes())
     source = load_file(folder / "model.safetensors")
-    announced = {meta.name: meta for bucket in plan for meta in bucket}
+    announced = {meta.name: meta for bucket in manifest for meta in bucket}
     assert announced.keys() == source.keys()
     assert all(announced[name].shape == list(source[name].shape) for name in source)
     assert {meta.dtype for meta in announced.values()} == {"bfloat16"}
-    assert len(plan) == 3
-    for layer, bucket in enumerate(plan[1:]):
+    assert len(manifest) == 3
+    for layer, bucket in enumerate(manifest[1:]):
         assert all(meta.name.startswith(f"model.layers.{layer}.") for meta in bucket)
 
 

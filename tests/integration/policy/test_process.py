@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from rlx.errors import PeerFailed
-from rlx.sync.transfer_group import join, receive_buckets
+from rlx.sync import transfer_group
+from rlx.sync.buckets import receive_buckets
 from rlx.transport.messages import (
     EvalRows,
     Export,
@@ -23,6 +24,7 @@ from rlx.transport.messages import (
     SendWeights,
     TrainStep,
     WeightPlan,
+    WeightsSent,
 )
 
 
@@ -67,19 +69,20 @@ async def test_a_reference_in_stages_is_what_the_policy_was(policy, tied, groups
 async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequences):
     async with policy(untied, rollout={"dtype": "bfloat16"}) as controller:
         opened = await controller.ask(OpenTransfer(2, 30))
-        plan = await controller.ask(WeightPlan())
-        init = InitTransfer(opened.host, opened.port, 2, 0, opened.backend, 30, plan.buckets)
-        receiver = asyncio.to_thread(join, opened.host, opened.port, 1, 2, opened.backend, 30)
+        manifest = await controller.ask(WeightPlan())
+        init = InitTransfer(opened.host, opened.port, 2, 0, opened.backend, 30, manifest.buckets)
+        receiver = asyncio.to_thread(transfer_group.join, opened.host, opened.port, 1, 2, opened.backend, 30)
         group, _ = await asyncio.gather(receiver, controller.ask(init))
 
         def receive():
-            buckets = receive_buckets(group, 0, plan.buckets)
+            buckets = receive_buckets(group, 0, manifest.buckets)
             return {name: tensor.clone() for bucket in buckets for name, tensor in bucket}
 
         got, sent = await asyncio.gather(asyncio.to_thread(receive), controller.ask(SendWeights(0)))
         before = load_file(untied / "model.safetensors")
         assert got.keys() == before.keys()
-        assert sent.bytes == 2 * sum(tensor.numel() for tensor in before.values())
+        assert sent == WeightsSent(0)
+        assert sum(tensor.nbytes for tensor in got.values()) == 2 * sum(tensor.numel() for tensor in before.values())
         for name, tensor in before.items():
             assert torch.equal(got[name], tensor.to(torch.bfloat16))
         scores = await controller.ask(ScoreTokens(0, sequences))
