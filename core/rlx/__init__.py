@@ -35,6 +35,7 @@ _WHERE = {
     "Logger": "rlx.loggers.base",
     "ModelPlugin": "rlx.models.plugin",
     "ModelRegistry": "rlx.models.registry",
+    "Packer": "rlx.packers.protocol",
     "PluginError": "rlx.errors",
     "ProcessHandle": "rlx.launchers.base",
     "ProcessSpec": "rlx.launchers.base",
@@ -49,6 +50,7 @@ _WHERE = {
     "Segment": "rlx.episodes",
     "StepTotals": "rlx.algorithms.base",
     "TokenBatch": "rlx.algorithms.base",
+    "Tokenizer": "rlx.packers.tokenizer",
     "Trajectory": "rlx.episodes",
     "UsageError": "rlx.errors",
     "VersionSpan": "rlx.episodes",
@@ -117,6 +119,8 @@ if TYPE_CHECKING:
     from rlx.packers.base import DataPacker as DataPacker
     from rlx.packers.base import DecoderOnlyLLMDataPacker as DecoderOnlyLLMDataPacker
     from rlx.packers.base import RolloutOutput as RolloutOutput
+    from rlx.packers.protocol import Packer as Packer
+    from rlx.packers.tokenizer import Tokenizer as Tokenizer
     from rlx.plugins.hookspecs import hookimpl as hookimpl
     from rlx.plugins.registry import Registry as Registry
     from rlx.rewards.base import group_reward as group_reward

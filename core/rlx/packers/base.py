@@ -1,39 +1,46 @@
-"""What a data packer is: how an item becomes tokens.
+"""The contract of data packers: how a dataset item becomes tokens.
 
-The rules of this part:
+Rules:
 
-* Tokens are the source of truth: the trainer learns from what the sampler emitted. In RL `get_rollout_input` decides
-  what a model sees, and `get_policy_input` which of the sampled tokens are trained; it must not tokenise text again.
-* The trainer lays out its batches itself. What a packer collates is read back, row by row (see `rlx.packers.loss_mask`
-  and `rlx.packers.sft_rows`).
+* Tokens are the source of truth: the trainer learns from the tokens that the sampler emitted. In RL `get_rollout_input`
+  decides what the model reads, and `get_policy_input` which of the sampled tokens are trained; it must not tokenise
+  text again.
+* The trainer lays out its batches itself. A batch that a packer collates is read back, row by row (see
+  `rlx.packers.loss_mask` and `rlx.packers.sft_rows`).
 * `rollout_output` is a `str` that also carries the sampled tokens (`RolloutOutput`), so that packers written for plain
-  text go on working.
+  text keep working.
+
+Shapes: B samples of a batch, L the longest of them in tokens.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rlx.episodes import Segment, Trajectory
 from rlx.packers.prompt import encode_prompt, prompt_of, prompt_token_ids
-from rlx.packers.sft_rows import IGNORE_LABEL, pad_token_id, sft_trajectories, target_trajectories
+from rlx.packers.protocol import Item, Sample
+from rlx.packers.sft_rows import IGNORE_LABEL, pad_token_id, target_trajectories
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DataPacker", "DecoderOnlyLLMDataPacker", "RolloutOutput", "prompt_token_ids", "sft_trajectories"]
+    from rlx.config.schema import Config
+    from rlx.packers.tokenizer import Tokenizer
 
 
 class RolloutOutput(str):
-    """A completion's text, with what the sampler really emitted; all three lists have one entry for each token."""
+    """A completion's text, with the tokens that the sampler emitted; all three lists have one entry for each token."""
 
     __slots__ = ("logprobs", "token_ids", "weight_versions")
 
     token_ids: list[int]
     logprobs: list[float]
+    """Natural-log probabilities under the distribution that each token was drawn from; empty if unknown."""
     weight_versions: list[int]
+    """The weight version that sampled each token; empty if unknown."""
 
     def __new__(
         cls,
@@ -50,91 +57,106 @@ class RolloutOutput(str):
 
     @classmethod
     def of(cls, text: str, segment: Segment) -> Self:
-        """From a sampled segment."""
+        """Make one from a sampled segment and its text."""
         versions = [span.version for span in segment.versions for _ in range(span.length)]
         return cls(text, segment.tokens, segment.logprobs, versions)
 
 
 class DataPacker(ABC):
-    """Base of packers. Only `get_rollout_input` must be written.
+    """Base class of packers. Only `get_rollout_input` must be written.
 
-    Further arguments of the constructor and of `setup` are taken and unused, as older packers pass some.
+    The constructor and `setup` accept and ignore further arguments, because older packers pass some. Errors that a
+    packer raises are reported as PluginError, with the packer's name and the row.
     """
 
-    config: Any
-    tokenizer: Any
+    config: Config
+    tokenizer: Tokenizer
     retokenizes: bool = False
-    """Whether what it trains in RL may be other tokens than the sampled ones; those have no sampler logprobs."""
+    """Whether the tokens that it trains in RL may differ from the sampled ones; those have no sampler logprobs."""
     train_on: Literal["all", "last"] = "all"
-    """SFT on conversations: all of the assistant's turns, or the last one only."""
+    """SFT on conversations: train all of the assistant's turns, or only the last one."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def __init__(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002
         super().__init__()
 
-    def setup(self, config: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Called once, before anything else."""
+    def setup(self, config: Config, tokenizer: Tokenizer, *args: object, **kwargs: object) -> None:  # noqa: ARG002
+        """Receive the run's config and tokenizer. Called once, before anything else."""
         self.config = config
         self.tokenizer = tokenizer
 
     @abstractmethod
-    def get_rollout_input(self, item: Any) -> Any:
-        """What the engine reads for a dataset item: text, token ids, or a mapping with `prompt_token_ids`."""
+    def get_rollout_input(self, item: Item) -> object:
+        """Return what the engine reads for a dataset item: text, token ids, or a mapping with `prompt_token_ids`."""
 
-    def rollout_collate_fn(self, items: list[Any]) -> Any:
-        """As many inputs as it gets; rlx gives it one at a time."""
+    def rollout_collate_fn(self, items: list[Any]) -> object:
+        """Return a list of as many inputs as `items`; rlx passes one at a time."""
         return items
 
-    def get_policy_input(self, item: Any, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> Any:
-        """One training sample. The first `n_ignore_prefix_tokens` of the completion are not trained on."""
+    def get_policy_input(self, item: Item, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> Sample:
+        """Return one training sample, in the packer's own form.
+
+        item: the dataset's. rollout_output: a `RolloutOutput`. The first `n_ignore_prefix_tokens` of the completion are
+        not trained on.
+        """
         raise NotImplementedError(_missing(self, "get_policy_input"))
 
-    def policy_compute_max_len(self, processed_samples: list[Any]) -> int:
-        """Longest sample, in tokens."""
+    def policy_compute_max_len(self, processed_samples: list[Sample]) -> int:
+        """Return the length of the longest sample, in tokens."""
         raise NotImplementedError(_missing(self, "policy_compute_max_len"))
 
-    def policy_collate_fn(self, processed_samples: list[Any], computed_max_len: int) -> dict[str, Any]:
-        """`input_ids` and `logprob_masks` (1 where the *next* token is trained on), padded at the right."""
+    def policy_collate_fn(self, processed_samples: list[Sample], computed_max_len: int) -> Mapping[str, object]:
+        """Return `input_ids` and `logprob_masks` (1 where the *next* token is trained on), [B, L] integers, padded on
+        the right.
+        """
         raise NotImplementedError(_missing(self, "policy_collate_fn"))
 
-    def sft_process_sample(self, item: Any) -> Any:
-        """A row as a Trajectory (or a list of them), or as `{"input_ids": ..., "labels": ...}` with -100 where nothing
-        is learnt.
+    def sft_process_sample(self, item: Item) -> Sample:
+        """Return a row as a Trajectory (or a list of them), or as `{"input_ids": ..., "labels": ...}`: of the same
+        length, labels not shifted and -100 at tokens that are not trained on.
 
-        Default: the prompt as the engine would read it, then the row's target and an EOS; of a conversation the
-        assistant's turns. Several trajectories only where the chat template rewrites the turns of the past.
+        Default: the prompt as the engine would read it, then the row's target and an EOS; for a conversation, the
+        assistant's turns. It returns several trajectories only if the chat template rewrites past turns.
         """
         made = target_trajectories(self, item, self.tokenizer)
         return made[0] if len(made) == 1 else made
 
-    def sft_compute_max_len(self, processed_samples: list[Any]) -> int:
-        """Longest row, in tokens."""
+    def sft_compute_max_len(self, processed_samples: list[Sample]) -> int:
+        """Return the length of the longest row, in tokens."""
         raise NotImplementedError(_missing(self, "sft_compute_max_len"))
 
     def sft_collate_fn(
-        self, processed_samples: list[Any], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
-    ) -> dict[str, Any]:
-        """Inputs and labels of a batch of rows."""
+        self, processed_samples: list[Sample], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
+    ) -> Mapping[str, object]:
+        """Return `input_ids` and `labels` (not shifted, `ignore_label_id` at tokens that are not trained on), [B, L]
+        integers, padded on the right.
+        """
         raise NotImplementedError(_missing(self, "sft_collate_fn"))
 
 
 class DecoderOnlyLLMDataPacker(DataPacker):
-    """Text, chat messages, or a mapping with `prompt` or `messages`, for models that read tokens from left to right."""
+    """The default packer: text, chat messages, or a mapping with `prompt` or `messages`, for models that read tokens
+    from left to right.
 
-    def __init__(self, *args: Any, train_on: Literal["all", "last"] = "all") -> None:
+    train_on: SFT on conversations; train all of the assistant's turns, or only the last one.
+    """
+
+    def __init__(self, *args: object, train_on: Literal["all", "last"] = "all") -> None:
         if train_on not in {"all", "last"}:
             raise ValueError(f"train_on is {train_on!r}; it may be 'all' or 'last'")
         super().__init__(*args)
         self.train_on = train_on
 
-    def get_rollout_input(self, item: Any) -> list[int]:
+    def get_rollout_input(self, item: Item) -> list[int]:
         return encode_prompt(self.tokenizer, prompt_of(item))
 
-    def get_policy_input(self, item: Any, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> dict[str, list[int]]:
-        """`input_ids`, and `logprob_masks`: 1 where the *next* token is trained on; of one length."""
+    def get_policy_input(
+        self, item: Item, rollout_output: str, n_ignore_prefix_tokens: int = 0
+    ) -> dict[str, list[int]]:
+        """Return `input_ids`, and `logprob_masks` of the same length: 1 where the *next* token is trained on."""
         prompt = prompt_token_ids(self, item, self.tokenizer)
         completion = self._completion_ids(rollout_output)
-        learnt = max(len(completion) - n_ignore_prefix_tokens, 0)
-        mask = [0] * (len(prompt) - 1 + len(completion) - learnt) + [1] * learnt + [0]
+        trained = max(len(completion) - n_ignore_prefix_tokens, 0)
+        mask = [0] * (len(prompt) - 1 + len(completion) - trained) + [1] * trained + [0]
         return {"input_ids": prompt + completion, "logprob_masks": mask}
 
     def policy_compute_max_len(self, processed_samples: list[dict[str, list[int]]]) -> int:
@@ -143,7 +165,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     def policy_collate_fn(
         self, processed_samples: list[dict[str, list[int]]], computed_max_len: int
     ) -> dict[str, torch.Tensor]:
-        """`input_ids` int64 and `logprob_masks` bool, both [batch, computed_max_len], padded at the right."""
+        """Return `input_ids` int64 and `logprob_masks` bool, both [B, computed_max_len], padded on the right."""
         import torch
 
         ids = [sample["input_ids"] for sample in processed_samples]
@@ -159,7 +181,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     def sft_collate_fn(
         self, processed_samples: list[Trajectory], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
     ) -> dict[str, torch.Tensor]:
-        """`input_ids` and `labels` (not shifted), int64 [batch, computed_max_len], padded at the right."""
+        """Return `input_ids` and `labels` (not shifted), int64 [B, computed_max_len], padded on the right."""
         import torch
 
         ids = [trajectory.tokens for trajectory in processed_samples]
@@ -172,7 +194,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     def _completion_ids(self, rollout_output: str | Sequence[int]) -> list[int]:
         if isinstance(rollout_output, RolloutOutput):
             return rollout_output.token_ids
-        if isinstance(rollout_output, str):  # no sampler behind it: text is all there is
+        if isinstance(rollout_output, str):  # not from rlx's sampler: there is only text
             return [int(token) for token in self.tokenizer.encode(rollout_output, add_special_tokens=False)]
         return list(rollout_output)
 

@@ -1,15 +1,16 @@
-"""The assistant's turns of a conversation: which tokens they are, and what is read before them.
+"""Find the assistant's turns of a conversation: which tokens they are, and which tokens precede them.
 
-The rules of this part:
+Rules:
 
-* Every turn of the assistant's is trained, or the last one only (the packer's `train_on`).
-* A chat template that marks what the assistant writes (`{% generation %}`) is asked for the mask, unless the packer
-  changes the prompts (has a `get_rollout_input` of its own).
-* Otherwise a turn is what the template puts behind the prompt that the engine would read before it. That prompt must be
-  the beginning of the rendering, token for token; where it is not, or the marks do not fit the turns, it is an error.
+* Every turn of the assistant is trained, or only the last one (the packer's `train_on`).
+* If the chat template marks what the assistant writes (`{% generation %}`), its mask is used, unless the packer changes
+  the prompts (has a `get_rollout_input` of its own).
+* Otherwise a turn is the text that the template appends to the prompt that the engine would read before it. That prompt
+  must be the beginning of the rendering, token for token. If it isn't, or the marks do not fit the turns, that is an
+  error.
 * Marks that leave out the token which ends a turn are an error: a model that is trained so does not learn to stop.
-* A template that shows past turns otherwise than present ones (without their reasoning, say) rewrites history, and
-  rewritten history is a new trajectory: each turn is trained behind what would really have been read.
+* A template that renders past turns differently from present ones (without their reasoning, say) rewrites history, and
+  rewritten history is a new trajectory: each turn is trained behind the prompt that would really have been read.
 * White space behind a turn is not trained. The last turn ends with an EOS.
 """
 
@@ -18,12 +19,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 from rlx.episodes import Segment, Trajectory, masked_tokens, single_turn
 from rlx.errors import DatasetError, UsageError
 from rlx.packers.batches import overrides
 from rlx.packers.prompt import Messages, encode_messages, prompt_token_ids
+
+if TYPE_CHECKING:
+    from rlx.packers.protocol import Packer
+    from rlx.packers.tokenizer import FastTokenizer, Tokenizer
 
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _CURE = (
@@ -32,64 +37,61 @@ _CURE = (
 )
 
 
-def conversation_trajectories(packer: Any, messages: Messages, tokenizer: Any) -> list[Trajectory]:
-    """What is trained of a conversation that ends with the assistant's turn: one trajectory, or several where the
-    template rewrites history.
+def conversation_trajectories(packer: Packer, messages: Messages, tokenizer: Tokenizer) -> list[Trajectory]:
+    """Return the trajectories of a conversation that ends with the assistant's turn: one, or several if the template
+    rewrites history.
 
-    Raises DatasetError (a turn without content, or no prompt before it), UsageError (the turns can't be told apart).
+    Raises DatasetError (a turn without content, or no prompt before it), UsageError (the turns can't be located).
     """
     turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    _check_content(messages, turns)
+    for index in turns:
+        if messages[index].get("content") is None and not messages[index].get("tool_calls"):
+            raise DatasetError(f"message {index}, from the assistant, has neither content nor tool_calls")
     if getattr(packer, "train_on", "all") == "last":
         turns = turns[-1:]
     elif _marks_turns(tokenizer) and not overrides(packer, "get_rollout_input"):
-        return [_marked(messages, tokenizer)]
+        return [_marked_trajectory(messages, tokenizer)]
     trajectories: list[Trajectory] = []
     for index in turns:
         prompt = prompt_token_ids(packer, _before(messages, index), tokenizer)
-        if turn := _turn(messages, index, tokenizer):
+        if turn := _turn_tokens(messages, index, tokenizer):
             _append(trajectories, prompt, turn)
     return trajectories
 
 
-def encode_target(tokenizer: Any, text: Any) -> list[int]:
-    """Token ids of an answer, with one EOS at the end."""
+def encode_target(tokenizer: Tokenizer, text: object) -> list[int]:
+    """Return the token ids of an answer, with one EOS at the end."""
     if not isinstance(text, str):
         raise DatasetError(f"the target is a {type(text).__name__}, not text: {text!r:.80}")
-    return _ended([int(token) for token in tokenizer.encode(text, add_special_tokens=False)], tokenizer)
-
-
-def _check_content(messages: Messages, turns: list[int]) -> None:
-    for index in turns:
-        if messages[index].get("content") is None and not messages[index].get("tool_calls"):
-            raise DatasetError(f"message {index}, of the assistant's, has neither content nor tool_calls")
+    return _with_eos([int(token) for token in tokenizer.encode(text, add_special_tokens=False)], tokenizer)
 
 
 def _before(messages: Messages, index: int) -> Messages:
     if index == 0:
-        raise DatasetError("the conversation begins with the assistant: nothing is read before that turn")
+        raise DatasetError("the conversation begins with the assistant: nothing precedes that turn")
     return messages[:index]
 
 
-def _turn(messages: Messages, index: int, tokenizer: Any) -> list[int]:
-    """The tokens of turn `index`, without white space at its end."""
+def _turn_tokens(messages: Messages, index: int, tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens of turn `index`, without white space at its end."""
     if not getattr(tokenizer, "chat_template", None):  # the packer writes prompts in its own way
         return encode_target(tokenizer, messages[index].get("content"))
     read = encode_messages(tokenizer, _before(messages, index))
     whole = encode_messages(tokenizer, messages[: index + 1], generation_prompt=False)
     if whole[: len(read)] != read:
         raise UsageError(
-            f"Which tokens of message {index} are the assistant's can't be told from the chat template of "
-            f"{tokenizer.name_or_path!r}: the prompt before it ends with {_tail(read, tokenizer)}, and rendered with "
-            f"the turn it does not go on from there. {_CURE}"
+            f"The chat template of {tokenizer.name_or_path!r} does not show which tokens of message {index} are the "
+            f"assistant's: the prompt before it ends with {tokenizer.decode(read[-8:])!r}, and the conversation "
+            f"rendered with the turn does not continue from there. {_CURE}"
         )
     turn = whole[len(read) :]
     while turn and not tokenizer.decode(turn[-1:]).strip():
         turn.pop()
-    return _ended(turn, tokenizer) if index == len(messages) - 1 else turn
+    return _with_eos(turn, tokenizer) if index == len(messages) - 1 else turn
 
 
 def _append(trajectories: list[Trajectory], prompt: list[int], turn: list[int]) -> None:
+    """Append a turn to the last trajectory if its prompt continues that, else as a new trajectory."""
     read = trajectories[-1].tokens if trajectories else []
     if read and prompt[: len(read)] == read:
         between = [Segment("observed", prompt[len(read) :])] if len(prompt) > len(read) else []
@@ -98,50 +100,46 @@ def _append(trajectories: list[Trajectory], prompt: list[int], turn: list[int]) 
         trajectories.append(single_turn(prompt, turn, finish_reason="stop"))
 
 
-def _ended(turn: list[int], tokenizer: Any) -> list[int]:
+def _with_eos(turn: list[int], tokenizer: Tokenizer) -> list[int]:
     eos = tokenizer.eos_token_id
     if eos is None:
         raise UsageError(f"The tokenizer of {tokenizer.name_or_path!r} has no EOS token: an answer could not end.")
     return turn if turn and turn[-1] == eos else [*turn, int(eos)]
 
 
-def _marks_turns(tokenizer: Any) -> bool:
+def _marks_turns(tokenizer: Tokenizer) -> TypeGuard[FastTokenizer]:
+    """Return whether the chat template has `{% generation %}` marks, and the tokenizer can make a mask of them."""
     template = getattr(tokenizer, "chat_template", None)
     text = template.get("default") if isinstance(template, Mapping) else template
-    # Only fast tokenizers know which characters a token stands for.
     return bool(_MARK.search(text or "")) and getattr(tokenizer, "is_fast", False)
 
 
-def _marked(messages: Messages, tokenizer: Any) -> Trajectory:
+def _marked_trajectory(messages: Messages, tokenizer: FastTokenizer) -> Trajectory:
     rendered = tokenizer.apply_chat_template(
         [dict(message) for message in messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     mask = [bool(covered) for covered in rendered["assistant_masks"]]
-    # transformers marks all that follows, or nothing, where a character at a turn's edge has no token.
+    # If a character at a turn's edge has no token, transformers marks all that follows, or nothing.
     marked = sum(trained for trained, _ in groupby(mask))
     turns = sum(role == "assistant" for role, _ in groupby(message["role"] for message in messages))
     if marked < turns or all(mask):
         raise UsageError(
-            f"Which tokens are the assistant's can't be told from the {{% generation %}} marks in the chat template of "
-            f"{tokenizer.name_or_path!r}: they are {marked} runs of tokens, and the assistant speaks {turns} times. "
-            f"{_CURE}"
+            f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} do not show which tokens "
+            f"are the assistant's: they cover {marked} runs of tokens, and the assistant speaks {turns} times. {_CURE}"
         )
     tokens = [int(token) for token in rendered["input_ids"]]
     _check_ends(tokens, mask, tokenizer)
     return masked_tokens(tokens, mask)
 
 
-def _check_ends(tokens: list[int], mask: list[bool], tokenizer: Any) -> None:
+def _check_ends(tokens: list[int], mask: list[bool], tokenizer: FastTokenizer) -> None:
+    """Raise UsageError if the mask leaves out the special token that ends a turn."""
     special = {index for index, added in tokenizer.added_tokens_decoder.items() if added.special}
     ends = special - {tokenizer.unk_token_id}  # a character that the vocabulary lacks ends nothing
-    for place in range(1, len(tokens)):
-        if mask[place - 1] and not mask[place] and tokens[place] in ends and tokens[place - 1] not in ends:
+    for index in range(1, len(tokens)):
+        if mask[index - 1] and not mask[index] and tokens[index] in ends and tokens[index - 1] not in ends:
             raise UsageError(
                 f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} leave out the "
-                f"{tokenizer.decode(tokens[place : place + 1])!r} that ends the assistant's turn: the model would not "
+                f"{tokenizer.decode(tokens[index : index + 1])!r} that ends the assistant's turn: the model would not "
                 "learn to stop. Move {% endgeneration %} behind it and set that template as model.chat_template."
             )
-
-
-def _tail(tokens: list[int], tokenizer: Any) -> str:
-    return repr(tokenizer.decode(tokens[-8:]))

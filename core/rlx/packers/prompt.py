@@ -1,41 +1,47 @@
-"""From a dataset item to the token ids that an engine reads.
+"""Turn a dataset item into the token ids that an engine reads.
 
-The rules of this part:
+Rules:
 
 * An item is prompt text, a list of chat messages, or a mapping with `prompt` (text or messages), `messages`, or
   `prompt_token_ids`.
 * Chat messages go through the tokenizer's chat template, which writes its own special tokens: none are added.
-* A packer's own `rollout_collate_fn` gets the inputs one by one, as lists of one: vLLM batches by itself, and what a
-  prompt becomes must not depend on which others wait with it.
-* Text that already starts with the tokenizer's BOS (a chat template wrote it) gets no second one. Other text gets what
-  the tokenizer adds by default, except an EOS at its end: nothing could follow it.
+* A packer's own `rollout_collate_fn` gets the inputs one by one, as lists of one: vLLM batches by itself, and the
+  tokens of a prompt must not depend on which others wait with it.
+* Text that already starts with the tokenizer's BOS (a chat template wrote it) gets no second one. Other text gets the
+  special tokens that the tokenizer adds by default, except an EOS at its end: nothing could follow it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from rlx.errors import DatasetError, PluginError, UsageError
-from rlx.packers.batches import attribute_to, overrides, owner_of
+from rlx.packers.batches import attribute_to, overrides, owner_of, to_list
+
+if TYPE_CHECKING:
+    from rlx.packers.protocol import Packer
+    from rlx.packers.tokenizer import Tokenizer
 
 Messages = Sequence[Mapping[str, Any]]
+"""A conversation: `{"role": ..., "content": ...}`, and whatever else the chat template reads."""
+Prompt = str | Messages | Sequence[int]
 
 
-def prompt_of(item: Any) -> str | Messages | list[int]:
-    """The prompt in a dataset item: text, messages, or token ids. Raises DatasetError where there is none."""
+def prompt_of(item: object) -> Prompt:
+    """Return the prompt in a dataset item: text, messages, or token ids. Raises DatasetError if there is none."""
     if isinstance(item, Mapping):
         return _prompt_in(item)
     if isinstance(item, str) or is_messages(item):
-        return item  # type: ignore[no-any-return]
+        return item
     raise DatasetError(
-        f"a {type(item).__name__} is no prompt: {_short(item)}. "
+        f"a {type(item).__name__} is not a prompt: {_short(item)}. "
         "Give text, a list of chat messages, or a mapping with 'prompt' or 'messages'."
     )
 
 
-def is_messages(value: Any) -> bool:
-    """Whether it is a conversation: a non-empty list of mappings with a `role`."""
+def is_messages(value: object) -> TypeGuard[Messages]:
+    """Return whether `value` is a conversation: a non-empty list of mappings with a `role`."""
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str | bytes)
@@ -44,43 +50,46 @@ def is_messages(value: Any) -> bool:
     )
 
 
-def prompt_token_ids(packer: Any, item: Any, tokenizer: Any, *, where: str = "") -> list[int]:
-    """What the engine reads for `item`. `where` (`row 3 of dataset 'x'`) is put before the messages of errors.
+def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, where: str = "") -> list[int]:
+    """Return the token ids that the engine reads for `item`.
 
-    Raises DatasetError (the row is no prompt), UsageError (no chat template), PluginError (the packer's fault).
+    `where` (`row 3 of dataset 'x'`) is put before the messages of errors. Raises DatasetError (the row is not a
+    prompt), UsageError (no chat template), PluginError (the packer's fault).
     """
     owner = owner_of(packer)
     with attribute_to(packer, where):
         made = packer.get_rollout_input(item)
         if overrides(packer, "rollout_collate_fn"):
             made = _only(packer.rollout_collate_fn([made]), owner)
-        ids = _ids(made, tokenizer, owner)
+        ids = _rollout_ids(made, tokenizer, owner)
         if not ids:
             raise DatasetError(f"the prompt is empty: {_short(item)}")
     return ids
 
 
-def encode_prompt(tokenizer: Any, prompt: str | Messages | list[int]) -> list[int]:
-    """Token ids of a prompt, by the rules above."""
+def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+    """Return the token ids of a prompt, by the rules above."""
     if isinstance(prompt, str):
         return encode_text(tokenizer, prompt)
     if is_messages(prompt):
-        return encode_messages(tokenizer, cast("Messages", prompt))
-    return list(cast("list[int]", prompt))
+        return encode_messages(tokenizer, prompt)
+    return list(cast("Sequence[int]", prompt))
 
 
-def encode_text(tokenizer: Any, text: str) -> list[int]:
+def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the token ids of prompt text, by the rules above."""
     bos, eos = tokenizer.bos_token, tokenizer.eos_token
-    has_bos = bool(bos) and text.startswith(bos)
+    has_bos = bool(bos and text.startswith(bos))
     ids = [int(token) for token in tokenizer.encode(text, add_special_tokens=not has_bos)]
-    if ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(eos):
+    if ids and ids[-1] == tokenizer.eos_token_id and not (eos and text.endswith(eos)):
         ids.pop()
     return ids
 
 
-def encode_messages(tokenizer: Any, messages: Messages, *, generation_prompt: bool = True) -> list[int]:
-    """The conversation, up to where the assistant's next turn begins unless told not to. Raises UsageError without a
-    chat template.
+def encode_messages(tokenizer: Tokenizer, messages: Messages, *, generation_prompt: bool = True) -> list[int]:
+    """Return the token ids of a conversation, with the beginning of the assistant's next turn if `generation_prompt`.
+
+    Raises UsageError if there is no chat template.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
@@ -96,26 +105,28 @@ def encode_messages(tokenizer: Any, messages: Messages, *, generation_prompt: bo
     return [int(token) for token in ids]
 
 
-def _prompt_in(item: Mapping[str, Any]) -> str | Messages | list[int]:
+def _prompt_in(item: Mapping[str, Any]) -> Prompt:
     for key in ("prompt_token_ids", "prompt", "messages"):
         value = item.get(key)
         if value is None:
             continue
         if key == "prompt_token_ids" or isinstance(value, str) or is_messages(value):
-            return value  # type: ignore[no-any-return]
+            ids: Prompt = value
+            return ids
         raise DatasetError(f"{key!r} is a {type(value).__name__}, not text or chat messages: {_short(value)}")
     columns = ", ".join(repr(name) for name in item) or "none"
     raise DatasetError(f"no column 'prompt' or 'messages'; the columns are: {columns}")
 
 
-def _ids(made: Any, tokenizer: Any, owner: str) -> list[int]:
+def _rollout_ids(made: object, tokenizer: Tokenizer, owner: str) -> list[int]:
+    """Return the token ids in the result of a `get_rollout_input`, whichever of its forms it has."""
     if isinstance(made, Mapping):
         for key in ("prompt_token_ids", "input_ids", "prompt"):
             if key in made:
-                return _ids(made[key], tokenizer, owner)
+                return _rollout_ids(made[key], tokenizer, owner)
     if isinstance(made, str):
         return encode_text(tokenizer, made)
-    made = made.tolist() if hasattr(made, "tolist") else made
+    made = to_list(made)
     if isinstance(made, Sequence) and all(isinstance(token, int) for token in made):
         return list(made)
     raise PluginError(
@@ -124,7 +135,8 @@ def _ids(made: Any, tokenizer: Any, owner: str) -> list[int]:
     )
 
 
-def _only(batch: Any, owner: str) -> Any:
+def _only(batch: Any, owner: str) -> object:
+    """Return the one element of a collated batch: a list, array or tensor of length 1."""
     if isinstance(batch, Mapping | str) or not hasattr(batch, "__len__") or len(batch) != 1:
         raise PluginError(
             f"{owner}: rollout_collate_fn got a list of one input and returned a {type(batch).__name__}: "
@@ -133,6 +145,6 @@ def _only(batch: Any, owner: str) -> Any:
     return batch[0]
 
 
-def _short(value: Any, limit: int = 80) -> str:
+def _short(value: object, limit: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."

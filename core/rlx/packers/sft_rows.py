@@ -1,38 +1,45 @@
-"""From a dataset row to what supervised fine-tuning trains on.
+"""Turn a dataset row into the trajectories that supervised fine-tuning trains on.
 
-The rules of this part:
+Rules:
 
-* A row's target is `completion`, else `answer`; a conversation that ends with the assistant's turn holds its targets
-  itself (see `rlx.packers.chat_turns`); a row without one is completed by the dataset's reference answer.
+* A row's target is `completion`, else `answer`. A conversation that ends with the assistant's turn holds its targets
+  itself (see `rlx.packers.chat_turns`). A row without a target is completed by the dataset's reference answer.
 * A trajectory is what sampling would have made of the row: the prompt as the engine would read it (the packer's
   `get_rollout_input`), then the target and an EOS, all of it trained.
-* A packer with an `sft_process_sample` of its own decides otherwise. What its own `sft_collate_fn` makes of the sample
-  is read back: labels may leave out more.
+* A packer with an `sft_process_sample` of its own decides otherwise. The batch that its own `sft_collate_fn` makes of
+  the sample is read back: its labels may leave out more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from rlx.episodes import Trajectory, masked_tokens, single_turn
 from rlx.errors import DatasetError, PluginError
-from rlx.packers.batches import attribute_to, batch_rows, overrides, owner_of
+from rlx.packers.batches import attribute_to, batch_rows, overrides, owner_of, to_list
 from rlx.packers.chat_turns import conversation_trajectories, encode_target
 from rlx.packers.prompt import Messages, is_messages, prompt_of, prompt_token_ids
 from rlx.plugins.signature import named
+
+if TYPE_CHECKING:
+    from rlx.packers.protocol import Packer, Sample
+    from rlx.packers.tokenizer import Tokenizer
 
 IGNORE_LABEL = -100
 """A label of this value is not trained on."""
 
 COLUMNS = {"input_ids": ("input_ids", "token_ids"), "labels": ("labels", "label_ids")}
-"""Of a processed sample, and of a batch: name -> names that packers give it."""
+"""Columns of a processed sample and of a batch: name -> names that packers give it."""
 
 
-def sft_trajectories(packer: Any, item: Any, reference: Any, tokenizer: Any, *, where: str = "") -> list[Trajectory]:
-    """What SFT trains on for one row. `where` (`row 3 of dataset 'x'`) is put before the messages of errors.
+def sft_trajectories(
+    packer: Packer, item: object, reference: object, tokenizer: Tokenizer, *, where: str = ""
+) -> list[Trajectory]:
+    """Return the trajectories that SFT trains on for one row.
 
-    Raises DatasetError (no target in the row), UsageError (no chat template or EOS), PluginError (the packer's fault).
+    `where` (`row 3 of dataset 'x'`) is put before the messages of errors. Raises DatasetError (no target in the row),
+    UsageError (no chat template or EOS), PluginError (the packer's fault).
     """
     owner = owner_of(packer)
     with attribute_to(packer, where):
@@ -45,35 +52,37 @@ def sft_trajectories(packer: Any, item: Any, reference: Any, tokenizer: Any, *, 
         return [to_trajectory(sample, owner) for sample in samples]
 
 
-def with_target(item: Any, reference: Any) -> Any:
-    """The item where it has a target (or has a form that only its own packer knows), else prompt and reference."""
+def with_target(item: object, reference: object) -> object:
+    """Return the item if it has a target (or a form that only its own packer knows), else its prompt with the
+    reference as `completion`.
+    """
     known = isinstance(item, str) or is_messages(item) or (isinstance(item, Mapping) and _has_prompt(item))
     if not known or reference is None or _has_target(item):
         return item
     return {"prompt": prompt_of(item), "completion": reference}
 
 
-def target_trajectories(packer: Any, item: Any, tokenizer: Any) -> list[Trajectory]:
-    """Prompts and targets of a row, tokenised."""
+def target_trajectories(packer: Packer, item: object, tokenizer: Tokenizer) -> list[Trajectory]:
+    """Tokenise the prompts and targets of a row."""
     if (messages := _conversation(item)) is not None:
         return conversation_trajectories(packer, messages, tokenizer)
     if not _has_target(item):
-        raise DatasetError("no target: give a last message of the assistant's, 'completion', 'answer', or a reference")
+        raise DatasetError("no target: give a last message from the assistant, 'completion', 'answer', or a reference")
     target = encode_target(tokenizer, _answer(item))
     return [single_turn(prompt_token_ids(packer, prompt_of(item), tokenizer), target, finish_reason="stop")]
 
 
-def samples_of(made: Any) -> list[Any]:
-    """What an `sft_process_sample` returned, as a list of samples: one, or several trajectories."""
+def samples_of(made: Sample) -> list[Sample]:
+    """Return the result of an `sft_process_sample` as a list of samples: one, or several trajectories."""
     several = isinstance(made, list) and made and all(isinstance(sample, Trajectory) for sample in made)
     return made if several else [made]
 
 
-def to_trajectory(made: Any, owner: str = "packer") -> Trajectory:
-    """A packer's processed sample as a trajectory.
+def to_trajectory(made: Sample, owner: str = "packer") -> Trajectory:
+    """Convert a packer's processed sample to a trajectory.
 
-    It is one, or a mapping with `input_ids` (or `token_ids`) and `labels` (or `label_ids`) of the same length: not
-    shifted, -100 at tokens that are not trained.
+    It is one already, or a mapping with `input_ids` (or `token_ids`) and `labels` (or `label_ids`) of the same length:
+    not shifted, -100 at tokens that are not trained.
     """
     if isinstance(made, Trajectory):
         return made
@@ -83,66 +92,66 @@ def to_trajectory(made: Any, owner: str = "packer") -> Trajectory:
             return _labelled(tokens, labels, f"{owner}: sft_process_sample")
     raise PluginError(
         f"{owner}: sft_process_sample returned a {type(made).__name__}: {made!r:.80}. "
-        "It must return a Trajectory, or a mapping with 'input_ids' and 'labels' of one length."
+        "It must return a Trajectory, or a mapping with 'input_ids' and 'labels' of the same length."
     )
 
 
-def pad_token_id(tokenizer: Any) -> int:
-    """Padding is masked, so that any token will do."""
+def pad_token_id(tokenizer: Tokenizer) -> int:
+    """Return the id to pad with: the tokenizer's pad token, else its EOS, else 0. Padding is masked, so any will do."""
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
     return int(pad if pad is not None else eos if eos is not None else 0)
 
 
-def _collated(packer: Any, samples: list[Any], tokenizer: Any) -> list[Trajectory]:
-    """A batch of one row's samples, read back. What follows the last trained token is padding, or as good as that."""
+def _collated(packer: Packer, samples: list[Sample], tokenizer: Tokenizer) -> list[Trajectory]:
+    """Have the packer collate one row's samples, and read the batch back up to each sample's last trained token: the
+    rest is padding, or has no more influence than padding.
+    """
     collate, made_by = packer.sft_collate_fn, f"{owner_of(packer)}: sft_collate_fn"
     longest = packer.sft_compute_max_len(samples)
-    offered = {"pad_token_id": pad_token_id(tokenizer), "ignore_label_id": IGNORE_LABEL}
+    options = {"pad_token_id": pad_token_id(tokenizer), "ignore_label_id": IGNORE_LABEL}
     known = named(collate)
-    batch = collate(samples, longest, **{name: value for name, value in offered.items() if name in known})
+    batch = collate(samples, longest, **{name: value for name, value in options.items() if name in known})
     trajectories = []
     for tokens, labels in batch_rows(batch, COLUMNS, len(samples), made_by):
-        end = max((place + 1 for place, label in enumerate(labels) if label != IGNORE_LABEL), default=len(tokens))
+        end = max((index + 1 for index, label in enumerate(labels) if label != IGNORE_LABEL), default=len(tokens))
         trajectories.append(_labelled(tokens[:end], labels[:end], made_by))
     return trajectories
 
 
 def _labelled(tokens: list[int], labels: list[int], made_by: str) -> Trajectory:
-    for place, (token, label) in enumerate(zip(tokens, labels, strict=True)):
+    for index, (token, label) in enumerate(zip(tokens, labels, strict=True)):
         if label not in {IGNORE_LABEL, token}:
             raise PluginError(
-                f"{made_by}: label {place} is {label}, and token {place} is {token}. A label is the token of its own "
-                f"place (rlx shifts them), or {IGNORE_LABEL} where nothing is learnt."
+                f"{made_by}: label {index} is {label}, and token {index} is {token}. A label is the token at its own "
+                f"index (rlx shifts them), or {IGNORE_LABEL} if that token is not trained on."
             )
     return masked_tokens(tokens, [label != IGNORE_LABEL for label in labels])
 
 
-def _has_target(item: Any) -> bool:
+def _has_target(item: object) -> bool:
     return _answer(item) is not None or _conversation(item) is not None
 
 
-def _answer(item: Any) -> Any:
-    """What answers the row's prompt; None where it is in the conversation itself, or nowhere."""
+def _answer(item: object) -> object:
+    """Return the answer to the row's prompt; None if it is in the conversation itself, or missing."""
     if not isinstance(item, Mapping) or not _has_prompt(item):
         return None
     completion = item.get("completion")
     return item.get("answer") if completion is None else completion
 
 
-def _conversation(item: Any) -> Messages | None:
-    """The row's messages, where the last of several is the assistant's and nothing else answers them."""
+def _conversation(item: object) -> Messages | None:
+    """Return the row's messages, if the last of several is the assistant's and nothing else answers them."""
     if isinstance(item, Mapping):
         return _conversation(prompt_of(item)) if _has_prompt(item) and _answer(item) is None else None
     return item if is_messages(item) and item[-1]["role"] == "assistant" and len(item) > 1 else None
 
 
-def _has_prompt(item: Mapping[str, Any]) -> bool:
+def _has_prompt(item: Mapping[str, object]) -> bool:
     return any(item.get(key) is not None for key in ("prompt", "messages", "prompt_token_ids"))
 
 
-def _column(made: Mapping[str, Any], names: tuple[str, ...]) -> list[int] | None:
-    for name in names:
-        if name in made:
-            column = made[name]
-            return [int(value) for value in (column.tolist() if hasattr(column, "tolist") else column)]
-    return None
+def _column(made: Mapping[str, object], names: tuple[str, ...]) -> list[int] | None:
+    """Return the first column of a sample that has one of `names`."""
+    column = next((made[name] for name in names if name in made), None)
+    return None if column is None else [int(value) for value in cast("Iterable[Any]", to_list(column))]

@@ -1,51 +1,119 @@
-"""The tokenizer of a run: every process loads the same one, from the config alone."""
+"""The tokenizer of a run: its type, and how to load it. Every process loads the same one, from the config alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlx.config.sections.model import ModelConfig
 from rlx.errors import UsageError
 
 
-def load_tokenizer(model: ModelConfig) -> Any:
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that rlx uses. `rlx.testing.CharTokenizer` has it, too."""
+
+    @property
+    def name_or_path(self) -> str:
+        """The folder or Hub name that it was loaded from, for messages."""
+
+    @property
+    def chat_template(self) -> str | Mapping[str, str] | None:
+        """Jinja template for chat messages, or several by name; None if it has none."""
+
+    @property
+    def bos_token(self) -> str | None: ...
+    @property
+    def eos_token(self) -> str | None: ...
+    @property
+    def bos_token_id(self) -> int | None: ...
+    @property
+    def eos_token_id(self) -> int | None: ...
+    @property
+    def pad_token_id(self) -> int | None: ...
+
+    def __len__(self) -> int:
+        """Size of the vocabulary, added tokens included."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`."""
+
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool = False) -> str:
+        """The text of `token_ids`."""
+
+    def batch_decode(self, sequences: list[list[int]], *, skip_special_tokens: bool = False) -> list[str]:
+        """The text of each sequence."""
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: bool = True,
+        return_dict: bool = True,
+    ) -> Any:
+        """Text, token ids or a dict with `input_ids`, as the flags say. Raises an error if there is no template."""
+
+
+class FastTokenizer(Tokenizer, Protocol):
+    """A tokenizer that knows which characters each of its tokens stands for (`is_fast`)."""
+
+    @property
+    def unk_token_id(self) -> int | None: ...
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """Added tokens by id; each has an attribute `special`."""
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: bool = True,
+        return_dict: bool = True,
+        return_assistant_tokens_mask: bool = False,
+    ) -> Any:
+        """With `return_assistant_tokens_mask`, the dict also has `assistant_masks`: 1 for tokens that the template's
+        `{% generation %}` marks cover.
+        """
+
+
+def load_tokenizer(model: ModelConfig) -> Tokenizer:
     """The Hugging Face tokenizer of `model.tokenizer`, else of `model.path`, with `model.chat_template` put in.
 
-    Raises UsageError where there is none.
+    Raises UsageError if none can be loaded.
     """
     from transformers import AutoTokenizer
 
-    place = model.tokenizer or model.path
-    _check_folder(place)
+    source = model.tokenizer or model.path
+    _check_folder(source)
     # A revision is the model's; a tokenizer from elsewhere has its own.
     revision = None if model.tokenizer else model.revision
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=model.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise UsageError(_no_tokenizer(place, f"{type(error).__name__}: {_first_line(error)}")) from error
-    if len(tokenizer) == 0 or not _knows_text(tokenizer):
-        raise UsageError(_no_tokenizer(place, "it has no vocabulary"))
+        raise UsageError(_no_tokenizer(source, f"{type(error).__name__}: {_first_line(error)}")) from error
+    # transformers makes an empty tokenizer of some model types if the folder holds only a config.json.
+    if len(tokenizer) == 0 or not tokenizer.encode("0", add_special_tokens=False):
+        raise UsageError(_no_tokenizer(source, "it has no vocabulary"))
     if model.chat_template is not None:
         tokenizer.chat_template = model.chat_template
-    return tokenizer
+    loaded: Tokenizer = tokenizer
+    return loaded
 
 
-def _check_folder(place: str) -> None:
-    """A path that is meant as a folder must be one; transformers would take it for a Hub name and say so."""
-    looks_like_path = place.startswith(("/", "./", "../")) or place.count("/") > 1
-    if looks_like_path and not Path(place).is_dir():
-        raise UsageError(f"There is no folder {place!r} (model.path or model.tokenizer).")
+def _check_folder(source: str) -> None:
+    """Raise UsageError if `source` is written as a path but isn't a folder. transformers would take it for a Hub name
+    and report that.
+    """
+    looks_like_path = source.startswith(("/", "./", "../")) or source.count("/") > 1
+    if looks_like_path and not Path(source).is_dir():
+        raise UsageError(f"There is no folder {source!r} (model.path or model.tokenizer).")
 
 
-def _knows_text(tokenizer: Any) -> bool:
-    # transformers makes an empty tokenizer of some model types where the folder holds a config.json only.
-    return bool(tokenizer.encode("0", add_special_tokens=False))
-
-
-def _no_tokenizer(place: str, why: str) -> str:
+def _no_tokenizer(source: str, why: str) -> str:
     return (
-        f"No tokenizer could be loaded from {place!r}: {why}\n"
+        f"No tokenizer could be loaded from {source!r}: {why}\n"
         "Put tokenizer.json and tokenizer_config.json there, or name another place as model.tokenizer."
     )
 

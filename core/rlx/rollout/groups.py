@@ -6,15 +6,17 @@ The rule of this part: a reward of None was not scored; it is left out of means,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rlx.episodes import Episode, encode_episodes, single_turn
 from rlx.errors import RlxError
+from rlx.packers.tokenizer import Tokenizer
 from rlx.rollout.completion import LENGTH, Completion
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
-def make_episodes(lease: Lease, prompt: list[int], sampled: Sequence[Completion], tokenizer: Any) -> list[Episode]:
+def make_episodes(
+    lease: Lease, prompt: list[int], sampled: Sequence[Completion], tokenizer: Tokenizer
+) -> list[Episode]:
     """One single-turn episode for each completion, without rewards."""
     texts = tokenizer.batch_decode([one.tokens for one in sampled], skip_special_tokens=True)
     prompt_text = tokenizer.decode(prompt)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from rlx.datasets.open import DatasetView
 from rlx.names import PROBE_TOKENS, PROBES
 from rlx.packers.prompt import prompt_token_ids
+from rlx.packers.protocol import Packer
+from rlx.packers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,8 @@ class Prompts:
     """One dataset, packed and tokenised."""
 
     view: DatasetView
-    packer: Any
-    tokenizer: Any
+    packer: Packer
+    tokenizer: Tokenizer
 
     def __len__(self) -> int:
         return len(self.view)

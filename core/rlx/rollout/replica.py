@@ -13,7 +13,6 @@ import contextlib
 import traceback
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
@@ -181,7 +180,7 @@ def describe(error: Exception, name: str, log: Path) -> Failed:
 
 
 def _open_data(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | None]:
-    tokenizer: Any = load_tokenizer(config.model)
+    tokenizer = load_tokenizer(config.model)
     packer = open_packer(plugins, config.packer, config, tokenizer)
     train = Prompts(open_dataset(plugins, config.dataset, config, tokenizer), packer, tokenizer)
     if config.eval is None:

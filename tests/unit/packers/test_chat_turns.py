@@ -143,14 +143,14 @@ def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
 @pytest.mark.parametrize(
     ("template", "messages", "error", "message"),
     [
-        (OPENED, CHAT, UsageError, r"tokens of message 2 are the assistant's can't be told.*ends with ' \(think\)'"),
+        (OPENED, CHAT, UsageError, r"does not show which tokens of message 2 are .*ends with ' \(think\)'"),
         (HALF_MARKED, CHAT, UsageError, "1 runs of tokens, and the assistant speaks 2 times"),
         ("{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}", CHAT[1:3], UsageError,
          "1 runs of tokens, and the assistant speaks 1 times"),
         (ENDLESS, CHAT, UsageError, r"leave out the '<eos>' that ends the assistant's turn.*Move "),
         (PLAIN, CHAT[2:], DatasetError, "the conversation begins with the assistant"),
         (PLAIN, [*CHAT[:2], {"role": "assistant"}, *CHAT[3:]], DatasetError,
-         "message 2, of the assistant's, has neither content nor tool_calls"),
+         "message 2, from the assistant, has neither content nor tool_calls"),
         (PLAIN, CHAT[:4], DatasetError, "no target"),
     ],
 )  # fmt: skip

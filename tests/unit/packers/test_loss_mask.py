@@ -9,7 +9,7 @@ from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.episodes import Episode, Segment, VersionSpan, single_turn
 from rlx.errors import PluginError
 from rlx.packers.base import RolloutOutput
-from rlx.packers.loss_mask import RETOKENIZED, apply_policy_input, dry_run_policy_input
+from rlx.packers.loss_mask import RETOKENIZED_METRIC, apply_policy_input, dry_run_policy_input
 from rlx.packers.prompt import prompt_token_ids
 from rlx.policy.packing.step_plan import plan_step
 
@@ -216,7 +216,7 @@ def test_who_opts_in_trains_its_own_tokens_without_sampler_logprobs(merging):
         Segment("sampled", [3, 1], [], [VersionSpan(4, 2)], finish_reason="stop"),
     ]
     assert same == group_of(merging, "pp", [3, 1])[0].trajectories[0].segments
-    assert [episode.metrics for episode in group] == [{RETOKENIZED: 1.0}, {RETOKENIZED: 0.0}]
+    assert [episode.metrics for episode in group] == [{RETOKENIZED_METRIC: 1.0}, {RETOKENIZED_METRIC: 0.0}]
     (micro,) = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=True).micro
     assert micro.targets.tolist() == [3, 1, 3, 1]
     assert micro.sampler_logprobs.isnan().tolist() == [True, True, False, False]
@@ -281,7 +281,7 @@ def wider(batch):
         (lambda batch: None, "policy_collate_fn returned a NoneType, not a mapping with 'input_ids', 'logprob_masks'"),
         (lambda batch: {"input_ids": batch["input_ids"]}, "returned no 'logprob_masks'; it returned 'input_ids'"),
         (lambda batch: {**batch, "pixel_values": 1}, "'pixel_values', which the trainer could not use"),
-        (lambda batch: {**batch, "logprob_masks": batch["logprob_masks"][:, 1:]}, "row 0, .* not of one length"),
+        (lambda batch: {**batch, "logprob_masks": batch["logprob_masks"][:, 1:]}, "row 0, .* not of the same length"),
         (
             lambda batch: {**batch, "input_ids": batch["input_ids"][:1]},
             "'input_ids' must hold one row .* the 2 samples",

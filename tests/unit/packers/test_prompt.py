@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rlx.errors import DatasetError, PluginError, UsageError
-from rlx.packers.base import DataPacker, DecoderOnlyLLMDataPacker, prompt_token_ids
+from rlx.packers.base import DataPacker, DecoderOnlyLLMDataPacker
+from rlx.packers.prompt import prompt_token_ids
 
 CHAT = [{"role": "user", "content": "hi"}]
 CHAT_TEXT = "user: hi\nassistant: "
@@ -56,9 +57,9 @@ def test_bos_is_added_once_and_eos_never(wrapping_tokenizer):
         ({"prompt": 3}, "'prompt' is a int, not text or chat messages: 3"),
         ({"messages": []}, "'messages' is a list"),
         ({}, "the columns are: none"),
-        (None, "a NoneType is no prompt"),
-        (3, "a int is no prompt"),
-        (["a", "b"], "a list is no prompt"),
+        (None, "a NoneType is not a prompt"),
+        (3, "a int is not a prompt"),
+        (["a", "b"], "a list is not a prompt"),
         ("", "the prompt is empty"),
         ({"prompt_token_ids": []}, "the prompt is empty"),
     ],

@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from rlx.errors import DatasetError, PluginError, UsageError
-from rlx.packers.base import DataPacker, DecoderOnlyLLMDataPacker, sft_trajectories
+from rlx.packers.base import DataPacker, DecoderOnlyLLMDataPacker
+from rlx.packers.sft_rows import sft_trajectories
 
 EOS = 1
 CHAT = [{"role": "user", "content": "hi"}]
@@ -62,7 +63,7 @@ def test_rows_become_prompt_and_target_with_one_eos(item, reference, prompt, tar
         (
             [*CHAT, {"role": "assistant", "tool_calls": []}],
             None,
-            "message 1, of the assistant's, has neither content nor tool_calls",
+            "message 1, from the assistant, has neither content nor tool_calls",
         ),
         ({"question": "1+1=", "answer": "2"}, None, "no target|no column"),
         ("", "2", "the prompt is empty"),
@@ -115,7 +116,7 @@ def test_masks_of_a_packer_become_segments(names, tokenizer):
     [
         (None, "packer Own: sft_process_sample returned a NoneType"),
         ({"input_ids": [1, 2]}, "returned a dict"),
-        ({"input_ids": [1, 2], "labels": [1]}, "of one length"),
+        ({"input_ids": [1, 2], "labels": [1]}, "of the same length"),
         ({"input_ids": [1, 2, 3], "labels": [2, 3, -100]}, "label 0 is 2, and token 0 is 1. .*rlx shifts them"),
         (KeyError("image"), "packer Own: row 5 of d raised KeyError: 'image'"),
     ],

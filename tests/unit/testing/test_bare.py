@@ -32,7 +32,7 @@ class target(rlx.DecoderOnlyLLMDataPacker):
         ("rewards", "class target:\n    def __init__(self): raise OSError('no key')\n    def __call__(self, *a): ...",
          "", "it can't be made without args: OSError: no key"),
         ("datasets", "target = ['a', 'b']", "", ""),
-        ("datasets", "target = [1, 2]", "a int is no prompt", ""),
+        ("datasets", "target = [1, 2]", "a int is not a prompt", ""),
         ("datasets", "def target(): return iter([])", "has no __len__", ""),
         ("datasets", "def target(): raise OSError('no network')", "", "it can't be opened here: "),
         ("datasets", RANDOM_ROWS, "row 0 was", ""),

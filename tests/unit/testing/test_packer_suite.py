@@ -170,7 +170,7 @@ BROKEN = [
     ("options", NoSetup, {}, "TypeError: .*setup.* takes 2 positional arguments"),
     ("rollout-input", Silent, {}, "item '1\\+1=': the prompt is empty"),
     ("rollout-input", Swallows, {}, "rollout_collate_fn got a list of one input"),
-    ("rollout-input", DecoderOnlyLLMDataPacker, {"items": [3]}, "a int is no prompt"),
+    ("rollout-input", DecoderOnlyLLMDataPacker, {"items": [3]}, "a int is not a prompt"),
     ("repeat", Counting, {}, r"item '1\+1=' gave \[4, .*\] and then \[5, "),
     ("repeat", Consuming, {"items": [{"prompt": "1"}]}, "item {'prompt': '1'} became {'prompt': '1', 'seen': True}"),
     ("policy-input", Retokenizing, {}, r"first difference is at token 0 of the completion(.|\n)*token_ids"),
@@ -178,7 +178,7 @@ BROKEN = [
     ("policy-input", Wants, {}, "missing 1 required positional argument: 'image'|AssertionError"),
     ("policy-input", Truncating, {}, "the sampler has 66 .*, the packer nothing more"),
     ("ignored-prefix", Insistent, {}, "with 2 of 5 tokens to ignore, the mask covers 4"),
-    ("sft", Shifted, {}, "'input_ids' and 'labels' of one length"),
+    ("sft", Shifted, {}, "'input_ids' and 'labels' of the same length"),
     ("sft", Idle, {}, "gave nothing to learn"),
 ]
 

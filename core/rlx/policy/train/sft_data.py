@@ -9,7 +9,7 @@ The rules of this part:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlx.episodes import Episode
 from rlx.errors import DatasetError
@@ -18,12 +18,14 @@ from rlx.packers.sft_rows import sft_trajectories
 if TYPE_CHECKING:
     from rlx.datasets.open import DatasetView
     from rlx.fingerprint import Fingerprint
+    from rlx.packers.protocol import Packer
+    from rlx.packers.tokenizer import Tokenizer
 
 
 class SFTRows:
     """Rows of one dataset, through one packer."""
 
-    def __init__(self, dataset: DatasetView, packer: Any, tokenizer: Any, longest: int | None) -> None:
+    def __init__(self, dataset: DatasetView, packer: Packer, tokenizer: Tokenizer, longest: int | None) -> None:
         self._dataset = dataset
         self._packer = packer
         self._tokenizer = tokenizer
