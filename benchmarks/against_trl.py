@@ -31,9 +31,9 @@ class Case:
     max_tokens: int
     ranks: int
     threads: int
-    """Of each rlx process; TRL's one process gets both cores."""
+    """Threads of each rlx process; TRL's single process gets both cores."""
     staleness: int
-    """Overlap pays where one thread a side is enough; where both sides want both cores, they take turns."""
+    """Overlap pays if one thread a side is enough; otherwise the sides take turns on both cores."""
     steps: int
 
 

@@ -1,13 +1,12 @@
-"""The controller alone: how many groups a second it takes in, and what a group costs it with 10, 100 and 1,000
-replicas.
+"""Benchmarks the controller alone: groups per second, and its cost per group with 10, 100 and 1,000 replicas.
 
 Real controller process, real channels (CurveZMQ over loopback), real ledger. Replicas and policy are simulated in
 this process: they answer at once. A group is 8 completions x 256 tokens. Cost is the controller's CPU time, so that
 it means something on a busy machine.
 
-A sync with its proof, and a message with leases, are for each replica and not for each group. So the last lines tell
-what a step costs for each group and for each replica (least squares over the table), and what a report costs that every
-replica sends about once a second, whatever a step takes.
+A weight sync with its verification, and a message with leases, cost something per replica, not per group. So the last
+lines give a step's cost per group and per replica (least squares over the table), and the cost of the report that every
+replica sends about once a second.
 
 python benchmarks/controller.py [--replicas 10 100 1000] [--groups 2000 6000] [--steps 7] [--trajectories]
 """
@@ -215,8 +214,8 @@ def start_controller(boot: Boot, *, trajectories: bool) -> tuple[subprocess.Pope
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Of the steps between the first two, which warm up, and the last. `cpu`: of the controller, for a step."""
+class Measurement:
+    """Over the steps after the first two (warm-up) and before the last. `cpu`: the controller's seconds per step."""
 
     replicas: int
     groups: int
@@ -225,7 +224,7 @@ class Figures:
     report: float
 
 
-async def measure(run_dir: Path, replicas: int, groups: int, steps: int, *, trajectories: bool) -> Figures:
+async def measure(run_dir: Path, replicas: int, groups: int, steps: int, *, trajectories: bool) -> Measurement:
     keys = RunKeys.make(["launcher", "policy", *(f"rollout-{index}" for index in range(replicas))])
     boot = make_boot(run_dir, keys, replicas, groups, steps)
     child, port = start_controller(boot, trajectories=trajectories)
@@ -239,10 +238,10 @@ async def measure(run_dir: Path, replicas: int, groups: int, steps: int, *, traj
         sys.exit(peers.error)
     (t0, c0), (t1, c1) = peers.marks[1], peers.marks[-2]
     counted = len(peers.marks) - 3
-    return Figures(replicas, groups, counted * groups / (t1 - t0), (c1 - c0) / counted, peers.report_seconds)
+    return Measurement(replicas, groups, counted * groups / (t1 - t0), (c1 - c0) / counted, peers.report_seconds)
 
 
-def table(args: argparse.Namespace) -> Iterator[Figures]:
+def table(args: argparse.Namespace) -> Iterator[Measurement]:
     print(f"{'groups':>7}  {'replicas':>8}  {'groups/s':>9}  {'CPU us/group':>12}  {'to 10 replicas':>14}")
     for groups in args.groups:
         first = 0.0
@@ -257,8 +256,8 @@ def table(args: argparse.Namespace) -> Iterator[Figures]:
             yield found
 
 
-def parts(found: Sequence[Figures]) -> str:
-    """What the controller's time of a step is made of."""
+def parts(found: Sequence[Measurement]) -> str:
+    """The parts of the controller's time per step."""
     factors = np.array([[1.0, row.replicas / row.groups] for row in found])
     group, replica = np.linalg.lstsq(factors, np.array([row.cpu / row.groups for row in found]))[0] * 1e6
     report = statistics.median(row.report for row in found) * 1e6
@@ -291,7 +290,7 @@ def main() -> None:
     found = list(table(args))
     if len(args.groups) > 1 and len(args.replicas) > 1:
         print(parts(found), flush=True)
-    os._exit(0)  # a thousand clients hold sockets that nobody needs to close
+    os._exit(0)  # a thousand clients hold sockets that needn't be closed
 
 
 if __name__ == "__main__":

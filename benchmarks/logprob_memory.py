@@ -1,9 +1,9 @@
-"""Peak memory of token log-probabilities and their gradients: full float32 logits against chunks over the vocabulary.
+"""Compares the peak memory of token log-probabilities with gradients: full float32 logits, and chunked ones.
 
     python benchmarks/logprob_memory.py [--tokens 2048] [--vocabulary 49152] [--hidden 576] [--chunk 8192]
 
-Each way runs in a process of its own; its figure is the peak of resident memory above what the inputs and the libraries
-hold, plus the seconds that forward and backward took.
+Each runs in its own process. Prints the peak of resident memory above that of inputs and libraries, and the seconds of
+forward and backward.
 """
 
 from __future__ import annotations

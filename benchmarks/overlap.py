@@ -1,4 +1,4 @@
-"""What overlap is worth: the step time with k = 1 against the longer of generation and training, each measured alone.
+"""Measures overlap: the step time with k = 1 against the longer of generation and training, each measured alone.
 
 Alone: a synchronous run (k = 0), in which only one side computes at a time. One engine and one policy rank, one thread
 each, on two cores. Prints each run's seconds and the ratio step(k = 1) / max(generation, training); the goal is 1.15.

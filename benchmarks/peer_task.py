@@ -1,4 +1,4 @@
-"""The task that rlx and TRL are both timed on: short chat prompts, a reward that costs nothing."""
+"""The task that rlx and TRL are both timed on: short chat prompts, a reward without cost."""
 
 from __future__ import annotations
 

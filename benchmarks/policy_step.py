@@ -1,7 +1,7 @@
 """The policy's step against a bare PyTorch loop: same model, same packed tokens, same FSDP, same losses.
 
-The bare loop has its micro-batches ready in memory and only runs forward, loss, backward, clipping and AdamW. What rlx
-adds is decoding the groups' episodes, advantages, planning the micro-batches, and metrics summed over ranks. Steps of
+The bare loop has its micro-batches ready in memory and only runs forward, loss, backward, clipping and AdamW. rlx adds
+decoding the groups' episodes, advantages, planning the micro-batches, and metrics summed over ranks. Steps of
 both alternate in one process per rank; the ratio is that of the medians. On a busy machine, look at the ratio of CPU
 seconds.
 

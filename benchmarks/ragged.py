@@ -1,4 +1,4 @@
-"""The rows that rlx and TRL are both fine-tuned on: token ids of ragged lengths, every token of them trained."""
+"""The rows that rlx and TRL are both fine-tuned on: token ids of ragged lengths, every token trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEDIAN, SPREAD, SHORTEST, LONGEST = 120, 0.8, 16, 512
 
 
 def rows(count: int = 128) -> list[dict[str, list[int]]]:
-    """The same rows each time. What a token is makes no difference to the time that it takes."""
+    """The same rows each time. The time doesn't depend on which tokens they are."""
     draw = random.Random(0)
     lengths = (round(draw.lognormvariate(math.log(MEDIAN), SPREAD)) for _ in range(count))
     return [

@@ -1,7 +1,7 @@
-"""The reward pool: what a call costs, and what 10,000 calls give when 1 % hang and 1 % crash.
+"""Benchmarks the reward pool: the cost of a call, and the outcomes of 10,000 calls when 1 % hang and 1 % crash.
 
 Prints, from one run: microseconds per call (one in flight, and many), the ratio to the same function called in-process,
-calls per second with two workers, and a count of every outcome. Exits with 1 where a call is lost, zeroed, or
+calls per second with two workers, and a count of every outcome. Exits with 1 if a call is lost, zeroed, or
 answered wrongly.
 
     python benchmarks/reward_pool.py [--calls 10000] [--workers 2] [--timeout 0.1]

@@ -1,4 +1,4 @@
-"""`rlx run` as a benchmark calls it: a config with overrides, in a directory that is thrown away, and its metrics."""
+"""Runs `rlx run` for a benchmark, with overrides and in a temporary directory, and reads its metrics."""
 
 from __future__ import annotations
 

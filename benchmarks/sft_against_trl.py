@@ -55,7 +55,7 @@ class Clock:
 
 
 def trl_options(trl: str, count: int) -> dict[str, Any]:
-    """What tells the ways of TRL apart, with `count` rows a step."""
+    """Options of TRL's trainer for each way, with `count` rows a step."""
     packed = sum(len(row["input_ids"]) for row in rows()) * count // len(rows())
     return {
         "padded": {"per_device_train_batch_size": count},

@@ -1,8 +1,8 @@
-"""What a start costs: `rlx --help` and `rlx plugins` against `python -c pass`, in this environment, with 300 unrelated
+"""Measures start-up: `rlx --help` and `rlx plugins` against `python -c pass`, in this environment, with 300 unrelated
 distributions added, with 300 plugins added, and with a broken and a slow one (5 s import) among those.
 
 Wall seconds of whole processes, medians; the commands take turns, so that a busy moment hits all alike. Exits with 1
-where a listing names fewer plugins than there are, or waited for an import.
+if a listing lacks plugins or waited for an import.
 
     python benchmarks/startup.py [--runs 11] [--distributions 300]
 """

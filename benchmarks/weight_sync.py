@@ -1,4 +1,4 @@
-"""What a weight sync costs, against a copy of the same bytes in memory: SmolLM2-135M, one policy rank, one engine.
+"""Measures a weight sync against a copy of the same bytes in memory: SmolLM2-135M, one policy rank, one engine.
 
 Prints seconds and bytes a second of a whole sync, how long generation stood still (seconds, share of the step), and the
 ratio to a memcpy of the same bytes by one thread, measured in the same minute. The goal is 3.
@@ -41,13 +41,13 @@ def median_seconds(work: Callable[[int], object]) -> float:
 
 
 def memcpy_seconds(count: int) -> float:
-    """Of copies of `count` bytes between two buffers that are already there."""
+    """Seconds to copy `count` bytes between two existing buffers."""
     source, target = (torch.zeros(count, dtype=torch.uint8) for _ in range(2))
     return median_seconds(lambda _: target.copy_(source))
 
 
 def manifest_of(model: str, dtype: str) -> Manifest:
-    """What the policy sends: what surrounds the layers, then layer by layer."""
+    """The buckets that the policy sends: everything around the layers, then layer by layer."""
     header = read_header(Path(model) / "model.safetensors")
     buckets: dict[int, list[TensorMeta]] = {-1: []}
     for name, entry in header.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlx.lazy import lazy_exports
+from rlx.lazy import lazy_exports as lazy_exports
 from rlx.names import VERSION
 
 __version__ = VERSION
@@ -71,7 +71,7 @@ _WHERE = {
     "truncated_importance": "rlx.algorithms.losses",
 }
 
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 - the keys are strings
+__all__ = ["__version__", "lazy_exports", *_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
     from rlx.algorithms.base import Algorithm as Algorithm

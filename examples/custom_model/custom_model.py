@@ -1,4 +1,4 @@
-"""The same by a launch script: `rlx run --config sft.toml custom_model.py`, with `plugin` left out of the config."""
+"""Registers the toy model in a launch script: `rlx run --config sft.toml custom_model.py`, without `plugin` in it."""
 
 from __future__ import annotations
 

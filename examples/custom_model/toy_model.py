@@ -1,5 +1,5 @@
-"""A model of one's own: Qwen3 in plain PyTorch, with names of its own and fused projections, and the mapper that makes
-Hugging Face checkpoints of it. A config names it: `[model] plugin = "./toy_model.py:plugin"`.
+"""A custom model: Qwen3 in plain PyTorch with its own tensor names and fused projections, and the mapper to Hugging
+Face checkpoints. A config names it: `[model] plugin = "./toy_model.py:plugin"`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rlx import Attention, causal_attention
 
 
 class Mixer(nn.Module):
-    """Attention of grouped heads. One matrix makes queries, keys and values."""
+    """Grouped-query attention; one matrix projects queries, keys and values."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Mixer(nn.Module):
 
 
 class Gated(nn.Module):
-    """The feed-forward part. One matrix makes the gate and what it lets through."""
+    """Gated feed-forward part; gate and up projections are one matrix."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class ToyModel(rlx.BaseModel):
             self.head = nn.Linear(hf_config.hidden_size, hf_config.vocab_size, bias=False)
         exponents = torch.arange(0, hf_config.head_dim, 2).float() / hf_config.head_dim
         frequencies = hf_config.rope_parameters["rope_theta"] ** -exponents
-        self.register_buffer("frequencies", frequencies, persistent=False)  # no checkpoint holds it
+        self.register_buffer("frequencies", frequencies, persistent=False)  # not in checkpoints
 
     @staticmethod
     def supported_model_types() -> list[str]:
@@ -100,7 +100,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 WHOLE = {"table": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
-PARTS = {  # of a block: what a checkpoint calls the tensors that one of ours is made of
+PARTS = {  # of a block: our tensor -> the checkpoint tensors that it is made of
     "mixer.qkv.weight": [f"self_attn.{letter}_proj.weight" for letter in "qkv"],
     "mixer.out.weight": ["self_attn.o_proj.weight"],
     "mixer.query_norm.weight": ["self_attn.q_norm.weight"],
@@ -113,7 +113,7 @@ PARTS = {  # of a block: what a checkpoint calls the tensors that one of ours is
 
 
 class ToyMapper(rlx.WeightMapper):
-    """Streams: holds the parts of one tensor until all of them have come."""
+    """Streams tensors: holds the parts of one until all of them have arrived."""
 
     def __init__(self, hf_config: Any) -> None:
         kv, size = hf_config.num_key_value_heads, hf_config.head_dim
@@ -133,7 +133,7 @@ class ToyMapper(rlx.WeightMapper):
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         waiting: dict[str, dict[str, Tensor]] = {}
         for theirs, tensor in tensors:
-            ours = self.owner.get(theirs, theirs)  # a name that we do not know is rlx's to refuse
+            ours = self.owner.get(theirs, theirs)  # rlx refuses unknown names
             parts = self.names.get(ours, [theirs])
             seen = waiting.setdefault(ours, {})
             seen[theirs] = tensor

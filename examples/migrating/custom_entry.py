@@ -1,4 +1,4 @@
-"""A dataset of one's own: `rlx run --config dapo.toml --policy 1 --rollout 1 custom_entry.py`."""
+"""A custom dataset: `rlx run --config dapo.toml --policy 1 --rollout 1 custom_entry.py`."""
 
 from typing import Any
 

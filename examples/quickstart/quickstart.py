@@ -1,6 +1,6 @@
 """The quickstart: make a small model, warm it up by SFT, then improve it by GRPO. Called by `make quickstart`.
 
-It only calls what you would call yourself: `rlx run` with the two configs beside this file.
+It calls `rlx run` with the two configs beside this file, as you would.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHAPE = {"num_hidden_layers": 2, "initializer_range": 0.06}
 
 
 def rlx_run(config: str, run_dir: Path, *sets: str) -> dict[str, Any]:
-    """Run one config into `run_dir` and return its summary; ends the quickstart where the run failed."""
+    """Run one config into `run_dir` and return its summary; exits if the run failed."""
     shutil.rmtree(run_dir, ignore_errors=True)
     command = [sys.executable, "-m", "rlx_cli.main", "run", "--config", str(HERE / config), "--run-dir", str(run_dir)]
     for value in sets:
@@ -36,12 +36,12 @@ def rlx_run(config: str, run_dir: Path, *sets: str) -> dict[str, Any]:
 
 def report(summary: dict[str, Any], run_dir: Path, sft_seconds: float) -> str:
     return f"""
-What was learnt   held-out accuracy {summary["eval/accuracy_first"]:.3f} -> {summary["eval/accuracy_last"]:.3f} \
+Learned           held-out accuracy {summary["eval/accuracy_first"]:.3f} -> {summary["eval/accuracy_last"]:.3f} \
 in {summary["steps"]} GRPO steps (sums that neither stage has seen, sampled at temperature 1)
-How fast          {summary["seconds"]:.0f} s after {sft_seconds:.0f} s of SFT; \
+Speed             {summary["seconds"]:.0f} s after {sft_seconds:.0f} s of SFT; \
 {summary["time/step_median"]:.2f} s a step, {summary["tokens/generated_per_s"]:.0f} tokens/s sampled, \
 {summary["tokens/trained_per_s"]:.0f} tokens/s trained
-Weights proven    {summary["sync/logprob_diff_max"]:.1e} largest mean |trainer - engine| log-probability after a sync
+Weights verified  {summary["sync/logprob_diff_max"]:.1e} largest mean |trainer - engine| log-probability after a sync
 Run directory     {run_dir}
 Exported model    {run_dir / "export"}    (a Hugging Face folder: transformers and vLLM load it)
 TensorBoard       {run_dir / "tensorboard"}
@@ -56,8 +56,8 @@ Next
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the model, the SFT, the RL")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="where the run directories go")
+    parser.add_argument("--seed", type=int, default=0, help="for the model, SFT and RL")
+    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the run directories")
     options = parser.parse_args()
     sft_dir, run_dir = options.dir / "quickstart-sft", options.dir / "quickstart"
     fresh = make_char_model(options.dir / "quickstart-model", seed=options.seed, **SHAPE)

@@ -1,9 +1,13 @@
-"""Built-in datasets, one file each; a name is imported when it is first used."""
+"""Built-in datasets, one file each.
+
+Names are imported when they are first used. `load`, `modelscope` and `prompts` hold what several datasets share.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlx import lazy_exports
 
 _WHERE = {
     "ArithmeticDataset": "rlx_datasets.arithmetic",
@@ -31,13 +35,5 @@ if TYPE_CHECKING:
     from rlx_datasets.math_dapo import MathDapoDataset as MathDapoDataset
     from rlx_datasets.modelscope import modelscope_load_dataset as modelscope_load_dataset
     from rlx_datasets.reasoning_gym import ReasoningGymDataset as ReasoningGymDataset
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'rlx_datasets' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

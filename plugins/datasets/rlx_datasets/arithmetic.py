@@ -1,15 +1,15 @@
 """`arithmetic`: generated problems such as `07+45=`, answer `052`.
 
-The rules of this dataset:
+Rules:
 
-* A problem's split depends on the problem and `seed` only: eval (10 %), sft (70 %) and train (20 %) share none,
-  whatever `size` is. `a+b` and `b+a` (`a*b` and `b*a`) are always in one split: no held-out problem is seen in another
+* A problem's split depends on the problem and `seed` only: eval (10 %), sft (70 %) and train (20 %) are disjoint for
+  any `size`. `a+b` and `b+a` (`a*b` and `b*a`) are always in the same split: no held-out problem is seen in another
   order.
 * Rows come in a fixed shuffled order, so that a smaller `size` is a prefix of a larger one.
-* With `pad` both numbers and the answer have a fixed width. With `reverse` the answer's digits run from the last to the
-  first (`250` for `052`): the order in which a sum is carried.
+* With `pad`, both numbers and the answer have a fixed width. With `reverse`, the answer's digits run from last to first
+  (`250` for `052`): the order in which a sum is carried.
 * `declined` is the share of problems that have a second row, whose answer is `?`: SFT on both gives a policy that often
-  declines to answer, which a reward for right answers undoes. Never in eval.
+  declines to answer, which a reward for right answers undoes. There are none in eval.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ArithmeticDataset:
         return max(len(str(abs(_OPERATIONS[self._operation](a, b)))) for a, b in corners)
 
     def _first(self, size: int | None) -> list[tuple[int, int]]:
-        """The first `size` problems of the split; all of them for None."""
+        """The first `size` problems of the split; all of them if it is None."""
         count = self._high - self._low + 1
         if count * count <= _ENUMERABLE:
             known = sorted(
@@ -98,8 +98,8 @@ class ArithmeticDataset:
         return ((a, b) for a in numbers for b in numbers)
 
     def _drawn(self, size: int | None) -> Iterator[tuple[int, int]]:
-        """Too many problems to list: draw until there are `size` of this split."""
-        # A fortieth of all is at most a quarter of the smallest split, so that few draws are repeats.
+        """Draw random problems until there are `size` of this split: there are too many to list."""
+        # A fortieth of all problems is at most a quarter of the smallest split, so few draws are repeats.
         limit = (self._high - self._low + 1) ** 2 // 40
         if size is None or size > limit:
             raise ValueError(f"{self._low} .. {self._high} has too many problems to list: set size, at most {limit}")

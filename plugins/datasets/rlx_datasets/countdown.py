@@ -1,11 +1,11 @@
-"""`countdown`: reach a target with given numbers, for the reward `countdown`.
+"""`countdown`: problems that ask for an expression with given numbers and a given value; for the reward `countdown`.
 
-The rules of this dataset:
+Rules:
 
-* Problems are generated, and each has a solution: the target is the value of an expression that was made first, with
-  each number once, and with no fraction and nothing below 1 on the way.
+* Problems are generated, and each has a solution: the target is the value of a random expression that uses each number
+  once, without fractions or intermediate results below 1.
 * A problem's split depends on its numbers (in any order), its target and `seed` only: no held-out problem (eval, 10 %)
-  is seen in training, whatever the other options are. No problem comes twice.
+  is seen in training, for any other options. No problem occurs twice.
 * A smaller `size` is a prefix of a larger one.
 """
 
@@ -27,16 +27,16 @@ INSTRUCTION = (
 )
 HELD_OUT = 0.1
 _PATIENCE = 5000
-"""So many draws in a row that give no new problem mean that there are (almost) no more."""
+"""After this many draws in a row without a new problem, there are (almost) no more."""
 _TRIES = 50
-"""Expressions that are made of the same numbers until one has a small enough value."""
+"""Expressions tried with the same numbers until one has a small enough value."""
 
 
 class CountdownDataset:
     """Problems with `min_numbers` to `max_numbers` numbers of `low` .. `high`, and targets up to `max_target`.
 
     chat: whether a prompt is chat messages (for models with a chat template) or text.
-    instruction: what tells the model how to answer; a system message, or the beginning of the text.
+    instruction: how to answer; a system message, or the beginning of the text.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class CountdownDataset:
             yield problem
 
     def _drawn(self, rng: Random) -> Problem | None:
-        """A problem of the split; None where the draw gives none."""
+        """Draw a problem; None if it isn't of this split or has too large a target."""
         numbers = [rng.randint(*self._range) for _ in range(rng.randint(*self._counts))]
         values = (_value(rng, numbers) for _ in range(_TRIES))
         target = next((value for value in values if value <= self._max_target), None)
@@ -101,13 +101,13 @@ class CountdownDataset:
 
 
 def _key(problem: Problem) -> Problem:
-    """What two problems have in common that are the same."""
+    """Equal for problems that differ in the order of their numbers only."""
     numbers, target = problem
     return tuple(sorted(numbers)), target
 
 
 def _value(rng: Random, numbers: list[int]) -> int:
-    """Of a random expression with each number once."""
+    """The value of a random expression that uses each number once."""
     left = list(numbers)
     while len(left) > 1:
         a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
@@ -116,7 +116,7 @@ def _value(rng: Random, numbers: list[int]) -> int:
 
 
 def _results(a: int, b: int) -> list[int]:
-    """Of one step, where a >= b: whole and at least 1."""
+    """Possible results of one operation on a >= b: whole and at least 1."""
     return [a + b, a * b, *([a - b] if a > b else []), *([a // b] if a % b == 0 else [])]
 
 

@@ -1,10 +1,10 @@
 """`jsonl` and `parquet`: local files, with the prompt and the reference answer in columns.
 
-The rules of these datasets:
+Rules:
 
-* They are `hf` for files of one format: what is said there of prompts and references holds here.
-* `path` is a file, a pattern (`data/*.jsonl`), a list of these, or a folder, of which all such files are read, below it
-  too. Relative paths are relative to the folder that `rlx` is called in.
+* They are `hf` for files of one format; prompts and references work as described there.
+* `path` is a file, a pattern (`data/*.jsonl`), a list of these, or a folder, which is searched recursively. Relative
+  paths are relative to the current folder.
 * All files are one split, `train`; `split = "train[:90%]"` and `"train[90%:]"` take parts of it.
 """
 

@@ -14,11 +14,11 @@ INSTRUCTION = "Solve the problem step by step. End with a line that holds only y
 
 
 class Gsm8kDataset:
-    """Rows with `question` and `answer` (which ends in `#### number`): of the Hub's openai/gsm8k, or of a file.
+    """Rows with `question` and `answer` (which ends in `#### number`), from the Hub's openai/gsm8k or from a file.
 
-    path: a JSON-lines file to read instead; `split` is not looked at then.
+    path: a JSON-lines file to read instead; `split` is ignored then.
     chat: whether a prompt is chat messages (for models with a chat template) or text.
-    instruction: what tells the model how to answer; a system message, or the beginning of the text.
+    instruction: how to answer; a system message, or the beginning of the text.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is no JSON: {error}") from error
+        raise ValueError(f"{where} isn't JSON: {error}") from error
     if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
         found = ", ".join(row) if isinstance(row, dict) else f"{row!r:.80}"
         raise ValueError(f"{where} has no 'question' and 'answer', but: {found}")

@@ -1,9 +1,9 @@
 """`hf`: any dataset of the Hugging Face Hub, or local files, through `datasets.load_dataset`.
 
-The rules of this dataset:
+Rules:
 
 * `path` is a Hub name, a folder, a builder (`json`, `parquet`, `csv`, with `data_files`), a single file of such a
-  format, or what `Dataset.save_to_disk` wrote.
+  format, or the output of `Dataset.save_to_disk`.
 * A cell of `prompt_column` is text or a list of chat messages. With `chat` or a `system_prompt`, text becomes a
   conversation.
 * The reference answer is the row's `reference_column`, if one is given.

@@ -1,10 +1,10 @@
 """Rows of Hugging Face `datasets`, from the Hub or from disk.
 
-The rules of this part:
+Rules:
 
-* `load_dataset` is that of `datasets`, but where no split is asked for and there is one only, it gives that split's
-  rows instead of a `DatasetDict`.
-* `load_rows` gives the rows of one split, and also reads what `save_to_disk` wrote and single files.
+* `load_dataset` is the function of `datasets`, except that without a split it returns the rows of the only split
+  instead of a `DatasetDict`.
+* `load_rows` returns the rows of one split; it also reads the output of `save_to_disk`, and single files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ _BUILDERS: Mapping[str, str] = MappingProxyType(
 
 
 def load_dataset(path: str, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
-    """Arguments as in `datasets.load_dataset`. Raises ValueError naming the splits where one must be asked for."""
+    """Load a dataset; arguments as in `datasets.load_dataset`. Raises ValueError, with the splits, if one must be
+    chosen.
+    """
     import datasets
 
     loaded = datasets.load_dataset(path, name, *args, **kwargs)
@@ -38,7 +40,7 @@ def load_rows(
     data_files: str | list[str] | dict[str, Any] | None = None,
     load_args: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    """`path`: a Hub name, a folder, a builder with `data_files`, a single file, or what `save_to_disk` wrote."""
+    """`path`: a Hub name, a folder, a builder with `data_files`, a single file, or the output of `save_to_disk`."""
     import datasets
 
     folder = Path(path)

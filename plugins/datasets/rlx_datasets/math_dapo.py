@@ -1,10 +1,9 @@
 """`math_dapo`: competition mathematics with whole answers, in the rows of DAPO-Math-17k, for the reward `direct_math`.
 
-The rules of this dataset:
+Rules:
 
 * A row has `prompt`, a list of chat messages, and `reward_model`, whose `ground_truth` is the reference answer.
-* The rows say themselves how to answer: the last line is `Answer: ...`. With `instruction` that is taken away from
-  around the problem, and the instruction is given in its place.
+* The rows contain their own instruction (the last line is to be `Answer: ...`). The option `instruction` replaces it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class MathDapoDataset:
 
     path: a Hub name, a folder, or a file (`.parquet`, `.jsonl`).
     chat: whether a prompt is chat messages (for models with a chat template) or text.
-    instruction: None keeps the rows' own.
+    instruction: replaces the rows' own; None keeps it.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ def _load(path: str, split: str) -> Any:
 
 
 def _problem(messages: list[dict[str, str]]) -> str:
-    """What stands between the instruction and the reminder."""
+    """The text between the instruction and the reminder."""
     text = messages[-1]["content"].strip()
     opening, gap, rest = text.partition("\n\n")
     problem, _, reminder = rest.rpartition("\n\n")

@@ -1,7 +1,7 @@
-"""Datasets of the ModelScope hub, for where the Hugging Face Hub can't be reached.
+"""Loads datasets from the ModelScope hub, for networks that can't reach the Hugging Face Hub.
 
-The rule of this part: the environment variable `RLX_USE_MODELSCOPE` (`1` or `true`) is the switch; without it nothing
-is loaded, and no ModelScope package is needed.
+The environment variable `RLX_USE_MODELSCOPE` (`1` or `true`) switches it on; without it nothing is loaded, and the
+package `modelscope` isn't needed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ SWITCH = "RLX_USE_MODELSCOPE"
 
 
 def modelscope_load_dataset(dataset_name: str, subset_name: str | None = None, split: str | None = None) -> Any:
-    """The rows that ModelScope has under that name, or those of a local folder; None where the switch is off.
+    """Load rows from ModelScope, or from a local folder; None if `RLX_USE_MODELSCOPE` is off.
 
-    Raises UsageError where the switch is on and the package `modelscope` is missing, or the switch is neither on nor
-    off.
+    Raises UsageError if it is on and the package `modelscope` is missing, or if it has an invalid value.
     """
     if not modelscope_is_on():
         return None
@@ -37,7 +36,7 @@ def modelscope_load_dataset(dataset_name: str, subset_name: str | None = None, s
 
 
 def modelscope_is_on() -> bool:
-    """What the switch says; unset, empty, `0` and `false` are off."""
+    """Whether `RLX_USE_MODELSCOPE` is on; unset, empty, `0` and `false` mean off. Raises UsageError for others."""
     value = os.environ.get(SWITCH, "").strip().lower()
     if value not in {"", "0", "false", "1", "true"}:
         raise UsageError(f"{SWITCH} = {value!r}: set it to 1 or 0.")

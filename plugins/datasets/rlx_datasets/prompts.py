@@ -1,7 +1,7 @@
-"""How the built-in datasets put a question: as chat messages, or as text for models without a chat template.
+"""Makes prompts of the built-in datasets: chat messages, or text for models without a chat template.
 
-The rule of this part: an instruction is what the reward needs to find the answer; the dataset's option `instruction`
-replaces it, and an empty one leaves it out.
+The instruction asks for the form in which the reward finds the answer. A dataset's option `instruction` replaces it; an
+empty one leaves it out.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ THINK_AND_ANSWER = (
     "Reason first, between <think> and </think>. Then give your final answer, and nothing else, between <answer> and "
     "</answer>."
 )
-"""As the rewards `format`, `countdown` and `reasoning_gym` read it."""
+"""The form that the rewards `format`, `countdown` and `reasoning_gym` expect."""
 
 
 def make_prompt(instruction: str, question: str, *, chat: bool, lead: str) -> Prompt:
-    """A system message and the question; or the instruction, the question, and `lead`, which the completion follows."""
+    """A system message and the question; or, as text, the instruction, the question, and `lead`, which the completion
+    continues.
+    """
     if chat:
         system = [{"role": "system", "content": instruction}] if instruction else []
         return [*system, {"role": "user", "content": question}]

@@ -1,13 +1,13 @@
 """`reasoning_gym`: any task of the package reasoning-gym, scored by the reward of the same name.
 
-The rules of this dataset:
+Rules:
 
 * Row i of a task is drawn from the seed `seed + i`. Held-out rows (`split = "eval"`) have seeds that training never
-  reaches; a task with few different questions may still ask one of them in both.
-* With several tasks the rows take turns: a, b, a, b ...
-* The reference answer says where a row comes from: the reward makes the row again and asks the task's own scorer.
+  reaches; a task with few different questions may still ask the same one in both.
+* Several tasks alternate: a, b, a, b ...
+* The reference answer identifies the row: the reward generates it again and asks the task's own scorer.
 * A few tasks (ransom_note is one) draw from sets of text, whose order differs between processes: they need
-  `PYTHONHASHSEED=0` in the environment. Without it the run ends with "do not see the same dataset", or in the reward.
+  `PYTHONHASHSEED=0` in the environment. Without it the run fails with "do not see the same dataset", or in the reward.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EVAL_SEED = 2**31
 """Added to the seed for held-out rows; no task takes seeds of 2**32 and more."""
 
 COMPOSITE = "composite"
-"""Not a task: what reasoning-gym mixes tasks with."""
+"""Not a task of its own: reasoning-gym's mixture of tasks."""
 
 Split = Literal["train", "eval"]
 
@@ -31,7 +31,7 @@ class ReasoningGymDataset:
 
     options: the task's own, by the names of its config class in reasoning-gym; for one task only.
     chat: whether a prompt is chat messages (for models with a chat template) or text.
-    instruction: what tells the model how to answer; a system message, or the beginning of the text.
+    instruction: how to answer; a system message, or the beginning of the text.
     """
 
     def __init__(

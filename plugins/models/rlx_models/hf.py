@@ -1,11 +1,11 @@
-"""Any Hugging Face causal LM, with the names that its checkpoints have.
+"""The model plugin `hf`: builds any Hugging Face causal LM, and maps its tensors to checkpoint names.
 
-The rules of this part:
+Rules:
 
-* transformers knows, for each architecture, how checkpoint tensors become a module's parameters (experts that are
-  stacked, parts that are renamed). Both directions here come from that one table; nothing is kept by model name.
-* A parameter must be written from itself alone: an architecture whose checkpoints merge several parameters into one
-  tensor needs a plugin of its own.
+* transformers has a table, for each architecture, of how checkpoint tensors become a module's parameters (stacked
+  experts, renamed parts). Both directions here use it; nothing depends on a model's name.
+* Each parameter is written by itself: an architecture whose checkpoints merge several parameters into one tensor needs
+  its own plugin.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rlx import ModelPlugin, PluginError, UsageError, WeightMapper
 
 
 def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None) -> nn.Module:
-    """The causal LM that the config describes, on the current default device."""
+    """Build the causal LM that the config describes, on the current default device."""
     from transformers import AutoModelForCausalLM
 
-    # Code of the model's own folder was allowed, or refused, when its config was loaded.
+    # Whether code of the model's folder may run was decided when its config was loaded.
     own_code = type(hf_config).__module__.startswith("transformers_modules.")
     try:
         # A copy for each model: setting one's attention writes to its config.
@@ -37,14 +37,14 @@ def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementa
         if "Unrecognized configuration class" not in str(error):
             raise
         raise UsageError(
-            f"transformers has no causal language model of model_type {hf_config.model_type!r}. A plugin can bring "
-            "one: install it, or name it as [model] plugin."
+            f"transformers has no causal language model of model_type {hf_config.model_type!r}. Install a "
+            "plugin that has one, or name it as [model] plugin."
         ) from error
     return model
 
 
 class HFWeightMapper(WeightMapper):
-    """By transformers' own conversion table."""
+    """Maps tensors with transformers' own conversion table."""
 
     def __init__(self, hf_config: Any) -> None:
         self._config = hf_config
@@ -57,9 +57,7 @@ class HFWeightMapper(WeightMapper):
         return list(revert_weight_conversion(self._model, {name: tensor}).items())
 
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Names that the architecture does not know come out as they are. Holds the parts of a tensor until all are
-        there.
-        """
+        """Unknown names pass unchanged. The parts of a tensor are held until all have arrived."""
         waiting: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors:
             target = self._target_of.get(name)
@@ -78,7 +76,7 @@ class HFWeightMapper(WeightMapper):
     def _model(self) -> Any:
         with torch.device("meta"):
             model: Any = build(self._config)
-        model._weight_conversions = _conversions(model)  # noqa: SLF001 - where `revert_weight_conversion` looks
+        model._weight_conversions = _conversions(model)  # noqa: SLF001 - read by `revert_weight_conversion`
         return model
 
     @property
@@ -88,7 +86,7 @@ class HFWeightMapper(WeightMapper):
 
     @cached_property
     def _parts_of(self) -> dict[str, list[str]]:
-        """Policy name -> the checkpoint names that it is made of."""
+        """Policy name -> names of the checkpoint tensors that make it up."""
         kept = set(self._model.state_dict(keep_vars=True))
         named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         return {
@@ -120,19 +118,17 @@ class HFWeightMapper(WeightMapper):
         return whole
 
     def _ignored(self, name: str) -> bool:
-        """Whether the architecture declares that it leaves this tensor of a checkpoint alone."""
+        """Whether the architecture declares that it ignores this tensor of a checkpoint."""
         patterns = self._model._keys_to_ignore_on_load_unexpected or ()  # noqa: SLF001 - transformers has no public name
         return any(re.search(pattern, name) for pattern in patterns)
 
 
 def _conversions(model: Any) -> list[Any]:
-    """The table's entries for this model, checkpoint -> module. Raises PluginError where one can't be undone by
-    itself.
-    """
+    """The table's entries for this model, checkpoint -> module. Raises PluginError for one that can't be reversed."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import PrefixChange, WeightConverter
 
-    # A prefix that checkpoints may or may not have is not written: `save_pretrained` of a new model leaves it out, too.
+    # An optional prefix isn't written: `save_pretrained` of a new model leaves it out, too.
     entries = [e for e in get_model_conversion_mapping(model, add_legacy=False) if not isinstance(e, PrefixChange)]
     splitting = [e for e in entries if isinstance(e, WeightConverter) and len(e.target_patterns) > 1]
     for entry in splitting:

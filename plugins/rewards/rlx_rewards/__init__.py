@@ -1,9 +1,14 @@
-"""Built-in rewards, one file each; a name is imported when it is first used."""
+"""Built-in rewards: functions and classes that score completions, one file each.
+
+Names are imported when they are first used. `latex`, `normal_form`, `scorer` and `tagged` hold what several rewards
+share.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlx import lazy_exports
 
 _WHERE = {
     "HttpOptions": "rlx_rewards.http",
@@ -39,13 +44,5 @@ if TYPE_CHECKING:
     from rlx_rewards.overlong import overlong_reward_fn as overlong_reward_fn
     from rlx_rewards.reasoning_gym import reasoning_gym_reward_fn as reasoning_gym_reward_fn
     from rlx_rewards.single_choice import single_choice_reward_fn as single_choice_reward_fn
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'rlx_rewards' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

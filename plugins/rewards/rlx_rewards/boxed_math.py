@@ -1,8 +1,8 @@
-r"""`boxed_math`: 1 where the completion's last `\boxed{...}` equals the reference, by math-verify, else 0.
+r"""`boxed_math`: 1 if math-verify finds the completion's last `\boxed{...}` equal to the reference, else 0.
 
-It is `math`, but the box must be there: an answer that stands anywhere else scores 0, right or not. So the policy is
-paid for the form that its prompt asks for, and a number that it happened to end with is no answer.
-Reference, limits, threads: as `math` has them.
+Like `math`, except that the box is required: an answer outside a box scores 0, right or wrong. The policy is rewarded
+for the form that its prompt asks for, and not for a number that its text happened to end with. References, limits and
+threads are handled as in `math`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def boxed_math_reward_fn(
     seconds: PositiveInt = 5,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    r"""1.0 where math-verify finds the last `\boxed{...}` equal to the reference, else 0.0.
+    r"""Return 1.0 if math-verify finds the last `\boxed{...}` equal to the reference, else 0.0.
 
-    Raises ValueError where the reference is missing or is no mathematics.
+    Raises ValueError if the reference is missing or isn't mathematics.
     """
     box = last_boxed(to_be_evaluated)
-    # Without a box the reference is still read: a wrong dataset must not look like a policy that knows nothing.
+    # The reference is read even without a box: a wrong dataset must not look like a policy that knows nothing.
     return equality("" if box is None else boxed(box), reference, seconds)

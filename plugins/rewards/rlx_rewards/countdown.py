@@ -1,12 +1,11 @@
-"""`countdown`: 1 where the answer is an expression that reaches the target with each number used once, else 0.
+"""`countdown`: 1 if the answer is an expression that reaches the target and uses each number once, else 0.
 
-* The answer is what the last `<answer>...</answer>` holds. `= 24` after it is allowed where 24 is the target.
-* An expression has whole numbers, `+ - * /`, parentheses and signs, no other operation and no name. The signs of
-  mathematics for times, divided by and minus are read too. It is parsed, never run, and computed in fractions:
-  `7 / 3 * 3` is 7.
-* The numbers in it are the given ones, each exactly as often as it was given.
-* The reference is `{"numbers": [...], "target": ...}`, as the dataset `countdown` gives it. Any other is the dataset's
-  fault and raises.
+* The answer is the content of the last `<answer>...</answer>`. It may end in `= 24` if 24 is the target.
+* An expression consists of whole numbers, `+ - * /`, parentheses and signs; the typographic signs for times, divided
+  by and minus are understood, too. It is parsed, never executed, and evaluated in exact fractions: `7 / 3 * 3` is 7.
+* It uses the given numbers, each exactly as often as it was given.
+* The reference is `{"numbers": [...], "target": ...}`, as the dataset `countdown` provides it. Anything else is the
+  dataset's fault and raises.
 """
 
 from __future__ import annotations
@@ -40,7 +39,9 @@ def countdown_reward_fn(
     tag: str = "answer",
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 or 0.0. Raises ValueError where the reference is no problem. With an empty `tag` all of the text counts."""
+    """Return 1.0 or 0.0. With an empty `tag`, the whole text is the answer. Raises ValueError for a malformed
+    reference.
+    """
     numbers, target = _problem(reference)
     answer = tagged_answer(to_be_evaluated, tag)
     if answer is None or len(answer) > LONGEST:
@@ -65,7 +66,7 @@ def _problem(reference: Any) -> tuple[list[int], int]:
 
 
 def _parse(text: str) -> ast.expr | None:
-    """The expression's tree, of allowed parts only; None where it is no such expression."""
+    """Parse an expression; None if it contains anything that isn't allowed."""
     if not _EXPRESSION.fullmatch(text):
         return None
     try:
@@ -88,7 +89,7 @@ def _numbers(tree: ast.expr) -> list[int]:
 
 
 def _value(node: ast.expr) -> Fraction | None:
-    """None where something is divided by zero."""
+    """Evaluate the tree; None for a division by zero."""
     if isinstance(node, ast.BinOp):
         left, right = _value(node.left), _value(node.right)
         if left is None or right is None or (isinstance(node.op, ast.Div) and right == 0):

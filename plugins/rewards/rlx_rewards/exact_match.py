@@ -1,7 +1,7 @@
-"""`exact_match`: 1 where the completion is the reference answer, else 0.
+"""`exact_match`: 1 if the completion is the reference answer, else 0.
 
-Both sides are text without white space around it; a reference that is a number is compared as `str` writes it. With
-`pattern` the answer is the first group (or all) of the pattern's last match in the completion; no match is 0.
+Both sides are compared as text, without surrounding white space; a number is converted with `str`. With `pattern`, the
+answer is the first group (or all) of the pattern's last match in the completion; no match scores 0.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ def exact_match_reward_fn(
     ignore_case: bool = False,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 where the completion, or what `pattern` finds in it, is the reference answer, else 0.0.
+    """Return 1.0 if the completion, or the part matched by `pattern`, is the reference answer, else 0.0.
 
-    Raises ValueError where the row has no reference answer.
+    Raises ValueError if the row has no reference answer.
     """
     if reference is None:
         raise ValueError("exact_match compares with the dataset's reference answer, and this row has none")

@@ -1,8 +1,8 @@
-"""`format`: 1 where the completion is `<think>...</think>` and then `<answer>...</answer>`, else 0.
+"""`format`: 1 if the completion is `<think>...</think>` followed by `<answer>...</answer>`, else 0.
 
-* Each of the four tags exactly once, in this order; nothing but white space before, between and after the two parts.
-  What the parts hold does not matter: they may be empty.
-* Where the chat template has put `<think>` at the end of the prompt, the completion begins after it.
+* Each of the four tags occurs exactly once, in this order, with only white space before, between and after the two
+  parts. The content of the parts doesn't matter; they may be empty.
+* If the chat template ends the prompt with `<think>`, the completion begins after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def format_reward_fn(
     prompt: Any = "",
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 for `<think>...</think><answer>...</answer>`, else 0.0."""
+    """Return 1.0 for `<think>...</think><answer>...</answer>`, else 0.0."""
     opened = isinstance(prompt, str) and prompt.rstrip().endswith(OPENING)
     text = f"{OPENING}{to_be_evaluated}" if opened else to_be_evaluated
     return float(_TAG.findall(text) == _TAGS and _SHAPE.fullmatch(text) is not None)

@@ -1,10 +1,10 @@
-"""`gsm8k`: 1 where the number after the completion's last `####` equals the reference's, else 0.
+"""`gsm8k`: 1 if the number after the completion's last `####` equals the reference's, else 0.
 
 * The last marker counts: a completion may repeat the template before it answers.
-* What follows the marker, up to the end of its line, must hold exactly one number: `#### 41 42` is no answer.
+* The rest of the line after the marker must contain exactly one number: `#### 41 42` isn't an answer.
 * Numbers are compared as numbers: `42.`, `42.0`, `$42`, `####42` and `1,000` for `1000` are equal.
-* The reference is a number, or text with a marker, or text that holds just one number. Anything else is the dataset's
-  fault and raises: nothing is ever equal because both sides are missing.
+* The reference is a number, text with a marker, or text with exactly one number. Anything else is the dataset's fault
+  and raises: two missing answers are never equal.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def gsm8k_reward_fn(
     reference: Any = None,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 where the number after the last `####` is the reference's, else 0.0.
+    """Return 1.0 if the number after the last `####` is the reference's, else 0.0.
 
-    Raises ValueError where the reference holds no single number.
+    Raises ValueError unless the reference contains exactly one number.
     """
     wanted = _reference(reference)
     if MARKER not in to_be_evaluated:
@@ -46,7 +46,7 @@ def _after_marker(text: str) -> Decimal | None:
 
 
 def _only_number(text: str) -> Decimal | None:
-    """The number in `text`; None where there is none, or more than one."""
+    """The only number in `text`; None if there is none, or more than one."""
     matches = list(_NUMBER.finditer(text))
     if len(matches) != 1:
         return None

@@ -1,7 +1,7 @@
-"""`http`: asks a scorer of your own, behind an HTTP endpoint.
+"""`http`: scores from your own service, behind an HTTP endpoint.
 
-All completions of a prompt go in one request (`batch_size`: at most so many in one; with `group = false` in the config,
-each alone). The protocol is one JSON object each way:
+All completions of a prompt go into one request (`batch_size` limits how many; with `group = false` in the config, each
+goes alone). The protocol is one JSON object each way:
 
     POST url
     X-Request-ID: 5f1c...
@@ -10,10 +10,11 @@ each alone). The protocol is one JSON object each way:
     200 OK
     {"rewards": [1.0, 0.0], "metrics": [{"chars": 2}, {"chars": 2}]}
 
-* As many rewards as completions, in their order; null is "not scored". `metrics` may be left out; other keys are free.
-* What may pass is tried again (`scorer.py`), with the SAME request id, so that a scorer that has done the work already
-  may answer from its memory.
-* Everything else that is no such answer is an error with the URL, the request id and what came. It is never a 0.
+* There are as many rewards as completions, in their order; null means "not scored". `metrics` may be left out; other
+  keys are ignored.
+* Transient failures are retried (`scorer.py`) with the SAME request id, so that a service that has done the work
+  already can answer from its cache.
+* Any other answer is an error with the URL, the request id and the answer. It is never counted as 0.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rlx_rewards.scorer import Answer, Patience, Scorer
 
 
 class HttpOptions(BaseModel):
-    """Where the scorer is, and how long to insist."""
+    """Address of the scorer, and how long to keep trying."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -53,17 +54,17 @@ class HttpOptions(BaseModel):
     def _usable(self) -> Self:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url = {self.url!r} is no http:// or https:// address")
+            raise ValueError(f"url = {self.url!r} isn't an http:// or https:// address")
         self.sent_headers()
         return self
 
     def sent_headers(self) -> dict[str, str]:
-        """The headers with the environment's values. Raises ValueError where a variable is not set."""
+        """The headers, with environment variables filled in. Raises ValueError if one isn't set."""
         return {name: _substituted(name, value) for name, value in self.headers.items()}
 
 
 class HttpReward:
-    """What a scorer of your own says, asked over HTTP about all completions of a prompt at once."""
+    """A group reward that asks your own service over HTTP about all completions of a prompt at once."""
 
     group_reward = True
 
@@ -80,7 +81,7 @@ class HttpReward:
         *,
         prompt: str = "",
     ) -> tuple[Any, Any]:
-        """(reward, metrics) of a text; (rewards, metrics) of a list of texts. Raises RewardError where it has none."""
+        """(reward, metrics) for a text, (rewards, metrics) for a list. Raises RewardError if the scorer fails."""
         if isinstance(to_be_evaluated, str):
             rewards, metrics = await self._scores([to_be_evaluated], reference, prompt)
             return rewards[0], metrics[0]
@@ -98,7 +99,7 @@ class HttpReward:
             answers = _all(await asyncio.gather(*asked, return_exceptions=True))
         return (
             [reward for answer in answers for reward in answer.rewards],
-            [figures for answer in answers for figures in answer.figures()],
+            [metrics for answer in answers for metrics in answer.all_metrics()],
         )
 
 
@@ -112,7 +113,7 @@ def _substituted(name: str, value: str) -> str:
 
 
 def _all(answers: Sequence[Answer | BaseException]) -> list[Answer]:
-    """The answers, if all are. Raises the first error where there is one."""
+    """The answers. Raises the first error, if any."""
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer

@@ -1,4 +1,4 @@
-r"""What a text has put into `\boxed{...}`: shared by the rewards for mathematics."""
+r"""The content of `\boxed{...}` in a text; shared by the rewards for mathematics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{...}` (or `\fbox{...}`) holds, braces balanced; None where there is no complete one.
+    r"""The content of the last complete `\boxed{...}` (or `\fbox{...}`), braces balanced; None if there is none.
 
     One pass: a policy that writes nothing but `\boxed{` must not cost a minute.
     """

@@ -1,11 +1,11 @@
-r"""`math`: 1 where math-verify finds the completion's answer equal to the reference, else 0.
+r"""`math`: 1 if math-verify finds the completion's answer equal to the reference, else 0.
 
-* The completion's answer is its last `\boxed{...}` where it has one; else what math-verify finds in it (LaTeX, then
-  plain numbers, the last of several). `boxed_math` insists on the box.
+* The completion's answer is its last `\boxed{...}`, if it has one; else math-verify looks for one (LaTeX, then plain
+  numbers; the last of several). The reward `boxed_math` requires the box.
 * The reference may be LaTeX in `$...$` or `\boxed{...}`, or bare: `42`, `\frac{1}{2}`, `(1, 2)`. One that can't be read
   as mathematics is the dataset's fault and raises.
-* A completion that can't be read, or compared within `seconds`, is not equal. The limit needs signals: in any thread
-  but the main one there is none (rlx calls rewards in the main thread of a process that it can kill).
+* A completion that can't be read, or compared within `seconds`, is not equal. The limit needs signals, so it
+  applies in the main thread only (rlx calls rewards in the main thread of a process that it can kill).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def math_reward_fn(
 ) -> float:
     """1.0 where math-verify finds the answer equal to the reference, else 0.0.
 
-    Raises ValueError where the reference is missing or is no mathematics.
+    Raises ValueError if the reference is missing or isn't mathematics.
     """
     box = last_boxed(to_be_evaluated)
     return equality(to_be_evaluated if box is None else boxed(box), reference, seconds)
 
 
 def equality(text: str, reference: Any, seconds: int) -> float:
-    """1.0 where what math-verify finds in `text` equals the reference. Raises as `math_reward_fn` does."""
+    """Return 1.0 if the answer that math-verify finds in `text` equals the reference. Raises like `math_reward_fn`."""
     from math_verify import verify
 
     limit = seconds if threading.current_thread() is threading.main_thread() else None

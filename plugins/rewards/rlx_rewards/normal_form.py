@@ -1,9 +1,9 @@
-r"""Final answers as text: one form for an answer that can be written in several ways.
+r"""Normalises final answers, so that different notations of one answer compare equal as text.
 
-The rules are those of Minerva (arXiv:2206.14858, appendix D): the last side of an equation; without the LaTeX that is
-there for the looks, without units and articles; shorthand such as `\frac12` written out. They work on words and LaTeX
-commands, never on letters inside of a word: `pursue` stays `pursue`. A unit goes where it ends an answer that has a
-number before it; `degrees` alone is an answer.
+The rules are those of Minerva (arXiv:2206.14858, appendix D): take the last side of an equation; drop LaTeX that is
+only layout, units and articles; write out shorthand such as `\frac12`. They apply to whole words and LaTeX commands,
+never to letters inside a word: `pursue` stays `pursue`. A unit is dropped at the end of an answer if a number precedes
+it; `degrees` alone is an answer.
 
 An answer that is a plain number (`42`, `1,000`, `3.50`, `1/2`, `\frac{1}{2}`) becomes that number, exactly.
 """
@@ -21,13 +21,13 @@ UNITS = (
     "dollars|cents|hours|minutes|seconds|degrees|mph|square|inches|feet|miles|meters|km|cm|mm|kg|gm|pounds|th"
 )
 LONGEST = 1000
-"""Characters. A longer answer is compared as it stands: some rules, and Python's integers, are slow on such texts."""
+"""Characters. A longer answer is compared unchanged: some rules, and Python's integers, are slow on such texts."""
 
 _BEFORE, _AFTER = " ,:;*_`", " .,:;*_`"
-"""What may stand before and after an answer and is no part of it."""
+"""Characters around an answer that aren't part of it."""
 
 _MATHS = re.compile(r"\$(?!\s)([^$]+)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-"""A stretch of mathematics. `$42 and $43` are amounts of money and none: the second `$` follows a space."""
+"""A formula. `$42 and $43` are amounts of money: the second `$` follows a space."""
 _UNIT = re.compile(rf"(?i)(?<![a-z\\])(?:(?:{UNITS})\b ?)+(?:\^ ?\{{?[23]\}}?)?[{_AFTER}]*$")
 _DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)")
 _RATIO = re.compile(r"([-+]?)(?:\\frac\{([-+]?\d+)\}\{(\d*[1-9]\d*)\}|(\d+)/(\d*[1-9]\d*))")
@@ -55,7 +55,7 @@ _WORDS: Rules = (
 
 
 def normal_form(answer: str) -> str:
-    """The one form; the empty string where nothing is left."""
+    """The normalised answer; an empty string if nothing is left."""
     text = " ".join(answer.split())
     if len(text) > LONGEST:
         return text
@@ -67,7 +67,7 @@ def normal_form(answer: str) -> str:
 
 
 def _inner(text: str) -> str:
-    """What is boxed; else the stretch of mathematics in the text, if there is just one; else the text."""
+    """The boxed part; else the only formula in the text, if there is exactly one; else the text."""
     box = last_boxed(text)
     if box is not None:
         return box

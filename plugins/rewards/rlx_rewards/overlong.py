@@ -1,4 +1,4 @@
-"""`overlong`: DAPO's soft punishment of long completions (arXiv:2503.14476, equation 13).
+"""`overlong`: DAPO's soft penalty for long completions (arXiv:2503.14476, equation 13).
 
 With max = `max_response_length`, buffer = `buffer_length`, in tokens:
 
@@ -6,11 +6,11 @@ With max = `max_response_length`, buffer = `buffer_length`, in tokens:
     max - buffer < length <= max    -penalty_factor * (length - (max - buffer)) / buffer
     max < length                    -penalty_factor
 
-* The length is that of the tokens that were sampled, the end-of-text token among them. Only where there are none (a
-  call from outside rlx) is the text tokenised.
-* `max_response_length` is the run's `rollout.max_tokens` where it is not given; `buffer_length` is a fifth of it, which
-  is DAPO's proportion (4096 of 20480).
-* Lengths that contradict each other raise: with buffer >= max, every completion would be punished.
+* The length counts sampled tokens, the end-of-text token included. The text is tokenised only if there are none (a
+  call from outside rlx).
+* `max_response_length` defaults to the run's `rollout.max_tokens`, and `buffer_length` to a fifth of it, which is
+  DAPO's ratio (4096 of 20480).
+* Lengths that contradict each other raise: with buffer >= max, every completion would be penalised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DAPO_BUFFERS = 5
-"""How many buffers DAPO's maximal length holds."""
+"""DAPO's ratio of maximum length to buffer length."""
 
 
 class OverlongOptions(BaseModel):
@@ -30,11 +30,11 @@ class OverlongOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_response_length: int | None = Field(None, gt=0)
-    """From here on the punishment is whole; default: the run's `rollout.max_tokens`."""
+    """The penalty is complete from here on; default: the run's `rollout.max_tokens`."""
     buffer_length: int | None = Field(None, gt=0)
-    """Over so many tokens before it the punishment grows; default: a fifth of `max_response_length`."""
+    """The penalty grows over this many tokens before the maximum; default: a fifth of `max_response_length`."""
     penalty_factor: float = Field(1.0, ge=0, allow_inf_nan=False)
-    """The whole punishment."""
+    """The complete penalty."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -43,7 +43,7 @@ class OverlongOptions(BaseModel):
         return self
 
     def buffer(self, longest: int) -> int:
-        """The buffer where the longest response has `longest` tokens. Raises ValueError where it does not fit."""
+        """The buffer for responses of up to `longest` tokens. Raises ValueError if it doesn't fit."""
         buffer = max(longest // DAPO_BUFFERS, 1) if self.buffer_length is None else self.buffer_length
         if buffer >= longest:
             raise ValueError(f"buffer_length = {buffer} must be less than max_response_length = {longest}")
@@ -51,7 +51,7 @@ class OverlongOptions(BaseModel):
 
 
 class OverlongReward:
-    """0, and less for a completion that comes near to the longest one allowed, or goes beyond."""
+    """0, and less for a completion that comes close to the maximum length or exceeds it."""
 
     def __init__(self, options: OverlongOptions | None = None) -> None:
         self._options = OverlongOptions() if options is None else options
@@ -65,7 +65,7 @@ class OverlongReward:
         config: Any = None,
         **kwargs: Any,
     ) -> float:
-        """Between -penalty_factor and 0. Raises ValueError where the length, or the longest one, can't be known."""
+        """Between -penalty_factor and 0. Raises ValueError if the length or the maximum is unknown."""
         longest = self._longest(config)
         buffer = self._options.buffer(longest)
         over = _length(to_be_evaluated, token_ids, kwargs.get("tokenizer")) - (longest - buffer)
@@ -75,9 +75,7 @@ class OverlongReward:
         if self._options.max_response_length is not None:
             return self._options.max_response_length
         if config is None:
-            raise ValueError(
-                "give max_response_length: without a config there is no rollout.max_tokens to take it from"
-            )
+            raise ValueError("give max_response_length: without a config there is no rollout.max_tokens to use")
         return int(config.rollout.max_tokens)
 
 

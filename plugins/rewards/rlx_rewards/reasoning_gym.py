@@ -1,11 +1,11 @@
-"""`reasoning_gym`: what the scorer of a reasoning-gym task gives the answer: 1 where it is right, with some tasks a
-share where it is partly right.
+"""`reasoning_gym`: the score that a reasoning-gym task gives to the answer: 1 if it is right; some tasks give part of
+it for answers that are partly right.
 
-* The answer is what the last `<answer>...</answer>` holds. Without one the reward is 0, and the scorer is not asked
-  (some would give an absent answer a little).
-* The reference says which row of which task was asked, as the dataset `reasoning_gym` gives it; the row is made again
-  here. One that is no such row, or becomes another question here, is the dataset's fault and raises.
-* Scorers of a few tasks raise on answers that they can't read: such an answer is worth 0.
+* The answer is the content of the last `<answer>...</answer>`. Without one the reward is 0, and the scorer isn't asked
+  (some give a little to a missing answer).
+* The reference names the row of the task, as the dataset `reasoning_gym` provides it; the row is generated again here.
+  A malformed reference, or a row that turns out to ask another question, is the dataset's fault and raises.
+* The scorers of a few tasks raise on answers that they can't parse: such an answer scores 0.
 * Scorers are reasoning-gym's own code. Some give the answer to sympy, which evaluates text.
 """
 
@@ -20,7 +20,7 @@ from rlx import UsageError
 from rlx_rewards.tagged import tagged_answer
 
 _ROWS_KEPT = 256
-"""A row is asked for as many times as its group has completions; some take 0.3 s to make."""
+"""A row is needed once for each completion of its group; some take 0.3 s to generate."""
 
 
 def reasoning_gym_reward_fn(
@@ -30,7 +30,7 @@ def reasoning_gym_reward_fn(
     tag: str = "answer",
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """0 .. 1. Raises ValueError where the reference is no row. With an empty `tag` all of the text is the answer."""
+    """Return 0 to 1. With an empty `tag`, the whole text is the answer. Raises ValueError for a malformed reference."""
     dataset, row = _row(reference)
     answer = tagged_answer(to_be_evaluated, tag)
     if answer is None:

@@ -1,9 +1,10 @@
-"""One question to a remote scorer over HTTP, asked until it is answered or patience ends.
+"""Asks a remote scorer over HTTP, with retries.
 
-* Tried again: no answer in time, a broken connection, the statuses of RETRIED. The waits double, with up to half as
-  much again at random, so that many processes do not come back at the same moment; `Retry-After` in seconds is obeyed.
+* These are retried: no answer in time, a broken connection, the statuses of RETRIED. The waits double, with up to half
+  as much again at random, so that many processes don't come back at the same moment; `Retry-After` in seconds is
+  obeyed.
 * Each attempt carries the same request id.
-* Every other answer is final. One that is no Answer is a RewardError, and so is the end of patience.
+* Any other answer is final. A malformed answer is a RewardError, and so is the last failed attempt.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ import msgspec
 from rlx import RewardError
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may be others a moment later."""
+"""Statuses that may be gone a moment later."""
 SHOWN = 300
-"""Characters of an answer that an error shows."""
+"""Characters of an answer shown in an error."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the scorer says. msgspec takes no text, boolean, NaN or infinity for a number."""
+    """A scorer's answer. msgspec accepts no text, boolean, NaN or infinity as a number."""
 
     rewards: list[float | None]
     metrics: list[dict[str, float]] | None = None
 
-    def figures(self) -> list[dict[str, float]]:
+    def all_metrics(self) -> list[dict[str, float]]:
         return [{} for _ in self.rewards] if self.metrics is None else self.metrics
 
 
@@ -66,13 +67,13 @@ class Scorer:
         self._patience = patience
 
     async def ask(self, prompt: str, reference: Any, completions: Sequence[str]) -> Answer:
-        """Raises RewardError where there is no answer, or none that holds a reward for each completion."""
+        """Raises RewardError if there is no answer, or none with a reward for each completion."""
         request_id = uuid.uuid4().hex
         question = {"request_id": request_id, "prompt": prompt, "reference": reference, "completions": completions}
-        response = await self._insist(msgspec.json.encode(question), request_id)
+        response = await self._send(msgspec.json.encode(question), request_id)
         return self._read(response, request_id, len(completions))
 
-    async def _insist(self, content: bytes, request_id: str) -> httpx2.Response:
+    async def _send(self, content: bytes, request_id: str) -> httpx2.Response:
         began = time.monotonic()
         for retry in range(self._patience.retries + 1):
             try:
@@ -96,20 +97,22 @@ class Scorer:
         except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError) as error:
             raise _Again(f"{type(error).__name__}: {error}") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise RewardError(f"The scorer at {self._url} can't be asked: {type(error).__name__}: {error}") from error
+            raise RewardError(f"The scorer at {self._url} can't be reached: {type(error).__name__}: {error}") from error
         if response.status_code in RETRIED:
-            raise _Again(_told(response), _retry_after(response))
+            raise _Again(_status(response), _retry_after(response))
         return response
 
     def _read(self, response: httpx2.Response, request_id: str, completions: int) -> Answer:
         if not response.is_success:
-            raise self._refused(request_id, _told(response))
+            raise self._refused(request_id, _status(response))
         try:
             answer = msgspec.json.decode(response.content, type=Answer)
         except msgspec.MsgspecError as error:
             raise self._refused(request_id, f"{error}, in {_shown(response)}") from error
-        if not len(answer.rewards) == len(answer.figures()) == completions:
-            counts = f"{len(answer.rewards)} rewards and {len(answer.figures())} metrics for {completions} completions"
+        if not len(answer.rewards) == len(answer.all_metrics()) == completions:
+            counts = (
+                f"{len(answer.rewards)} rewards and {len(answer.all_metrics())} metrics for {completions} completions"
+            )
             raise self._refused(request_id, f"{counts}, in {_shown(response)}")
         return answer
 
@@ -120,7 +123,7 @@ class Scorer:
         )
 
 
-def _told(response: httpx2.Response) -> str:
+def _status(response: httpx2.Response) -> str:
     return f"{response.status_code} {response.reason_phrase}, {_shown(response)}"
 
 
@@ -129,6 +132,6 @@ def _shown(response: httpx2.Response) -> str:
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    """Seconds; 0 where it asks for none, or names a date."""
+    """Seconds to wait; 0 if the header is missing or names a date."""
     asked = response.headers.get("Retry-After", "")
     return float(asked) if asked.isdecimal() else 0.0

@@ -1,9 +1,9 @@
-"""`single_choice`: 1 where the chosen option is the reference's, else 0; upper and lower case are the same.
+"""`single_choice`: 1 if the chosen option is the reference's, else 0; case doesn't matter.
 
-* The choice is what the last `<answer>...</answer>` holds; without one, the whole completion.
-* What is written around an option is not part of it: `(B)`, `B.`, `B)`, `**B**`, `$B$` are `B`. Anything more is
-  another answer: `B or C` and `B. Paris` are not `B`.
-* A reference that holds no option is the dataset's fault and raises.
+* The choice is the content of the last `<answer>...</answer>`; without one, the whole completion.
+* Punctuation around an option isn't part of it: `(B)`, `B.`, `B)`, `**B**`, `$B$` are `B`. Anything more is another
+  answer: `B or C` and `B. Paris` are not `B`.
+* A reference without an option is the dataset's fault and raises.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def single_choice_reward_fn(
     reference: Any = None,
     **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
 ) -> float:
-    """1.0 where the option in the last `<answer>...</answer>` is the reference's, else 0.0.
+    """Return 1.0 if the option in the last `<answer>...</answer>` is the reference's, else 0.0.
 
-    Raises ValueError where the reference is missing or holds no option.
+    Raises ValueError if the reference is missing or contains no option.
     """
     wanted = "" if reference is None else _option(str(reference))
     if not wanted:
-        raise ValueError(f"single_choice needs a reference answer, and this row's holds no option: {reference!r:.80}")
+        raise ValueError(f"single_choice needs a reference answer, and this row's has no option: {reference!r:.80}")
     return float(_option(to_be_evaluated) == wanted)
 
 

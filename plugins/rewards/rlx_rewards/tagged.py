@@ -1,10 +1,10 @@
-"""The answer in a completion that reasons first: what the last `<answer>...</answer>` holds."""
+"""Finds the answer in a completion that reasons first: the content of the last `<answer>...</answer>`."""
 
 from __future__ import annotations
 
 
 def tagged_answer(text: str, tag: str) -> str | None:
-    """Without the white space around it; None where no pair of tags is complete. An empty `tag` takes all of `text`."""
+    """The tagged answer, stripped; None if there is no complete pair of tags. With an empty `tag`, all of `text`."""
     if not tag:
         return text.strip()
     opening, closing = f"<{tag}>", f"</{tag}>"

@@ -180,7 +180,7 @@ def test_dequantise(published, tmp_path):
     _, report = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", output_loading_info=True)
     assert not any(report.values()), report
     again = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    assert (again.returncode, "exists already" in again.stderr) == (2, True)
     assert (tmp_path / "plain/tokenizer.json").is_file()
 
 

@@ -41,7 +41,7 @@ def test_the_reference_is_what_its_reward_reads(file):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("not json", "line 1 is no JSON"),
+        ("not json", "line 1 isn.t JSON"),
         ('{"q": 1, "answer": "2"}', "no 'question' and 'answer', but: q, answer"),
         ("[1]", "no 'question'"),
     ],

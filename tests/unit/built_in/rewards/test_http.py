@@ -178,7 +178,7 @@ async def test_headers_take_secrets_from_the_environment(server, monkeypatch):
 
 
 async def test_a_header_that_can_not_be_sent_is_an_error(server):
-    with pytest.raises(RewardError, match=f"The scorer at {server.url} can't be asked: LocalProtocolError"):
+    with pytest.raises(RewardError, match=f"The scorer at {server.url} can't be reached: LocalProtocolError"):
         await reward(server.url, headers={"X-Bad": "a\nb"})(TEXTS, None)
 
 
@@ -186,9 +186,9 @@ async def test_a_header_that_can_not_be_sent_is_an_error(server):
     ("options", "message"),
     [
         ({}, "'url' is required by"),
-        ({"url": "localhost:8000/score"}, "url = 'localhost:8000/score' is no http:// or https:// address"),
-        ({"url": "ftp://judge/score"}, "no http:// or https:// address"),
-        ({"url": "http:///score"}, "no http:// or https:// address"),
+        ({"url": "localhost:8000/score"}, "url = 'localhost:8000/score' isn't an http:// or https:// address"),
+        ({"url": "ftp://judge/score"}, "isn't an http:// or https:// address"),
+        ({"url": "http:///score"}, "isn't an http:// or https:// address"),
         ({"url": "http://judge", "batch_size": 0}, "batch_size: must be greater than 0"),
         ({"url": "http://judge", "retries": -1}, "retries: must be at least 0"),
         ({"url": "http://judge", "attempt_seconds": 0}, "attempt_seconds: must be greater than 0"),

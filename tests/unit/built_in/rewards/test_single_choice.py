@@ -48,7 +48,7 @@ def test_single_choice(text, reference, expected):
 @pytest.mark.parametrize("reference", [None, "", " ", ".", "<answer></answer>"])
 @pytest.mark.parametrize("text", ["<answer>B</answer>", "", "<answer></answer>"])
 def test_a_reference_without_an_option_is_an_error_whatever_the_completion(text, reference):
-    with pytest.raises(ValueError, match="holds no option"):
+    with pytest.raises(ValueError, match="this row's has no option"):
         single_choice_reward_fn(text, reference)
 
 

@@ -1,12 +1,13 @@
 """DeepSeek-V3 and Moonlight as a model plugin of rlx.
 
-Importing this package is free: a name is loaded when it is first used.
+Importing this package is free: names are imported when they are first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlx import lazy_exports
 
 _WHERE = {
     "DecoderOnlyLLMDataPacker": "rlx",
@@ -20,9 +21,5 @@ if TYPE_CHECKING:
     from rlx import DecoderOnlyLLMDataPacker as DecoderOnlyLLMDataPacker
     from rlx_plugin_deepseek.model import DeepseekV3MoEModel as DeepseekV3MoEModel
     from rlx_plugin_deepseek.weight_mapper import DeepseekV3MoEWeightMapper as DeepseekV3MoEWeightMapper
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'rlx_plugin_deepseek' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -1,7 +1,7 @@
-"""Multi-head latent attention: keys and values of all heads come from one small latent vector a token.
+"""Multi-head latent attention: the keys and values of all heads come from one small latent vector per token.
 
-Shapes: B rows, L token slots, H hidden size; a head's query and key are P entries without position and R rotated ones
-(one rotated key serves all heads), its value is V entries.
+Shapes: B rows, L positions, H hidden size. A head's query and key have P entries without position and R rotated ones
+(one rotated key serves all heads); its value has V entries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rlx import Attention, split_block
 from rlx_plugin_deepseek.rotary import rotate, score_scale
 
 LATENT_EPS = 1e-6
-"""Of the norms of latent vectors, whatever `rms_norm_eps` says: so it is in the models' own code."""
+"""Epsilon of the latent vectors' norms. Independent of `rms_norm_eps`, as in the models' own code."""
 
 
 class LatentAttention(nn.Module):
@@ -41,7 +41,7 @@ class LatentAttention(nn.Module):
         self.output = nn.Linear(self.heads * self.value, hidden, bias=bias)
 
     def spread(self, ranks: DeviceMesh) -> None:
-        """Each of the ranks has a run of the heads; all make the latent vectors."""
+        """Split the heads over the ranks; all ranks compute the latent vectors."""
         self.ranks = ranks.size()
         query = "query" if hasattr(self, "query") else "query_up"
         split_block(self, ranks, columns=[query, "expand"], rows=["output"])
@@ -68,5 +68,5 @@ class LatentAttention(nn.Module):
         return low
 
     def _heads(self, x: Tensor) -> Tensor:
-        """[B, L, heads * size] -> [B, heads, L, size], of those heads that are here."""
+        """[B, L, heads * size] -> [B, heads, L, size], for the heads of this rank."""
         return x.view(*x.shape[:-1], self.heads // self.ranks, -1).transpose(1, 2)

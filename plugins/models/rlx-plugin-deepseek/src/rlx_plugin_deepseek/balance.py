@@ -1,8 +1,7 @@
-"""How evenly experts are used: measured in each step, and evened out where that is wanted.
+"""Measures how evenly experts are used, and balances their load if asked to.
 
-The load of a step is counted over all ranks and micro-batches. What fills up rows (padded ones, and packed ones that
-ranks share) counts as tokens. Each rank counts the layers of its stage, and corrects those of all. Recomputed layers
-count twice, all of them alike.
+The load of a step is counted over all ranks and micro-batches. Padding counts as tokens. Each rank counts the layers of
+its pipeline stage and corrects all layers. Recomputed layers count twice, all of them alike.
 
 Shapes: M mixtures (layers with experts), E experts.
 """
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Balance:
-    """bias_rate: how much the correction of an expert's scores moves at each step, towards an even load; 0: not."""
+    """bias_rate: change of an expert's score correction per step, towards an even load; 0 leaves it unchanged."""
 
     def __init__(self, routers: Iterable[Router], bias_rate: float = 0.0) -> None:
         self._routers = list(routers)
@@ -31,7 +30,7 @@ class Balance:
 
     @torch.no_grad()
     def step_end(self) -> dict[str, float]:
-        """Metrics of the step, after which counting begins anew. All ranks call it."""
+        """Return the metrics of the step and reset the counts. Collective: all ranks call it."""
         if not self._routers:
             return {}
         load = torch.stack([router.load for router in self._routers])  # [M, E]
@@ -44,7 +43,7 @@ class Balance:
 
 
 def metrics(load: Tensor) -> dict[str, float]:
-    """Of a load [M, E]: 0 and 0 are a perfect balance."""
+    """Metrics of a load [M, E]; both are 0 for a perfect balance."""
     relative = load / load.float().mean(dim=1, keepdim=True).clamp(min=1)
     return {
         "experts/max_violation": float(relative.max(dim=1).values.mean()) - 1,

@@ -1,9 +1,9 @@
-"""`python -m rlx_plugin_deepseek.dequantise FP8_FOLDER NEW_FOLDER`: the same model in bfloat16.
+"""Converts an FP8 checkpoint to bfloat16: `python -m rlx_plugin_deepseek.dequantise FP8_FOLDER NEW_FOLDER`.
 
-For RL: an engine that was started on FP8 weights can't take the trainer's, which are not.
+RL needs it: an engine that was started on FP8 weights can't load the trainer's bfloat16 weights.
 
-The rule of this part: a file in, a file out, a tensor in memory at a time besides the file that is being made. The new
-folder appears whole, by a rename.
+Each file is converted into one file; memory holds that file and one tensor. The new folder appears complete, by a
+rename.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def dequantise(source: Path, target: Path) -> None:
-    """Raises UsageError where the source is no checkpoint in FP8, or the target is there already."""
+    """Convert the folder. Raises UsageError if the source isn't an FP8 checkpoint, or if the target exists."""
     config = _config(source)
     if target.exists():
-        raise UsageError(f"{target} is there already.")
+        raise UsageError(f"{target} exists already.")
     files = sorted(source.glob("*.safetensors"))
     places = {name: file for file in files for name in _names(file)}
     if not any(name.endswith(fp8.SUFFIX) for name in places):
@@ -65,7 +65,7 @@ def _convert(file: Path, target: Path, places: dict[str, Path], block: tuple[int
 
     def pairs() -> Iterator[tuple[str, Any]]:
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
                 if name.endswith(fp8.SUFFIX):
                     continue
                 yield name, opened.get_tensor(name)
@@ -83,7 +83,7 @@ def _tensor(file: Path, name: str) -> Any:
 
 
 def _copy(source: Path, target: Path, config: dict[str, Any]) -> None:
-    """Whatever lies beside the weights; the config without what it said of FP8."""
+    """Copy all files but the weights, and the config without its FP8 entries."""
     for file in source.iterdir():
         if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX:
             shutil.copyfile(file, target / file.name)
@@ -100,7 +100,7 @@ def _write_index(folder: Path) -> None:
 
 
 def main() -> int:
-    """The exit code."""
+    """Run the command; returns the exit code."""
     if len(sys.argv) != 3:
         sys.stderr.write("usage: python -m rlx_plugin_deepseek.dequantise FP8_FOLDER NEW_FOLDER\n")
         return 2

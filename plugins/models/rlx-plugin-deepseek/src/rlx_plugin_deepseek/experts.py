@@ -1,8 +1,8 @@
 """The routed experts of a layer, as two stacks of matrices.
 
-Tokens are sorted by expert, so that each expert's are one block of rows; `torch.nn.functional.grouped_mm` multiplies
-all blocks in one call where it can, and a loop over experts does where it can't. Where the experts are spread over
-ranks, rows go to the rank that has their expert, and what it makes of them comes back.
+Tokens are sorted by expert, so that each expert's tokens are one block of rows. `torch.nn.functional.grouped_mm`
+multiplies all blocks in one call if it supports the device and dtype; otherwise a loop over experts does. With expert
+parallelism, rows are sent to the rank that has their expert, and the results are sent back.
 
 Shapes: T tokens, N = T * K rows (a token occurs once for each of its K experts), H hidden size, I inner size, E
 experts, R ranks that have E / R of them each.
@@ -35,36 +35,36 @@ class Experts(nn.Module):
         nn.init.normal_(self.down, std=inner**-0.5)
 
     def spread(self, ranks: DeviceMesh) -> None:
-        """Each of the ranks has a run of the experts."""
+        """Split the experts over the ranks."""
         self.ranks = ranks
         for name, parameter in list(self.named_parameters()):
             own = distribute_tensor(parameter, ranks, [Shard(0)], src_data_rank=None)
             self.register_parameter(name, nn.Parameter(own))
 
     def forward(self, tokens: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """From tokens [T, H], chosen and weights [T, K] -> [T, H]."""
+        """Tokens [T, H], chosen experts and their weights [T, K] -> [T, H]."""
         order = chosen.flatten().argsort(stable=True)
         counts = chosen.flatten().bincount(minlength=self.count)
         rows = tokens.index_select(0, order // chosen.shape[1])
-        out = self._blocks(rows, counts) if self.ranks is None else self._sent_out(rows, counts, self.ranks)
+        out = self._blocks(rows, counts) if self.ranks is None else self._all_to_all(rows, counts, self.ranks)
         by_token = out.index_select(0, order.argsort()).view(*chosen.shape, -1)
         # float32, as the weights are: the sum over experts is rounded once.
         return (by_token * weights.unsqueeze(-1)).sum(dim=1).to(tokens.dtype)
 
     def _blocks(self, rows: Tensor, counts: Tensor) -> Tensor:
-        """Rows [N, H] in blocks of `counts`, one for each expert that is here -> [N, H]."""
+        """Apply this rank's experts to rows [N, H], in blocks of `counts`, one for each expert -> [N, H]."""
         gate, up = grouped(rows, _local(self.gate_up), counts).chunk(2, dim=-1)
         return grouped(F.silu(gate) * up, _local(self.down), counts)
 
-    def _sent_out(self, rows: Tensor, counts: Tensor, ranks: DeviceMesh) -> Tensor:
-        """The same for blocks of all experts, wherever these are."""
+    def _all_to_all(self, rows: Tensor, counts: Tensor, ranks: DeviceMesh) -> Tensor:
+        """The same for the blocks of all experts, on whichever ranks they are."""
         group = ranks.get_group()
         sent = counts.view(ranks.size(), -1)  # [R, E / R]
         arriving = torch.empty_like(sent)
         dist.all_to_all_single(arriving, sent, group=group)
         sizes_out, sizes_in = sent.sum(1).tolist(), arriving.sum(1).tolist()
         arrived = all_to_all_single(rows, sizes_in, sizes_out, group)
-        # They come by rank, and within that by expert.
+        # Rows arrive ordered by rank, and within a rank by expert.
         experts = torch.arange(sent.shape[1], device=rows.device).repeat(ranks.size())
         order = experts.repeat_interleave(arriving.flatten()).argsort(stable=True)
         made = self._blocks(arrived.index_select(0, order), arriving.sum(0))
@@ -77,7 +77,7 @@ def _local(parameter: Tensor) -> Tensor:
 
 
 def grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
-    """Rows [N, in] in blocks of `counts` [E] rows, each times its matrix of [E, out, in] -> [N, out]."""
+    """Multiply blocks of rows [N, in], `counts` [E] rows each, by their matrices [E, out, in] -> [N, out]."""
     aligned = all(size * rows.element_size() % _ALIGNED_BYTES == 0 for size in matrices.shape[1:])
     if aligned and has_grouped_mm(rows.device.type, rows.dtype):
         ends = counts.cumsum(0, dtype=torch.int32)
@@ -86,14 +86,14 @@ def grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
 
 
 def looped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
-    """`grouped`, expert by expert."""
+    """The same as `grouped`, expert by expert."""
     blocks = torch.split(rows, counts.tolist())
     return torch.cat([F.linear(block, matrix) for block, matrix in zip(blocks, matrices.unbind(), strict=True)])
 
 
 @cache
 def has_grouped_mm(device: str, dtype: torch.dtype) -> bool:
-    """Whether torch multiplies groups on that device in that dtype: there is no list, so it is tried."""
+    """Whether torch's grouped_mm supports the device and dtype. It is tried, since torch doesn't say."""
     rows, matrices = torch.ones(1, 16, dtype=dtype, device=device), torch.ones(1, 16, 16, dtype=dtype, device=device)
     try:
         F.grouped_mm(rows, matrices, offs=torch.ones(1, dtype=torch.int32, device=device))

@@ -15,7 +15,7 @@ from rlx_plugin_deepseek.router import Router
 
 
 class Dense(nn.Module):
-    """One matrix makes the gate and what it lets through."""
+    """Gated feed-forward (SwiGLU); gate and up projections are one matrix."""
 
     def __init__(self, hidden: int, inner: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Dense(nn.Module):
 
 
 class Mixture(nn.Module):
-    """Each token goes through the experts that its router chooses, and through the shared ones."""
+    """Sends each token through the experts chosen by the router, and through the shared ones."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()

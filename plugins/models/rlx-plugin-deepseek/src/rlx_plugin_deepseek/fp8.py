@@ -1,7 +1,7 @@
 """FP8 checkpoints: weights in float8 with one scale for each block, as DeepSeek publishes them.
 
-`X.weight` [out, in] is float8_e4m3fn, and `X.weight_scale_inv` [out / block, in / block] float32, rounded up; a weight
-is worth their product. It is kept in bfloat16, as DeepSeek's own conversion does.
+`X.weight` [out, in] is float8_e4m3fn, and `X.weight_scale_inv` is float32 [out / block, in / block], rounded up; the
+weight's value is their product. It is stored in bfloat16, as by DeepSeek's own conversion.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ BLOCK = (128, 128)
 
 
 def block_size(hf_config: Any) -> tuple[int, int]:
-    """Of the checkpoint that a config describes."""
+    """The block size of the checkpoint that a config describes."""
     given = getattr(hf_config, "quantization_config", None) or {}
     rows, columns = given.get("weight_block_size") or BLOCK
     return int(rows), int(columns)
 
 
 def plain(tensors: Iterator[tuple[str, Tensor]], block: tuple[int, int] = BLOCK) -> Iterator[tuple[str, Tensor]]:
-    """A checkpoint's tensors, those in FP8 in bfloat16 and without their scales. Raises UsageError where one of a pair
-    is not there.
+    """Yield a checkpoint's tensors, FP8 ones as bfloat16 and without their scales.
+
+    Raises UsageError if a weight or its scale is missing.
     """
     waiting: dict[str, Tensor] = {}
     for name, tensor in tensors:
@@ -46,7 +47,7 @@ def plain(tensors: Iterator[tuple[str, Tensor]], block: tuple[int, int] = BLOCK)
 
 
 def dequantised(name: str, weight: Tensor, scale: Tensor, block: tuple[int, int] = BLOCK) -> Tensor:
-    """What the pair is worth, in bfloat16."""
+    """The weight times its scale, in bfloat16."""
     needed = [-(-size // step) for size, step in zip(weight.shape, block, strict=True)]
     if list(scale.shape) != needed:
         raise UsageError(

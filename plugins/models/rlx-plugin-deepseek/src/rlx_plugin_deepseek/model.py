@@ -1,7 +1,7 @@
-"""DeepSeek-V3's language model: latent attention, dense layers first, mixtures of experts after them.
+"""DeepSeek-V3's language model: latent attention; dense layers first, then mixtures of experts.
 
-Everything is plain PyTorch, under names of its own (`weight_mapper` has the table). Packed rows, logits in chunks,
-recomputation and sharding are rlx's.
+It is plain PyTorch with its own tensor names (the table is in `weight_mapper`). rlx adds packed rows, chunked logits,
+recomputation and sharding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rlx_plugin_deepseek.rotary import frequencies
 from rlx_plugin_deepseek.router import Router
 
 _ONLY = {"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1, "hidden_act": "silu"}
-"""What a config may say of these, if it says anything."""
+"""Config keys of which only one value is supported."""
 
 
 class Block(nn.Module):
@@ -41,11 +41,11 @@ class Block(nn.Module):
 
 
 class DeepseekV3MoEModel(rlx.BaseModel):
-    """DeepSeek-V3, DeepSeek-R1, Moonlight: whatever config.json calls `deepseek_v3`."""
+    """DeepSeek-V3, DeepSeek-R1, Moonlight: models whose config.json has model_type `deepseek_v3`."""
 
     frequencies: Tensor
     balance: Balance | None = None
-    """What looks after the experts' load; a hook of this plugin sets it."""
+    """Measures and balances the experts' load; set by this plugin's hooks."""
 
     def __init__(self, hf_config: Any) -> None:
         super().__init__(hf_config)
@@ -61,7 +61,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
             self.head.weight = self.embedding.weight
         rope, context = hf_config.rope_parameters, hf_config.max_position_embeddings
         angles, self.magnitude = frequencies(rope, hf_config.qk_rope_head_dim, context)
-        self.register_buffer("frequencies", angles, persistent=False)  # no checkpoint holds it
+        self.register_buffer("frequencies", angles, persistent=False)  # not in checkpoints
 
     @staticmethod
     def supported_model_types() -> list[str]:
@@ -99,7 +99,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
         return None
 
     def routers(self) -> Iterator[Router]:
-        """One for each mixture of experts, in the order of layers."""
+        """The router of each mixture of experts, in the order of layers."""
         return (module for module in self.modules() if isinstance(module, Router))
 
     def step_end(self) -> dict[str, float]:
@@ -107,7 +107,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
 
     @classmethod
     def get_nparams_and_flops(cls, hf_config: Any, seq_len: int) -> tuple[int, int]:
-        """Of the routed experts, a token uses `num_experts_per_tok`."""
+        """Parameters, and FLOPs per token; a token uses `num_experts_per_tok` of the routed experts."""
         with torch.device("meta"):
             model = cls(hf_config)
         parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -1,7 +1,7 @@
 """A launch script: `rlx run --config moonlight-sft.toml rlx_plugin_deepseek.moonlight_launcher`.
 
-With the plugin installed a config needs no script, since models are found by their `model_type`; this is the form for
-those who bring a model, a dataset and rewards together.
+With the plugin installed a config needs no script, since models are found by their `model_type`; a script can register
+a model together with a dataset and rewards.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the entry point `deepseek_v3` of `rlx.models` names.
+"""The model plugin of the entry point `deepseek_v3` in `rlx.models`.
 
-No packer of its own: prompts go through the tokenizer's chat template, as the default `decoder_only_llm` does it.
+It has no packer: the default, `decoder_only_llm`, applies the tokenizer's chat template.
 """
 
 from __future__ import annotations

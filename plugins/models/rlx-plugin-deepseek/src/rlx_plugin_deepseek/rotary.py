@@ -1,6 +1,6 @@
-"""Rotary positions, and YaRN's stretching of them (arXiv 2309.00071).
+"""Rotary position embeddings, and their extension by YaRN (arXiv 2309.00071).
 
-Shapes: D the rotated part of a head, in pairs that turn at one frequency each.
+Shapes: L positions, D the rotated part of a head, in pairs that rotate at one frequency each.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rlx import UsageError
 
 
 def frequencies(rope: Mapping[str, Any], dim: int, context: int) -> tuple[Tensor, float]:
-    """Angle per position of each pair [D / 2], and what sines and cosines are multiplied by.
+    """Each pair's angle per position [D / 2], and the factor of sines and cosines.
 
-    rope: `rope_parameters` of the config. context: the most tokens that it allows.
+    rope: `rope_parameters` of the config. context: its maximum number of tokens.
     """
     kind = rope.get("rope_type", "default")
     plain = rope["rope_theta"] ** -(torch.arange(0, dim, 2).float() / dim)
@@ -32,7 +32,7 @@ def frequencies(rope: Mapping[str, Any], dim: int, context: int) -> tuple[Tensor
 
 
 def score_scale(rope: Mapping[str, Any], context: int) -> float:
-    """What attention scores are multiplied by, besides `head size ** -0.5`."""
+    """The factor of attention scores, besides `head size ** -0.5`."""
     everywhere = rope.get("mscale_all_dim")
     if rope.get("rope_type", "default") == "default" or not everywhere:
         return 1.0
@@ -40,9 +40,10 @@ def score_scale(rope: Mapping[str, Any], context: int) -> float:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool) -> Tensor:
-    """Turns x [..., L, D] by cos and sin [..., L, D / 2]. interleaved: a pair lies side by side, else half of D apart.
+    """Rotate x [..., L, D] by cos and sin [..., L, D / 2].
 
-    The result has its pairs half of D apart in both cases: scores don't depend on the order of dimensions.
+    interleaved: the entries of a pair are neighbours; else they are D / 2 apart. In the result they are D / 2 apart in
+    both cases: scores don't depend on the order of dimensions.
     """
     first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
@@ -53,13 +54,13 @@ def _factor(rope: Mapping[str, Any], context: int) -> float:
 
 
 def _kept(rope: Mapping[str, Any], dim: int) -> Tensor:
-    """How far each pair keeps its frequency [D / 2]: those that turn often within the original context do (1), those
-    that turn seldom are slowed down (0), with a straight line between.
+    """The share of its frequency that each pair keeps [D / 2]: 1 for pairs that rotate often within the original
+    context, 0 for slow ones, which are interpolated, and a linear ramp between.
     """
     theta, original = rope["rope_theta"], rope["original_max_position_embeddings"]
 
     def pair(turns: float) -> float:
-        """The pair (a fraction) that makes so many turns in the original context."""
+        """The (fractional) index of the pair that makes `turns` rotations in the original context."""
         return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     first, last = pair(rope.get("beta_fast") or 32), pair(rope.get("beta_slow") or 1)

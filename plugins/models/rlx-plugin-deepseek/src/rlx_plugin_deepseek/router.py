@@ -1,7 +1,7 @@
-"""Which experts a token goes to, and with which weight: sigmoid scores, chosen within the best groups of experts.
+"""Chooses each token's experts and their weights: sigmoid scores, within the best groups of experts.
 
-A correction is added to an expert's scores where experts are chosen, and nowhere else: it evens out their load without
-a loss (arXiv 2408.15664). No gradient reaches it.
+A correction is added to the scores for the choice only, not for the weights: it balances the load without an auxiliary
+loss (arXiv 2408.15664). It gets no gradient.
 
 Shapes: T tokens, H hidden size, E experts in G groups, K experts of a token.
 """
@@ -15,13 +15,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 _BEST_OF_GROUP = 2
-"""A group is worth the sum of so many of its experts' scores."""
+"""A group's score is the sum of this many of its experts' scores."""
 
 
 class Router(nn.Module):
     correction: Tensor
     load: Tensor
-    """Tokens that each expert got in training since this was last set to 0 [E], where `counts` is set."""
+    """[E] Tokens that each expert got in training since the last reset, if `counts` is set."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Router(nn.Module):
         self.normalised, self.scaling = config.norm_topk_prob, config.routed_scaling_factor
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size))
         nn.init.normal_(self.weight, std=config.initializer_range)
-        # float32 whatever the model computes in: updates are far smaller than scores.
+        # float32 for any compute dtype: updates are far smaller than scores.
         self.register_buffer("correction", torch.zeros(config.n_routed_experts, dtype=torch.float32))
         self.register_buffer("load", torch.zeros(config.n_routed_experts, dtype=torch.int64), persistent=False)
         self.counts = False

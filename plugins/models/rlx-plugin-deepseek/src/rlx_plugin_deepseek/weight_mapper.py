@@ -1,11 +1,11 @@
-"""Between a Hugging Face checkpoint of DeepSeek-V3 and the policy's tensors.
+"""Maps Hugging Face checkpoints of DeepSeek-V3 to the policy's tensors, and back.
 
-The rules of this part:
+Rules:
 
-* A policy tensor is one checkpoint tensor, or a stack of them: gates above what they let through, expert after expert.
-* Tensors stream. A stack is filled as its parts come, and given away when it is full.
-* Layers for predicting several tokens at once (`num_nextn_predict_layers`, behind the last decoder layer) are not part
-  of the model, here as in vLLM: they are left out on the way in, and not written.
+* A policy tensor is one checkpoint tensor, or a stack of them: gate above up projection, expert after expert.
+* Tensors stream. A stack is filled as its parts arrive, and yielded when it is complete.
+* Layers for multi-token prediction (`num_nextn_predict_layers`, after the last decoder layer) aren't part of the model,
+  here as in vLLM: they are skipped on loading and not written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rlx_plugin_deepseek import fp8
 from rlx_plugin_deepseek.model import DeepseekV3MoEModel
 
 WHOLE = {"embedding": "model.embed_tokens", "final_norm": "model.norm", "head": "lm_head"}
-"""Modules outside of the layers."""
+"""Modules outside the layers."""
 LAYER = {
     "attention_norm": "input_layernorm",
     "attention.query": "self_attn.q_proj",
@@ -40,16 +40,16 @@ LAYER = {
     "feed_forward.router": "mlp.gate",
     "feed_forward.shared.down": "mlp.shared_experts.down_proj",
 }
-"""Modules of a layer that a checkpoint has as they are."""
+"""Modules of a layer with one tensor each in a checkpoint."""
 GATED = {"feed_forward": "mlp", "feed_forward.shared": "mlp.shared_experts"}
-"""Modules whose `gate_up` is two tensors of a checkpoint."""
+"""Modules whose `gate_up` is two tensors in a checkpoint."""
 TENSOR = {"correction": "e_score_correction_bias"}
-"""Tensors of a module that have another name."""
+"""Tensors of a module with another name in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of the checkpoint, and its place in a policy tensor."""
+    """A checkpoint tensor and its place in a policy tensor."""
 
     name: str
     where: tuple[int | slice, ...] = ()
@@ -93,7 +93,7 @@ class DeepseekV3MoEWeightMapper(rlx.WeightMapper):
             raise UsageError(f"The checkpoint lacks {len(lacking)} tensor(s), {min(lacking)} among them.")
 
     def _filled(self, stack: Tensor | None, name: str, part: Part, tensor: Tensor) -> Tensor:
-        """The stack with that part in its place; a new one for the first part."""
+        """Put the part in its place of the stack; allocates the stack for the first part."""
         if stack is None:
             stack = torch.empty(self._shapes[name], dtype=tensor.dtype, device=tensor.device)
         if stack[part.where].shape != tensor.shape:
@@ -107,7 +107,7 @@ class DeepseekV3MoEWeightMapper(rlx.WeightMapper):
 
 
 def _parts(name: str, shape: torch.Size) -> Iterator[Part]:
-    """What a checkpoint has for the policy tensor of that name."""
+    """The checkpoint tensors that make up the policy tensor `name`."""
     inside = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
     if inside is None:
         module, _, tensor = name.rpartition(".")
