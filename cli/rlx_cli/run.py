@@ -57,11 +57,8 @@ def _start(prepared: Prepared, run_dir: Path | None, resume: Path | None) -> int
         rollouts=prepared.rollouts,
         data=prepared.data,
         script=prepared.script,
-        run_dir=run_dir,
-        resume=resume,
-        argv=tuple(sys.argv),
     )
-    return run(plan)
+    return run(plan, run_dir=run_dir, resume=resume, argv=sys.argv)
 
 
 def _nothing_to_run(script: str | None) -> str:

@@ -1,6 +1,10 @@
-"""What a process is told at its start: one blob on stdin, never environment variables or arguments.
+"""Boot data: everything that a process of a run gets at its start.
 
-How boot data travels over a pipe: four bytes of length, big-endian, then the blob.
+Rules:
+
+* Boot data comes as one blob on stdin, never in environment variables or arguments: it holds keys.
+* On the pipe a blob is framed: four bytes of length, big-endian, then the blob.
+* This module is imported by every process, the nanny included, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,9 +22,11 @@ from rlx.names import LOGS
 if TYPE_CHECKING:
     from rlx.config.schema import Config
 
+_LENGTH_BYTES = 4
+
 
 class PluginRecord(msgspec.Struct, frozen=True):
-    """One plugin that the run uses, as plugins.json has it. Every process loads from these, or stops."""
+    """One plugin of the run, as plugins.json has it. A process loads exactly this plugin, or stops."""
 
     kind: str
     """`datasets`, `rewards`, ... or `hooks`."""
@@ -34,7 +40,7 @@ class PluginRecord(msgspec.Struct, frozen=True):
     sha256: str
     """Of the target's source file."""
     part: str = ""
-    """The argument of `launch_worker` that a launch script gave it as; empty for what the config names."""
+    """Argument of `launch_worker` by which a launch script gave it; empty if the config names it."""
 
 
 class ScriptRecord(msgspec.Struct, frozen=True):
@@ -46,13 +52,13 @@ class ScriptRecord(msgspec.Struct, frozen=True):
     """Its own command line."""
     sha256: str
     folder: str
-    """Where the launcher was called; a module is also looked for there."""
+    """Working directory of the launcher; a module is also looked for there."""
     given: tuple[str, ...] = ()
-    """Which arguments of `launch_worker` it gave in the launcher: what is not among them needs no second run of it."""
+    """Arguments of `launch_worker` that it gave in the launcher. A process runs the script only if it needs one."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where the controller listens, and the keys of one side of a CurveZMQ connection (Z85 text)."""
+    """Address of the controller, and the keys of one side of a CurveZMQ connection (Z85 text)."""
 
     host: str
     port: int
@@ -77,19 +83,19 @@ class Boot(msgspec.Struct, frozen=True):
     """The resolved config, as `Config.model_dump(by_alias=True, mode="json")` gives it."""
     plugins: list[PluginRecord]
     rollouts: bool
-    """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
+    """Whether the algorithm learns from samples (RL) or from dataset rows (SFT)."""
     endpoint: Endpoint
     """For the controller: `public`/`secret` are the server's and `port` is the one to bind (0: any free one)."""
     client_keys: dict[str, str] = {}
-    """Controller only: client name -> public key; nobody else gets in."""
+    """Controller only: client name -> public key. Other clients are refused."""
     data: Fingerprints | None = None
-    """The datasets as the launcher saw them, for the controller to compare with what others see."""
+    """Fingerprints of the datasets in the launcher; the controller compares those of other processes with them."""
     script: ScriptRecord | None = None
     resume_from: str | None = None
-    """A committed checkpoint folder to go on from."""
+    """A committed checkpoint folder to resume from."""
 
     def load_config(self) -> Config:
-        """The config, validated again."""
+        """Return the config, validated again."""
         from rlx.config.schema import Config
 
         return Config.model_validate(self.config, strict=False)
@@ -100,7 +106,7 @@ class Boot(msgspec.Struct, frozen=True):
 
     @property
     def log(self) -> Path:
-        """What the process says, and what is said of it."""
+        """File for the output of the process."""
         return self.run_path / LOGS / f"{self.name}.log"
 
 
@@ -112,15 +118,13 @@ def decode_boot(data: bytes) -> Boot:
     return msgspec.msgpack.decode(data, type=Boot)
 
 
-_LENGTH_BYTES = 4
-
-
 def frame_blob(blob: bytes) -> bytes:
+    """Return the blob with its length in front, to write to a pipe."""
     return len(blob).to_bytes(_LENGTH_BYTES, "big") + blob
 
 
 def read_blob(descriptor: int) -> bytes:
-    """Reads one blob and not a byte more. Raises RunError where the other end closed before it was whole."""
+    """Read one framed blob and not a byte more. Raises RunError if the other end closes before it is complete."""
     return _read_exactly(descriptor, int.from_bytes(_read_exactly(descriptor, _LENGTH_BYTES), "big"))
 
 
@@ -129,6 +133,6 @@ def _read_exactly(descriptor: int, count: int) -> bytes:
     while len(data) < count:
         chunk = os.read(descriptor, count - len(data))
         if not chunk:
-            raise RunError("who started this process went away before its boot data was written")
+            raise RunError("the process that started this one ended before its boot data was written")
         data += chunk
     return data

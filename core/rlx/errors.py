@@ -1,20 +1,26 @@
-"""Every error that a user of rlx meets, and who answers for it.
+"""Every error that a user of rlx sees, and the boundary that turns other people's exceptions into one.
 
-Two families, told apart by their exit code:
+There are two families, distinguished by their exit code:
 
 * `UsageError` (exit code 2): the config, the command line, a plugin or the machine is not fit for the run. Raised
-  before anything was started.
-* `RunError` (exit code 1): the run had started and could not go on.
+  before any process is started.
+* `RunError` (exit code 1): the run had started and could not continue.
 
-A message says what failed in the user's own word, who owns it, and what to do. No traceback is shown without
-`--traceback`.
+A message names the thing that failed in the user's own words, who owns it, and what to do. Tracebacks are shown with
+`--traceback` only.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+
+_RLX = f"{Path(__file__).parent}{os.sep}"
+_STDLIB = f"{Path(os.__file__).parent}{os.sep}"
 
 
 class RlxError(Exception):
@@ -24,7 +30,7 @@ class RlxError(Exception):
 
 
 class UsageError(RlxError):
-    """Something is wrong with what the user asked for; nothing was started."""
+    """Something is wrong with the user's request; no process was started."""
 
     exit_code = 2
 
@@ -42,7 +48,7 @@ class RunError(RlxError):
 
 
 class HookError(PluginError):
-    """A hook of an enabled plugin raised while the run was going on."""
+    """A hook of an enabled plugin raised during the run."""
 
     exit_code = 1
 
@@ -52,22 +58,22 @@ class ProcessDied(RunError):  # noqa: N818 - the event is the name
 
 
 class PeerFailed(RunError):  # noqa: N818 - the event is the name
-    """Another process of the run refused a request, failed at it, or is not connected."""
+    """Another process of the run refused a request, failed to answer it, or is not connected."""
 
 
 class WaitTimeout(RunError, TimeoutError):  # noqa: N818 - as TimeoutError is
-    """Something that was waited for did not come; the message names it."""
+    """A wait took longer than its limit; the message names what was awaited."""
 
 
 class DatasetError(UsageError):
-    """A dataset cannot be opened, is empty, or holds a row that is no prompt."""
+    """A dataset cannot be opened, is empty, or has a row that can't be used as a prompt."""
 
 
 class RewardError(RunError):
-    """A reward raised, timed out, or returned something that is no reward.
+    """A reward raised, timed out, or returned a value that isn't a reward.
 
-    `owner` is who answers for it. With `drop` the config asks for the group to be dropped and counted
-    (`on_error = "drop"`).
+    owner: the reward's owner, as messages name it.
+    drop: the config asks for the group to be dropped and counted (`on_error = "drop"`).
     """
 
     def __init__(self, message: str, *, owner: str = "", drop: bool = False) -> None:
@@ -77,47 +83,71 @@ class RewardError(RunError):
 
 
 class SyncError(RunError):
-    """Weights were not delivered, or not as they were sent."""
-
-
-def owned(text: str, owner: str) -> str:
-    """`text`, and who answers for it where it does not say so itself."""
-    return f"{text} ({owner})" if owner and owner not in text else text
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, or the empty string where nothing known is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def some(names: Sequence[str], count: int = 3) -> str:
-    """The first few, and how many more there are."""
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    """Weights were not delivered, or differ from the weights that were sent."""
 
 
 @contextmanager
 def attribute(
-    owner: str, doing: str, *, as_: Callable[[str], RlxError] = PluginError, advice: str = ""
+    owner: str,
+    doing: str,
+    *,
+    as_: Callable[[str], RlxError] = PluginError,
+    advice: str | Callable[[BaseException], str] = "",
 ) -> Iterator[None]:
-    """Boundary to other people's code: whatever it raises becomes an `as_` that names its owner and what it was doing.
+    """Attribute every exception of a block of other people's code to its owner: the boundary around plugins.
 
-    Errors of rlx pass as they are: they say already whose they are. `advice` follows on a line of its own.
+    An exception becomes `as_("<owner>: <doing> raised <type>: <message>")`, with the original as its cause. SystemExit
+    is treated alike, so that a plugin can't end a process. Errors of rlx pass unchanged: their messages name the owner
+    already.
+
+    owner: `reward 'judge' (my-dist 1.2, my_mod:judge)`.
+    doing: the activity, as in "epoch 3", "its constructor".
+    advice: a line to follow the message, or a function of the exception that makes it.
     """
     try:
         yield
     except RlxError:
         raise
     except (Exception, SystemExit) as error:  # the boundary: whatever a plugin raises is the plugin's
-        raise as_("\n".join(filter(None, [f"{owner}: {doing} raised {described(error)}", advice]))) from error
+        line = advice if isinstance(advice, str) else advice(error)
+        raise as_("\n".join(filter(None, [f"{owner}: {doing} raised {described(error)}", line]))) from error
 
 
 def described(error: BaseException) -> str:
-    """`ValueError: no such row`, for a message."""
+    """Return type and message of an exception, for use within a message: `ValueError: no such row`."""
     return f"{type(error).__name__}: {error}"
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of the error's text, or the name of its class if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the frames of an exception's traceback that are neither rlx's nor the standard library's, outermost first.
+
+    They are the lines that the author of a plugin or launch script can act on.
+    """
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_foreign(frame.filename)]
+
+
+def _is_foreign(file: str) -> bool:
+    in_stdlib = file.startswith(_STDLIB) and "site-packages" not in file
+    return not in_stdlib and not file.startswith((_RLX, "<frozen"))
+
+
+def owned(text: str, owner: str) -> str:
+    """Append ` (owner)` to a message that does not name its owner yet."""
+    return f"{text} ({owner})" if owner and owner not in text else text
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` with the known name closest to `word`, or "" if none is close."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def some(names: Sequence[str], count: int = 3) -> str:
+    """List the first `count` names and the number of the others: `a, b, c and 4 more`."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

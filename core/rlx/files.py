@@ -1,6 +1,6 @@
-"""Files that are whole or absent: what a reader of the run directory, or a restart after a crash, can rely on.
+"""Files that are whole or absent, so that a reader of the run directory, or a restart after a crash, can rely on them.
 
-What the disk does not take is the run's failure, by the name of what was to be written.
+A write that fails (a full disk) fails the run with a message that names the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rlx.errors import RunError
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
-    """Writes `data` to `path` by a rename, so that nobody ever sees half of it. Raises OSError as `open` does."""
+    """Write `data` to `path` by a rename: a reader sees the old file or the new one. Raises OSError as `open` does."""
     raw = data.encode() if isinstance(data, str) else data
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -34,7 +34,7 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames and new names in `folder` survive a crash of the machine."""
+    """Make renames and new names in `folder` survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -44,7 +44,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Raises RunError where the disk refuses. For writing alone: a timeout of the network is an OSError, too."""
+    """Turn the disk's errors in a block that writes `what` into RunError.
+
+    For writing only: a network timeout is an OSError, too.
+    """
     try:
         yield
     except (OSError, sqlite3.Error) as error:

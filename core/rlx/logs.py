@@ -1,4 +1,4 @@
-"""Whether the last lines of a process's log say more than the user is told already."""
+"""The last lines of a process's log, and whether a message that the user sees has them already."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ LAST_LINES = 20
 """Lines of a log that a message shows."""
 _TAIL_BYTES = 64 * 1024
 _SHORT = 20
-"""A line that is no longer than this may be in a message by chance."""
-
-
-def already_reported(last_lines: Sequence[str], exit_code: int, told: str) -> bool:
-    """What the user can put right is one whole message, and the last thing in the log; other ends may have more to
-    show.
-    """
-    if exit_code == UsageError.exit_code:
-        return any(len(line) > _SHORT and line.partition(": ")[2] in told for line in last_lines)
-    return bool(last_lines) and all(line in told for line in last_lines)
+"""A line of at most this many characters may be in a message by chance."""
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
-    """The last `count` lines of a log; none if there is no log."""
+    """Return the last `count` lines of a log; none if there is no log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return file.read().decode(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
         return []
+
+
+def already_reported(last_lines: Sequence[str], exit_code: int, reported: str) -> bool:
+    """Return whether the text `reported` says all that the last lines of an ended process's log would add.
+
+    A UsageError is one message and the last entry of the log, so one line of it that was reported is enough. After any
+    other end all lines must have been reported.
+    """
+    if exit_code == UsageError.exit_code:
+        return any(len(line) > _SHORT and line.partition(": ")[2] in reported for line in last_lines)
+    return bool(last_lines) and all(line in reported for line in last_lines)

@@ -9,7 +9,7 @@ POLICY = "policy"
 LAUNCHER = "launcher"
 
 LOOPBACK = "127.0.0.1"
-"""Where the controller listens and the policy's ranks meet: all processes of a run are on one machine."""
+"""Address at which the controller listens and the policy's ranks meet: all processes of a run are on one machine."""
 
 CONFIG_FILE = "config.json"
 PLUGINS_FILE = "plugins.json"
@@ -30,9 +30,14 @@ PROBE_TOKENS = 256
 """Tokens of a sequence that verify a weight sync."""
 
 SIGNAL_EXIT_CODE = 128
-"""A process that signal n killed ends with exit code 128 + n, as shells report it."""
+"""A process that was killed by signal n has the exit code 128 + n, as shells report it."""
 
 
 def replica_name(index: int) -> str:
     """`rollout-0`, `rollout-1`, ..."""
     return f"rollout-{index}"
+
+
+def shell_exit_code(returncode: int) -> int:
+    """Convert the return code that Python reports (-n for signal n) to an exit code (128 + n)."""
+    return returncode if returncode >= 0 else SIGNAL_EXIT_CODE - returncode

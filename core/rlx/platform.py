@@ -1,6 +1,6 @@
-"""What differs between devices, as data.
+"""Differences between device types, as data.
 
-The rule of this part: run logic never asks which device it is on. It reads a `Platform`.
+Rule: run logic never branches on the device. It reads a `Platform`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ class Platform:
 
     device: str
     collectives: str
-    """torch.distributed backend of the policy's world and of the weight transfer."""
+    """torch.distributed backend of the policy ranks and of the transfer group."""
     engine_env: Mapping[str, str]
     """Environment of the engine's processes."""
     engine_args: Mapping[str, object]
-    """vLLM engine arguments that rlx sets where the config does not."""
+    """vLLM engine arguments that rlx sets unless the config does."""
     policy_env: Mapping[str, str]
     host_memory: bool
-    """Whether policy and engines live in the machine's own memory and compute on its cores."""
+    """Whether policy and engines use the machine's own memory and cores."""
     visible: str | None
-    """Environment variable that says which devices a process sees; None where there is nothing to share out."""
+    """Environment variable that lists the devices visible to a process; None if the device type has no such choice."""
 
-    def placed(self, devices: Iterable[int]) -> dict[str, str]:
-        """The environment of a process that is to see these devices only."""
+    def visible_devices(self, devices: Iterable[int]) -> dict[str, str]:
+        """Return the environment that restricts a process to these devices."""
         return {} if self.visible is None else {self.visible: ",".join(map(str, devices))}
 
 
@@ -37,17 +37,17 @@ def _frozen(**values: object) -> Mapping[str, object]:
 
 
 _KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1099511627776"}
-"""glibc keeps what is freed for the next step, or the next weight update: touching new pages costs more than copying
-what goes into them."""
+"""Make glibc keep freed memory for the next step or weight update: touching new pages costs more than copying the data
+into them."""
 
 PLATFORMS: Mapping[str, Platform] = MappingProxyType(
     {
         "cpu": Platform(
             device="cpu",
             collectives="gloo",
-            # nobind: two tensor-parallel workers on one NUMA node are refused otherwise. Space is in GiB.
-            # Without multiprocessing, vLLM's CPU platform lets the engine's core be its own only worker: one
-            # interpreter and one hop per step less. (AsyncLLM's core is a process all the same.)
+            # nobind: vLLM refuses two tensor-parallel workers on one NUMA node otherwise. Space is in GiB.
+            # Without multiprocessing, vLLM's CPU platform makes the engine core its own only worker: one interpreter
+            # and one hop per step less. (AsyncLLM's core is still a process of its own.)
             engine_env=MappingProxyType(
                 {
                     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -57,10 +57,10 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
                     **_KEPT_MEMORY,
                 }
             ),
-            # Twice vLLM's default of sequences: a small model's step costs the same for both. Blocks a quarter of its
-            # default: the samples of a group share what is full of their prompt's blocks.
-            # CPU_MLA matters to latent attention alone: what vLLM would choose for it where there is AMX is for
-            # bfloat16, and gives up the weights that an update has to reach.
+            # max_num_seqs is twice vLLM's default: a step of a small model costs the same for both. block_size is a
+            # quarter of its default: the completions of a group share the full blocks of their prompt.
+            # CPU_MLA affects latent attention only: with AMX, vLLM would choose a backend for bfloat16 that drops the
+            # weights that an update has to reach.
             engine_args=_frozen(enforce_eager=True, max_num_seqs=256, block_size=32, attention_backend="CPU_MLA"),
             policy_env=MappingProxyType({"OMP_NUM_THREADS": "1", **_KEPT_MEMORY}),
             host_memory=True,

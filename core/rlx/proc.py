@@ -1,9 +1,9 @@
-"""`python -m rlx.proc KIND`: the one command that every process of a run is.
+"""`python -m rlx.proc KIND`: the command of every process of a run.
 
-KIND is `controller`, `rollout`, `policy`, or `nanny`, which starts one of them and ends its whole tree. Launchers of
-other kinds, and tests, may also say `module:function`: it is called with the boot data, as the others are.
+KIND is `controller`, `rollout`, `policy`, or `nanny`, which starts one of them and ends its whole tree. Tests and
+launchers of other kinds may also pass `module:function`, which is called with the boot data like the others.
 
-The boot data comes on stdin (see `rlx.boot`), never by environment variables or arguments.
+Boot data comes on stdin (see `rlx.boot`), never in environment variables or arguments.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rlx.boot import read_blob
+from rlx.boot import decode_boot, read_blob
 from rlx.errors import RlxError, UsageError
 from rlx.launchers.linux import die_with_parent
 
 if TYPE_CHECKING:
-    # At run time only a process that needs it pays for the config schema; the nanny does not.
     from rlx.boot import Boot
 
 MAINS = {
@@ -36,7 +35,7 @@ _STDIN = 0
 
 
 def main(arguments: list[str]) -> int:
-    """Runs what `arguments` name; returns the exit code."""
+    """Run the process that `arguments` name; return its exit code."""
     if len(arguments) != 1:
         sys.stderr.write(f"usage: python -m rlx.proc [{'|'.join(MAINS)}|nanny|MODULE:FUNCTION]\n")
         return UsageError.exit_code
@@ -49,13 +48,12 @@ def main(arguments: list[str]) -> int:
 
 def _run(kind: str) -> int:
     die_with_parent()
-    _prepare_output()
-    from rlx.boot import decode_boot
-
+    _flush_each_line()
+    faulthandler.enable()  # the stack of a crash in C goes into the log
     try:
         boot = decode_boot(read_blob(_STDIN))
-        _close_stdin()
-        return _load(kind)(boot) or 0
+        _empty_stdin()
+        return _main_of(kind)(boot) or 0
     except RlxError as error:
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
@@ -63,7 +61,7 @@ def _run(kind: str) -> int:
         return error.exit_code
 
 
-def _load(kind: str) -> Callable[[Boot], int | None]:
+def _main_of(kind: str) -> Callable[[Boot], int | None]:
     target = MAINS.get(kind, kind)
     module, colon, name = target.partition(":")
     if not colon:
@@ -74,16 +72,15 @@ def _load(kind: str) -> Callable[[Boot], int | None]:
     return function
 
 
-def _prepare_output() -> None:
-    """What a process says must be in its log when it dies a moment later; so must the stack of a crash in C."""
+def _flush_each_line() -> None:
+    """Write each line to the log at once, so that a process that dies a moment later leaves its last one."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
-    faulthandler.enable()
 
 
-def _close_stdin() -> None:
-    """Whatever this process starts gets an empty stdin, without the keys."""
+def _empty_stdin() -> None:
+    """Give the processes that this one starts an empty stdin, without the keys."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, _STDIN)
     os.close(null)

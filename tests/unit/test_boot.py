@@ -33,5 +33,5 @@ def test_a_blob_that_ends_early_is_an_error(pipe, sent):
     reader, file = pipe
     file.write(sent)
     file.close()
-    with pytest.raises(RunError, match="went away before its boot data was written"):
+    with pytest.raises(RunError, match="the process that started this one ended before its boot data was written"):
         read_blob(reader)

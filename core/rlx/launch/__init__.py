@@ -1,1 +1,19 @@
+"""The launcher's side of a run: from a checked plan to an exit code.
+
+* run.py: `run(plan)`, one run from its directory to its exit code.
+* run_dir.py: the run directory: made, locked, reopened for a resume.
+* processes.py: the processes of a run and the boot data of each.
+* supervisor.py: watches the processes and the controller until the run is over.
+* outcome.py: how a run ended, and the report that the user gets.
+* signals.py: Ctrl-C and SIGTERM.
+* environment.py: environment.json, the software that a run was made with.
+
+Rules:
+
+* This package is used by the process that the user starts, and by no other.
+* The controller decides how a run ends. The launcher ends a run itself only if the controller is dead or silent, or if
+  the user asks twice.
+* No process of a run outlives `run`.
+"""
+
 from __future__ import annotations

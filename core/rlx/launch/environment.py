@@ -1,4 +1,4 @@
-"""environment.json: with what a run was made. Read from metadata; nothing is imported for it."""
+"""environment.json: the software that a run was made with. Read from metadata, without importing it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -19,11 +18,11 @@ _GIT_SECONDS = 5.0
 
 def describe_environment(
     arguments: Sequence[str], base_dir: Path, script: ScriptRecord | None = None
-) -> dict[str, Any]:
-    """A distribution that is not installed is None; so is the commit outside of a git work tree.
+) -> dict[str, object]:
+    """Return the content of environment.json. Versions of missing distributions are None, as is a missing git commit.
 
-    base_dir: the config's folder, which `./file.py:name` is relative to; a resumed run looks there again, and runs the
-    launch script again.
+    base_dir: the config's folder, which `./file.py:name` is relative to. A resumed run reads it, and `script`, from
+        here.
     """
     return {
         "python": platform.python_version(),
@@ -47,6 +46,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
+    """Return the output of a git command in the working directory; None if there is no git, or no work tree."""
     try:
         done = subprocess.run(
             ["git", *arguments],

@@ -1,25 +1,35 @@
-"""How a run ended, and what the user is told of it.
+"""How a run ended, and the report that the user gets of it.
 
-The rewards and hooks that cost most, for the end of a run: in the manner of pytest's --durations.
+The report has, in this order: the rewards and hooks that took longest (as pytest's --durations), one line with the
+outcome, and the processes that failed, with the last lines of their logs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rlx.launchers.base import ProcessHandle
 from rlx.logs import LAST_LINES, already_reported
+from rlx.names import SIGNAL_EXIT_CODE
 from rlx.transport.messages import ProcessExited, RunEnded
 
-KILLED_CODE = 130
+KILLED_EXIT_CODE = 130
+"""As a shell's for a command that Ctrl-C ended."""
+SLOWEST_ROWS = 10
+SLOWEST_MIN_SECONDS = 0.5
+SLOWEST_MIN_SHARE = 0.01
+"""Of the run's time; rewards and hooks that took less are not listed."""
+
+
+Summary = dict[str, Any]
+"""The content of summary.json, as the controller made it (`rlx.controller.records.summary`)."""
 
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """A process that ended when it should not have, or with an error."""
+    """The end of a process that ended early or with an error."""
 
     name: str
     code: int
@@ -32,17 +42,18 @@ class ProcessExit:
         return cls(process.name, code, process.log, process.last_lines(LAST_LINES), attempt)
 
     def message(self) -> ProcessExited:
+        """Return the message that reports it to the controller."""
         return ProcessExited(self.name, self.code, self.last_lines, self.attempt)
 
     def headline(self) -> str:
-        if self.code > 128:
-            return f"{self.name} was killed by signal {self.code - 128}"
+        if self.code > SIGNAL_EXIT_CODE:
+            return f"{self.name} was killed by signal {self.code - SIGNAL_EXIT_CODE}"
         when = " before the run was over" if self.code == 0 else ""
         return f"{self.name} ended with exit code {self.code}{when}"
 
-    def report(self, told: str = "") -> str:
-        """Its last lines are left out where `told` has them already."""
-        if already_reported(self.last_lines, self.code, told):
+    def report(self, reported: str = "") -> str:
+        """Return the headline and the last lines of its log, which are left out if `reported` has them already."""
+        if already_reported(self.last_lines, self.code, reported):
             return f"{self.headline()}. Its log: {self.log}"
         lines = [f"    {line}" for line in self.last_lines] or ["    (nothing)"]
         return "\n".join([f"{self.headline()}. The last lines of {self.log}:", *lines])
@@ -50,16 +61,17 @@ class ProcessExit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`status` is the controller's word (`done`, ...), `failed`, or `killed`."""
+    """The end of a run. `status` is the controller's (`done`, `stopped` ...), `failed`, or `killed`."""
 
     status: str
     exit_code: int
     error: str = ""
-    summary: dict[str, Any] = field(default_factory=dict)
-    deaths: tuple[ProcessExit, ...] = ()
+    summary: Summary = field(default_factory=dict)
+    exits: tuple[ProcessExit, ...] = ()
+    """The processes that failed."""
 
     @classmethod
-    def said(cls, ended: RunEnded) -> Outcome:
+    def from_controller(cls, ended: RunEnded) -> Outcome:
         return cls(ended.status, 1 if ended.status == "failed" else 0, ended.error, ended.summary)
 
     @classmethod
@@ -68,54 +80,43 @@ class Outcome:
 
     @classmethod
     def killed(cls) -> Outcome:
-        return cls("killed", KILLED_CODE, "stopped at once, on request; nothing was saved")
+        return cls("killed", KILLED_EXIT_CODE, "stopped at once, on request; nothing was saved")
 
-    def and_failed(self, error: str) -> Outcome:
-        """Something went wrong after it, too."""
-        told = "\n".join(filter(None, [self.error, error]))
-        return replace(self, status="failed", exit_code=self.exit_code or 1, error=told)
+    def with_error(self, error: str) -> Outcome:
+        """Return this outcome as failed, with an error that came after the run's own end."""
+        errors = "\n".join(filter(None, [self.error, error]))
+        return replace(self, status="failed", exit_code=self.exit_code or 1, error=errors)
 
-    def with_deaths(self, deaths: list[ProcessExit]) -> Outcome:
-        return replace(self, deaths=tuple(deaths))
+    def with_exits(self, exits: list[ProcessExit]) -> Outcome:
+        return replace(self, exits=tuple(exits))
 
-    def as_summary(self) -> dict[str, Any]:
-        """What summary.json holds."""
+    def as_summary(self) -> Summary:
+        """Return the content of summary.json."""
         error = {"error": self.error} if self.error else {}
         return {**self.summary, **error, "status": self.status}
 
     def report(self, run_dir: Path) -> str:
-        """The last words, after what took long. A process that failed on its way out is told of, though the run has
-        ended well.
-        """
-        well = f"; all of it is in {run_dir}{best_of(self.summary)}"
-        headline = f"rlx run {self.status}" + (f": {self.error}" if self.exit_code else well)
-        parts = [slowest(self.summary), headline, *(death.report(self.error) for death in self.deaths)]
-        return "\n\n".join(filter(None, parts))
+        """Return the last message of the run. It names processes that failed on their way out of a good run, too."""
+        result = f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}{best_version(self.summary)}"
+        exits = [process_exit.report(self.error) for process_exit in self.exits]
+        return "\n\n".join(filter(None, [slowest_calls(self.summary), f"rlx run {self.status}{result}", *exits]))
 
 
-def best_of(summary: Mapping[str, Any]) -> str:
-    """Which version was the best, where the run looked for it."""
+def best_version(summary: Summary) -> str:
+    """Return a line with the best version, or "" if the run did not look for it."""
     best = summary.get("best")
-    return (
-        f"\nthe best version is that of step {best['step']}, with {best['metric']} = {best['value']:.4g}"
-        if best
-        else ""
-    )
+    if not best:
+        return ""
+    return f"\nthe best version is that of step {best['step']}, with {best['metric']} = {best['value']:.4g}"
 
 
-MOST = 10
-LEAST_SECONDS = 0.5
-LEAST_SHARE = 0.01
-"""Of the run's time: what costs less is not shown."""
-
-
-def slowest(summary: Mapping[str, Any]) -> str:
-    """A table; empty where nothing cost enough to be told."""
+def slowest_calls(summary: Summary) -> str:
+    """Return a table of the rewards and hooks that took longest, or "" if none took long enough."""
     seconds = summary.get("seconds", 0.0)
-    least = max(LEAST_SECONDS, LEAST_SHARE * seconds)
-    costs = sorted(summary.get("costs", {}).items(), key=lambda item: -item[1]["seconds"])
-    shown = [(name, cost) for name, cost in costs if cost["seconds"] >= least][:MOST]
+    least = max(SLOWEST_MIN_SECONDS, SLOWEST_MIN_SHARE * seconds)
+    timings = sorted(summary.get("costs", {}).items(), key=lambda item: -item[1]["seconds"])
+    shown = [(name, timing) for name, timing in timings if timing["seconds"] >= least][:SLOWEST_ROWS]
     if not shown:
         return ""
     head = f"Slowest rewards and hooks (seconds, calls; all processes together, in a run of {seconds:.0f} s):"
-    return "\n".join([head, *(f"{cost['seconds']:>10.2f} {cost['calls']:>9}  {name}" for name, cost in shown)])
+    return "\n".join([head, *(f"{timing['seconds']:>10.2f} {timing['calls']:>9}  {name}" for name, timing in shown)])

@@ -15,7 +15,10 @@ from rlx.transport.keys import RunKeys
 
 @dataclass(frozen=True)
 class RunProcesses:
-    """`mains`: kind -> the `module:function` that `rlx.proc` runs in its place."""
+    """Makes the specs of a run's processes.
+
+    mains: kind -> `module:function` for `rlx.proc` to run in place of that kind's own.
+    """
 
     plan: RunPlan
     run_dir: Path
@@ -47,21 +50,22 @@ class RunProcesses:
         return self.boot(CONTROLLER, 0, self.plan.config.run.port)
 
     def clients(self, port: int) -> list[Boot]:
-        """The processes that are started once the controller listens."""
+        """Return the processes to start once the controller listens on `port`."""
         replicas = range(self.plan.config.rollout.replicas if self.plan.rollouts else 0)
         return [self.boot(POLICY, 0, port), *(self.boot("rollout", index, port) for index in replicas)]
 
-    def again(self, name: str, port: int, attempt: int) -> Boot:
-        """Of a replica that died."""
+    def restart(self, name: str, port: int, attempt: int) -> Boot:
+        """Return the boot data of the next attempt of a replica that died."""
         kind, _, index = name.rpartition("-")
         return self.boot(kind, int(index), port, attempt)
 
 
-def spec(boot: Boot) -> ProcessSpec:
-    """The process with this boot data, as a launcher starts it."""
+def process_spec(boot: Boot) -> ProcessSpec:
+    """Return the process with this boot data, as a launcher starts it."""
     return ProcessSpec(boot.name, boot.log, frame_blob(encode_boot(boot)))
 
 
 def client_names(plan: RunPlan) -> list[str]:
+    """Return the names of all processes that connect to the controller."""
     replicas = range(plan.config.rollout.replicas if plan.rollouts else 0)
     return [LAUNCHER, POLICY, *(replica_name(index) for index in replicas)]

@@ -1,10 +1,10 @@
 """`run(plan)`: one run from its directory to its exit code.
 
-The rules of this part:
+Rules:
 
-* What is wrong before a process was started raises UsageError and leaves nothing behind.
-* From then on the run always ends in a summary.json and an exit code: 0 done, 1 failed, 130 stopped at once.
-* On every way out, every process of the run is dead before `run` returns.
+* An error before the first process is started raises UsageError and leaves nothing behind.
+* From then on a run always ends with a summary.json and an exit code: 0 done, 1 failed, 130 stopped at once.
+* Whenever `run` returns, every process of the run has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout
 from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
-from rlx.launch.processes import RunProcesses, client_names, spec
+from rlx.launch.processes import RunProcesses, client_names, process_spec
 from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
 from rlx.launch.signals import Signals, signals_ignored
 from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor
@@ -48,118 +48,120 @@ CONNECT_SECONDS = 30.0
 def run(
     plan: RunPlan,
     *,
+    run_dir: Path | None = None,
+    resume: Path | None = None,
+    argv: Sequence[str] = (),
     launcher: Launcher | None = None,
     loggers: Callable[[RunPlan, Path], Sequence[OwnedLogger]] | None = None,
     mains: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Returns the exit code. Raises UsageError, or OSError for the directory, where nothing was started.
+    """Carry out a run; return its exit code.
 
-    `launcher` stands in for the one that the config names, `loggers` makes the loggers for a run directory, and
-    `mains` is what `rlx.proc` runs for a kind of process in place of its own.
+    run_dir: the directory to use. Default: a new one below `run.dir`.
+    resume: the directory of an earlier run, to resume there from its newest checkpoint.
+    argv: the command line, for environment.json.
+    launcher: in place of the one that the config names.
+    loggers: makes the loggers for a run directory, in place of those that the config names.
+    mains: kind of process -> `module:function` for `rlx.proc` to run in place of that kind's own.
+
+    Raises UsageError, or OSError for the directory, if no process was started.
     """
-    run_dir = _open_dir(plan)
+    directory = _open_run_dir(plan, run_dir, resume)
     with ExitStack() as undo:
-        undo.callback(run_dir.discard)
-        cast = _prepare(plan, run_dir, mains)
-        places = launcher or plan.plugins.load("launchers", plan.config.run.launcher)()
-        fan = Loggers((loggers or _load_loggers)(plan, run_dir.path))
+        undo.callback(directory.discard)
+        checkpoint = _rewind_to_checkpoint(directory.path) if resume is not None else None
+        processes = RunProcesses(plan, directory.path, _write_start_files(plan, directory, argv), checkpoint, mains)
+        launcher = launcher or plan.plugins.load("launchers", plan.config.run.launcher)()
+        make = loggers or (lambda plan, path: load_loggers(plan.config, plan.plugins, path))
+        dispatch = Loggers(make(plan, directory.path))
         undo.pop_all()
     try:
-        return _run_in(run_dir, cast, places, fan)
+        return _run_processes(directory, processes, launcher, dispatch)
     finally:
-        run_dir.close()
+        directory.close()
 
 
-def _load_loggers(plan: RunPlan, run_dir: Path) -> Sequence[OwnedLogger]:
-    return load_loggers(plan.config, plan.plugins, run_dir)
-
-
-def _open_dir(plan: RunPlan) -> RunDir:
-    if plan.resume is not None:
-        return reopen_run_dir(plan.resume)
-    if plan.run_dir is not None:
-        return take_run_dir(plan.run_dir)
+def _open_run_dir(plan: RunPlan, run_dir: Path | None, resume: Path | None) -> RunDir:
+    if resume is not None:
+        return reopen_run_dir(resume)
+    if run_dir is not None:
+        return take_run_dir(run_dir)
     return make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
 
 
-def _prepare(plan: RunPlan, run_dir: RunDir, mains: Mapping[str, str]) -> RunProcesses:
-    """Everything in the directory that is there before the first process."""
-    checkpoint = None
-    if plan.resume is not None:
-        checkpoint = newest_checkpoint(run_dir.path, _say)
-        rewind(run_dir.path, checkpoint)
+def _rewind_to_checkpoint(run_dir: Path) -> Path:
+    checkpoint = newest_checkpoint(run_dir, _say)
+    rewind(run_dir, checkpoint)
+    return checkpoint
+
+
+def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str]) -> RunKeys:
+    """Write the files that are there before the first process; return the run's keys."""
     keys = RunKeys.make(client_names(plan))
     keys.save(run_dir.path / KEYS_FILE)
     run_dir.write_json(CONFIG_FILE, plan.config.model_dump(by_alias=True, mode="json"))
     run_dir.write_json(PLUGINS_FILE, [msgspec.to_builtins(record) for record in plan.plugins.records])
-    run_dir.write_json(ENVIRONMENT_FILE, describe_environment(plan.argv, plan.base_dir, plan.script))
-    return RunProcesses(plan, run_dir.path, keys, checkpoint, mains)
+    run_dir.write_json(ENVIRONMENT_FILE, describe_environment(argv, plan.base_dir, plan.script))
+    return keys
 
 
-def _run_in(run_dir: RunDir, cast: RunProcesses, launcher: Launcher, loggers: Loggers) -> int:
-    ending = Outcome.failed("the launcher failed; its traceback says how")
+def _run_processes(run_dir: RunDir, processes: RunProcesses, launcher: Launcher, loggers: Loggers) -> int:
+    outcome = Outcome.failed("the launcher failed; its traceback says how")
     try:
-        ending = asyncio.run(_drive(cast, launcher, loggers))
+        outcome = asyncio.run(_start_and_watch(processes, launcher, loggers))
     except RlxError as error:
-        ending = Outcome.failed(str(error), error.exit_code)
+        outcome = Outcome.failed(str(error), error.exit_code)
     except KeyboardInterrupt:
-        # In the moments in which the loop does not count signals: too early or too late for a clean end.
-        ending = Outcome.killed()
+        # Outside of the span in which the event loop counts signals: too early or too late for a clean end.
+        outcome = Outcome.killed()
     finally:
         with signals_ignored():
-            code = _conclude(run_dir, loggers, _close(launcher, ending))
+            try:
+                launcher.close()
+            except RlxError as error:
+                outcome = outcome.with_error(str(error))
+            code = _conclude(run_dir, loggers, outcome)
     return code
 
 
-def _close(launcher: Launcher, ending: Outcome) -> Outcome:
+def _conclude(run_dir: RunDir, loggers: Loggers, outcome: Outcome) -> int:
+    """Write summary.json, close the loggers and report; return the exit code."""
+    # Failures up to here were reported to the controller, which has ended the run for them.
+    handled = len(loggers.failures)
     try:
-        launcher.close()
-    except RlxError as error:
-        return ending.and_failed(str(error))
-    return ending
-
-
-def _conclude(run_dir: RunDir, loggers: Loggers, ending: Outcome) -> int:
-    told = len(loggers.failures)
-    ending = _write_summary(run_dir, ending)
-    loggers.close(ending.as_summary())
-    _say(ending.report(run_dir.path))
-    for failure in loggers.failures[told:]:
-        _say(failure.error)
-    return ending.exit_code or int(len(loggers.failures) > told)
-
-
-def _write_summary(run_dir: RunDir, ending: Outcome) -> Outcome:
-    try:
-        run_dir.write_json(SUMMARY_FILE, ending.as_summary())
+        run_dir.write_json(SUMMARY_FILE, outcome.as_summary())
     except OSError as error:
-        return ending.and_failed(f"{run_dir.path / SUMMARY_FILE} cannot be written: {error}")
-    return ending
+        outcome = outcome.with_error(f"{run_dir.path / SUMMARY_FILE} cannot be written: {error}")
+    loggers.close(outcome.as_summary())
+    _say(outcome.report(run_dir.path))
+    for failure in loggers.failures[handled:]:
+        _say(failure.error)
+    return outcome.exit_code or int(len(loggers.failures) > handled)
 
 
-async def _drive(cast: RunProcesses, launcher: Launcher, loggers: Loggers) -> Outcome:
+async def _start_and_watch(processes: RunProcesses, launcher: Launcher, loggers: Loggers) -> Outcome:
     with Signals() as signals:
-        controller = launcher.start(spec(cast.controller()))
-        port = await _wait_for_port(cast, controller, signals)
+        controller = launcher.start(process_spec(processes.controller()))
+        port = await _wait_for_port(processes, controller, signals)
         if port is None:
             return Outcome.killed()
-        processes = [controller, *(launcher.start(spec(boot)) for boot in cast.clients(port))]
+        started = [controller, *(launcher.start(process_spec(boot)) for boot in processes.clients(port))]
 
-        def start_again(name: str, attempt: int) -> ProcessHandle:
-            return launcher.start(spec(cast.again(name, port, attempt)))
+        def restart(name: str, attempt: int) -> ProcessHandle:
+            return launcher.start(process_spec(processes.restart(name, port, attempt)))
 
         inbox = Inbox(loggers, _say)
-        client = Client(cast.keys.endpoint(LAUNCHER, LOOPBACK, port), LAUNCHER, 1, inbox.take)
+        client = Client(processes.keys.endpoint(LAUNCHER, LOOPBACK, port), LAUNCHER, 1, inbox.take)
         try:
-            await _unless_dead(controller, client.connect(CONNECT_SECONDS))
-            return await Supervisor(client, processes, start_again, inbox, loggers, signals, _say).watch()
+            await _unless_ended(controller, client.connect(CONNECT_SECONDS))
+            return await Supervisor(client, started, restart, inbox, loggers, signals, _say).watch()
         finally:
             await client.close()
 
 
-async def _wait_for_port(cast: RunProcesses, controller: ProcessHandle, signals: Signals) -> int | None:
-    """Where the controller listens; None where the user stopped the run before that."""
-    file, limit = cast.run_dir / PORT_FILE, cast.plan.config.run.start_seconds
+async def _wait_for_port(processes: RunProcesses, controller: ProcessHandle, signals: Signals) -> int | None:
+    """Return the controller's port once it listens; None if the user stopped the run before that."""
+    file, limit = processes.run_dir / PORT_FILE, processes.plan.config.run.start_seconds
     deadline = time.monotonic() + limit
     while not file.exists():
         if signals.count:
@@ -173,8 +175,8 @@ async def _wait_for_port(cast: RunProcesses, controller: ProcessHandle, signals:
     return int(file.read_text())
 
 
-async def _unless_dead(controller: ProcessHandle, work: Coroutine[None, None, None]) -> None:
-    """Waits for `work`, or raises for the controller's death."""
+async def _unless_ended(controller: ProcessHandle, work: Coroutine[None, None, None]) -> None:
+    """Wait for `work`. Raises as `_check_alive` does if the controller ends first."""
     task = asyncio.create_task(work)
     try:
         while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
@@ -185,7 +187,7 @@ async def _unless_dead(controller: ProcessHandle, work: Coroutine[None, None, No
 
 
 def _check_alive(controller: ProcessHandle) -> None:
-    """Raises UsageError where the controller refused what was asked, ProcessDied where it died otherwise."""
+    """Raises UsageError if the controller refused the run, ProcessDied if it ended otherwise."""
     if (code := controller.poll()) is not None:
         family = UsageError if code == UsageError.exit_code else ProcessDied
         raise family(ProcessExit.of(controller, code).report())

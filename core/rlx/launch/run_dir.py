@@ -1,10 +1,10 @@
-"""The run directory: made, locked, and opened again to go on.
+"""The run directory: made, locked, and reopened for a resume.
 
-The rules of this part:
+Rules:
 
-* A directory belongs to one run. Nothing is ever written into another's, and no two launchers are at work in one.
+* A directory belongs to one run. rlx never writes into another run's, and never has two launchers at work in one.
 * Files that others read are written whole (`rlx.files.write_atomic`).
-* Going on means: from the newest committed checkpoint. What was recorded after it did not happen and is cut away.
+* A run resumes from its newest committed checkpoint. Metrics that were recorded after it are cut off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,28 +28,30 @@ _LOCK = "lock"
 
 @dataclass
 class RunDir:
-    """A locked run directory. `fresh`: all that is in it was made by this launcher."""
+    """A locked run directory."""
 
     path: Path
     fresh: bool
+    """Whether everything in it was made by this launcher."""
     lock: int
+    """Descriptor of the lock file."""
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: object) -> None:
         write_atomic(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 
     def close(self) -> None:
-        """Lets the next launcher in."""
+        """Unlock the directory."""
         os.close(self.lock)
 
     def discard(self) -> None:
-        """Leaves nothing behind of a run that never started; an earlier run's directory stays."""
+        """Remove the directory of a run that never started; an earlier run's directory stays."""
         if self.fresh:
             shutil.rmtree(self.path)
         self.close()
 
 
 def make_run_dir(folder: Path, name: str) -> RunDir:
-    """`folder/name`, or `name-2`, `name-3`, ... where that is taken."""
+    """Make `folder/name`; `name-2`, `name-3`, ... if that exists."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         path = folder / (name if number == 1 else f"{name}-{number}")
@@ -59,45 +60,45 @@ def make_run_dir(folder: Path, name: str) -> RunDir:
         except FileExistsError:
             continue
         return _open(path.absolute(), fresh=True)
-    raise AssertionError("the count of names has no end")
+    raise AssertionError("unreachable: itertools.count has no end")
 
 
 def take_run_dir(path: Path) -> RunDir:
-    """`path` itself, as the user asked. Raises UsageError where something is in it."""
+    """Make `path` itself, as the user asked. Raises UsageError if there is something in it."""
     if (path / CONFIG_FILE).exists():
         raise UsageError(
-            f"{path} is the directory of another run. Take another one with --run-dir, or go on with that run: "
+            f"{path} is the directory of another run. Take another one with --run-dir, or resume that run: "
             f"rlx run --resume {path}"
         )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} is no empty directory. Take another one with --run-dir.")
+        raise UsageError(f"{path} isn't an empty directory. Take another one with --run-dir.")
     path.mkdir(parents=True, exist_ok=True)
     return _open(path.absolute(), fresh=True)
 
 
 def reopen_run_dir(path: Path) -> RunDir:
-    """The directory of a run that is to go on. Raises UsageError where there is none, or where one is at work in it."""
+    """Open the directory of a run to resume. Raises UsageError if it isn't one, or if a launcher is at work in it."""
     if not (path / CONFIG_FILE).exists():
         raise UsageError(
-            f"{path} is no run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier run."
+            f"{path} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier run."
         )
     return _open(path.absolute(), fresh=False)
 
 
 def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
-    """The checkpoint to go on from; `say` hears of torn ones. Raises UsageError where none was committed."""
+    """Return the checkpoint to resume from; report torn ones by `say`. Raises UsageError if none was committed."""
     from rlx.controller.records.checkpoint import newest
 
     found = newest(path, lambda torn: say(f"{torn} is torn (the run was killed while it was written): skipped"))
     if found is None:
         raise UsageError(
-            f"{path} holds no checkpoint to go on from. Set checkpoint.every to have some, and start again."
+            f"{path} has no checkpoint to resume from. Set checkpoint.every to have some, and start again."
         )
     return found
 
 
 def rewind(path: Path, checkpoint: Path) -> None:
-    """Cuts metrics.jsonl back to what was before the checkpoint was made; a torn last line goes, too."""
+    """Cut metrics.jsonl back to the lines from before the checkpoint; a torn last line is cut, too."""
     from rlx.controller.records.checkpoint import load
 
     metrics, saved = path / METRICS_FILE, load(checkpoint)
@@ -108,7 +109,7 @@ def rewind(path: Path, checkpoint: Path) -> None:
 
 
 def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:
-    """Whether a line is of a step that led to `version`, or of an evaluation that its checkpoint knows."""
+    """Return whether a line is of a step that led to `version`, or of one of the evaluations in its checkpoint."""
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError:

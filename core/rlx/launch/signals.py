@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, counted: the first asks for a clean end, the second for one at once."""
+"""Ctrl-C and SIGTERM, counted: the first asks for a clean end, the second for an immediate one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """While entered, the running loop's process only counts these signals."""
+    """While entered, these signals are counted and have no other effect. Needs a running event loop."""
 
     def __init__(self) -> None:
         self.count = 0
         self.name = ""
+        """Of the last one."""
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._came, number)
+            loop.add_signal_handler(number, self._count, number)
         return self
 
     def __exit__(
@@ -32,14 +33,14 @@ class Signals:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
-    def _came(self, number: signal.Signals) -> None:
+    def _count(self, number: signal.Signals) -> None:
         self.count += 1
         self.name = "Ctrl-C" if number == signal.SIGINT else number.name
 
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """For the seconds in which processes are ended: a third Ctrl-C must not keep that from being finished."""
+    """Ignore these signals while processes are ended: a third Ctrl-C must not interrupt that."""
     before = [(number, signal.signal(number, signal.SIG_IGN)) for number in SIGNALS]
     try:
         yield

@@ -1,18 +1,19 @@
-"""Watches a run from the launcher: the processes from outside, the controller's word from inside.
+"""Watches a run from the launcher: the processes from outside, and the controller through its messages.
 
-The rules of this part:
+Rules:
 
-* The controller decides how a run ends; the supervisor tells it what it cannot see (a process that is gone, Ctrl-C, a
-  logger that failed) and holds it to its time.
-* A process that ends before `RunEnded` is a death, whatever its exit code. A little time passes before it is called
-  one: `RunEnded` may be on its way.
-* What the controller wants started again is ended whole first; then its next attempt has its name.
-* Where the controller is dead or silent, or the user says so twice, the supervisor ends the run itself.
+* The controller decides how a run ends. The supervisor reports to it what it can't see (a process that ended, Ctrl-C, a
+  logger that failed), and limits the time that it may take.
+* A process that ends before `RunEnded` has died, whatever its exit code. It is reported after a short delay only, since
+  `RunEnded` may be on its way.
+* A process that the controller wants restarted is ended completely before its next attempt starts under its name.
+* If the controller is dead or silent, or the user asks twice, the supervisor ends the run itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,22 +31,23 @@ from rlx.transport.messages import Drain, Failed, Log, Message, RunEnded, StartA
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
+"""Delay before a process that ended is reported."""
 VERDICT_SECONDS = 30.0
-"""How long the controller may take to end a run after it was told of a death."""
+"""How long the controller may take to end a run after the first failure was reported to it."""
 STOP_SECONDS = 20.0
 """How long processes may take to end by themselves after `RunEnded`."""
 
 
 class Inbox:
-    """What the controller tells the launcher."""
+    """Takes the controller's messages to the launcher."""
 
     def __init__(self, loggers: Loggers, say: Callable[[str], None]) -> None:
         self._loggers = loggers
         self._say = say
-        self._arrived = asyncio.Event()
+        self._run_ended = asyncio.Event()
         self.ended: RunEnded | None = None
-        self.again: dict[str, int] = {}
-        """Processes to be started again, and the number of the attempt."""
+        self.restarts: dict[str, int] = {}
+        """Processes to restart, each with the number of its next attempt."""
 
     async def take(self, message: Message) -> None:
         match message:
@@ -56,137 +58,139 @@ class Inbox:
             case Log():
                 self._say(f"{message.level}: {message.text}")
             case StartAgain():
-                self.again[message.name] = message.attempt
+                self.restarts[message.name] = message.attempt
             case RunEnded():
                 self.ended = message
-                self._arrived.set()
+                self._run_ended.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until the run has ended, for so long at most."""
-        try:
-            await asyncio.wait_for(self._arrived.wait(), seconds)
-        except TimeoutError:
-            return
+        """Wait until the run has ended, at most `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._run_ended.wait(), seconds)
 
 
 class Supervisor:
-    """`watch` returns when the run is over; processes may still live then, and the launcher's `close` ends them."""
+    """Watches the processes of one run.
+
+    `watch` returns when the run is over. Processes may still be alive then; the launcher's `close` ends them.
+    """
 
     def __init__(
         self,
         client: Client,
         processes: Sequence[ProcessHandle],
-        start_again: Callable[[str, int], ProcessHandle],
+        restart: Callable[[str, int], ProcessHandle],
         inbox: Inbox,
         loggers: Loggers,
         signals: Signals,
         say: Callable[[str], None],
     ) -> None:
-        """`start_again(name, attempt)` starts a process in the place of one that is gone."""
+        """`restart(name, attempt)` starts a process in place of one that has ended; `say` prints a line."""
         self._client = client
         self._processes = {process.name: process for process in processes}
-        self._start_again = start_again
+        self._restart = restart
         self._attempts = dict.fromkeys(self._processes, 1)
         self._inbox = inbox
         self._loggers = loggers
         self._signals = signals
         self._say = say
-        self._seen_dead: dict[str, float] = {}
-        self._deaths: dict[str, ProcessExit] = {}
+        self._seen_ended: dict[str, float] = {}
+        self._exits: dict[str, ProcessExit] = {}
         self._draining = False
-        self._told_failures = 0
+        self._reported_failures = 0
         self._verdict_due = float("inf")
 
     async def watch(self) -> Outcome:
-        while (ending := await self._look()) is None:
+        while (outcome := await self._look()) is None:
             await self._inbox.wait(POLL_SECONDS)
-        return ending.with_deaths(list(self._deaths.values()))
+        return outcome.with_exits(list(self._exits.values()))
 
     async def _look(self) -> Outcome | None:
-        """One look at everything; the ending, once there is one."""
+        """Look at everything once; return the outcome if the run is over."""
         if self._inbox.ended is not None:
-            return await self._let_stop(self._inbox.ended)
+            return await self._wait_for_processes(self._inbox.ended)
         if self._signals.count > 1:
             return Outcome.killed()
-        await self._pass_on_signal()
-        await self._pass_on_logger_failures()
-        self._replace()
-        await self._note_deaths()
-        if CONTROLLER in self._deaths:
-            return Outcome.failed(self._deaths[CONTROLLER].headline())
+        await self._report_signal()
+        await self._report_logger_failures()
+        self._restart_processes()
+        await self._report_exits()
+        if CONTROLLER in self._exits:
+            return Outcome.failed(self._exits[CONTROLLER].headline())
         if time.monotonic() > self._verdict_due:
             return Outcome.failed(
                 f"the controller did not end the run within {VERDICT_SECONDS:g} s of the first failure"
             )
         return None
 
-    async def _pass_on_signal(self) -> None:
+    async def _report_signal(self) -> None:
         if self._signals.count == 1 and not self._draining:
             self._draining = True
             self._say("draining: finishing the step and saving; Ctrl-C again stops now")
-            await self._tell(Drain(f"{self._signals.name} in the launcher"))
+            await self._notify(Drain(f"{self._signals.name} in the launcher"))
 
-    async def _pass_on_logger_failures(self) -> None:
-        for failure in self._loggers.failures[self._told_failures :]:
-            self._told_failures += 1
-            await self._tell(Failed(failure.error, failure.owner))
-            self._expect_verdict()
+    async def _report_logger_failures(self) -> None:
+        for failure in self._loggers.failures[self._reported_failures :]:
+            self._reported_failures += 1
+            await self._report_failure(Failed(failure.error, failure.owner))
 
-    def _replace(self) -> None:
-        for name, attempt in list(self._inbox.again.items()):
+    def _restart_processes(self) -> None:
+        for name, attempt in list(self._inbox.restarts.items()):
             if self._processes[name].poll() is None:
                 self._processes[name].kill()
                 continue
-            del self._inbox.again[name]
-            self._processes[name], self._attempts[name] = self._start_again(name, attempt), attempt
-            self._seen_dead.pop(name, None)
-            self._deaths.pop(name, None)
-            if not self._deaths:
+            del self._inbox.restarts[name]
+            self._processes[name], self._attempts[name] = self._restart(name, attempt), attempt
+            self._seen_ended.pop(name, None)
+            self._exits.pop(name, None)
+            if not self._exits:
                 self._verdict_due = float("inf")
 
-    async def _note_deaths(self) -> None:
-        for process in self._processes.values():
+    async def _report_exits(self) -> None:
+        for name, process in self._processes.items():
             code = process.poll()
-            if code is None or process.name in self._deaths or process.name in self._inbox.again:
+            if code is None or name in self._exits or name in self._inbox.restarts:
                 continue
-            since = self._seen_dead.setdefault(process.name, time.monotonic())
+            since = self._seen_ended.setdefault(name, time.monotonic())
             if time.monotonic() - since >= SETTLE_SECONDS:
-                death = self._deaths[process.name] = ProcessExit.of(process, code, self._attempts[process.name])
-                await self._tell(death.message())
-                self._expect_verdict()
+                self._exits[name] = ProcessExit.of(process, code, self._attempts[name])
+                await self._report_failure(self._exits[name].message())
 
-    def _expect_verdict(self) -> None:
+    async def _report_failure(self, message: Message) -> None:
+        """Report it to the controller, which has to end the run, or restart the process, in time."""
+        await self._notify(message)
         self._verdict_due = min(self._verdict_due, time.monotonic() + VERDICT_SECONDS)
 
-    async def _tell(self, message: Message) -> None:
+    async def _notify(self, message: Message) -> None:
         try:
             await self._client.notify(message)
         except PeerFailed as error:
-            # Its death, or its silence, is what the run fails of.
-            self._say(f"the controller cannot be told of {type(message).__name__}: {error}")
+            # The run fails because of the controller's death or silence, which the next looks find.
+            self._say(f"{type(message).__name__} cannot be sent to the controller: {error}")
 
-    async def _let_stop(self, ended: RunEnded) -> Outcome:
-        """The controller has told everybody who listens to stop; those that died of an error are in the report."""
-        asked, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
-        told = [process for process in self._processes.values() if process.name not in ended.untold]
-        while any(process.poll() is None for process in told) and time.monotonic() < deadline:
-            if self._signals.count > asked:
+    async def _wait_for_processes(self, ended: RunEnded) -> Outcome:
+        """Wait until the processes, which the controller has asked to stop, have ended; record failed exits."""
+        signals, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
+        stopping = [process for process in self._processes.values() if process.name not in ended.untold]
+        while any(process.poll() is None for process in stopping) and time.monotonic() < deadline:
+            if self._signals.count > signals:
                 self._say("stopping now")
                 break
             await asyncio.sleep(POLL_SECONDS / 2)
-        ending = Outcome.said(ended)
-        self._note_failed_exits(ending, ended.untold)
-        return ending
+        outcome = Outcome.from_controller(ended)
+        self._record_failed_exits(outcome, ended.untold)
+        return outcome
 
-    def _note_failed_exits(self, ending: Outcome, untold: Sequence[str]) -> None:
+    def _record_failed_exits(self, outcome: Outcome, unreachable: Sequence[str]) -> None:
+        """`unreachable`: the processes that the controller could not ask to stop."""
         for name, process in self._processes.items():
             code = process.poll()
-            if name == CONTROLLER and code == ending.exit_code:
-                # It ends as the run did; what it had to say is in `RunEnded`.
+            if name == CONTROLLER and code == outcome.exit_code:
+                # It exits with the run's code, and its error is in `RunEnded`.
                 continue
-            if code is None and name in untold:
+            if code is None and name in unreachable:
                 continue
             if code is None:
                 self._say(f"{name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
-            elif code != 0 and name not in self._deaths:
-                self._deaths[name] = ProcessExit.of(process, code)
+            elif code != 0 and name not in self._exits:
+                self._exits[name] = ProcessExit.of(process, code)

@@ -1,8 +1,8 @@
-"""What a launcher is: a class (entry-point group `rlx.launchers`) that places, starts, kills and reports. No more.
+"""The contract of a launcher: a class (entry-point group `rlx.launchers`) that starts and kills processes.
 
-It decides nothing: the supervisor in the core does. What it starts is `python -m rlx.proc nanny` with the framed boot
-data on its stdin (see `rlx.boot`), and that stdin stays open for as long as the launcher lives: the nanny ends
-everything below it when it closes.
+It decides nothing: the supervisor in the core does. It starts `python -m rlx.proc nanny` with `ProcessSpec.stdin` (the
+framed boot data, see `rlx.boot`) on the nanny's stdin, which stays open for as long as the launcher lives: the nanny
+ends its whole tree when it closes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class ProcessSpec:
     name: str
     """`controller`, `rollout-0`, `policy` ..."""
     log: Path
-    """Where its output goes, on the machine where it runs."""
+    """File for its output, on the machine where it runs."""
     stdin: bytes = field(repr=False)
-    """What to write to its stdin, which then stays open. It holds keys: keep it out of logs and command lines."""
+    """Bytes to write to its stdin, which then stays open. They hold keys: keep them out of logs and command lines."""
 
 
 class ProcessHandle(Protocol):
@@ -32,27 +32,30 @@ class ProcessHandle(Protocol):
 
     @property
     def pid(self) -> int:
-        """Of the nanny, on the machine where it runs."""
+        """Process id of the nanny, on the machine where it runs."""
 
     @property
     def log(self) -> Path:
-        """Where its output goes, on the machine where it runs."""
+        """File for its output, on the machine where it runs."""
 
     def poll(self) -> int | None:
-        """Its exit code (128 + n where signal n killed it), or None while it runs. Never blocks."""
+        """Return its exit code (128 + n if signal n killed it), or None while it runs. Never blocks."""
 
     def last_lines(self, count: int) -> list[str]:
-        """The end of its log."""
+        """Return the last `count` lines of its log."""
 
     def kill(self) -> None:
-        """Begins to end it and all that it started. Never blocks; `poll` says when it is done. May be called again."""
+        """Begin to end it and everything that it started.
+
+        Never blocks; `poll` reports when it has ended. May be called again.
+        """
 
 
 class Launcher(Protocol):
-    """Made without arguments, once a run."""
+    """Made once per run, without arguments."""
 
     def start(self, process: ProcessSpec) -> ProcessHandle:
-        """Raises RunError where it cannot be started."""
+        """Start a process. Raises RunError if it can't be started."""
 
     def close(self) -> None:
-        """Kills all that it started and waits until nothing of it is left. Raises RunError where something is."""
+        """Kill everything that it started, and wait until all of it has ended. Raises RunError if something stays."""

@@ -1,4 +1,4 @@
-"""What Linux offers to end process trees: subreapers and parent-death signals."""
+"""Linux features for ending process trees: subreapers and parent-death signals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> None:
-    """From now on, descendants whose parents die become children of this process. Raises OSError where refused."""
+    """Make descendants whose parents die children of this process. Raises OSError if the kernel refuses."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """The kernel kills this process when the thread that started it ends. Raises OSError where refused."""
+    """Have the kernel kill this process when the thread that started it ends. Raises OSError if the kernel refuses."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,14 +1,15 @@
-"""The launcher `local`: every process on this machine.
+"""The launcher `local`: starts every process on this machine.
 
-The rules of this part:
+Rules:
 
-* A process is a nanny with an open pipe on its stdin. Kill this process in any way, and the pipe closes.
-* This process is a subreaper, too: when a nanny itself is killed, what it leaves comes here and is ended here. A mark
-  in the environment tells it from other children that this process may have.
+* Each process is started through a nanny with an open pipe on its stdin. The pipe closes however this process ends.
+* This process is a subreaper, too: when a nanny is killed, its orphaned descendants become children of this process,
+  which ends them. A mark in their environment distinguishes them from other children of this process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,13 +26,14 @@ from rlx.launchers.base import ProcessSpec
 from rlx.launchers.linux import become_subreaper
 from rlx.launchers.nanny import GRACE_SECONDS
 from rlx.logs import last_lines
+from rlx.names import shell_exit_code
 
 MARK = "RLX_LAUNCHER"
 CLOSE_SECONDS = GRACE_SECONDS + 5.0
 
 
 class LocalProcess:
-    """A nanny and what is below it."""
+    """A nanny and the process tree below it."""
 
     def __init__(self, name: str, nanny: subprocess.Popen[bytes], log: Path, on_end: Callable[[], None]) -> None:
         self.name = name
@@ -46,7 +48,7 @@ class LocalProcess:
 
     def poll(self) -> int | None:
         if self._code is None and (code := self._nanny.poll()) is not None:
-            self._code = code if code >= 0 else 128 - code
+            self._code = shell_exit_code(code)
             self._on_end()
         return self._code
 
@@ -54,7 +56,7 @@ class LocalProcess:
         return last_lines(self.log, count)
 
     def write(self, data: bytes) -> None:
-        """Writes to the nanny's stdin, which stays open. Raises RunError where the nanny is gone."""
+        """Write to the nanny's stdin, which stays open. Raises RunError if the nanny has ended."""
         assert self._nanny.stdin is not None
         try:
             self._nanny.stdin.write(data)
@@ -67,19 +69,19 @@ class LocalProcess:
             self._nanny.terminate()
 
     def kill_nanny(self) -> None:
-        """For a nanny that does not answer."""
+        """Kill a nanny that does not answer, without its tree."""
         if self.poll() is None:
             self._nanny.kill()
             self._nanny.wait()
 
     def release(self) -> None:
-        """Closes the pipe; a nanny that still lives ends its tree."""
+        """Close the pipe; a nanny that still lives ends its tree."""
         assert self._nanny.stdin is not None
         self._nanny.stdin.close()
 
 
 class LocalLauncher:
-    """Starts processes as children of this one."""
+    """Starts processes as children of this process."""
 
     def __init__(self) -> None:
         become_subreaper()
@@ -103,8 +105,7 @@ class LocalLauncher:
             process.kill_nanny()
             process.release()
         self._end_orphans()
-        left = [process.pid for process in self._orphans()]
-        if left:
+        if left := [process.pid for process in self._orphans()]:
             raise RunError(
                 f"processes {left} could not be ended: they outlive SIGKILL. Look at them with `ps -fp PID`."
             )
@@ -121,7 +122,7 @@ class LocalLauncher:
             )
 
     def _orphans(self) -> Iterator[psutil.Process]:
-        """Processes of this launcher that are below no living nanny."""
+        """Yield the processes of this launcher that have no living nanny above them."""
         nannies = {process.pid for process in self._processes}
         for child in psutil.Process().children():
             if child.pid not in nannies and _mark_of(child) == self._mark:
@@ -132,7 +133,8 @@ class LocalLauncher:
         deadline = time.monotonic() + CLOSE_SECONDS
         while (orphans := list(self._orphans())) and time.monotonic() < deadline:
             for orphan in orphans:
-                _kill(orphan)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    orphan.send_signal(signal.SIGKILL)
             psutil.wait_procs(orphans, timeout=1.0)
 
 
@@ -140,13 +142,6 @@ def _mark_of(process: psutil.Process) -> str | None:
     try:
         mark: str | None = process.environ().get(MARK)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        # Dead already (a zombie counts as such), or another user's: neither is ours to end.
+        # Already dead (or a zombie), or another user's: in neither case ours to end.
         return None
     return mark
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.send_signal(signal.SIGKILL)
-    except psutil.NoSuchProcess:
-        return

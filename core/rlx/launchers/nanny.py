@@ -1,12 +1,12 @@
-"""A process that starts one process of the run and ends its whole tree.
+"""The nanny: a process that starts one process of the run and ends that process's whole tree.
 
-The rules of this part:
+Rules:
 
-* The nanny is a subreaper: whatever its child starts, however often it forks away, stays below the nanny.
-* The tree ends when the child ends, when the nanny's stdin closes (who started it has died), or on SIGTERM: first
-  SIGTERM for all, then, after a grace, SIGKILL until the kernel says that there is no child left.
-* Child and nanny have sessions of their own: Ctrl-C in a terminal reaches neither. The launcher decides.
-* It imports nothing heavy. Its exit code is the child's, or 128 + n where signal n killed the child.
+* The nanny is a subreaper: all descendants of its child stay below the nanny, however often they fork away.
+* The tree is ended when the child ends, when the nanny's stdin closes (the launcher has died), or on SIGTERM: first
+  SIGTERM to every process, then, after a grace period, SIGKILL until the kernel reports that no child is left.
+* Child and nanny each have a session of their own, so Ctrl-C in a terminal reaches neither. The launcher decides.
+* The nanny imports nothing heavy. Its exit code is the child's, or 128 + n if signal n killed the child.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import psutil
 
 from rlx.boot import frame_blob, read_blob
 from rlx.launchers.linux import become_subreaper
-from rlx.names import LOGS
+from rlx.names import LOGS, SIGNAL_EXIT_CODE, shell_exit_code
 
 GRACE_SECONDS = 2.0
 LAST_RESORT_SECONDS = 30.0
-"""Processes that outlive SIGKILL for so long are stuck in the kernel; nobody can end them."""
+"""Processes that outlive SIGKILL for this long are stuck in the kernel and can't be ended."""
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _END_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
-class Head(msgspec.Struct, frozen=True):
-    """The part of a `Boot` that concerns the nanny; the config in it is not looked at."""
+class BootHead(msgspec.Struct, frozen=True):
+    """The fields of a `Boot` that the nanny needs; the others are not decoded."""
 
     kind: str
     name: str
@@ -47,20 +47,20 @@ class Head(msgspec.Struct, frozen=True):
 
 def main() -> int:
     blob = read_blob(_STDIN)
-    head = msgspec.msgpack.decode(blob, type=Head)
-    _write_to(head.log)
+    head = msgspec.msgpack.decode(blob, type=BootHead)
+    _redirect_output(head.log)
     become_subreaper()
-    wake = _wake_on_signals()
-    child = _Tree(_spawn(head.kind, blob))
+    signals = _signal_pipe()
+    tree = _Tree(_spawn(head.kind, blob))
     try:
-        child.wait_for_end(wake)
+        tree.wait_for_end(signals)
     finally:
-        child.end()
-    return child.exit_code
+        tree.end()
+    return tree.exit_code
 
 
 class _Tree:
-    """Every process below this one; `root` is the one that was started."""
+    """Every process below this one; `root` is the pid of the one that the nanny started."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -69,21 +69,22 @@ class _Tree:
     @property
     def exit_code(self) -> int:
         if self._status is None:
-            return 128 + signal.SIGTERM
-        return self._status if self._status >= 0 else 128 - self._status
+            return SIGNAL_EXIT_CODE + signal.SIGTERM
+        return shell_exit_code(self._status)
 
-    def wait_for_end(self, wake: int) -> None:
+    def wait_for_end(self, signals: int) -> None:
+        """Return once the tree must be ended. `signals` is the descriptor of `_signal_pipe`."""
         while self._status is None:
-            ready, _, _ = select.select([_STDIN, wake], [], [])
+            ready, _, _ = select.select([_STDIN, signals], [], [])
             if _STDIN in ready and not os.read(_STDIN, 4096):
                 return
-            if wake in ready and _END_SIGNALS & set(os.read(wake, 4096)):
+            if signals in ready and _END_SIGNALS & set(os.read(signals, 4096)):
                 return
             if not self.reap():
                 return
 
     def reap(self) -> bool:
-        """Collects the dead; False when there is no child left, dead or alive."""
+        """Collect exit statuses of ended children; return False once no child is left, dead or alive."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -115,7 +116,7 @@ def _signal_descendants(number: signal.Signals) -> None:
             continue
 
 
-def _write_to(log: Path) -> None:
+def _redirect_output(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, _STDOUT)
@@ -123,28 +124,22 @@ def _write_to(log: Path) -> None:
     os.close(descriptor)
 
 
-def _wake_on_signals() -> int:
-    """A descriptor that gets the number of each signal as a byte, so that one `select` waits for everything."""
+def _signal_pipe() -> int:
+    """Return a descriptor that gets the number of each signal as a byte, so that one `select` waits for everything."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, *_END_SIGNALS):
-        signal.signal(number, _ignore)
+        signal.signal(number, lambda *_: None)  # a handler has to exist for the wake-up byte to be written
     return reader
 
 
-def _ignore(_number: int, _frame: object) -> None:
-    """A handler has to exist for the wake-up byte to be written."""
-
-
 def _spawn(kind: str, blob: bytes) -> int:
-    """Starts the child with `blob` on its stdin, from memory: a pipe could fill up and block.
-
-    Not by `subprocess`, which may collect the dead child before this process does, and its exit code with it.
-    """
+    """Start the child with `blob` on its stdin, from memory: a pipe could fill up and block. Return its pid."""
     stdin = os.memfd_create("rlx-boot")
     os.write(stdin, frame_blob(blob))
     os.lseek(stdin, 0, os.SEEK_SET)
+    # Not by `subprocess`, which may collect the ended child, and its exit code, before `_Tree.reap` does.
     child = os.posix_spawn(
         sys.executable,
         [sys.executable, "-P", "-m", "rlx.proc", kind],

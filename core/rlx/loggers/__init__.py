@@ -1,1 +1,14 @@
+"""Loggers: where the metrics of a run go.
+
+* base.py: the contract of a logger plugin (`Logger`, `LiveLogger`, `RunStatus`).
+* dispatch.py: calls the run's loggers and records which of them failed.
+* console.py, jsonl.py, tensorboard.py: the built-in loggers.
+* text.py: metrics as text, for the console.
+
+Rules:
+
+* Loggers live in the launcher's process and get everything from the controller.
+* A logger that raises is not called again, and fails the run.
+"""
+
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a logger is: a class (entry-point group `rlx.loggers`) that gets every step's metrics.
+"""The contract of a logger: a class (entry-point group `rlx.loggers`) that gets every step's metrics.
 
 It lives in the launcher's process.
 """
@@ -7,38 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run is going at this moment."""
+    """The state of a run at one moment."""
 
     state: str
     """`starting`, `running`, `draining` ..."""
     step: int
-    """Optimizer steps that are done."""
+    """Optimizer steps done."""
     steps: int
     """Steps of the whole run."""
     seconds: float
     """Since the start."""
     waiting_for: str
-    """What the controller waits for; empty if for nothing."""
+    """The controller's current wait; empty if there is none."""
     metrics: dict[str, float]
     """Of the last step."""
 
 
 class Logger(Protocol):
-    """Made as `cls(config, run_dir, steps)`, once."""
+    """Made once, as `cls(config, run_dir, steps)`."""
 
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
-        """Once a step (`kind` is `train`) and once an evaluation (`eval`)."""
+        """Take the metrics of a step (`kind` is `train`) or of an evaluation (`eval`)."""
 
-    def close(self, summary: Mapping[str, Any]) -> None:
-        """Once, at the run's end, with what summary.json holds."""
+    def close(self, summary: Mapping[str, object]) -> None:
+        """Finish, once, at the run's end. `summary` is the content of summary.json."""
 
 
+@runtime_checkable
 class LiveLogger(Logger, Protocol):
-    """A logger that also wants to know, a few times a second, how the run goes."""
+    """A logger that also follows the state of the run: one that has a `status` method."""
 
-    def status(self, status: RunStatus) -> None: ...
+    def status(self, status: RunStatus) -> None:
+        """Take the run's state, a few times a second."""

@@ -1,6 +1,6 @@
-"""The run on the screen: a live display on a terminal, one plain line a step everywhere else.
+"""The run on the screen: a live display on a terminal, one plain line per step everywhere else.
 
-What comes from configs, plugins and data is shown as it is, never read as markup.
+Text from configs, plugins and data is shown verbatim, never read as markup.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from rlx.config.schema import Config
 from rlx.loggers.base import RunStatus
-from rlx.loggers.text import Pace, clock, eval_line, pairs, status_line, step_line
+from rlx.loggers.text import Pace, eval_line, format_seconds, labelled_metrics, status_line, step_line
 
 
 class _Screen(Protocol):
@@ -30,7 +30,7 @@ class _Screen(Protocol):
 
 
 class ConsoleLogger:
-    """Picks the display that fits where it writes to."""
+    """Shows the run on a `LiveScreen` if the console is a terminal, else as `Lines`."""
 
     def __init__(self, config: Config, run_dir: Path, steps: int, *, console: Console | None = None) -> None:
         console = console or Console()
@@ -45,12 +45,12 @@ class ConsoleLogger:
     def status(self, status: RunStatus) -> None:
         self._screen.status(status)
 
-    def close(self, summary: Mapping[str, Any]) -> None:
+    def close(self, summary: Mapping[str, object]) -> None:
         self._screen.close(str(summary["status"]))
 
 
 class Lines:
-    """One line for each step, each evaluation, and each change of the run's state."""
+    """Prints one line for each step, each evaluation, and each change of the run's state."""
 
     def __init__(self, console: Console, title: str, steps: int) -> None:
         self._console = console
@@ -64,7 +64,7 @@ class Lines:
             self._say(eval_line(step, metrics))
             return
         self._pace.step(metrics)
-        self._say(step_line(step, self._steps, metrics, self._pace.left(self._steps - step - 1)))
+        self._say(step_line(step, self._steps, metrics, self._pace.seconds_left(self._steps - step - 1)))
 
     def status(self, status: RunStatus) -> None:
         if status.state != self._state:
@@ -72,14 +72,14 @@ class Lines:
             self._say(status_line(status))
 
     def close(self, outcome: str) -> None:
-        """Every line is out already; the launcher's last words are the outcome."""
+        """Print nothing: the launcher reports the outcome."""
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
 
 
 class LiveScreen:
-    """A panel that is drawn over and over; what others print appears above it."""
+    """A panel that is redrawn in place; other output appears above it."""
 
     def __init__(self, console: Console, title: str, steps: int) -> None:
         self._title = title
@@ -103,7 +103,7 @@ class LiveScreen:
         self._refresh()
 
     def close(self, outcome: str) -> None:
-        """What stays on the screen is how the run ended, not what it waited for last."""
+        """Leave the outcome on the screen, in place of the last wait."""
         self.status(replace(self._status, state=outcome, waiting_for=""))
         self._live.stop()
 
@@ -112,15 +112,15 @@ class LiveScreen:
 
     def _draw(self) -> Group:
         status = self._status
-        left = self._pace.left(self._steps - status.step)
-        head = f"step {status.step}/{self._steps}  {clock(status.seconds)}"
-        head += f"  {clock(left)} left" if left else ""
+        left = self._pace.seconds_left(self._steps - status.step)
+        head = f"step {status.step}/{self._steps}  {format_seconds(status.seconds)}"
+        head += f"  {format_seconds(left)} left" if left else ""
         table = Table.grid(padding=(0, 2))
-        for label, figure in pairs(self._metrics):
-            table.add_row(Text(label, style="dim"), Text(figure))
+        for label, text in labelled_metrics(self._metrics):
+            table.add_row(Text(label, style="dim"), Text(text))
         table.add_row(Text("state", style="dim"), Text(status.state))
         table.add_row(Text("waiting", style="dim"), Text(status.waiting_for or "-"))
-        # In a grid: a bare bar does not end its line.
+        # In a grid, since a bare ProgressBar does not end its line.
         bar = Table.grid()
         bar.add_row(ProgressBar(total=max(self._steps, 1), completed=status.step, width=40))
         return Group(Text(self._title, style="bold"), Text(head), bar, table)

@@ -1,6 +1,6 @@
-"""The run's loggers, all of them, and who answers for each.
+"""Calls all loggers of a run.
 
-The rule of this part: a logger that raises is not called again, and its error becomes the run's, with its owner.
+Rule: a logger that raises is not called again, and its error fails the run, with the logger's owner in the message.
 """
 
 from __future__ import annotations
@@ -8,27 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rlx.config.schema import Config
 from rlx.errors import RlxError, RunError, attribute
-from rlx.loggers.base import Logger, RunStatus
+from rlx.loggers.base import LiveLogger, Logger, RunStatus
 from rlx.plugins.session import Plugins
 
 OwnedLogger = tuple[str, Logger]
-"""Whom to turn to (`logger 'tensorboard' (rlx 0.1.0, ...)`), and the logger."""
+"""The owner (`logger 'tensorboard' (rlx 0.1.0, ...)`), and the logger."""
 
 
 @dataclass(frozen=True)
 class LoggerFailure:
-    """What a logger raised."""
+    """An error that a logger raised."""
 
     error: str
     owner: str
 
 
 def load_loggers(config: Config, plugins: Plugins, run_dir: Path) -> list[OwnedLogger]:
-    """Those that the config names. Raises PluginError where one cannot be had."""
+    """Make the loggers that the config names. Raises PluginError if one can't be loaded."""
     return [
         (plugins.owner("loggers", name), plugins.load("loggers", name)(config, run_dir, config.run.steps))
         for name in config.run.loggers
@@ -36,22 +35,22 @@ def load_loggers(config: Config, plugins: Plugins, run_dir: Path) -> list[OwnedL
 
 
 class Loggers:
-    """Passes on what comes from the controller."""
+    """Passes metrics and states on to every logger that has not failed."""
 
     def __init__(self, loggers: Sequence[OwnedLogger]) -> None:
         self._working = list(loggers)
         self.failures: list[LoggerFailure] = []
 
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
-        self._each("log", lambda logger: logger.log(step, metrics, kind))
+        self._call_each("log", lambda logger: logger.log(step, metrics, kind))
 
     def status(self, status: RunStatus) -> None:
-        self._each("status", lambda logger: _show(logger, status))
+        self._call_each("status", lambda logger: logger.status(status) if isinstance(logger, LiveLogger) else None)
 
-    def close(self, summary: Mapping[str, Any]) -> None:
-        self._each("close", lambda logger: logger.close(summary))
+    def close(self, summary: Mapping[str, object]) -> None:
+        self._call_each("close", lambda logger: logger.close(summary))
 
-    def _each(self, doing: str, call: Callable[[Logger], None]) -> None:
+    def _call_each(self, doing: str, call: Callable[[Logger], None]) -> None:
         for owned in list(self._working):
             owner, logger = owned
             try:
@@ -60,10 +59,3 @@ class Loggers:
             except RlxError as error:
                 self._working.remove(owned)
                 self.failures.append(LoggerFailure(str(error), owner))
-
-
-def _show(logger: Logger, status: RunStatus) -> None:
-    # `status` is the part of a logger that it need not have.
-    show = getattr(logger, "status", None)
-    if show is not None:
-        show(status)

@@ -52,7 +52,7 @@ def load_earlier(run_dir: Path) -> LoadedRun:
     config = run_dir / CONFIG_FILE
     if not config.is_file():
         raise UsageError(
-            f"{run_dir} is no run directory: it has no config.json. --resume takes the one of an earlier run."
+            f"{run_dir} isn't a run directory: it has no config.json. --resume takes the one of an earlier run."
         )
     base_dir, record = _started(run_dir / ENVIRONMENT_FILE)
     loaded = load_resolved(config, base_dir)

@@ -27,9 +27,3 @@ class RunPlan:
     """The datasets as the launcher saw them; None where it did not look."""
     script: ScriptRecord | None = None
     """The launch script, for the processes that need something of it."""
-    run_dir: Path | None = None
-    """Take this very directory. Default: a new one below `run.dir`."""
-    resume: Path | None = None
-    """Go on in this run directory."""
-    argv: tuple[str, ...] = ()
-    """The command line, for environment.json."""

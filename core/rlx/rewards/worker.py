@@ -17,11 +17,10 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from rlx.boot import Boot
-from rlx.errors import RewardError, RlxError, UsageError
+from rlx.errors import RewardError, RlxError, UsageError, foreign_frames
 from rlx.packers.open import open_packer
 from rlx.rewards.base import BoundReward, about
 from rlx.rewards.call import Asker, loaded_of
@@ -38,8 +37,6 @@ from rlx.rewards.messages import (
     frame,
     to_worker,
 )
-
-_RLX = str(Path(__file__).parents[1])
 
 
 def main() -> None:
@@ -150,10 +147,9 @@ def _raised(owner: str, error: BaseException, texts: Sequence[str]) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The lines of the reward's own code that it went through; rlx's frames around them say nothing to its author."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_RLX)]
-    return "".join(traceback.format_list(theirs or frames)).rstrip()
+    """The lines of the reward's own code that it went through, or all lines if there are none."""
+    frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
+    return "".join(traceback.format_list(frames)).rstrip()
 
 
 def _traceback(error: BaseException) -> str:

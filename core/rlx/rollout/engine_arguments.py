@@ -16,7 +16,7 @@ def engine_environment(config: Config, index: int) -> dict[str, str]:
     """What replica `index` has to set before it imports vLLM: its devices are those after the policy's ranks."""
     platform, width = PLATFORMS[config.run.device], config.rollout.tensor_parallel
     first = config.policy.parallel.world_size + index * width
-    return {**platform.engine_env, **platform.placed(range(first, first + width)), **config.rollout.env}
+    return {**platform.engine_env, **platform.visible_devices(range(first, first + width)), **config.rollout.env}
 
 
 def engine_arguments(config: Config, index: int) -> dict[str, Any]:

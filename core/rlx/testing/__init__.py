@@ -11,8 +11,9 @@ The rules of this part:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlx.lazy import lazy_exports
 
 _WHERE = {
     "CharTokenizer": "rlx.testing.tokenizer",
@@ -38,13 +39,5 @@ if TYPE_CHECKING:
     from rlx.testing.suites.reward import check_reward as check_reward
     from rlx.testing.suites.reward_calls import Example as Example
     from rlx.testing.tokenizer import CharTokenizer as CharTokenizer
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'rlx.testing' has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

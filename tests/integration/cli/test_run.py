@@ -1,4 +1,4 @@
-"""What the launcher is handed. The launcher's own tests start from there."""
+"""The arguments that `rlx run` calls the launcher with. The launcher's own tests start from there."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ import pytest
 
 
 @pytest.fixture
-def handed(monkeypatch):
-    """The plans that reached the launcher; its exit code is 7."""
-    plans = []
-    monkeypatch.setattr("rlx.launch.run.run", lambda plan: plans.append(plan) or 7)
-    return plans
+def started(monkeypatch):
+    """The plans that reached the launcher, each with the other arguments; the launcher's exit code is 7."""
+    calls = []
+    monkeypatch.setattr("rlx.launch.run.run", lambda plan, **arguments: calls.append((plan, arguments)) or 7)
+    return calls
 
 
-def test_run_hands_over_a_checked_plan_and_exits_with_its_code(call, project, handed, tmp_path):
+def test_run_starts_a_checked_plan_and_exits_with_its_code(call, project, started, tmp_path):
     config = project()
     code, _, _ = call("run", "--config", config, "--run-dir", tmp_path / "here", "--set", "run.seed=5")
-    (plan,) = handed
+    ((plan, arguments),) = started
     assert code == 7
     assert (plan.config.run.seed, plan.config.model.plugin, plan.rollouts) == (5, "hf", True)
-    assert (plan.run_dir, plan.resume, plan.base_dir) == (tmp_path / "here", None, config.parent)
+    assert (arguments["run_dir"], arguments["resume"], plan.base_dir) == (tmp_path / "here", None, config.parent)
     assert [record.name for record in plan.plugins.records if record.kind == "rewards"] == ["./data.py:score"]
-    assert plan.argv[:2] == ("rlx", "run")
+    assert arguments["argv"][:2] == ["rlx", "run"]
 
 
-def test_resume_finds_config_and_files_from_the_run_directory(call, project, handed, tmp_path, monkeypatch):
+def test_resume_finds_config_and_files_from_the_run_directory(call, project, started, tmp_path, monkeypatch):
     config = project()
     call("run", "--config", config)
     run_dir = tmp_path / "earlier"
     run_dir.mkdir()
-    (run_dir / "config.json").write_text(json.dumps(handed[0].config.model_dump(by_alias=True, mode="json")))
+    (run_dir / "config.json").write_text(json.dumps(started[0][0].config.model_dump(by_alias=True, mode="json")))
     (run_dir / "environment.json").write_text(json.dumps({"base_dir": str(config.parent)}))
     config.unlink()
     monkeypatch.chdir(tmp_path)
     code, _, err = call("run", "--resume", run_dir)
     assert code == 7, err
-    assert handed[1].resume == run_dir
-    assert handed[1].config == handed[0].config
-    assert handed[1].base_dir == config.parent
+    (first, _), (resumed, arguments) = started
+    assert arguments["resume"] == run_dir
+    assert resumed.config == first.config
+    assert resumed.base_dir == config.parent
 
 
-def test_epochs_reach_the_run_in_steps(call, project, handed):
+def test_epochs_reach_the_run_in_steps(call, project, started):
     config = project()
     config.write_text(config.read_text().replace("steps = 2", "epochs = 3"))
     call("run", "--config", config, "--set", "policy.groups_per_step=1")
-    (plan,) = handed
+    ((plan, _),) = started
     assert (plan.config.run.steps, plan.config.run.epochs) == (3 * plan.data.train.size, None)

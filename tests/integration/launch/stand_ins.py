@@ -204,13 +204,12 @@ def run_plan(path):
         base_dir=Path(),
         plugins=Plugins([], Hooks([], []), Registry()),
         rollouts=values["rollouts"],
-        run_dir=Path(values["run_dir"]) if values["run_dir"] else None,
-        resume=Path(values["resume"]) if values["resume"] else None,
     )
     recorder = Recorder(Path("recorded"), config.meta.get("bomb", ""))
     mains = {"controller": "stand_ins:controller", "policy": "stand_ins:client", "rollout": "stand_ins:client"}
     loggers = [("logger 'recorder'", recorder)]
-    return run(plan, launcher=LocalLauncher(), loggers=lambda *_: loggers, mains=mains)
+    folders = {name: Path(values[name]) for name in ("run_dir", "resume") if values[name]}
+    return run(plan, **folders, launcher=LocalLauncher(), loggers=lambda *_: loggers, mains=mains)
 
 
 if __name__ == "__main__":

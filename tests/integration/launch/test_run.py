@@ -225,7 +225,7 @@ def test_a_resumed_run_goes_on_in_its_directory_from_the_newest_checkpoint(run, 
     old_keys = (run.dir / "keys.json").read_text()
     code, output = run.start(resume=str(run.dir)).end()
     assert code != 0
-    assert "holds no checkpoint to go on from" in output
+    assert "has no checkpoint to resume from" in output
     for name in ("step_00002", "step_00004.tmp"):
         (run.dir / "checkpoints" / name).mkdir(parents=True)
         saved = msgspec.json.encode(Saved(2, 0, 1, Fingerprint(1, ["f"]), 0, 0.0))

@@ -43,7 +43,7 @@ def test_what_nobody_foresaw_is_shown_whole(rlx, monkeypatch):
     ("args", "message"),
     [
         (["run"], "Say what to run"),
-        (["run", "--resume", "absent-dir"], "is no run directory"),
+        (["run", "--resume", "absent-dir"], "isn't a run directory"),
         (["run", "--resume", "x", "--set", "run.steps=3"], "leave out --set"),
         (["run", "--resume", "x", "--config", "y.toml"], "leave out --config"),
         (["rnu"], "Did you mean 'run'"),

@@ -9,20 +9,20 @@ from rlx.transport.messages import RunEnded
 
 
 @pytest.mark.parametrize(
-    ("ending", "code", "summary"),
+    ("outcome", "code", "summary"),
     [
-        (Outcome.said(RunEnded("done", {"steps": 3})), 0, {"steps": 3, "status": "done"}),
+        (Outcome.from_controller(RunEnded("done", {"steps": 3})), 0, {"steps": 3, "status": "done"}),
         (
-            Outcome.said(RunEnded("failed", {"steps": 1}, "reward raised")),
+            Outcome.from_controller(RunEnded("failed", {"steps": 1}, "reward raised")),
             1,
             {"steps": 1, "status": "failed", "error": "reward raised"},
         ),
         (Outcome.failed("the controller is gone"), 1, {"status": "failed", "error": "the controller is gone"}),
     ],
 )
-def test_exit_code_and_summary(ending, code, summary):
-    assert ending.exit_code == code
-    assert ending.as_summary() == summary
+def test_exit_code_and_summary(outcome, code, summary):
+    assert outcome.exit_code == code
+    assert outcome.as_summary() == summary
 
 
 RUN_DIR = Path("/r")
@@ -34,12 +34,12 @@ def test_stopped_at_once_is_130():
 
 
 def test_a_good_end_says_where_everything_is():
-    assert Outcome.said(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
+    assert Outcome.from_controller(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
 
 
 def test_the_report_shows_who_died_and_its_last_lines():
-    death = ProcessExit("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
-    assert Outcome.failed("a replica is gone").with_deaths([death]).report(RUN_DIR) == (
+    process_exit = ProcessExit("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
+    assert Outcome.failed("a replica is gone").with_exits([process_exit]).report(RUN_DIR) == (
         "rlx run failed: a replica is gone\n\n"
         "rollout-1 was killed by signal 9. The last lines of /r/logs/rollout-1.log:\n"
         "    loading\n"
@@ -48,17 +48,17 @@ def test_the_report_shows_who_died_and_its_last_lines():
 
 
 def test_last_lines_are_not_shown_twice():
-    death = ProcessExit("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
-    ended = Outcome.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_deaths([death])
+    process_exit = ProcessExit("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
+    ended = Outcome.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_exits([process_exit])
     assert ended.report(RUN_DIR).count("policy rank 1 was killed") == 1
     assert "policy ended with exit code 1. Its log: /r/logs/policy.log" in ended.report(RUN_DIR)
 
 
 @pytest.mark.parametrize(
-    ("first", "code"), [(Outcome.said(RunEnded("done", {"steps": 3})), 1), (Outcome.killed(), 130)]
+    ("first", "code"), [(Outcome.from_controller(RunEnded("done", {"steps": 3})), 1), (Outcome.killed(), 130)]
 )
-def test_what_goes_wrong_after_the_end_is_told_and_keeps_what_was_there(first, code):
-    ended = first.and_failed("summary.json cannot be written")
+def test_an_error_after_the_end_is_reported_and_keeps_what_was_there(first, code):
+    ended = first.with_error("summary.json cannot be written")
     assert (ended.status, ended.exit_code) == ("failed", code)
     assert first.error in ended.error
     assert "summary.json cannot be written" in ended.report(RUN_DIR)

@@ -41,7 +41,7 @@ def test_the_directory_of_another_run_is_refused_with_both_ways_out(tmp_path):
 
 def test_a_directory_with_something_in_it_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UsageError, match="is no empty directory"):
+    with pytest.raises(UsageError, match="isn't an empty directory"):
         take_run_dir(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -55,8 +55,8 @@ def test_an_empty_or_new_directory_is_taken(tmp_path, held, exists):
     assert held[0].path == path
 
 
-def test_only_a_run_can_be_gone_on_with(tmp_path):
-    with pytest.raises(UsageError, match="is no run directory"):
+def test_only_a_run_can_be_resumed(tmp_path):
+    with pytest.raises(UsageError, match="isn't a run directory"):
         reopen_run_dir(tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_two_launchers_cannot_share_a_directory(tmp_path, held):
         reopen_run_dir(held[0].path)
 
 
-def test_a_closed_directory_can_be_gone_on_with_and_the_old_port_is_gone(tmp_path, held):
+def test_a_closed_directory_can_be_reopened_and_the_old_port_is_gone(tmp_path, held):
     first = make_run_dir(tmp_path, "job")
     first.write_json("config.json", {})
     (first.path / "controller.port").write_text("4711")
@@ -109,8 +109,8 @@ def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_said(tmp_pat
     assert "step_00012.tmp is torn" in said[0]
 
 
-def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
-    with pytest.raises(UsageError, match=r"holds no checkpoint to go on from. Set checkpoint.every"):
+def test_without_a_checkpoint_a_run_cannot_resume(tmp_path):
+    with pytest.raises(UsageError, match=r"has no checkpoint to resume from. Set checkpoint.every"):
         newest_checkpoint(tmp_path, print)
 
 

@@ -11,7 +11,7 @@ from rlx.config.schema import Config
 from rlx.loggers.console import ConsoleLogger
 from rlx.loggers.jsonl import JsonlLogger
 from rlx.loggers.tensorboard import TensorBoardLogger
-from rlx.loggers.text import Pace, clock, pairs
+from rlx.loggers.text import Pace, format_seconds, labelled_metrics
 
 STEP = {
     "reward/mean": 0.5,
@@ -133,17 +133,17 @@ def test_a_terminals_last_picture_is_how_the_run_ended(config, tmp_path):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1:00"), (187, "3:07"), (3723, "1:02:03")])
-def test_clock(seconds, text):
-    assert clock(seconds) == text
+def test_seconds_as_text(seconds, text):
+    assert format_seconds(seconds) == text
 
 
 def test_pace_is_the_median_and_unknown_at_first():
     pace = Pace()
-    assert pace.left(5) is None
+    assert pace.seconds_left(5) is None
     for seconds in (1.0, 1.0, 100.0):
         pace.step({"time/step": seconds})
-    assert pace.left(5) == 5.0
+    assert pace.seconds_left(5) == 5.0
 
 
-def test_figures_that_a_run_does_not_have_are_not_shown():
-    assert [label for label, _ in pairs({"loss": 1.0, "eval/loss": 2.0})] == ["loss", "eval loss"]
+def test_metrics_that_a_run_does_not_have_are_not_shown():
+    assert [label for label, _ in labelled_metrics({"loss": 1.0, "eval/loss": 2.0})] == ["loss", "eval loss"]

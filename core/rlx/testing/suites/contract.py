@@ -7,22 +7,17 @@ it into one error, so that an author sees everything at once.
 from __future__ import annotations
 
 import inspect
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlx.errors import RlxError
+from rlx.errors import RlxError, foreign_frames
 
 if TYPE_CHECKING:
     from rlx.config.schema import Config
 
 SHOWN = 3
 """How many breaks of one rule a message shows."""
-_RLX = str(Path(__file__).parents[2])
-_STDLIB = sysconfig.get_path("stdlib")
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def name_of(target: Any) -> str:
 def told(error: BaseException) -> str:
     """An error, with the line of the plugin's own code that it came from."""
     text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}".rstrip(": ")
-    frames = [frame for frame in traceback.extract_tb(origin(error).__traceback__) if _is_theirs(frame.filename)]
+    frames = foreign_frames(origin(error))
     return f"{text}\nat {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else text
 
 
@@ -117,12 +112,6 @@ def origin(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _is_theirs(file: str) -> bool:
-    """Whether it is neither rlx's nor Python's own."""
-    own = file.startswith(_STDLIB) and "site-packages" not in file
-    return not own and not file.startswith((_RLX, "<frozen"))
 
 
 def example_config() -> Config:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlx.launch.outcome import Outcome, slowest
+from rlx.launch.outcome import Outcome, slowest_calls
 from rlx.transport.messages import RunEnded
 
 
@@ -17,7 +17,7 @@ def test_the_costliest_come_first_with_seconds_and_calls():
         "reward/judge": {"seconds": 12.3456, "calls": 4800},
         "hook/w&b/rlx_step_end": {"seconds": 130, "calls": 30},
     }
-    assert slowest({"seconds": 312.4, "costs": costs}).splitlines() == [
+    assert slowest_calls({"seconds": 312.4, "costs": costs}).splitlines() == [
         "Slowest rewards and hooks (seconds, calls; all processes together, in a run of 312 s):",
         "    130.00        30  hook/w&b/rlx_step_end",
         "     12.35      4800  reward/judge",
@@ -29,21 +29,21 @@ def test_the_costliest_come_first_with_seconds_and_calls():
     [(10.0, 0.49, False), (10.0, 0.5, True), (1000.0, 9.9, False), (1000.0, 10.0, True), (0.0, 0.5, True)],
 )
 def test_what_costs_next_to_nothing_is_not_shown(seconds, cost, shown):
-    assert bool(slowest(summary(seconds, a=cost))) is shown
+    assert bool(slowest_calls(summary(seconds, a=cost))) is shown
 
 
 def test_ten_at_the_most():
-    told = slowest(summary(10.0, **{f"r{number}": float(number) for number in range(1, 15)})).splitlines()
-    assert [line.split()[-1] for line in told[1:]] == [f"r{number}" for number in range(14, 4, -1)]
+    lines = slowest_calls(summary(10.0, **{f"r{number}": float(number) for number in range(1, 15)})).splitlines()
+    assert [line.split()[-1] for line in lines[1:]] == [f"r{number}" for number in range(14, 4, -1)]
 
 
 @pytest.mark.parametrize("found", [{}, {"seconds": 3.0}, {"seconds": 3.0, "costs": {}}])
-def test_a_run_that_ended_without_figures_has_no_table(found):
-    assert slowest(found) == ""
+def test_a_run_that_ended_without_timings_has_no_table(found):
+    assert slowest_calls(found) == ""
 
 
 def test_the_report_has_the_table_before_the_last_words():
-    ended = Outcome.said(RunEnded("done", summary(10.0, judge=2.0)))
+    ended = Outcome.from_controller(RunEnded("done", summary(10.0, judge=2.0)))
     assert ended.report(Path("/r")).splitlines()[1:] == [
         "      2.00         7  judge",
         "",
