@@ -1,4 +1,4 @@
-"""What an engine emits."""
+"""One completion, as an engine samples it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from rlx.episodes import VersionSpan
 
 LENGTH = "length"
-"""The finish reason of a completion that was cut off."""
-ENDINGS = {"stop", LENGTH}
-"""How a completion ends that may be learnt from."""
+"""The finish reason of a truncated completion."""
+FINISH_REASONS = {"stop", LENGTH}
+"""The finish reasons of completions that may be trained on."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One completion. `logprobs` are as many as `tokens`; the end-of-text token that was sampled is one of them."""
+    """Sampled tokens, the sampled end-of-text token included, and a log-probability for each of them."""
 
     tokens: list[int]
     logprobs: list[float]

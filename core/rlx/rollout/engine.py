@@ -1,12 +1,12 @@
-"""One vLLM engine (AsyncLLM), as a replica uses it: tokens in, tokens with logprobs and weight versions out.
+"""One vLLM engine (AsyncLLM): samples and scores token sequences, and receives new weights while it samples.
 
-The rules of this part:
+Rules:
 
-* A sampler logprob is that of the distribution that the token was drawn from: natural log, temperature applied.
-* A score is that of the model itself: temperature 1, nothing filtered, never read from a cache.
+* The logprob of a sampled token belongs to the distribution that it was drawn from: natural log, temperature applied.
+* Scores are log-probabilities of the model itself: temperature 1, no filtering, never read from a cache.
 * Prefix cache entries never cross weight versions: the cache salt of a request is the version that it starts with.
-* Requests are seeded through the engine's own generator, never one by one: vLLM's CPU engine dies of per-request seeds
-  when it splits a prefill.
+* The engine's own generator is seeded, never single requests: vLLM's CPU engine crashes on per-request seeds when it
+  splits a prefill.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -30,47 +30,60 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlx.episodes import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
-from rlx.rollout.completion import ENDINGS, Completion
+from rlx.rollout.completion import FINISH_REASONS, Completion
 from rlx.sync.buckets import total_bytes
 from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 
+if TYPE_CHECKING:
+    from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.v1.engine.output_processor import RequestOutputCollector
+
 UNSYNCED = -1
-"""The weight version of what the engine loaded from the model's folder."""
+"""The version of the weights that the engine loaded from the model's folder."""
+
+_TOKENS_ONLY: Mapping[str, object] = {
+    "output_kind": RequestOutputKind.FINAL_ONLY,
+    "detokenize": False,
+    "flat_logprobs": True,
+}
+"""Sampling parameters of every request: token ids without text, delivered once at the end."""
 
 T = TypeVar("T")
 
 
-class Pending:
+class PendingRequests:
     """Requests that are in the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._collectors: list[Any] = []
+        self._collectors: list[RequestOutputCollector] = []
 
-    def add(self, collector: Any) -> None:
+    def add(self, collector: RequestOutputCollector) -> None:
+        """Include one more request."""
         self._collectors.append(collector)
 
-    async def results(self) -> list[Any]:
-        """The final RequestOutput of each, in order. Cancelling the wait takes them all out of the engine."""
-        try:
-            outputs = [await collector.get() for collector in self._collectors]
-        except EngineDeadError:
-            raise self._engine.death() from None
-        except BaseException:
-            await self.withdraw()
-            raise
-        self._engine.left(len(self._collectors))
+    async def results(self) -> list[RequestOutput]:
+        """Wait for the final output of each request, in order. Cancelling the wait aborts all of them."""
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(self.abort)
+            try:
+                outputs = [await collector.get() for collector in self._collectors]
+            except EngineDeadError:
+                on_failure.pop_all()
+                raise self._engine.death() from None
+            on_failure.pop_all()
+        self._engine.requests_left(len(self._collectors))
         return outputs
 
-    async def withdraw(self) -> None:
-        """Take them out of the engine, wherever they stand."""
-        self._engine.left(len(self._collectors))
+    async def abort(self) -> None:
+        """Remove the requests from the engine, in whatever state they are."""
+        self._engine.requests_left(len(self._collectors))
         await self._engine.abort([collector.request_id for collector in self._collectors])
 
 
 class Engine:
-    """Made by `Engine.start`; one event loop, one engine."""
+    """One engine in one event loop, made by `Engine.start`."""
 
     def __init__(self, llm: AsyncLLM, name: str) -> None:
         self._llm = llm
@@ -78,85 +91,82 @@ class Engine:
         self._ids = itertools.count()
         self._version = UNSYNCED
         self._sync_bytes = 0
-        self._inside = 0
+        self._running = 0
         self._busy_since = 0.0
         self._busy_seconds = 0.0
         self.tokens = 0
-        """Sampled since the start."""
-        self.turned = asyncio.Event()
-        """Set when it becomes busy, and when it becomes idle."""
+        """Tokens sampled since the start."""
+        self.busy_changed = asyncio.Event()
+        """Set when the engine becomes busy, and when it becomes idle."""
 
     @classmethod
-    async def start(cls, args: dict[str, Any], name: str) -> Engine:
-        """`args`: vLLM engine arguments (see rlx.rollout.engine_arguments). Returns when the engine can generate."""
+    async def start(cls, args: Mapping[str, object], name: str) -> Engine:
+        """Start an engine with vLLM's arguments (see rlx.rollout.engine_arguments); returns when it can sample."""
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
             await llm.update_weight_version(str(UNSYNCED))
-        except Exception as error:  # vLLM's own errors have no common base
+        except Exception as error:  # the boundary to vLLM, whose errors have no common base
             raise RunError(f"vLLM engine of {name} did not start: {error}") from error
         return cls(llm, name)
 
     @property
     def version(self) -> int:
-        """Of the weights that the next token is sampled with."""
+        """Version of the weights that sample the next token."""
         return self._version
 
     @property
     def workers(self) -> int:
-        """Worker processes that take part in a weight transfer."""
+        """Number of worker processes that take part in a weight transfer."""
         return int(self._llm.vllm_config.parallel_config.world_size)
 
     @property
-    def max_length(self) -> int:
-        """Prompt and completion together, in tokens."""
-        return int(self._llm.vllm_config.model_config.max_model_len)
-
-    @property
     def busy_seconds(self) -> float:
-        """Time since the start in which something was in the engine."""
-        return self._busy_seconds + (time.monotonic() - self._busy_since if self._inside else 0.0)
+        """Seconds since the start with at least one request in the engine."""
+        return self._busy_seconds + (time.monotonic() - self._busy_since if self._running else 0.0)
 
     # --- sampling -----------------------------------------------------------------------------------------------
 
-    async def submit(self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float) -> Pending:
-        """Put `samples` completions of a prompt into the engine; returns when they are on their way, in order."""
+    async def submit(
+        self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
+    ) -> PendingRequests:
+        """Request `samples` completions of a prompt. Returns when the requests have entered the engine, in order."""
         # Not n=samples: that is no faster, and vLLM refuses it at temperature 0.
-        params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_PLAIN)
+        params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_TOKENS_ONLY)
         return await self._add([prompt] * samples, params)
 
-    async def collect(self, pending: Pending) -> list[Completion]:
-        """The completions of what was submitted, when all of them have ended."""
-        outputs = [result.outputs[0] for result in await pending.results()]
-        broken = {output.finish_reason for output in outputs} - ENDINGS
+    async def collect(self, pending: PendingRequests) -> list[Completion]:
+        """Wait until all submitted requests have finished, and return their completions."""
+        outputs: list[CompletionOutput] = [result.outputs[0] for result in await pending.results()]
+        broken = {output.finish_reason for output in outputs} - FINISH_REASONS
         if broken:
             raise RunError(f"the engine of {self._name} ended a completion with {', '.join(map(repr, broken))}")
-        sampled = [_sampled(output) for output in outputs]
-        self.tokens += sum(len(one.tokens) for one in sampled)
-        return sampled
-
-    async def generate(
-        self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
-    ) -> list[Completion]:
-        """`samples` completions of one prompt."""
-        return await self.collect(
-            await self.submit(prompt, samples=samples, max_tokens=max_tokens, temperature=temperature)
-        )
+        self.tokens += sum(len(output.token_ids) for output in outputs)
+        return [
+            Completion(
+                tokens=list(output.token_ids),
+                logprobs=list(output.logprobs.logprobs),
+                versions=[VersionSpan(int(span.version), span.end - span.start) for span in output.weight_versions],
+                finish_reason=output.finish_reason,
+            )
+            for output in outputs
+        ]
 
     async def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities at temperature 1 of `sequences[i][1:]`, each given what precedes it."""
-        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **_PLAIN)
+        """Return log-probabilities at temperature 1 of `sequences[i][1:]`, each given the tokens before it."""
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **_TOKENS_ONLY)
         pending = await self._add(sequences, params)
         return [list(output.prompt_logprobs.logprobs) for output in await pending.results()]
 
     @asynccontextmanager
     async def barrier(self, seed: int) -> AsyncIterator[None]:
-        """What is submitted inside enters the engine in that order, and none of it is scheduled before the end.
+        """Hold the requests that are submitted inside, in their order, and schedule them together at the end.
 
-        The engine starts from nothing but `seed` and the weights: same requests, same tokens and logprobs, bit for bit.
+        The engine's state depends on `seed` and the weights only: the same requests give the same tokens and logprobs,
+        bit for bit. Raises RunError if the engine isn't idle.
         """
-        if self._inside:
+        if self._running:
             raise RunError(
-                f"{self._name} was to start a repeatable batch with {self._inside} requests still in its engine"
+                f"{self._name} cannot start a repeatable batch: {self._running} requests are still in its engine"
             )
         core = self._llm.engine_core
         await core.pause_scheduler_async(mode="keep", clear_cache=True)
@@ -164,25 +174,34 @@ class Engine:
             await self._llm.collective_rpc("rlx_seed", args=(seed,))
             yield
         finally:
-            # Requests and calls reach the engine through one queue, so all that was submitted is there by now.
+            # Requests and calls reach the engine through one queue, so all submitted requests have arrived by now.
             await core.resume_scheduler_async()
 
     async def abort(self, requests: list[str]) -> None:
-        """By vLLM's internal ids."""
+        """Abort requests by their internal ids in vLLM."""
         await self._llm.abort(requests, internal=True)
 
-    async def _add(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> Pending:
-        pending = Pending(self)
-        try:
+    def requests_left(self, count: int) -> None:
+        """Record that `count` requests have left the engine."""
+        self._running -= count
+        if count and not self._running:
+            self._busy_seconds += time.monotonic() - self._busy_since
+            self.busy_changed.set()
+
+    async def _add(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> PendingRequests:
+        pending = PendingRequests(self)
+        async with AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(pending.abort)
             for prompt in prompts:
                 pending.add(await self._add_one(prompt, params))
-                self._enter()
-        except BaseException:
-            await pending.withdraw()
-            raise
+                if not self._running:
+                    self._busy_since = time.monotonic()
+                    self.busy_changed.set()
+                self._running += 1
+            on_failure.pop_all()
         return pending
 
-    async def _add_one(self, prompt: Sequence[int], params: SamplingParams) -> Any:
+    async def _add_one(self, prompt: Sequence[int], params: SamplingParams) -> RequestOutputCollector:
         try:
             inputs = tokens_input(list(prompt), cache_salt=str(self._version))
             return await self._llm.add_request(str(next(self._ids)), inputs, params)
@@ -191,23 +210,10 @@ class Engine:
         except (VLLMClientError, ValueError) as error:
             raise RunError(f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}") from error
 
-    def _enter(self) -> None:
-        if not self._inside:
-            self._busy_since = time.monotonic()
-            self.turned.set()
-        self._inside += 1
-
-    def left(self, requests: int) -> None:
-        """So many requests are done with."""
-        self._inside -= requests
-        if requests and not self._inside:
-            self._busy_seconds += time.monotonic() - self._busy_since
-            self.turned.set()
-
     # --- weights ------------------------------------------------------------------------------------------------
 
     async def init_transfer(self, message: InitTransfer) -> None:
-        """Join the transfer group with every worker. Raises SyncError."""
+        """Join the transfer group with every worker process. Raises SyncError."""
         info = structs.asdict(message) | {"manifest": msgspec.msgpack.encode(message.buckets)}
         del info["buckets"]
         self._sync_bytes = total_bytes(message.buckets)
@@ -215,8 +221,9 @@ class Engine:
         await self._phase("joining the transfer group", joining, message.timeout_seconds)
 
     async def receive(self, message: ReceiveWeights) -> WeightsReceived:
-        """Take in new weights; what is being generated goes on with them where it stands. Then say what they make of
-        the probe. Raises SyncError.
+        """Pause sampling, receive new weights, resume with them, and score the probe sequences. Raises SyncError.
+
+        Requests stay in the engine: their next tokens are sampled with the new weights.
         """
         limit = message.timeout_seconds
         core = self._llm.engine_core
@@ -243,38 +250,22 @@ class Engine:
             raise SyncError(f"{self._name}: {what} took longer than {seconds:g} s") from error
         except EngineDeadError:
             raise self.death() from None
-        except Exception as error:  # vLLM passes a worker's exception on as bare Exception(text)
+        except Exception as error:  # the boundary to vLLM: a worker's exception arrives as a bare Exception(text)
             raise SyncError(f"{self._name}: {what} failed: {error}") from error
 
-    # --- its end ------------------------------------------------------------------------------------------------
+    # --- end ------------------------------------------------------------------------------------------------
 
     @property
     def dead(self) -> bool:
-        """Whether its processes are gone, with or without anybody waiting for them."""
+        """Whether the engine's processes have died."""
         return bool(self._llm.errored)
 
     def death(self) -> ProcessDied:
-        """The error for an engine that is gone."""
+        """Return the error to raise if the engine's processes have died."""
         return ProcessDied(f"vLLM engine of {self._name} died")
 
     def close(self) -> None:
-        """End the engine's processes; the last thing that is done with it."""
+        """End the engine's processes. The engine can't be used afterwards."""
         self._llm.shutdown(timeout=5)
-        # It shuts down once more when it is collected, which must not be as late as the interpreter's own end.
+        # Its destructor shuts down once more, which must not happen as late as the interpreter's own shutdown.
         del self._llm
-
-
-_PLAIN: dict[str, Any] = {
-    "output_kind": RequestOutputKind.FINAL_ONLY,
-    "detokenize": False,
-    "flat_logprobs": True,
-}
-
-
-def _sampled(output: Any) -> Completion:
-    return Completion(
-        tokens=list(output.token_ids),
-        logprobs=list(output.logprobs.logprobs),
-        versions=[VersionSpan(int(span.version), span.end - span.start) for span in output.weight_versions],
-        finish_reason=output.finish_reason,
-    )

@@ -1,11 +1,9 @@
-"""From a config to vLLM's engine arguments and environment.
+"""vLLM's engine arguments and environment variables, from the config.
 
-The rule of this part: `[rollout.vllm]` is the user's word and wins, except over what rlx itself cannot work without.
+Rule: `[rollout.vllm]` overrides rlx's defaults, but not the arguments that rlx depends on.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from rlx.config.schema import Config
 from rlx.platform import PLATFORMS
@@ -13,22 +11,25 @@ from rlx.sync.vllm_engine import BACKEND
 
 
 def engine_environment(config: Config, index: int) -> dict[str, str]:
-    """What replica `index` has to set before it imports vLLM: its devices are those after the policy's ranks."""
+    """Return the environment that replica `index` needs before it imports vLLM.
+
+    Its devices come after those of the policy's ranks and of the replicas before it.
+    """
     platform, width = PLATFORMS[config.run.device], config.rollout.tensor_parallel
     first = config.policy.parallel.world_size + index * width
     return {**platform.engine_env, **platform.visible_devices(range(first, first + width)), **config.rollout.env}
 
 
-def engine_arguments(config: Config, index: int) -> dict[str, Any]:
-    """AsyncEngineArgs of replica `index`; that `[rollout.vllm]` holds vLLM's names was checked before the start."""
+def engine_arguments(config: Config, index: int) -> dict[str, object]:
+    """Return vLLM's AsyncEngineArgs for replica `index`. The names in `[rollout.vllm]` were checked before the run."""
     rollout = config.rollout
-    defaults = {
+    defaults: dict[str, object] = {
         "max_model_len": -1,
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         **PLATFORMS[config.run.device].engine_args,
     }
-    fixed = {
+    required: dict[str, object] = {
         "model": config.model.path,
         "revision": config.model.revision,
         "tokenizer": config.model.tokenizer,
@@ -40,4 +41,4 @@ def engine_arguments(config: Config, index: int) -> dict[str, Any]:
         "worker_extension_cls": "rlx.sync.worker_extension.WorkerExtension",
         "weight_transfer_config": {"backend": BACKEND},
     }
-    return {**defaults, **rollout.vllm, **fixed}
+    return {**defaults, **rollout.vllm, **required}

@@ -1,6 +1,6 @@
-"""Groups as the controller gets them: episodes of what was sampled, and the figures that go with them.
+"""The messages for finished and failed groups: episodes, and the metrics that the controller aggregates.
 
-The rule of this part: a reward of None was not scored; it is left out of means, never counted as 0.
+Rule: a reward of None was not scored. It is left out of means, and never counts as 0.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
 def make_episodes(
-    lease: Lease, prompt: list[int], sampled: Sequence[Completion], tokenizer: Tokenizer
+    lease: Lease, prompt: list[int], completions: Sequence[Completion], tokenizer: Tokenizer
 ) -> list[Episode]:
-    """One single-turn episode for each completion, without rewards."""
-    texts = tokenizer.batch_decode([one.tokens for one in sampled], skip_special_tokens=True)
+    """Return one single-turn episode for each completion, without rewards."""
+    texts = tokenizer.batch_decode([completion.tokens for completion in completions], skip_special_tokens=True)
     prompt_text = tokenizer.decode(prompt)
     return [
         Episode(
@@ -28,18 +28,18 @@ def make_episodes(
             trajectories=[
                 single_turn(
                     prompt,
-                    one.tokens,
-                    logprobs=one.logprobs,
-                    versions=one.versions,
-                    finish_reason=one.finish_reason,
+                    completion.tokens,
+                    logprobs=completion.logprobs,
+                    versions=completion.versions,
+                    finish_reason=completion.finish_reason,
                 )
             ],
             text=text,
             prompt_text=prompt_text,
-            stop_reason=one.finish_reason,
+            stop_reason=completion.finish_reason,
             seed=lease.seed + sample,
         )
-        for sample, (one, text) in enumerate(zip(sampled, texts, strict=True))
+        for sample, (completion, text) in enumerate(zip(completions, texts, strict=True))
     ]
 
 
@@ -52,7 +52,7 @@ def finished_group(
     generate_seconds: float,
     score_seconds: float,
 ) -> GroupDone:
-    """The message for a scored group. `filters`: each episode's, where the run has filter rewards."""
+    """Return the message for a scored group. `filters`: filter total of each episode, if the run has filter rewards."""
     lengths = [episode.sampled_tokens for episode in episodes]
     oldest = [episode.oldest_version for episode in episodes]
     return GroupDone(
@@ -67,7 +67,7 @@ def finished_group(
         reward_means=_means((reward.name, reward.value) for episode in episodes for reward in episode.rewards),
         lengths=lengths,
         truncated=sum(episode.stop_reason == LENGTH for episode in episodes),
-        metrics=_means(figure for episode in episodes for figure in episode.metrics.items()),
+        metrics=_means(metric for episode in episodes for metric in episode.metrics.items()),
         generate_seconds=generate_seconds,
         score_seconds=score_seconds,
         payload=encode_episodes(episodes),
@@ -76,14 +76,14 @@ def finished_group(
 
 
 def failed_group(lease: Lease, error: RlxError) -> GroupFailed:
-    """The message for a group that cannot be had."""
+    """Return the message for a group that could not be sampled or scored."""
     owner, drop = getattr(error, "owner", ""), getattr(error, "drop", False)
     return GroupFailed(lease.group_id, lease.kind, str(error), owner=owner, drop=drop)
 
 
-def _means(figures: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+def _means(named: Iterable[tuple[str, float | None]]) -> dict[str, float]:
     values: dict[str, list[float]] = {}
-    for name, value in figures:
+    for name, value in named:
         if value is not None:
             values.setdefault(name, []).append(value)
     return {name: sum(found) / len(found) for name, found in values.items()}

@@ -10,8 +10,8 @@ from rlx.rollout.engine_arguments import engine_environment
 
 
 def main(boot: Boot) -> int:
-    """Run the replica until the controller says Stop. Raises what ended it otherwise."""
-    # vLLM reads its environment when it is imported, and hands it to the processes that it starts.
+    """Run the replica until the controller sends Stop. Raises the error that ends it otherwise."""
+    # vLLM reads its environment when it is imported, and passes it to the processes that it starts.
     os.environ.update(engine_environment(boot.load_config(), boot.index))
     from rlx.rollout.replica import run
 

@@ -1,19 +1,22 @@
-"""Dataset rows as an engine reads them."""
+"""Dataset rows as the token ids that an engine reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlx.datasets.open import DatasetView
+from rlx.config.schema import Config
+from rlx.datasets.open import DatasetView, open_dataset
 from rlx.names import PROBE_TOKENS, PROBES
+from rlx.packers.open import open_packer
 from rlx.packers.prompt import prompt_token_ids
 from rlx.packers.protocol import Packer
-from rlx.packers.tokenizer import Tokenizer
+from rlx.packers.tokenizer import Tokenizer, load_tokenizer
+from rlx.plugins.session import Plugins
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """One dataset, packed and tokenised."""
+    """One dataset, with the packer and the tokenizer that turn its rows into prompts."""
 
     view: DatasetView
     packer: Packer
@@ -23,10 +26,22 @@ class Prompts:
         return len(self.view)
 
     def tokens(self, index: int) -> list[int]:
-        """What the engine reads for row `index`. Raises DatasetError or PluginError, with the row."""
+        """Return the prompt of row `index`. Raises DatasetError or PluginError, which name the row."""
         return prompt_token_ids(self.packer, self.view.item(index), self.tokenizer, where=self.view.where(index))
 
     def probes(self) -> list[list[int]]:
-        """The beginnings of the first prompts, for the verification of weights: 2 to PROBE_TOKENS tokens each."""
+        """Return the first 2 to PROBE_TOKENS tokens of the first prompts, for the verification of weights."""
         heads = [self.tokens(index)[:PROBE_TOKENS] for index in range(min(PROBES, len(self)))]
         return [head for head in heads if len(head) >= 2]
+
+
+def open_prompts(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | None]:
+    """Open the training dataset, and the evaluation dataset if the config has one."""
+    tokenizer = load_tokenizer(config.model)
+    packer = open_packer(plugins, config.packer, config, tokenizer)
+    train = Prompts(open_dataset(plugins, config.dataset, config, tokenizer), packer, tokenizer)
+    if config.eval is None:
+        return train, None
+    if config.eval.packer is not None:
+        packer = open_packer(plugins, config.eval.packer, config, tokenizer, where="[eval.packer]")
+    return train, Prompts(open_dataset(plugins, config.eval.dataset, config, tokenizer), packer, tokenizer)

@@ -1,9 +1,9 @@
-"""One replica: an engine, a reward pool, and the controller's commands.
+"""One replica: an engine, a reward pool and a sampler, and the controller's commands to them.
 
-The rules of this part:
+Rules:
 
-* Commands are answered in their own time: weights are received and tokens scored while groups are sampled.
-* What ends the replica is told to the controller as `Failed`, with who answers for it, and then raised.
+* Commands are handled independently of sampling: weights arrive and tokens are scored while groups are sampled.
+* Before the replica ends with an error, it sends `Failed` to the controller, with the component that is responsible.
 """
 
 from __future__ import annotations
@@ -11,25 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from functools import partial
 from pathlib import Path
 
 from msgspec import structs
 
 from rlx.boot import Boot
-from rlx.config.schema import Config
-from rlx.datasets.open import open_dataset
 from rlx.errors import ProcessDied, RlxError
 from rlx.fingerprint import Fingerprints
-from rlx.packers.open import open_packer
-from rlx.packers.tokenizer import load_tokenizer
-from rlx.plugins.session import Plugins
-from rlx.plugins.timings import CallTimings
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.engine import Engine
 from rlx.rollout.engine_arguments import engine_arguments
-from rlx.rollout.prompts import Prompts
-from rlx.rollout.sampler import Sampler, rows_of
+from rlx.rollout.prompts import open_prompts
+from rlx.rollout.sampler import Sampler, prompt_sources
 from rlx.script.plugins import open_plugins
 from rlx.transport.client import Client
 from rlx.transport.messages import (
@@ -48,81 +41,86 @@ from rlx.transport.messages import (
 CONNECT_SECONDS = 30.0
 STATS_SECONDS = 1.0
 DEATH_SECONDS = 0.1
+"""How often the engine's processes are checked."""
 
 
 async def run(boot: Boot) -> None:
-    """Until Stop. Raises what ended the replica otherwise, after telling the controller."""
+    """Run a replica until Stop. Raises the error that ends it otherwise, after sending it to the controller."""
     replica = Replica(boot)
     try:
-        await replica.live()
-    except Exception as error:  # the boundary: whatever ends the replica, the controller is told who answers for it
-        await replica.tell(describe(error, boot.name, boot.log))
+        await replica.serve()
+    except Exception as error:  # the boundary: any error that ends the replica goes to the controller
+        await replica.report_failure(describe_failure(error, boot.name, boot.log))
         raise
     finally:
         await replica.close()
 
 
 class Replica:
-    """Everything of one replica; `live` runs it."""
+    """The parts of one replica; `serve` starts and runs them."""
 
     def __init__(self, boot: Boot) -> None:
         self._boot = boot
         self._config = boot.load_config()
-        self._client = Client(boot.endpoint, boot.name, boot.attempt, self._handle, on_error=self._refused)
+        self._client = Client(
+            boot.endpoint, boot.name, boot.attempt, self._handle, on_error=lambda _peer, error: self._fail(error)
+        )
         self._connected = False
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._closing = contextlib.AsyncExitStack()
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._resources = contextlib.AsyncExitStack()
 
-    async def live(self) -> None:
-        """Start, say so, serve until Stop."""
+    async def serve(self) -> None:
+        """Start, report that the replica is ready, and serve the controller until Stop."""
         ready = await self._start()
         await self._connect()
         start = self._config.run.start_seconds
-        await self._client.request(ready, timeout=start, what=f"{self._boot.name} says that it is ready")
-        tasks = [asyncio.create_task(self._report()), asyncio.create_task(self._watch())]
+        await self._client.request(ready, timeout=start, what=f"{self._boot.name} reports that it is ready")
+        tasks = [asyncio.create_task(self._send_stats()), asyncio.create_task(self._watch_engine())]
         try:
-            await self._ended
+            await self._stopped
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def tell(self, failure: Failed) -> None:
-        """The last words, if the controller can still be reached."""
+    async def report_failure(self, failure: Failed) -> None:
+        """Send the failure to the controller if it can still be reached."""
         with contextlib.suppress(RlxError):
             await self._connect()
             await self._client.notify(failure)
 
     async def close(self) -> None:
-        await self._closing.aclose()
+        """Stop sampler, engine and reward pool, then disconnect."""
+        await self._resources.aclose()
         await self._client.close()
 
     async def _start(self) -> RolloutReady:
         config = self._config
         plugins = open_plugins(self._boot)
         plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
-        train, evaluation = _open_data(plugins, config)
+        train, evaluation = open_prompts(plugins, config)
         probes = train.probes()
-        pool = await self._closing.enter_async_context(RewardPool(self._boot, plugins.costs))
+        pool = await self._resources.enter_async_context(RewardPool(self._boot, plugins.costs))
         engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name)
-        self._closing.callback(engine.close)
+        self._resources.callback(engine.close)
         self._engine = engine
+
+        async def send(group: GroupDone | GroupFailed) -> None:
+            await self._client.notify(structs.replace(group, costs=plugins.costs.take()))
+
         self._sampler = Sampler(
             engine,
             pool,
-            rows_of(config, train, evaluation),
-            send=partial(self._send, plugins.costs),
+            prompt_sources(config, train, evaluation),
+            send=send,
             scored=plugins.hooks.rlx_group_scored,
             on_failure=self._fail,
         )
-        self._closing.push_async_callback(self._sampler.close)
+        self._resources.push_async_callback(self._sampler.close)
         return RolloutReady(
             data=Fingerprints(train.view.fingerprint(), None if evaluation is None else evaluation.view.fingerprint()),
             workers=engine.workers,
             probe_tokens=probes,
         )
-
-    async def _send(self, costs: CallTimings, group: GroupDone | GroupFailed) -> None:
-        await self._client.notify(structs.replace(group, costs=costs.take()))
 
     async def _connect(self) -> None:
         if not self._connected:
@@ -138,53 +136,36 @@ class Replica:
             case ReceiveWeights():
                 return await self._engine.receive(message)
             case Stop():
-                self._end()
+                if not self._stopped.done():
+                    self._stopped.set_result(None)
             case _:
-                raise RlxError(f"{self._boot.name} does not know what to do with {type(message).__name__}")
+                raise RlxError(f"{self._boot.name} cannot handle a {type(message).__name__}")
         return Ok()
 
-    async def _report(self) -> None:
+    async def _send_stats(self) -> None:
         while True:
             await self._client.notify(self._sampler.stats())
-            # At once when the engine turns: what the controller adds up between reports rests on the last one.
+            # At once when the engine becomes busy or idle: the controller extrapolates from the last report.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._engine.turned.wait(), STATS_SECONDS)
-            self._engine.turned.clear()
+                await asyncio.wait_for(self._engine.busy_changed.wait(), STATS_SECONDS)
+            self._engine.busy_changed.clear()
 
-    async def _watch(self) -> None:
-        """An engine that died is told of before weights are on their way to it."""
+    async def _watch_engine(self) -> None:
+        """Fail soon after the engine's processes have died, even if no request waits for them."""
         while not self._engine.dead:  # noqa: ASYNC110 - vLLM has no event for it
             await asyncio.sleep(DEATH_SECONDS)
         self._fail(self._engine.death())
 
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
-
     def _fail(self, error: BaseException) -> None:
-        if not self._ended.done():
-            self._ended.set_exception(error)
-
-    def _refused(self, _peer: str, error: Exception) -> None:
-        self._fail(error)
+        if not self._stopped.done():
+            self._stopped.set_exception(error)
 
 
-def describe(error: Exception, name: str, log: Path) -> Failed:
-    """The message that says why the replica cannot go on."""
+def describe_failure(error: Exception, name: str, log: Path) -> Failed:
+    """Return the message that reports why the replica cannot continue."""
     text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}"
     owner = getattr(error, "owner", "") or name
     if isinstance(error, ProcessDied):
-        owner, text = f"vLLM engine of {name}", f"{text}; its last words are in {log}"
+        owner, text = f"vLLM engine of {name}", f"{text}; the end of its output is in {log}"
     trace = "".join(traceback.format_exception(error))
     return Failed(text, owner=owner, traceback=trace, died=isinstance(error, ProcessDied))
-
-
-def _open_data(plugins: Plugins, config: Config) -> tuple[Prompts, Prompts | None]:
-    tokenizer = load_tokenizer(config.model)
-    packer = open_packer(plugins, config.packer, config, tokenizer)
-    train = Prompts(open_dataset(plugins, config.dataset, config, tokenizer), packer, tokenizer)
-    if config.eval is None:
-        return train, None
-    if config.eval.packer is not None:
-        packer = open_packer(plugins, config.eval.packer, config, tokenizer, where="[eval.packer]")
-    return train, Prompts(open_dataset(plugins, config.eval.dataset, config, tokenizer), packer, tokenizer)

@@ -1,17 +1,17 @@
 """From a lease to a finished group: prompt, completions, episodes, rewards, hook, message.
 
-The rules of this part:
+Rules:
 
-* A group is a task of its own: while one is scored, others are sampled.
-* Nothing that happens to a group is kept back: it ends in `GroupDone` or `GroupFailed`, with who answers for it. Only
-  what concerns the whole replica (a dead engine, a defect) leaves through `on_failure`.
+* Each group is a task of its own: while one is scored, others are sampled.
+* Every group ends in `GroupDone` or `GroupFailed`, which names the component that is responsible. Only errors that
+  concern the whole replica (a dead engine, a bug) go to `on_failure`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,12 +29,12 @@ from rlx.rollout.prompts import Prompts
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
 
 if TYPE_CHECKING:
-    from rlx.rollout.engine import Engine, Pending
+    from rlx.rollout.engine import Engine, PendingRequests
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What leases of one kind are sampled from, and how."""
+class PromptSource:
+    """The dataset that leases of one kind are sampled from, with the sampling parameters."""
 
     prompts: Prompts
     temperature: float
@@ -43,7 +43,7 @@ class Rows:
 
 @dataclass(eq=False)
 class GroupTask:
-    """A lease on its way."""
+    """A lease that is being worked on."""
 
     lease: Lease
     stage: str = "sampling"
@@ -53,13 +53,13 @@ class GroupTask:
 
 
 class Sampler:
-    """Takes leases, sends groups. `scored(group=...)` is called with each group's episodes before they leave."""
+    """Takes leases and sends groups. `scored(group=episodes)` is called with each scored group before it is sent."""
 
     def __init__(
         self,
         engine: Engine,
         pool: RewardPool,
-        rows: dict[str, Rows],
+        sources: Mapping[str, PromptSource],
         *,
         send: Callable[[GroupDone | GroupFailed], Awaitable[None]],
         scored: Callable[..., object],
@@ -67,14 +67,14 @@ class Sampler:
     ) -> None:
         self._engine = engine
         self._pool = pool
-        self._rows = rows
+        self._sources = sources
         self._send = send
         self._scored = scored
         self._on_failure = on_failure
-        self._jobs: dict[GroupTask, asyncio.Task[None]] = {}
+        self._groups: dict[GroupTask, asyncio.Task[None]] = {}
 
     async def take(self, leases: Leases) -> None:
-        """Put the leases' prompts into the engine, in their order; the groups leave when they are done."""
+        """Submit the leases' prompts to the engine, in order. Groups are sent as they finish."""
         if leases.barrier:
             async with self._engine.barrier(leases.seed):
                 await self._submit(leases.leases)
@@ -82,96 +82,103 @@ class Sampler:
             await self._submit(leases.leases)
 
     def stats(self) -> RolloutStats:
-        """What the replica is about."""
-        jobs = sorted(self._jobs, key=lambda job: job.since)
-        sampling = sum(job.stage == "sampling" for job in jobs)
+        """Return the current load."""
+        groups = sorted(self._groups, key=lambda group: group.since)
+        sampling = sum(group.stage == "sampling" for group in groups)
+        stage = groups[0].stage if groups else ""
+        if stage == "scoring" and (reward := self._pool.oldest()):
+            stage = reward[0]
         return RolloutStats(
             running=sampling,
-            waiting_reward=len(jobs) - sampling,
-            oldest_seconds=time.monotonic() - jobs[0].since if jobs else 0.0,
-            oldest_stage=self._stage(jobs[0]) if jobs else "",
+            waiting_reward=len(groups) - sampling,
+            oldest_seconds=time.monotonic() - groups[0].since if groups else 0.0,
+            oldest_stage=stage,
             busy_seconds=self._engine.busy_seconds,
             tokens=self._engine.tokens,
         )
 
     async def close(self) -> None:
-        """Give up what is on its way."""
-        tasks = list(self._jobs.values())
+        """Cancel the groups that are being worked on."""
+        tasks = list(self._groups.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _submit(self, leases: list[Lease]) -> None:
         for lease in leases:
-            job = GroupTask(lease)
+            group = GroupTask(lease)
+            source = self._sources[lease.kind]
             try:
-                pending = await self._enter(job)
+                group.prompt = source.prompts.tokens(lease.index)
+                pending = await self._engine.submit(
+                    group.prompt, samples=lease.samples, max_tokens=source.max_tokens, temperature=source.temperature
+                )
             except ProcessDied:
                 raise
             except RlxError as error:
                 await self._send(failed_group(lease, error))
                 continue
-            task = asyncio.create_task(self._finish(job, pending))
-            self._jobs[job] = task
-            task.add_done_callback(partial(self._ended, job))
+            task = asyncio.create_task(self._finish(group, pending))
+            self._groups[group] = task
+            task.add_done_callback(partial(self._finished, group))
 
-    async def _enter(self, job: GroupTask) -> Pending:
-        rows = self._rows[job.lease.kind]
-        job.prompt = rows.prompts.tokens(job.lease.index)
-        return await self._engine.submit(
-            job.prompt, samples=job.lease.samples, max_tokens=rows.max_tokens, temperature=rows.temperature
-        )
-
-    async def _finish(self, job: GroupTask, pending: Pending) -> None:
+    async def _finish(self, group: GroupTask, pending: PendingRequests) -> None:
         try:
-            sampled = await self._engine.collect(pending)
-            job.sampled_at, job.stage = time.monotonic(), "scoring"
-            await self._send(await self._score(job, sampled))
+            completions = await self._engine.collect(pending)
+            group.sampled_at, group.stage = time.monotonic(), "scoring"
+            await self._send(await self._score(group, completions))
         except ProcessDied:
             raise
         except RlxError as error:
-            await self._send(failed_group(job.lease, error))
+            await self._send(failed_group(group.lease, error))
 
-    async def _score(self, job: GroupTask, sampled: list[Completion]) -> GroupDone:
-        prompts = self._rows[job.lease.kind].prompts
-        episodes = make_episodes(job.lease, job.prompt, sampled, prompts.tokenizer)
-        example, reference = prompts.view.item(job.lease.index), prompts.view.reference(job.lease.index)
-        kind: Kind = "eval" if job.lease.kind == "eval" else "train"
-        where = prompts.view.where(job.lease.index)
+    async def _score(self, group: GroupTask, completions: list[Completion]) -> GroupDone:
+        lease = group.lease
+        prompts = self._sources[lease.kind].prompts
+        episodes = make_episodes(lease, group.prompt, completions, prompts.tokenizer)
+        example, reference = prompts.view.item(lease.index), prompts.view.reference(lease.index)
+        kind: Kind = "eval" if lease.kind == "eval" else "train"
+        where = prompts.view.where(lease.index)
         if kind == "train":
             apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)
-        completions = [
-            RewardInput(episode.text, reference, episode.prompt_text, one.tokens, one.finish_reason, example, where)
-            for episode, one in zip(episodes, sampled, strict=True)
+        inputs = [
+            RewardInput(
+                episode.text,
+                reference,
+                episode.prompt_text,
+                completion.tokens,
+                completion.finish_reason,
+                example,
+                where,
+            )
+            for episode, completion in zip(episodes, completions, strict=True)
         ]
-        scores = await self._pool.score(completions, kind)
+        scores = await self._pool.score(inputs, kind)
         for episode, score in zip(episodes, scores, strict=True):
             episode.rewards = score.rewards
             episode.metrics.update(score.metrics)
         self._scored(group=episodes)
         return finished_group(
-            job.lease,
-            job.prompt,
+            lease,
+            group.prompt,
             episodes,
             filters=[total_of(score.filters) for score in scores if score.filters],
-            generate_seconds=job.sampled_at - job.since,
-            score_seconds=time.monotonic() - job.sampled_at,
+            generate_seconds=group.sampled_at - group.since,
+            score_seconds=time.monotonic() - group.sampled_at,
         )
 
-    def _ended(self, job: GroupTask, task: asyncio.Task[None]) -> None:
-        del self._jobs[job]
+    def _finished(self, group: GroupTask, task: asyncio.Task[None]) -> None:
+        del self._groups[group]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(error)
 
-    def _stage(self, job: GroupTask) -> str:
-        oldest = self._pool.oldest() if job.stage == "scoring" else None
-        return oldest[0] if oldest else job.stage
 
-
-def rows_of(config: Config, train: Prompts, evaluation: Prompts | None) -> dict[str, Rows]:
-    """Lease kind -> what it is sampled from."""
+def prompt_sources(config: Config, train: Prompts, evaluation: Prompts | None) -> dict[str, PromptSource]:
+    """Return the prompt source for each kind of lease."""
     rollout = config.rollout
-    rows = {"train": Rows(train, rollout.temperature, rollout.max_tokens)}
+    sources = {"train": PromptSource(train, rollout.temperature, rollout.max_tokens)}
     if config.eval is not None and evaluation is not None:
-        rows["eval"] = Rows(evaluation, config.eval.temperature, config.eval.max_tokens or rollout.max_tokens)
-    return rows
+        sources["eval"] = PromptSource(
+            evaluation, config.eval.temperature, config.eval.max_tokens or rollout.max_tokens
+        )
+    return sources

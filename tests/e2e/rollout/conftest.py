@@ -54,9 +54,19 @@ def start_engine():
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def engine(start_engine, tiny_model):
-    """Of the tiny model; tests leave it with other weights than they found."""
+    """An engine of the tiny model. Tests change its weights."""
     async with start_engine(tiny_model) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def generate():
+    """`await generate(engine, prompt, samples=..., max_tokens=..., temperature=...)`: completions of one prompt."""
+
+    async def submit_and_collect(engine, prompt, **parameters):
+        return await engine.collect(await engine.submit(prompt, **parameters))
+
+    return submit_and_collect
 
 
 class Policy:
@@ -125,7 +135,7 @@ def checkpoint():
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """`reference(folder, weights, sequences)`: what transformers says of each token but the first, in float32."""
+    """`reference(folder, weights, sequences)`: transformers' logprobs of all tokens but the first, in float32."""
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""What a real engine emits: tokens, logprobs, versions, scores."""
+"""A real engine: tokens, logprobs, versions, scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 PROMPTS = [[5, 6, 7, 8], [20, 21], [30, 31, 32, 33, 34, 35, 36]]
 
 
-async def test_completions_are_what_was_asked_for(engine):
+async def test_completions_are_what_was_asked_for(engine, generate):
     groups = await asyncio.gather(
-        *(engine.generate(prompt, samples=4, max_tokens=12, temperature=1.0) for prompt in PROMPTS)
+        *(generate(engine, prompt, samples=4, max_tokens=12, temperature=1.0) for prompt in PROMPTS)
     )
     for group in groups:
         assert len(group) == 4
@@ -29,23 +29,25 @@ async def test_completions_are_what_was_asked_for(engine):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 async def test_sampler_logprobs_are_of_the_distribution_at_its_temperature(
-    engine, tiny_model, checkpoint, reference, policy, temperature
+    engine, tiny_model, checkpoint, reference, policy, temperature, generate
 ):
     weights = checkpoint(tiny_model, noise=0.1, seed=10)
     await policy.send(10, weights)
-    samples = await engine.generate(PROMPTS[0], samples=8, max_tokens=40, temperature=temperature)
+    samples = await generate(engine, PROMPTS[0], samples=8, max_tokens=40, temperature=temperature)
     sequences = [PROMPTS[0] + one.tokens for one in samples]
     expected = reference(tiny_model, weights, sequences, temperature=temperature)
     for one, row in zip(samples, expected, strict=True):
         assert one.logprobs == pytest.approx(row[len(PROMPTS[0]) - 1 :], abs=1e-5)
 
 
-async def test_scores_are_of_the_raw_model_and_not_from_a_cache(engine, tiny_model, checkpoint, reference, policy):
+async def test_scores_are_of_the_raw_model_and_not_from_a_cache(
+    engine, tiny_model, checkpoint, reference, policy, generate
+):
     weights = checkpoint(tiny_model, noise=0.1, seed=11)
     await policy.send(11, weights)
     long = [3 + i % 60 for i in range(200)]
     expected = reference(tiny_model, weights, [*PROMPTS, long])
-    await engine.generate(long, samples=2, max_tokens=4, temperature=0.5)
+    await generate(engine, long, samples=2, max_tokens=4, temperature=0.5)
     for _ in range(2):
         scores = await engine.score([*PROMPTS, long])
         assert [len(row) for row in scores] == [len(prompt) - 1 for prompt in [*PROMPTS, long]]
@@ -53,20 +55,20 @@ async def test_scores_are_of_the_raw_model_and_not_from_a_cache(engine, tiny_mod
             assert row == pytest.approx(wanted, abs=1e-5)
 
 
-async def test_greedy_is_greedy(engine):
-    one, other = await engine.generate([9, 10, 11], samples=2, max_tokens=16, temperature=0.0)
+async def test_temperature_0_is_greedy(engine, generate):
+    one, other = await generate(engine, [9, 10, 11], samples=2, max_tokens=16, temperature=0.0)
     assert one.tokens == other.tokens
 
 
-async def test_a_prompt_that_does_not_fit_is_refused_by_name(engine):
+async def test_a_prompt_that_does_not_fit_is_refused_by_name(engine, generate):
     with pytest.raises(RunError, match="rollout-0 refuses a prompt of 300 tokens"):
-        await engine.generate([5] * 300, samples=1, max_tokens=4, temperature=1.0)
-    assert (await engine.generate([5], samples=1, max_tokens=2, temperature=1.0))[0].tokens
+        await generate(engine, [5] * 300, samples=1, max_tokens=4, temperature=1.0)
+    assert (await generate(engine, [5], samples=1, max_tokens=2, temperature=1.0))[0].tokens
 
 
-async def test_time_and_tokens_are_counted_while_something_is_inside(engine):
+async def test_busy_time_and_tokens_are_counted_while_requests_run(engine, generate):
     seconds, tokens = engine.busy_seconds, engine.tokens
-    group = await engine.generate([5, 6], samples=2, max_tokens=8, temperature=1.0)
+    group = await generate(engine, [5, 6], samples=2, max_tokens=8, temperature=1.0)
     assert engine.tokens - tokens == sum(len(one.tokens) for one in group)
     busy = engine.busy_seconds
     assert busy > seconds
@@ -74,10 +76,10 @@ async def test_time_and_tokens_are_counted_while_something_is_inside(engine):
     assert engine.busy_seconds == busy
 
 
-async def test_bfloat16_where_no_matrix_is_large(start_engine, tiny_model, checkpoint, reference):
+async def test_bfloat16_where_no_matrix_is_large(start_engine, tiny_model, checkpoint, reference, generate):
     """vLLM's attention uses AMX where there is any: without rlx's request for it, the engine dies of SIGILL here."""
     async with start_engine(tiny_model, dtype="bfloat16") as engine:
-        samples = await engine.generate(PROMPTS[0], samples=4, max_tokens=24, temperature=1.0)
+        samples = await generate(engine, PROMPTS[0], samples=4, max_tokens=24, temperature=1.0)
     expected = reference(tiny_model, checkpoint(tiny_model), [PROMPTS[0] + one.tokens for one in samples])
     for one, row in zip(samples, expected, strict=True):
         assert one.logprobs == pytest.approx(row[len(PROMPTS[0]) - 1 :], abs=0.05)

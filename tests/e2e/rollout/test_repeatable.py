@@ -27,7 +27,7 @@ async def test_the_same_seed_gives_the_same_bits_in_another_engine(
     weights = checkpoint(tiny_model, noise=0.2, seed=50)
     await policy.send(50, weights)
     first = await _step(engine, seed=7)
-    await engine.generate([70, 71], samples=3, max_tokens=9, temperature=0.7)
+    await engine.collect(await engine.submit([70, 71], samples=3, max_tokens=9, temperature=0.7))
     await engine.score(PROMPTS)
     assert await _step(engine, seed=7) == first, "the past of an engine shows"
     assert await _step(engine, seed=8) != first
@@ -48,7 +48,7 @@ async def test_nothing_is_sampled_before_all_is_submitted(engine):
 
 async def test_a_barrier_wants_the_engine_empty(engine):
     pending = await engine.submit([5, 6, 7], samples=1, max_tokens=30, temperature=1.0)
-    with pytest.raises(RunError, match="1 requests still in its engine"):
+    with pytest.raises(RunError, match="cannot start a repeatable batch: 1 requests are still in its engine"):
         async with engine.barrier(1):
             pass
     await engine.collect(pending)

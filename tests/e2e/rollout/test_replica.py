@@ -176,7 +176,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     for row, wanted in zip(rows, reference(tiny_model, weights, ready.probe_tokens), strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)
 
-    # Group 2 is scored for seconds, group 1 not at all: neither holds up the others.
+    # Group 2 is scored for seconds, group 1 not at all: neither delays the others.
     leases = [Lease(group_id=10 + index, index=index, samples=2, version=3, seed=5) for index in range(5)]
     await controller.server.notify("rollout-0", Leases(leases, barrier=True, seed=9))
     answers = [await controller.expect((GroupDone, GroupFailed)) for _ in leases]
@@ -205,7 +205,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     while stats.running or stats.waiting_reward:
         stats = await controller.expect(RolloutStats)
     assert stats.busy_seconds > 0
-    # Group 11 was sampled and then dropped: 2 to 16 tokens that no message told of.
+    # Group 11 was sampled and then dropped: 2 to 16 tokens that no message reported.
     assert 2 <= stats.tokens - sum(done.tokens for done in by_id.values()) - evaluated.tokens <= 16
 
     children = psutil.Process(controller.process.pid).children(recursive=True)
@@ -250,7 +250,7 @@ def _check_group(done, group_id, tiny_model):
     assert done.tokens == sum(done.lengths)
 
 
-async def test_a_dead_engine_is_told_and_ends_the_replica(controller):
+async def test_a_dead_engine_is_reported_and_ends_the_replica(controller):
     await controller.expect(RolloutReady)
     children = psutil.Process(controller.process.pid).children()
     # The reward processes are there too; only the engine's core is big.

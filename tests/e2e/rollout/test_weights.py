@@ -43,13 +43,15 @@ async def test_a_transfer_in_the_middle_of_a_completion(engine, policy, tiny_mod
     assert any([span.version for span in versions] == [first, 30] for versions in spans), spans
 
 
-async def test_a_cached_prompt_is_not_read_with_other_weights(engine, policy, tiny_model, checkpoint, reference):
+async def test_a_cached_prompt_is_not_read_with_other_weights(
+    engine, policy, tiny_model, checkpoint, reference, generate
+):
     prompt = [3 + i % 60 for i in range(200)]
     await policy.send(40, checkpoint(tiny_model, noise=0.0))
-    await engine.generate(prompt, samples=2, max_tokens=4, temperature=1.0)
+    await generate(engine, prompt, samples=2, max_tokens=4, temperature=1.0)
     weights = checkpoint(tiny_model, noise=0.5, seed=41)
     await policy.send(41, weights)
-    one = (await engine.generate(prompt, samples=1, max_tokens=8, temperature=1.0))[0]
+    one = (await generate(engine, prompt, samples=1, max_tokens=8, temperature=1.0))[0]
     expected = reference(tiny_model, weights, [prompt + one.tokens])[0]
     assert one.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-5)
 

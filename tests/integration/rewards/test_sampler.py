@@ -1,4 +1,4 @@
-"""The sampler with real rewards, and an engine that has always the same to say."""
+"""The sampler with real rewards, and an engine that always samples the same completions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlx.episodes import VersionSpan, decode_episodes
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.completion import Completion
 from rlx.rollout.prompts import Prompts
-from rlx.rollout.sampler import Rows, Sampler
+from rlx.rollout.sampler import PromptSource, Sampler
 from rlx.testing.tokenizer import CharTokenizer
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 
@@ -31,16 +31,16 @@ class Engine:
 
 @pytest.fixture
 def sample(boot):
-    """`await sample(texts, kind, *rewards, **options)`: the message that a lease of that kind leads to."""
+    """`await sample(texts, kind, *rewards, **options)`: the message that the sampler sends for a lease of that kind."""
 
     async def sample(texts: list[str], kind: str, *rewards: dict, **options: Any) -> GroupDone | GroupFailed:
         sent: asyncio.Queue[GroupDone | GroupFailed] = asyncio.Queue()
         tokenizer = CharTokenizer()
         view = make_dataset([{"prompt": "q"}], {}, None, tokenizer, owner="d")
-        rows = Rows(Prompts(view, Packer(), tokenizer), 1.0, 8)
+        source = PromptSource(Prompts(view, Packer(), tokenizer), 1.0, 8)
         async with RewardPool(boot(*rewards, **options)) as pool:
             sampler = Sampler(
-                Engine(texts), pool, {kind: rows}, send=sent.put, scored=lambda group: None, on_failure=pytest.fail
+                Engine(texts), pool, {kind: source}, send=sent.put, scored=lambda group: None, on_failure=pytest.fail
             )
             await sampler.take(Leases([Lease(0, 0, len(texts), 0, 7, kind)]))
             return await sent.get()

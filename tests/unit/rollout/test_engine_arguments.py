@@ -23,5 +23,5 @@ def test_engines_take_the_devices_after_the_policys(index, devices):
     assert engine_environment(config, index)["CUDA_VISIBLE_DEVICES"] == devices
 
 
-def test_cores_are_not_shared_out():
+def test_cpu_engines_are_not_assigned_devices():
     assert "CUDA_VISIBLE_DEVICES" not in engine_environment(_config(), 1)

@@ -24,31 +24,31 @@ def _group():
     ]
 
 
-def test_a_finished_group_tells_what_the_controller_counts():
+def test_a_finished_group_has_the_metrics_that_the_controller_counts():
     done = finished_group(LEASE, [5, 6], _group(), filters=[1.0, None, 0.0], generate_seconds=1.5, score_seconds=0.25)
     assert (done.group_id, done.kind, done.index, done.prompt_tokens) == (4, "train", 9, 2)
     assert (done.tokens, done.lengths, done.truncated) == (6, [2, 3, 1], 1)
     assert done.oldest_version == 2
     assert done.rewards == [2.5, 0.0, None]
     assert done.accuracies == [1.0, 0.0, None]
-    assert done.reward_means == {"right": 0.5, "short": 0.5}, "what was not scored is not a zero"
+    assert done.reward_means == {"right": 0.5, "short": 0.5}, "None does not count as 0"
     assert done.metrics == {"m": 4.0}
     assert done.filters == [1.0, None, 0.0]
     assert decode_episodes(done.payload) == _group()
 
 
-def test_a_group_without_rewards_has_no_figures_for_them():
+def test_a_group_without_rewards_has_no_reward_metrics():
     done = finished_group(LEASE, [5], [_episode(0, [1], [])], filters=[], generate_seconds=0, score_seconds=0)
     assert (done.rewards, done.accuracies, done.reward_means) == ([None], [None], {})
 
 
 @pytest.mark.parametrize("drop", [True, False])
-def test_a_failed_group_names_who_answers(drop):
+def test_a_failed_group_names_the_owner(drop):
     failed = failed_group(LEASE, RewardError("no number", owner="reward 'judge'", drop=drop))
     assert (failed.group_id, failed.kind, failed.error) == (4, "train", "no number")
     assert (failed.owner, failed.drop) == ("reward 'judge'", drop)
 
 
-def test_an_error_without_owner_is_no_reason_to_drop():
+def test_a_group_is_not_dropped_for_an_error_without_owner():
     failed = failed_group(LEASE, DatasetError("row 9"))
     assert (failed.owner, failed.drop) == ("", False)

@@ -1,4 +1,4 @@
-"""The sampler with packers of one's own; its engine and its reward pool are stand-ins that answer at once."""
+"""The sampler with custom packers; its engine and its reward pool are stand-ins that answer at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlx.episodes import Reward, VersionSpan, decode_episodes
 from rlx.rewards.scoring import Scores
 from rlx.rollout.completion import Completion
 from rlx.rollout.prompts import Prompts
-from rlx.rollout.sampler import Rows, Sampler
+from rlx.rollout.sampler import PromptSource, Sampler
 from rlx.testing.tokenizer import CharTokenizer
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 
@@ -20,7 +20,7 @@ EOS = 1
 
 
 class DemoDataPacker(DataPacker):
-    """In the contract's form: wraps the default, `get_policy_input` with two arguments."""
+    """As in the contract's example: wraps the default, and its `get_policy_input` has two arguments."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -57,17 +57,17 @@ class Text(DecoderOnlyLLMDataPacker):
         return super().get_policy_input(item, str(rollout_output), n_ignore_prefix_tokens)
 
 
-class OptsIn(Text):
+class Retokenizes(Text):
     retokenizes = True
 
 
-class Two(DecoderOnlyLLMDataPacker):
+class DuplicatesInputs(DecoderOnlyLLMDataPacker):
     def rollout_collate_fn(self, items):
         return [*items, *items]
 
 
 @dataclass
-class Answers:
+class StubEngine:
     """An engine whose completions are `7` and `42`, each with an end of text."""
 
     prompts: list
@@ -84,7 +84,7 @@ class Answers:
         return [Completion(tokens, [-0.5] * len(tokens), [VersionSpan(3, len(tokens))], "stop") for tokens in made]
 
 
-class OneForEach:
+class ConstantPool:
     """A pool with one reward that always gives 1."""
 
     async def score(self, completions, kind):
@@ -92,11 +92,11 @@ class OneForEach:
 
 
 def sampled(cls, kind="train"):
-    """What the controller is sent for one lease."""
+    """Return the message for one lease, the prompts of the engine, and the packer."""
     packer = cls()
     packer.setup(None, TOKENIZER)
     view = make_dataset(["1+6=", "40+2="], {}, None, TOKENIZER)
-    engine = Answers([])
+    engine = StubEngine([])
 
     async def run():
         answer = asyncio.get_running_loop().create_future()
@@ -104,9 +104,9 @@ def sampled(cls, kind="train"):
         async def send(message):
             answer.set_result(message)
 
-        rows = {kind: Rows(Prompts(view, packer, TOKENIZER), 1.0, 8)}
+        sources = {kind: PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8)}
         calls = {"send": send, "scored": lambda group: None, "on_failure": answer.set_exception}
-        sampler = Sampler(engine, OneForEach(), rows, **calls)
+        sampler = Sampler(engine, ConstantPool(), sources, **calls)
         await sampler.take(Leases([Lease(0, 1, 2, 3, 7, kind)], barrier=False, seed=0))
         return await answer
 
@@ -136,18 +136,18 @@ def test_a_packer_that_tokenises_text_fails_the_group_with_the_row():
     assert message.error.startswith("row 1 of dataset: packer Text: get_policy_input gives other tokens")
 
 
-def test_who_opts_in_is_counted_beside_the_rewards_metrics():
-    message, *_ = sampled(OptsIn)
+def test_a_packer_that_opts_in_is_counted_in_the_metrics():
+    message, *_ = sampled(Retokenizes)
     assert message.metrics == {"packer/retokenized": 1.0, "reward/one/seen": 1.0}
     assert message.lengths == [1, 2]
     assert message.oldest_version == 3
 
 
-def test_evaluation_is_not_trained_and_not_asked_about():
+def test_the_packer_is_not_asked_for_the_policy_input_of_evaluation_groups():
     message, *_ = sampled(Text, "eval")
     assert isinstance(message, GroupDone)
 
 
-def test_a_batch_of_one_stays_one():
-    message, *_ = sampled(Two)
-    assert "packer Two: rollout_collate_fn got a list of one input and returned a list" in message.error
+def test_a_batch_of_one_input_must_stay_one():
+    message, *_ = sampled(DuplicatesInputs)
+    assert "packer DuplicatesInputs: rollout_collate_fn got a list of one input and returned a list" in message.error
