@@ -37,10 +37,16 @@ from rlx_models.hf import plugin
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96}
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _offline():
+    """No hub, one thread; other modules of the session find everything as it was."""
+    before, threads = dict(os.environ), torch.get_num_threads()
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -86,9 +92,9 @@ def moe(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world():
-    """A world of this process alone."""
+    """The ranks of a policy in this process alone."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
