@@ -1,14 +1,15 @@
-"""The policy's network: built without memory, sharded, then filled from its checkpoint.
+"""Builds the policy's network on the meta device, shards it, and loads its checkpoint.
 
-The rules of this part:
+Rules:
 
-* No rank ever holds the whole model: parameters are made on the meta device, sharded there, and only shards get memory.
-* Buffers are made for real from the first: those that no checkpoint holds (rotary frequencies) are computed in
-  constructors, and would be lost on the meta device.
+* No rank ever holds the whole model: parameters are created on the meta device, sharded there, and only shards get
+  memory.
+* Buffers are real from the start: buffers that no checkpoint holds (rotary frequencies) are computed in constructors,
+  and would be lost on the meta device.
 * Master weights are float32; forward and backward run in the config's dtype; gradients are reduced in float32, as
   sums: losses are already normalised by the counts of the whole step.
-* What lies on another stage of a pipeline stays on the meta device for good.
-* A decoder layer is FSDP's unit. What surrounds the layers is the root's, and stays gathered from forward to backward.
+* Tensors of other pipeline stages stay on the meta device for good.
+* FSDP wraps each decoder layer. The root wraps everything else, which stays gathered from forward to backward.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-
-# Named by `fully_shard`, and exported by nothing.
-from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
 from torch.distributed.tensor import DTensor, Shard
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
@@ -32,13 +30,14 @@ from torch.utils.checkpoint import checkpoint
 from rlx.models.plugin import ModelPlugin, torch_dtype
 from rlx.policy.model.built import Built
 from rlx.policy.model.forward import PolicyModel
-from rlx.policy.model.parallel_checks import check_layout, check_packed
-from rlx.policy.model.self_check import verify
-from rlx.policy.parallel.context_parallel import context_of
-from rlx.policy.parallel.pipeline import Stage, cut, places_of
+from rlx.policy.model.parallel_checks import check_packing, check_parallel
+from rlx.policy.model.self_check import self_check
+from rlx.policy.parallel.context_parallel import row_sharding
+from rlx.policy.parallel.pipeline import Stage, keep_stage, tensor_stages
 from rlx.policy.parallel.schedule import Pipeline
 from rlx.policy.parallel.tensors import aliases, decoder_layers, reshard
 from rlx.policy.weights.load import load_weights
+from rlx.torch_private import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
 
 if TYPE_CHECKING:
     from rlx.config.sections.policy import PolicyConfig
@@ -46,10 +45,10 @@ if TYPE_CHECKING:
 
 
 def build_policy(
-    plugin: ModelPlugin, hf_config: Any, folder: Path, world: Ranks, config: PolicyConfig, temperature: float
+    plugin: ModelPlugin, hf_config: Any, folder: Path, ranks: Ranks, config: PolicyConfig, temperature: float
 ) -> Built:
     """Build, shard and load the policy. All ranks call it."""
-    stage = Stage.of(world.mesh["pp"])
+    stage = Stage.from_mesh(ranks.mesh["pp"])
     with parameters_on_meta():
         network = plugin.build(hf_config, dtype=torch.float32, attn_implementation=config.attention)
         model = PolicyModel(
@@ -57,41 +56,40 @@ def build_policy(
             temperature=temperature,
             chunk=config.logprob_chunk,
             packing=config.packing and config.attention is None,
-            context=context_of(world.mesh["cp"], world.mesh["tp"]),
+            row_sharding=row_sharding(ranks.mesh["cp"], ranks.mesh["tp"]),
         )
-    check_layout(model.network, config)
-    model.network.parallelize(world.mesh)
-    places = _cut(model, stage, config)
+    check_parallel(model.adapter, config)
+    model.adapter.parallelize(ranks.mesh)
+    stages = _apply_pipeline(model, stage, config)
     parameters = network.named_parameters()
-    elsewhere = {parameter for name, parameter in parameters if stage.index not in places.get(name, (0,))}
+    elsewhere = {parameter for name, parameter in parameters if stage.index not in stages.get(name, (0,))}
     layers, modules = decoder_layers(network)
     own = [layer for layer in modules if not elsewhere.intersection(layer.parameters())]
     if config.gradient_checkpointing:
         for layer in own:
-            _recompute(layer)
-    _shard(model, own, elsewhere, world, torch_dtype(config.dtype))
-    _materialise(model, elsewhere, world.device)
-    built = Built(
-        model, network, plugin.weight_mapper(hf_config), layers, folder, hf_config, world.device, stage, places
-    )
-    load_weights(network, folder, built.mapper)
-    findings = verify(model)
-    check_packed(model, config, findings)
+            # Inside FSDP's hooks, so that the second forward runs on gathered parameters. A wrapper module would
+            # change the names of parameters.
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    _apply_fsdp(model, own, elsewhere, ranks, torch_dtype(config.dtype))
+    _materialise(model, elsewhere, ranks.device)
+    mapper = plugin.weight_mapper(hf_config)
+    load_weights(network, folder, mapper)
+    check_packing(model, config, self_check(model))
     reshard(model)
-    return built
+    return Built(model, network, mapper, layers, folder, hf_config, ranks.device, stage, stages)
 
 
 def freeze(built: Built) -> Built:
-    """Make it a reference: no gradient, evaluation mode."""
+    """Make it a reference model: no gradients, evaluation mode."""
     built.model.requires_grad_(requires_grad=False).eval()
     return built
 
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Modules made inside have their parameters on the meta device, and real buffers."""
+    """Create the parameters of modules on the meta device, and their buffers for real."""
 
-    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter) -> Any:
+    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
         # Parameters that are there already keep their identity: tied ones stay tied.
         if parameter is None or parameter.is_meta:
             return None
@@ -104,63 +102,57 @@ def parameters_on_meta() -> Iterator[None]:
         hook.remove()
 
 
-def _recompute(layer: nn.Module) -> None:
-    # Inside FSDP's own hooks, so that the second forward runs on gathered parameters; no wrapper, so that names stay.
-    forward: Callable[..., Any] = layer.forward
-    layer.forward = partial(checkpoint, forward, use_reentrant=False)
-
-
-def _cut(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str, tuple[int, ...]]:
-    """Make it one of several stages; returns where tensors lie."""
+def _apply_pipeline(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str, tuple[int, ...]]:
+    """Make the model compute this rank's stage only. Return the stages that hold each tensor; none without pp."""
     if stage.count == 1:
         return {}
-    parts = model.network.parts()
-    pipeline = Pipeline(stage, cut(parts, stage), model.network.width, torch_dtype(config.dtype), config.parallel.cp)
-    model.go_through(pipeline, last=stage.last)
-    return places_of(model.causal_lm, parts, stage.count)
+    parts = model.adapter.pipeline_parts()
+    boundary = keep_stage(parts, stage)
+    pipeline = Pipeline(stage, boundary, parts.hidden_size, torch_dtype(config.dtype), config.parallel.cp)
+    model.use_schedule(pipeline, last_stage=stage.last)
+    return tensor_stages(model.causal_lm, parts, stage.count)
 
 
-def _shard(
-    model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], world: Ranks, dtype: torch.dtype
+def _apply_fsdp(
+    model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], ranks: Ranks, dtype: torch.dtype
 ) -> None:
-    options: dict[str, Any] = {
-        "mesh": world.sharding_mesh(),
-        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
-        "shard_placement_fn": _placed(world),
-    }
+    mesh = ranks.fsdp_mesh()
+    wrap = partial(
+        fully_shard,
+        mesh=mesh,
+        mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
+        shard_placement_fn=_shard_placement(ranks),
+    )
     for layer in layers:
-        fully_shard(layer, reshard_after_forward=True, **options)
-    fully_shard(model, reshard_after_forward=False, ignored_params=elsewhere, **options)
-    if options["mesh"].size() > 1:
-        _reduce_by_sums(model)
-
-
-def _reduce_by_sums(model: nn.Module) -> None:
+        wrap(layer, reshard_after_forward=True)
+    wrap(model, reshard_after_forward=False, ignored_params=elsewhere)
+    if mesh.size() == 1:
+        return
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            # Gloo has no scaled one.
+            # Sums instead of means. Gloo can't scale while it reduces.
             module.set_force_sum_reduction_for_comms(enable=True)
             module.set_gradient_divide_factor(1.0)
 
 
-def _placed(world: Ranks) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
-    """Over which ranks a parameter is sharded that others split before."""
+def _shard_placement(ranks: Ranks) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
+    """Return the function that says how FSDP shards parameters that tp or ep has split: over the other ranks."""
 
     @cache
-    def ranks(split: frozenset[str]) -> FSDPMeshInfo:
-        mesh = world.sharding_mesh(split)
+    def mesh_info(split: frozenset[str]) -> FSDPMeshInfo:
+        mesh = ranks.fsdp_mesh(split)
         return FSDPMeshInfo(mesh, 0) if mesh.ndim == 1 else HSDPMeshInfo(mesh, 1, 0)
 
-    def placed(parameter: nn.Parameter) -> ShardPlacementResult | None:
+    def placement(parameter: nn.Parameter) -> ShardPlacementResult | None:
         if not isinstance(parameter, DTensor):
             return None
-        return ShardPlacementResult(Shard(0), ranks(frozenset(parameter.device_mesh.mesh_dim_names or ())))
+        return ShardPlacementResult(Shard(0), mesh_info(frozenset(parameter.device_mesh.mesh_dim_names or ())))
 
-    return placed
+    return placement
 
 
 def _materialise(model: nn.Module, elsewhere: set[nn.Parameter], device: torch.device) -> None:
-    """Memory for this rank's shards; buffers keep their values, tied parameters stay tied."""
+    """Allocate this rank's shards on `device`. Buffers keep their values, tied parameters stay tied."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers(remove_duplicate=False)}
     tied = aliases(model)
     for module in model.modules():

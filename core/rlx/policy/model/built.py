@@ -1,4 +1,4 @@
-"""A policy's network after it was built and sharded, with what is known of its checkpoint."""
+"""The result of building a policy's network: the sharded model, with the facts of its checkpoint."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rlx.policy.parallel.pipeline import Stage
 
 @dataclass(frozen=True)
 class Built:
-    """A network on its ranks, and what is known of its checkpoint."""
+    """A network that is built, sharded and loaded on its ranks."""
 
     model: PolicyModel
-    """The root that FSDP wraps."""
+    """The root module that FSDP wraps."""
     network: nn.Module
     """The causal LM inside; its names are the policy's tensor names."""
     mapper: WeightMapper
@@ -28,21 +28,22 @@ class Built:
     """Name of the list of decoder layers."""
     folder: Path
     hf_config: Any
+    """As `AutoConfig` or the model plugin made it."""
     device: torch.device
     stage: Stage
-    places: Mapping[str, tuple[int, ...]]
-    """The stages that a tensor lies on, where it isn't the first one only."""
+    tensor_stages: Mapping[str, tuple[int, ...]]
+    """The pipeline stages that hold each tensor; empty without pp. Other tensors are on the first stage."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers the whole model has; tied ones count once."""
+        """Number of parameter elements of the whole model; tied ones count once."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property
     def tied(self) -> list[str]:
-        """Parameters that lie on the first stage and on the last."""
-        return [name for name, stages in self.places.items() if len(stages) > 1]
+        """Names of the parameters that both the first and the last stage hold."""
+        return [name for name, stages in self.tensor_stages.items() if len(stages) > 1]
 
-    def teller(self, name: str) -> int:
-        """The stage whose value of a tensor counts, of those that have one."""
-        return self.places.get(name, (0,))[0]
+    def owner_stage(self, name: str) -> int:
+        """Return the stage that broadcasts and saves a tensor."""
+        return self.tensor_stages.get(name, (0,))[0]

@@ -1,10 +1,22 @@
-"""From a micro-batch to log-probabilities: the network that FSDP shards and the trainer calls.
+"""PolicyModel: from a micro-batch to log-probabilities.
 
-The rules of this part:
+A step goes through these calls:
 
-* `PolicyModel` is the root that FSDP wraps, so everything that touches parameters happens inside its `forward`.
-* Hidden states are computed for all slots, logits for trained tokens only.
-* Padded rows carry no attention mask: padding is on the right, and a causal model never looks there.
+    Trainer -> PolicyModel.forward_backward   row_sharding.pad: rows that all ranks can share
+            -> Schedule.forward_backward      each micro-batch in turn, or through pipeline stages
+            -> PolicyModel.forward            row_sharding.shard: this rank's positions and trained tokens
+            -> ModelAdapter.hidden_states     the decoder, under FSDP, tp, cp and ep
+            -> token_logprobs                 logits, a chunk of the vocabulary at a time
+            -> row_sharding.gather            outputs of all trained tokens, on every rank
+            -> loss, and backward
+
+Rules:
+
+* PolicyModel is the root that FSDP wraps, so everything that reads parameters happens inside its `forward`.
+* Hidden states are computed for all positions, logits for trained tokens only.
+* Padded rows have no attention mask: padding is on the right, where a causal model never looks.
+
+Shapes: B rows, L positions of a row, T trained tokens, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,26 +27,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from rlx.policy.model.adapters import network_of
+from rlx.policy.model.adapters import adapter_for
 from rlx.policy.model.logprobs import logits_logprobs, token_logprobs
 from rlx.policy.packing.batch import MicroBatch, TokenOutputs
 from rlx.policy.parallel.context_parallel import RowSharding, Unsharded
-from rlx.policy.parallel.schedule import Loss, Schedule, Sequential
+from rlx.policy.parallel.schedule import LossFn, Schedule, Sequential
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _LOGITS_ROWS = 1024
-"""Rows of a model's own logits that are float32 at once."""
+"""Rows of the model's own logits that are converted to float32 at a time."""
 
 
 class PolicyModel(nn.Module):
-    """A causal LM that answers with log-probabilities of given tokens.
+    """A causal LM that returns log-probabilities of given tokens.
 
     temperature: logits are divided by it, as the sampler does. chunk: vocabulary entries whose logits exist at once.
-    packing: whether micro-batches are packed rows; False where the model does not allow them, whatever was asked.
-    own_logits: whether the model computes its own logits, all [T, V] of them in the compute dtype. context: what this
-    rank computes of a micro-batch, where others share it.
+    packing: whether micro-batches are packed rows; False if the model doesn't allow it, even if asked for.
+    own_logits: whether the model computes its own logits, [T, V] at once in the compute dtype. row_sharding: how this
+    rank shares micro-batches with others.
     """
 
     def __init__(
@@ -44,60 +56,60 @@ class PolicyModel(nn.Module):
         temperature: float,
         chunk: int,
         packing: bool = True,
-        context: RowSharding | None = None,
+        row_sharding: RowSharding | None = None,
     ) -> None:
         super().__init__()
         self.causal_lm = causal_lm
         self.temperature = temperature
         self.chunk = chunk
-        self.context = context or Unsharded()
-        self.go_through(Sequential(), last=True)
-        self.network = network_of(causal_lm)
-        allowed = self.network.packing_refusal() is None
-        self.use(packing=packing and allowed, own_logits=self.network.head() is None)
+        self.row_sharding = row_sharding or Unsharded()
+        self.use_schedule(Sequential(), last_stage=True)
+        self.adapter = adapter_for(causal_lm)
+        allowed = self.adapter.packing_refusal() is None
+        self.use(packing=packing and allowed, own_logits=self.adapter.head() is None)
 
     def use(self, *, packing: bool, own_logits: bool) -> None:
-        """Set how it computes. Packing needs a network that does not refuse it."""
+        """Choose packed or padded rows, and who computes logits. Packing needs a model that doesn't refuse it."""
         self.packing = packing
         self.own_logits = own_logits
-        self.network.use(packing=packing)
+        self.adapter.use_packing(packing)
 
-    def go_through(self, flow: Schedule, *, last: bool) -> None:
-        """Set how micro-batches go through it, and whether it computes the last of the stages; others make hidden
-        states.
-        """
-        self.flow = flow
-        self.last = last
+    def use_schedule(self, schedule: Schedule, *, last_stage: bool) -> None:
+        """Choose the schedule of a step's micro-batches. Stages but the last compute hidden states only."""
+        self.schedule = schedule
+        self.last_stage = last_stage
 
-    def learn(self, micro: Sequence[MicroBatch], loss: Loss) -> None:
-        """Forward and backward of a step's micro-batches; `loss` is called once for each, on every rank."""
-        self.flow.learn(self, list(map(self.context.filled, micro)), loss)
+    def forward_backward(self, micro: Sequence[MicroBatch], loss: LossFn) -> None:
+        """Run forward and backward of a step's micro-batches; `loss` is called once for each, on every rank."""
+        self.schedule.forward_backward(self, [self.row_sharding.pad(batch) for batch in micro], loss)
 
     @torch.no_grad()
     def outputs(self, micro: Sequence[MicroBatch], *, temperature: float | None = None) -> list[TokenOutputs]:
-        """Of each micro-batch, on every rank that shares it."""
-        return self.flow.outputs(self, list(map(self.context.filled, micro)), temperature)
+        """Run the forward of each micro-batch; return their outputs on every rank that shares them."""
+        return self.schedule.outputs(self, [self.row_sharding.pad(batch) for batch in micro], temperature)
 
     def forward(self, micro: MicroBatch, *, temperature: float | None = None) -> TokenOutputs | Tensor:
-        """Log-probabilities and entropy [T] of the micro-batch's trained tokens. `temperature` replaces the model's
-        own. Called by what `learn` and `outputs` go through.
-        """
-        temperature = self.temperature if temperature is None else temperature
-        local = self.context.local(micro)
-        if not self.last:
-            return self.network.hidden(local)
-        return self.context.whole(self._outputs(local, temperature), micro)
+        """Return log-probabilities and entropies [T] of the trained tokens, or this stage's hidden states [B, L, H].
 
-    def _outputs(self, micro: MicroBatch, temperature: float) -> TokenOutputs:
+        The schedule calls it. temperature: replaces the model's own.
+        """
+        local = self.row_sharding.shard(micro)
+        if not self.last_stage:
+            return self.adapter.hidden_states(local)
+        outputs = self._token_outputs(local, self.temperature if temperature is None else temperature)
+        return self.row_sharding.gather(outputs, micro)
+
+    def _token_outputs(self, micro: MicroBatch, temperature: float) -> TokenOutputs:
         if self.own_logits:
-            logits = _slots(self.network.logits(micro), micro)
+            logits = _at_logit_positions(self.adapter.logits(micro), micro)
             return TokenOutputs(*logits_logprobs(logits, micro.targets, temperature=temperature, chunk=_LOGITS_ROWS))
-        hidden = _slots(self.network.hidden(micro), micro)
-        # Made anew each time: FSDP gathers the head's weight for the forward.
-        head = self.network.head()
+        hidden = _at_logit_positions(self.adapter.hidden_states(micro), micro)
+        # Asked each time, since FSDP puts another tensor in place of the head's weight for each forward.
+        head = self.adapter.head()
         assert head is not None
         return TokenOutputs(*token_logprobs(hidden, head, micro.targets, temperature=temperature, chunk=self.chunk))
 
 
-def _slots(values: Tensor, micro: MicroBatch) -> Tensor:
-    return values.flatten(0, 1).index_select(0, micro.slots)
+def _at_logit_positions(values: Tensor, micro: MicroBatch) -> Tensor:
+    """[B, L, ...] -> [T, ...]."""
+    return values.flatten(0, 1).index_select(0, micro.logit_positions)

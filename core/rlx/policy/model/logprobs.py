@@ -1,12 +1,14 @@
-"""Log-probabilities of given tokens, in chunks over the vocabulary.
+"""Log-probabilities of given tokens, a chunk of the vocabulary at a time.
 
-The rules of this part:
+Rules:
 
-* Logits exist for one chunk of the vocabulary at a time: [T, chunk] float32, never [T, V]. The backward pass computes
-  them again.
+* Logits exist for one chunk of the vocabulary at a time: [T, C] float32, never [T, V]. The backward pass computes them
+  again.
 * Matrix products run in the dtype of `hidden`; softmax, entropy and sums over chunks in float32 (float64 if `hidden`
   is).
-* What a model does to its logits after the product (a scale, a soft cap) is part of the `Head`.
+* A scale or a soft cap that a model applies to its logits is part of the `LMHead`.
+
+Shapes: T tokens, H hidden size, V vocabulary, C entries of a chunk.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Head:
-    """logits = cap * tanh(scale * (hidden @ weight.T + bias) / cap), without the cap where `softcap` is None."""
+class LMHead:
+    """Makes logits of hidden states.
+
+    logits = cap * tanh(scale * (hidden @ weight.T + bias) / cap), with cap = softcap; without tanh if softcap is None.
+    """
 
     weight: Tensor
     """[V, H]."""
@@ -34,13 +39,12 @@ class Head:
 
 
 def token_logprobs(
-    hidden: Tensor, head: Head, targets: Tensor, *, temperature: float, chunk: int
+    hidden: Tensor, head: LMHead, targets: Tensor, *, temperature: float, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """The log-probability of each target under softmax(logits / temperature), and that distribution's entropy without
-    gradient: both [T] float32.
+    """Return the log-probability of each target under softmax(logits / temperature), and that distribution's entropy.
 
-    hidden: [T, H]. targets: [T] int64. chunk: vocabulary entries whose logits exist at once. Raises ValueError unless
-    temperature > 0 and chunk >= 1.
+    Both are [T] float32; the entropy has no gradient. hidden: [T, H]. targets: [T] int64. chunk: vocabulary entries
+    whose logits exist at once. Raises ValueError unless temperature > 0 and chunk >= 1.
     """
     if temperature <= 0 or chunk < 1:
         raise ValueError(f"temperature must be > 0 and chunk >= 1, not {temperature} and {chunk}")
@@ -50,42 +54,35 @@ def token_logprobs(
         head.bias,
         targets,
         head.scale / temperature,
-        _scaled_cap(head, temperature),
+        None if head.softcap is None else head.softcap / temperature,
         chunk,
     )
     return logprobs, entropy
 
 
 def logits_logprobs(logits: Tensor, targets: Tensor, *, temperature: float, chunk: int) -> tuple[Tensor, Tensor]:
-    """The same from logits [T, V] that a model has already computed: `chunk` rows of them at a time are float32."""
-    parts = [
-        _dense(rows, wanted, temperature)
-        for rows, wanted in zip(_split(logits, chunk), _split(targets, chunk), strict=True)
-    ]
+    """Return the same as `token_logprobs`, from logits [T, V] that the model has computed.
+
+    chunk: rows that are converted to float32 at a time.
+    """
+    spans = [slice(start, start + chunk) for start in range(0, max(len(logits), 1), chunk)]
+    parts = [_dense_logprobs(logits[span], targets[span], temperature) for span in spans]
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropy for _, entropy in parts])
 
 
-def _split(tensor: Tensor, rows: int) -> list[Tensor]:
-    return [tensor[start : start + rows] for start in range(0, max(len(tensor), 1), rows)]
-
-
-def _dense(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logprobs = (_wide(logits) / temperature).log_softmax(-1)
+def _dense_logprobs(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    logprobs = (_at_least_float32(logits) / temperature).log_softmax(-1)
     entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
     return logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _scaled_cap(head: Head, temperature: float) -> float | None:
-    return None if head.softcap is None else head.softcap / temperature
 
 
 @dataclass(frozen=True)
 class _Logits:
-    """Scaled logits of T positions, a chunk of the vocabulary at a time."""
+    """Computes scaled logits of T tokens, a chunk of the vocabulary at a time."""
 
     hidden: Tensor
     weight: Tensor
@@ -99,21 +96,22 @@ class _Logits:
             yield slice(start, start + self.chunk)
 
     def compute(self, span: slice) -> Tensor:
-        logits = _wide(self.hidden @ self.weight[span].T)
+        """Return the logits [T, C] of a chunk, float32."""
+        logits = _at_least_float32(self.hidden @ self.weight[span].T)
         if self.bias is not None:
             logits += self.bias[span]
         logits *= self.scale
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
     def pull_back(self, logits: Tensor, gradient: Tensor) -> Tensor:
-        """Gradient of the plain product (bias included) from that of the scaled logits; overwrites both."""
+        """Turn the gradient of the scaled logits into that of the product with its bias. Overwrites both arguments."""
         if self.cap is not None:
             gradient *= logits.div_(self.cap).square_().neg_().add_(1.0)
         return gradient.mul_(self.scale)
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """Online log-sum-exp forward; softmax minus one-hot, chunk by chunk, backward."""
+    """Forward: online log-sum-exp. Backward: softmax minus one-hot. Both go chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -168,7 +166,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def _at_targets(logits: Tensor, targets: Tensor, start: int) -> Tensor:
-    """logits[t, targets[t] - start], 0 where the target lies outside this chunk."""
+    """Return logits[t, targets[t] - start], or 0 for targets outside of this chunk."""
     local = targets - start
     inside = (local >= 0) & (local < logits.shape[1])
     picked = logits.gather(1, local.clamp(0, logits.shape[1] - 1)[:, None]).squeeze(1)
@@ -176,7 +174,7 @@ def _at_targets(logits: Tensor, targets: Tensor, start: int) -> Tensor:
 
 
 def _add_at_targets(values: Tensor, targets: Tensor, start: int, addition: Tensor) -> None:
-    """values[t, targets[t] - start] += addition[t], where the target lies inside this chunk."""
+    """Add addition[t] to values[t, targets[t] - start], for targets inside this chunk."""
     local = targets - start
     inside = (local >= 0) & (local < values.shape[1])
     addition = torch.where(inside, addition, torch.zeros_like(addition))

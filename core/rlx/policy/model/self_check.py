@@ -1,11 +1,11 @@
-"""What a model allows: packed rows, and logits that are computed a chunk of the vocabulary at a time.
+"""Measures whether packed rows and chunked logits give the log-probabilities that the model's own forward gives.
 
-The rules of this part:
+Rules:
 
-* What is known beforehand is asked first (`rlx.policy.model.adapters`): a window, or a layer without attention, rules
-  packing out.
-* Then the model itself is asked (`verify`): the same few tokens, computed in both ways, must come out equal. What does
-  not is switched off: without packing rows are padded, and without a known head the model computes its own logits.
+* Known reasons come first (`rlx.policy.model.adapters`): a sliding window, or a layer without attention, rules packing
+  out.
+* Then the model itself is measured: the same few tokens, computed both ways, must come out equal. A feature that fails
+  is switched off: without packing, rows are padded; without chunked logits, the model computes its own.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _TOLERANCE = 0.05
-"""Root mean square difference of log-probabilities that counts as equal, as a share of how much they vary from token to
-token. bfloat16 alone was seen to make 0.001; a wrong mask or position makes a good part of 1."""
-_PROBE_FAMILIES = ((5, (1, 4, 9)), (3, (7, 2)))
-"""Prompt length, and the lengths of the completions that share it."""
+"""Root mean square difference of log-probabilities that counts as equal, relative to their standard deviation over
+tokens. bfloat16 alone was measured to make 0.001; a wrong mask or position makes an order of 1."""
+_PROBE_PROMPTS = ((5, (1, 4, 9)), (3, (7, 2)))
+"""Length of each prompt, and lengths of the completions that share it."""
 
 
 @torch.no_grad()
-def verify(policy: PolicyModel) -> list[str]:
-    """Compute a few tokens in the model's own way and in rlx's, and switch off what differs; says what and by how much.
+def self_check(policy: PolicyModel) -> list[str]:
+    """Compare the policy's packed rows and chunked logits with the model's own forward, and switch off what differs.
 
-    For a policy whose weights are there. Under FSDP all ranks call it.
+    Return a sentence for each feature that was switched off. The weights must be loaded. All ranks call it.
     """
     if policy.own_logits and not policy.packing:
         return []
@@ -49,25 +49,23 @@ def verify(policy: PolicyModel) -> list[str]:
 
 
 def _compare(policy: PolicyModel) -> list[str]:
-    wanted = (policy.packing, policy.own_logits)
+    packing, own_logits = policy.packing, policy.own_logits
     policy.use(packing=False, own_logits=True)
-    expected = _scores(policy)
+    expected = _score_probe(policy)
     findings: list[str] = []
-    own_logits = wanted[1]
     if not own_logits:
         policy.use(packing=False, own_logits=False)
-        own_logits = not _equal(findings, "chunked logits", expected, _scores(policy))
-    packing = wanted[0]
+        own_logits = not _equal(findings, "chunked logits", expected, _score_probe(policy))
     if packing:
         policy.use(packing=True, own_logits=own_logits)
-        packing = _equal(findings, "packed rows", expected, _scores(policy))
+        packing = _equal(findings, "packed rows", expected, _score_probe(policy))
     policy.use(packing=packing, own_logits=own_logits)
     return findings
 
 
-def _scores(policy: PolicyModel) -> Tensor:
-    """Log-probabilities of the probe, sequence after sequence, in the way that the policy is set to."""
-    sequences = _probe(policy.network.vocabulary)
+def _score_probe(policy: PolicyModel) -> Tensor:
+    """Return the log-probabilities of the probe's tokens, sequence after sequence, with the policy's settings."""
+    sequences = _probe(policy.adapter.vocab_size)
     plan = plan_sequences(sequences, ranks=1, rank=0, max_tokens=1 << 20, packing=policy.packing)
     (micro,) = plan.micro
     device = next(parameter.device for parameter in policy.parameters() if not parameter.is_meta)
@@ -76,30 +74,32 @@ def _scores(policy: PolicyModel) -> Tensor:
     return torch.tensor([score for index in range(len(sequences)) for score in scores[index]])
 
 
-def _probe(vocabulary: int) -> list[TokenSequence]:
+def _probe(vocab_size: int) -> list[TokenSequence]:
+    """Return a few random sequences, some of which share a prompt."""
     source = random.Random(0)  # noqa: S311 - not for secrets: every rank must draw the same
 
     def draw(count: int) -> list[int]:
-        return [source.randrange(vocabulary) for _ in range(count)]
+        return [source.randrange(vocab_size) for _ in range(count)]
 
     sequences: list[TokenSequence] = []
-    for family, (prompt_length, lengths) in enumerate(_PROBE_FAMILIES):
+    for prompt_group, (prompt_length, lengths) in enumerate(_PROBE_PROMPTS):
         prompt = draw(prompt_length)
         for length in lengths:
             tokens = prompt + draw(length)
             trained = list(range(1, len(tokens)))
             blank = [0.0] * len(trained)
-            sequences.append(TokenSequence(tokens, trained, blank, 0.0, len(sequences), family, prompt_length))
+            sequences.append(TokenSequence(tokens, trained, blank, 0.0, len(sequences), prompt_group, prompt_length))
     return sequences
 
 
-def _equal(findings: list[str], what: str, expected: Tensor, seen: Tensor) -> bool:
+def _equal(findings: list[str], what: str, expected: Tensor, measured: Tensor) -> bool:
+    """Return whether both are equal up to rounding; else add a finding."""
     spread = float(expected.std())
-    difference = float((seen - expected).square().mean().sqrt())
+    difference = float((measured - expected).square().mean().sqrt())
     if difference <= _TOLERANCE * spread:
         return True
     findings.append(
         f"{what} are switched off: they give this model other log-probabilities than its own forward "
-        f"(difference {difference:.3g}, of {spread:.3g} between tokens)"
+        f"(root mean square difference {difference:.3g}; standard deviation over tokens {spread:.3g})"
     )
     return False

@@ -1,8 +1,14 @@
-"""What one forward and backward computes on: the tokens of a micro-batch and what the loss needs to know of them.
+"""The data of one forward and backward: a micro-batch, and what the policy computes for its trained tokens.
 
-Shapes: B x L token slots (packed: one row of real tokens; padded: B sequences of L slots), T trained tokens. A
-micro-batch may have T = 0: ranks that run out of work go through the same collectives on one dummy token, and
-`logprobs.sum()` of its empty output still reaches every parameter with a zero gradient.
+A micro-batch may have T = 0: a rank that has run out of work goes through the same collectives with one dummy token,
+and `logprobs.sum()` of its empty outputs still gives every parameter a zero gradient.
+
+Shapes:
+    B      rows: 1 if packed (real tokens only), else one row for each sequence, padded on the right
+    L      positions of a row
+    T      trained tokens of the micro-batch
+    A      attention heads
+    D, Dv  size of a head of queries and keys, and of values
 """
 
 from __future__ import annotations
@@ -20,8 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# A NamedTuple, since FSDP looks for tensors in a forward's output, and knows tuples.
 class TokenOutputs(NamedTuple):
-    """What the policy says of the trained tokens of a micro-batch (a NamedTuple, so that FSDP finds the tensors in it).
+    """The policy's outputs for the trained tokens of a micro-batch.
 
     logprobs: [T] float32, with gradient. entropy: [T] float32, of the distribution at each token, without gradient.
     """
@@ -30,37 +37,38 @@ class TokenOutputs(NamedTuple):
     entropy: Tensor
 
 
-Causal = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
-"""Causal attention over a batch of sequences: query, key, value [S, heads, M, D] -> [S, heads, M, Dv]."""
+CausalAttention = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+"""Causal attention within each sequence of a batch: query, key, value [S, A, M, D] -> [S, A, M, Dv]."""
 
 
-class Layout(Protocol):
-    """How the slots of a packed row make up sequences."""
+class RowLayout(Protocol):
+    """Where the sequences of a packed row are."""
 
-    def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`causal` over each sequence of the row: [1, heads, L, D] -> [1, heads, L, Dv]."""
+    def attend(self, causal: CausalAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Apply `causal` to each sequence of the row: [1, A, L, D] -> [1, A, L, Dv]."""
 
-    def to(self, device: torch.device | str) -> Layout: ...
+    def to(self, device: torch.device | str) -> RowLayout: ...
 
-    def filled(self, slots: int) -> Layout:
-        """The same for a row with so many slots more."""
+    def padded_by(self, positions: int) -> RowLayout:
+        """Return the layout of the row with that many more positions on the right."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward and backward of one rank.
+    """The input of one forward and backward of one rank.
 
-    tokens, positions: [B, L] int64. layout: how a packed row is attended; None where rows are right-padded sequences.
-    slots: [T] int64, slot (row-major in [B, L]) whose hidden state predicts the trained token. targets: [T] int64.
-    sampler_logprobs: [T] float32, NaN where nothing was sampled. advantages: [T] float32. episode: [T] int64, index of
-    the episode (or scored sequence) in the whole step. An episode's tokens are in order and never split over
-    micro-batches unless it has several trajectories.
+    tokens: [B, L] int64. position_ids: [B, L] int64, from 0 in each sequence. layout: of a packed row; None if rows are
+    sequences that are padded on the right. logit_positions: [T] int64, position (row-major in [B, L]) whose hidden
+    state predicts the trained token. targets: [T] int64. sampler_logprobs: [T] float32, NaN for tokens that weren't
+    sampled. advantages: [T] float32. episode: [T] int64, index of the episode (or scored sequence) in the whole step.
+
+    An episode's tokens are in order, and only in one micro-batch unless it has several trajectories.
     """
 
     tokens: Tensor
-    positions: Tensor
-    layout: Layout | None
-    slots: Tensor
+    position_ids: Tensor
+    layout: RowLayout | None
+    logit_positions: Tensor
     targets: Tensor
     sampler_logprobs: Tensor
     advantages: Tensor
@@ -70,27 +78,28 @@ class MicroBatch:
         moved = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in moved.items() if value is not None})
 
-    def filled(self, length: int) -> MicroBatch:
-        """The same in rows of `length` slots, filled up on the right."""
+    def padded_to(self, length: int) -> MicroBatch:
+        """Return the micro-batch with its rows padded on the right to `length` positions."""
         before = self.tokens.shape[1]
         more = length - before
         if not more:
             return self
+        rows = self.logit_positions.div(before, rounding_mode="floor")
         return replace(
             self,
             tokens=F.pad(self.tokens, (0, more)),
-            positions=F.pad(self.positions, (0, more)),
-            layout=None if self.layout is None else self.layout.filled(more),
-            slots=self.slots + self.slots.div(before, rounding_mode="floor") * more,
+            position_ids=F.pad(self.position_ids, (0, more)),
+            layout=None if self.layout is None else self.layout.padded_by(more),
+            logit_positions=self.logit_positions + rows * more,
         )
 
     @property
     def empty(self) -> bool:
-        """Whether it holds no trained token, and is only there for the collectives."""
+        """Whether it has no trained token, and is only there for the collectives."""
         return self.targets.numel() == 0
 
     def token_batch(self, outputs: TokenOutputs, reference_logprobs: Tensor | None = None) -> TokenBatch:
-        """What `Algorithm.loss` takes. A token that nobody sampled counts as sampled by the policy itself."""
+        """Return the input of `Algorithm.loss`. A token that wasn't sampled counts as sampled by the policy itself."""
         own = outputs.logprobs.detach()
         return TokenBatch(
             logprobs=outputs.logprobs,
@@ -102,7 +111,7 @@ class MicroBatch:
         )
 
     def by_episode(self, values: Tensor) -> dict[int, list[float]]:
-        """`values` ([T], one for each trained token) as one list for each episode of this micro-batch."""
+        """Split `values` ([T], one for each trained token) into a list for each episode of this micro-batch."""
         lists: dict[int, list[float]] = {}
         for episode, value in zip(self.episode.tolist(), values.tolist(), strict=True):
             lists.setdefault(episode, []).append(value)
@@ -111,7 +120,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one rank does in an optimizer step: as many micro-batches as every other rank."""
+    """The micro-batches of one rank in an optimizer step, as many as on every other rank; and the step's totals."""
 
     micro: list[MicroBatch]
     totals: StepTotals

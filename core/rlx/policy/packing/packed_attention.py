@@ -1,14 +1,21 @@
 """Attention over a packed row: sequences of different lengths, and prompts that several of them share.
 
-The rules of this part:
+Rules:
 
-* Everything but attention works on the flat row [1, L], which holds each token once and no padding. Attention alone
-  gathers the row into batches of sequences, runs causal `scaled_dot_product_attention`, and takes each slot's output
+* Everything but attention works on the flat row [1, L], which holds each token once, without padding. Only attention
+  gathers the row into batches of sequences, runs causal `scaled_dot_product_attention`, and takes each position's output
   back.
-* A shared prompt is gathered into each of its sequences. Its output is taken from the first; gradients of its keys and
-  values add up over all, in float32.
-* It is plain causal attention and nothing else: a model that asks for a window, a soft cap, sinks or a bias gets an
-  error here, and is not sent here in the first place (`rlx.policy.model.self_check`).
+* A shared prompt is gathered into each of its sequences. Its output is taken from the first of them; the gradients of
+  its keys and values are summed over all, in float32.
+* It is plain causal attention. A model that asks for a window, a soft cap, sinks or a bias gets an error here, and
+  isn't given packed rows in the first place (`rlx.policy.model.self_check`).
+
+Shapes:
+    L      positions of the row that hold tokens
+    S, M   sequences of a bucket, and cells of each of them
+    N      cells of all buckets
+    A      attention heads
+    D, Dv  size of a head of queries and keys, and of values
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from rlx.models.base_model import Attention, causal_attention
-from rlx.policy.packing.batch import Causal, Layout
+from rlx.policy.packing.batch import CausalAttention, RowLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,46 +42,45 @@ _UNSUPPORTED = ("sliding_window", "softcap", "s_aux", "position_bias")
 
 @dataclass(frozen=True)
 class VarlenLayout:
-    """Which slots of a packed row make up which sequences.
+    """The positions of a packed row that make up each of its sequences.
 
-    Sequences stand in buckets of S by M cells: S sequences of at most M tokens, in order of position; shorter ones are
-    filled up on the right with any slot (causal attention never looks there). shapes: S and M of each bucket. cells:
-    [N] int64, the slot that each cell holds, buckets laid end to end. source: [L] int64, for each slot of the row, the
-    first cell that holds it. again: [R] int64, the further cells that hold a slot.
+    Sequences are in buckets of S by M cells: S sequences of at most M tokens, in order; shorter ones are padded on the
+    right with any position (causal attention never looks there).
+
+    shapes: S and M of each bucket. cells: [N] int64, the position that each cell holds, bucket after bucket.
+    first_cells: [L] int64, the first cell that holds each position. repeated_cells: [R] int64, the further cells that
+    hold a position.
     """
 
     shapes: tuple[tuple[int, int], ...]
     cells: Tensor
-    source: Tensor
-    again: Tensor
-    empty: int = 0
-    """Slots after the L, which nobody attends."""
+    first_cells: Tensor
+    repeated_cells: Tensor
+    padding: int = 0
+    """Positions after the L, to which no token attends."""
 
     def to(self, device: torch.device | str) -> VarlenLayout:
-        cells, source, again = (tensor.to(device) for tensor in (self.cells, self.source, self.again))
-        return replace(self, cells=cells, source=source, again=again)
+        cells, first, repeated = (tensor.to(device) for tensor in (self.cells, self.first_cells, self.repeated_cells))
+        return replace(self, cells=cells, first_cells=first, repeated_cells=repeated)
 
-    def filled(self, slots: int) -> VarlenLayout:
-        return replace(self, empty=self.empty + slots)
+    def padded_by(self, positions: int) -> VarlenLayout:
+        return replace(self, padding=self.padding + positions)
 
-    def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, causal: CausalAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         sizes = [rows * length for rows, length in self.shapes]
-        buckets = (torch.split(self._gathered(heads), sizes) for heads in (query, key, value))
+        # [1, A, L, D] -> [N, A, D] each, split into buckets
+        rows = (tensor.transpose(1, 2).squeeze(0) for tensor in (query, key, value))
+        buckets = (torch.split(_GatherCells.apply(row, self), sizes) for row in rows)  # type: ignore[no-untyped-call]
         outputs = []
         for shape, *parts in zip(self.shapes, *buckets, strict=True):
             batch = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in parts)
             outputs.append(causal(*batch).transpose(1, 2).flatten(0, 1))
-        taken: Tensor = _Take.apply(torch.cat(outputs), self.source)  # type: ignore[no-untyped-call]
-        return self.with_empty(taken).unsqueeze(0).transpose(1, 2)
+        taken: Tensor = _TakeCells.apply(torch.cat(outputs), self.first_cells)  # type: ignore[no-untyped-call]
+        return self.pad(taken).unsqueeze(0).transpose(1, 2)
 
-    def with_empty(self, slots: Tensor) -> Tensor:
-        """Values of the L slots, and zeros for those after them."""
-        return torch.cat([slots, slots.new_zeros(self.empty, *slots.shape[1:])]) if self.empty else slots
-
-    def _gathered(self, heads: Tensor) -> Tensor:
-        """[1, heads, L, D] -> [N, heads, D]."""
-        cells: Tensor = _Gather.apply(heads.transpose(1, 2).squeeze(0), self)  # type: ignore[no-untyped-call]
-        return cells
+    def pad(self, values: Tensor) -> Tensor:
+        """Append zeros for the padding to the values of the L positions."""
+        return torch.cat([values, values.new_zeros(self.padding, *values.shape[1:])]) if self.padding else values
 
 
 def register() -> None:
@@ -85,26 +91,29 @@ def register() -> None:
 
 
 def varlen_layout(paths: Sequence[Sequence[int]]) -> VarlenLayout:
-    """The layout of a row in which sequence i lies in the slots `paths[i]`, in order; together they cover the row."""
+    """Return the layout of a row with sequence i at the positions `paths[i]`, in order.
+
+    Together the paths cover the row.
+    """
     buckets: list[list[Sequence[int]]] = []
     for path in sorted(paths, key=len, reverse=True):
         if not buckets or len(path) < _BUCKET_FILL * len(buckets[-1][0]):
             buckets.append([])
         buckets[-1].append(path)
     cells: list[int] = []
-    source: dict[int, int] = {}
-    again: list[int] = []
+    first: dict[int, int] = {}
+    repeated: list[int] = []
     for bucket in buckets:
         for path in bucket:
-            for cell, slot in enumerate(path, len(cells)):
-                if source.setdefault(slot, cell) != cell:
-                    again.append(cell)
+            for cell, position in enumerate(path, len(cells)):
+                if first.setdefault(position, cell) != cell:
+                    repeated.append(cell)
             cells += [*path, *([0] * (len(bucket[0]) - len(path)))]
     return VarlenLayout(
         tuple((len(bucket), len(bucket[0])) for bucket in buckets),
         torch.tensor(cells),
-        torch.tensor([source[slot] for slot in range(len(source))]),
-        torch.tensor(again, dtype=torch.int64),
+        torch.tensor([first[position] for position in range(len(first))]),
+        torch.tensor(repeated, dtype=torch.int64),
     )
 
 
@@ -117,12 +126,13 @@ def varlen_attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    rlx_layout: Layout | None = None,
-    **kwargs: Any,
+    rlx_layout: RowLayout | None = None,
+    **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """An attention function of transformers: query, key, value [1, heads, L, D] -> [1, L, heads, D].
+    """Attention function of transformers: query, key, value [1, A, L, D] -> [1, L, A, Dv].
 
-    Without a layout, the rows of [B, heads, L, D] are right-padded sequences: causal attention needs no mask for them.
+    Without a layout, the rows of [B, A, L, D] are sequences padded on the right: causal attention needs no mask for
+    them. Raises ValueError if the model passes a mask, or an option that it doesn't support.
     """
     for name in _UNSUPPORTED:
         if kwargs.get(name) is not None:
@@ -145,8 +155,8 @@ def varlen_attention(
     return attended.transpose(1, 2), None
 
 
-def over(layout: Layout) -> Attention:
-    """What an `rlx.BaseModel` is handed for a packed row."""
+def attention_over(layout: RowLayout) -> Attention:
+    """Return the attention that an `rlx.BaseModel` uses for a packed row."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
         return layout.attend(partial(causal_attention, scale=scale), query, key, value)
@@ -154,9 +164,11 @@ def over(layout: Layout) -> Attention:
     return attention
 
 
-class _Gather(torch.autograd.Function):
-    """A row's slots in the cells that hold them. Gradients of a slot that several hold are summed in float32: a prompt
-    is there once for each completion. Cells that fill sequences up have none.
+class _GatherCells(torch.autograd.Function):
+    """Gather a row into the cells of a layout: [L + padding, A, D] -> [N, A, D].
+
+    The gradient of a position is the sum over all cells that hold it, in float32: a prompt is there once for each of
+    its completions. Cells that pad a sequence have no gradient.
     """
 
     @staticmethod
@@ -167,25 +179,28 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         layout: VarlenLayout = ctx.layout
-        total = gradient.index_select(0, layout.source)
-        if layout.again.numel():
+        total = gradient.index_select(0, layout.first_cells)
+        if layout.repeated_cells.numel():
             total = total.to(torch.promote_types(gradient.dtype, torch.float32))
-            further = gradient.index_select(0, layout.again).to(total.dtype)
-            total.index_add_(0, layout.cells.index_select(0, layout.again), further)
-        return layout.with_empty(total.to(gradient.dtype)), None
+            further = gradient.index_select(0, layout.repeated_cells).to(total.dtype)
+            total.index_add_(0, layout.cells.index_select(0, layout.repeated_cells), further)
+        return layout.pad(total.to(gradient.dtype)), None
 
 
-class _Take(torch.autograd.Function):
-    """`cells.index_select(0, source)`, of cells of which none is taken twice: its gradient is moved, not added up."""
+class _TakeCells(torch.autograd.Function):
+    """`values.index_select(0, cells)` for cells that are all different.
+
+    Its gradient is copied instead of added up, which is faster than `index_select`'s own.
+    """
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, source: Tensor) -> Tensor:
-        ctx.save_for_backward(source)
-        ctx.cells = cells.shape[0]
-        return cells.index_select(0, source)
+    def forward(ctx: Any, values: Tensor, cells: Tensor) -> Tensor:
+        ctx.save_for_backward(cells)
+        ctx.size = values.shape[0]
+        return values.index_select(0, cells)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (source,) = ctx.saved_tensors
-        whole = gradient.new_zeros(ctx.cells, *gradient.shape[1:])
-        return whole.index_copy_(0, source, gradient), None
+        (cells,) = ctx.saved_tensors
+        whole = gradient.new_zeros(ctx.size, *gradient.shape[1:])
+        return whole.index_copy_(0, cells, gradient), None

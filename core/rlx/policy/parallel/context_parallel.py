@@ -1,14 +1,16 @@
-"""Ranks that share a micro-batch: cp splits the slots of a row, and tp the trained tokens.
+"""Ranks that share a micro-batch: cp splits the positions of a row, and tp the trained tokens.
 
-The rules of this part:
+Rules:
 
-* cp: outside of attention each rank has a run of the row's slots, as long as the others'. Inside, it has all slots and
-  a run of the heads: an all-to-all before, and one after (DeepSpeed Ulysses). Keys and values are repeated where there
-  are fewer heads of them than ranks.
-* tp: every rank has the hidden states that predict the tokens, and makes the logits of its share of them.
-* Log-probabilities are put together again, so that a loss sees whole episodes. Every rank then computes the same loss
-  of the same numbers, and passes on the gradient of its own tokens.
-* A row that does not say how it is attended (padded, or the model's own way) is computed whole by each rank of cp.
+* cp: outside of attention each rank has a run of the row's positions, all runs equally long. In attention it has all
+  positions and a run of the heads: one all-to-all before, and one after (DeepSpeed Ulysses, arXiv 2309.14509). Keys and
+  values are repeated if they have fewer heads than there are ranks.
+* tp: every rank has the hidden states that predict the tokens, and computes the logits of its share of them.
+* Log-probabilities are gathered, so that a loss sees whole episodes. Every rank then computes the same loss from the
+  same numbers, and propagates the gradient of its own tokens.
+* A row without a layout (padded, or with the model's own attention) is computed whole by each cp rank.
+
+Shapes: B rows, L positions of a row, T trained tokens, A attention heads, D size of a head, R cp ranks.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
-from torch.distributed._functional_collectives import all_to_all_single
 
-from rlx.policy.packing.batch import Causal, Layout, MicroBatch, TokenOutputs
+from rlx.policy.packing.batch import CausalAttention, MicroBatch, RowLayout, TokenOutputs
+from rlx.torch_private import all_to_all_single
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,124 +32,125 @@ if TYPE_CHECKING:
 
 
 class RowSharding(Protocol):
-    """What a rank computes of a micro-batch."""
+    """The part of a micro-batch that one rank computes, if several ranks share it."""
 
-    def filled(self, micro: MicroBatch) -> MicroBatch:
-        """In rows that the ranks can share: what the others take."""
+    def pad(self, micro: MicroBatch) -> MicroBatch:
+        """Pad the rows to a length that divides evenly among the ranks."""
 
-    def local(self, micro: MicroBatch) -> MicroBatch:
-        """The slots of this rank, and its share of the trained tokens."""
+    def shard(self, micro: MicroBatch) -> MicroBatch:
+        """Return this rank's positions, and its share of the trained tokens."""
 
-    def whole(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:
-        """The outputs of all trained tokens of `micro`, from those of `local(micro)`."""
+    def gather(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:
+        """Return the outputs of all trained tokens of `micro`, from every rank's outputs of `shard(micro)`."""
 
 
 class Unsharded:
-    """A rank that computes all of it."""
+    """A rank that computes whole micro-batches."""
 
-    def filled(self, micro: MicroBatch) -> MicroBatch:
+    def pad(self, micro: MicroBatch) -> MicroBatch:
         return micro
 
-    def local(self, micro: MicroBatch) -> MicroBatch:
+    def shard(self, micro: MicroBatch) -> MicroBatch:
         return micro
 
-    def whole(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:  # noqa: ARG002 - the protocol's
+    def gather(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:  # noqa: ARG002 - the protocol's
         return outputs
 
 
-def context_of(cp: DeviceMesh, tp: DeviceMesh) -> RowSharding:
-    """The context of a rank in these dimensions of the mesh."""
+def row_sharding(cp: DeviceMesh, tp: DeviceMesh) -> RowSharding:
+    """Return how this rank shares rows with the other ranks of these dimensions."""
     return Sharded(cp, tp) if cp.size() * tp.size() > 1 else Unsharded()
 
 
 @dataclass(frozen=True)
 class Sharded:
-    """One of several ranks that share a row."""
+    """One of several ranks that share each micro-batch."""
 
     cp: DeviceMesh
     tp: DeviceMesh
 
-    def filled(self, micro: MicroBatch) -> MicroBatch:
+    def pad(self, micro: MicroBatch) -> MicroBatch:
         ranks = self.cp.size() * self.tp.size()
-        return micro.filled(-(-micro.tokens.shape[1] // ranks) * ranks)
+        return micro.padded_to(-(-micro.tokens.shape[1] // ranks) * ranks)
 
-    def local(self, micro: MicroBatch) -> MicroBatch:
-        own = self._own(micro)
+    def shard(self, micro: MicroBatch) -> MicroBatch:
+        own = self._own_tokens(micro)
         if micro.layout is None:
-            return replace(micro, slots=micro.slots[own], targets=micro.targets[own])
-        width = self._width(micro)
-        start = self.cp.get_local_rank() * width
+            return replace(micro, logit_positions=micro.logit_positions[own], targets=micro.targets[own])
+        length = micro.tokens.shape[1] // self.cp.size()
+        start = self.cp.get_local_rank() * length
         return replace(
             micro,
-            tokens=micro.tokens[:, start : start + width],
-            positions=micro.positions[:, start : start + width],
-            layout=micro.layout if self.cp.size() == 1 else SplitLayout(micro.layout, self.cp),
-            slots=micro.slots[own] - start,
+            tokens=micro.tokens[:, start : start + length],
+            position_ids=micro.position_ids[:, start : start + length],
+            layout=micro.layout if self.cp.size() == 1 else UlyssesLayout(micro.layout, self.cp),
+            logit_positions=micro.logit_positions[own] - start,
             targets=micro.targets[own],
         )
 
-    def whole(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:
-        own, groups = self._own(micro), [self.cp.get_group(), self.tp.get_group()]
-        return TokenOutputs(*(_Whole.apply(output, own, groups) for output in outputs))  # type: ignore[no-untyped-call]
+    def gather(self, outputs: TokenOutputs, micro: MicroBatch) -> TokenOutputs:
+        own, groups = self._own_tokens(micro), [self.cp.get_group(), self.tp.get_group()]
+        return TokenOutputs(*(_Gather.apply(output, own, groups) for output in outputs))  # type: ignore[no-untyped-call]
 
-    def _own(self, micro: MicroBatch) -> Tensor:
-        """[T] bool: the trained tokens of this rank. Of those that its slots predict, ranks of tp have equal shares."""
+    def _own_tokens(self, micro: MicroBatch) -> Tensor:
+        """Return the mask ([T] bool) of the trained tokens whose logits this rank computes.
+
+        They are predicted at this rank's positions; tp ranks, which have the same positions, get equal shares of them.
+        """
         rank, ranks = self.tp.get_local_rank(), self.tp.size()
         if micro.layout is None:
-            known = torch.ones_like(micro.slots, dtype=torch.bool)
+            predicted = torch.ones_like(micro.logit_positions, dtype=torch.bool)
             rank, ranks = self.cp.get_local_rank() * ranks + rank, self.cp.size() * ranks
         else:
-            known = micro.slots.div(self._width(micro), rounding_mode="floor") == self.cp.get_local_rank()
-        place = known.cumsum(0) - 1
-        return known & (place * ranks // known.sum().clamp(min=1) == rank)
-
-    def _width(self, micro: MicroBatch) -> int:
-        """Slots of a rank of cp."""
-        return micro.tokens.shape[1] // self.cp.size()
+            length = micro.tokens.shape[1] // self.cp.size()
+            predicted = micro.logit_positions.div(length, rounding_mode="floor") == self.cp.get_local_rank()
+        index = predicted.cumsum(0) - 1
+        return predicted & (index * ranks // predicted.sum().clamp(min=1) == rank)
 
 
 @dataclass(frozen=True)
-class SplitLayout:
-    """The layout of a row whose slots lie on several ranks, as many on each."""
+class UlyssesLayout:
+    """The layout of a row whose positions are split evenly over cp ranks."""
 
-    row: Layout
+    row: RowLayout
     cp: DeviceMesh
 
-    def to(self, device: torch.device | str) -> SplitLayout:
+    def to(self, device: torch.device | str) -> UlyssesLayout:
         return replace(self, row=self.row.to(device))
 
-    def filled(self, slots: int) -> SplitLayout:
-        return replace(self, row=self.row.filled(slots))
+    def padded_by(self, positions: int) -> UlyssesLayout:
+        return replace(self, row=self.row.padded_by(positions))
 
-    def attend(self, causal: Causal, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        heads = (query, *(_repeated(tensor, self.cp.size()) for tensor in (key, value)))
-        return self._own_slots(self.row.attend(causal, *map(self._all_slots, heads)))
+    def attend(self, causal: CausalAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads = (query, *(_repeat_heads(tensor, self.cp.size()) for tensor in (key, value)))
+        return self._split_positions(self.row.attend(causal, *map(self._split_heads, heads)))
 
-    def _all_slots(self, local: Tensor) -> Tensor:
-        """[1, heads, own slots, D] -> [1, own heads, all slots, D]."""
-        _, heads, slots, size = local.shape
-        parts = local.reshape(self.cp.size(), heads // self.cp.size(), slots, size)
+    def _split_heads(self, local: Tensor) -> Tensor:
+        """All-to-all from split positions to split heads: [1, A, L / R, D] -> [1, A / R, L, D]."""
+        _, heads, positions, size = local.shape
+        parts = local.reshape(self.cp.size(), heads // self.cp.size(), positions, size)
         return _exchange(parts, self.cp.get_group()).transpose(0, 1).flatten(1, 2).unsqueeze(0)
 
-    def _own_slots(self, rows: Tensor) -> Tensor:
-        """The way back."""
-        _, heads, slots, size = rows.shape
-        parts = rows.reshape(heads, self.cp.size(), slots // self.cp.size(), size).transpose(0, 1)
+    def _split_positions(self, row: Tensor) -> Tensor:
+        """All-to-all from split heads to split positions: [1, A / R, L, D] -> [1, A, L / R, D]."""
+        _, heads, positions, size = row.shape
+        parts = row.reshape(heads, self.cp.size(), positions // self.cp.size(), size).transpose(0, 1)
         return _exchange(parts, self.cp.get_group()).flatten(0, 1).unsqueeze(0)
 
 
-def _repeated(heads: Tensor, ranks: int) -> Tensor:
+def _repeat_heads(heads: Tensor, ranks: int) -> Tensor:
+    """Repeat heads until their number is a multiple of `ranks`."""
     return heads.repeat_interleave(ranks // math.gcd(heads.shape[1], ranks), dim=1)
 
 
 def _exchange(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """Part i of rank j becomes part j of rank i, and its gradient goes back."""
+    """Exchange parts, so that part i of rank j becomes part j of rank i. Its gradient goes back the same way."""
     exchanged: Tensor = all_to_all_single(parts.contiguous(), None, None, group)
     return exchanged
 
 
-class _Whole(torch.autograd.Function):
-    """[own] of each rank -> [T] on every rank; the gradient of a rank is that of its own."""
+class _Gather(torch.autograd.Function):
+    """[own tokens] of each rank -> [T] on every rank; a rank gets the gradient of its own tokens only."""
 
     @staticmethod
     def forward(ctx: Any, local: Tensor, own: Tensor, groups: Sequence[dist.ProcessGroup]) -> Tensor:

@@ -1,14 +1,16 @@
-"""The ranks of the policy: their mesh, and how they talk about anything but tensors of the model.
+"""The ranks of the policy: their device mesh, and collectives on bytes and numbers.
 
-The rules of this part:
+Rules:
 
 * The mesh has a named dimension for each kind of parallelism, in the order of `DIMENSIONS`, outermost first. Code
-  asks for dimensions by name, and never whether one is in use: a dimension of size 1 is one like any other.
-* Ranks that differ in dp_replicate, dp_shard or ep have micro-batches of their own; those that differ in cp, tp or
-  pp share one, and come to the same losses, metrics and scores. Sums count each micro-batch once.
-* Parameters are sharded over dp_shard, cp, ep and tp together; those that ep or tp splits, over the others of these.
+  asks for dimensions by name, and never whether one is in use: a dimension of size 1 works like any other.
+* Ranks that differ in dp_replicate, dp_shard or ep have micro-batches of their own. Ranks that differ in cp, tp or pp
+  share micro-batches, and compute the same losses, metrics and scores. Sums count each micro-batch once.
+* Parameters are sharded over dp_shard, cp, ep and tp together; parameters that ep or tp splits, over the other ones of
+  these dimensions.
 * Commands, counts and texts go over a gloo group of their own on the CPU, whatever the device is, and never as pickle.
-* No collective is relied on to report a death: `rlx.policy.failures` does. The timeout here is the last resort.
+* No collective is relied on to report the death of a rank: `rlx.policy.failures` does. The timeout here is the last
+  resort.
 """
 
 from __future__ import annotations
@@ -21,40 +23,42 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from rlx.torch_private import PrefixStore, Store, TCPStore, concatenate_meshes, flatten_mesh
 
 if TYPE_CHECKING:
     from rlx.config.sections.policy import ParallelConfig
     from rlx.platform import Platform
 
 DIMENSIONS = ("pp", "dp_replicate", "dp_shard", "cp", "ep", "tp")
-SHARDING = ("dp_shard", "cp", "ep", "tp")
-"""Those that FSDP takes for one."""
+FSDP_DIMENSIONS = ("dp_shard", "cp", "ep", "tp")
+"""Dimensions that are flattened into FSDP's shard dimension."""
 COLLECTIVE_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One rank's view of all ranks."""
+    """The policy's ranks, seen from one of them."""
 
     rank: int
     size: int
     device: torch.device
     mesh: DeviceMesh
     data_rank: int
+    """Index of the share of a step that this rank computes."""
     data_size: int
-    """Which share of a step this rank computes, of how many."""
+    """Number of shares of a step."""
     leads: bool
-    """Whether it is the first of the ranks that compute this share."""
+    """Whether this is the first of the ranks that compute this share."""
     control: dist.ProcessGroup
 
     def barrier(self) -> None:
-        """Returns when every rank has come here."""
+        """Wait until every rank has called this."""
         dist.all_reduce(torch.zeros(1), group=self.control)
 
     def broadcast_bytes(self, data: bytes | None) -> bytes:
-        """Rank 0's `data` (the others give None) on every rank."""
+        """Return rank 0's `data` on every rank; the other ranks pass None."""
         length = torch.tensor([len(data) if data is not None else 0])
         dist.broadcast(length, 0, group=self.control)
         buffer = _bytes_tensor(data or b"", int(length))
@@ -63,7 +67,7 @@ class Ranks:
         return buffer.numpy().tobytes()
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """Every rank's `data`, in the order of ranks, on every rank."""
+        """Return every rank's `data`, in the order of ranks, on every rank."""
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(lengths, torch.tensor([len(data)]), group=self.control)
         sizes = [int(length) for length in lengths]
@@ -72,36 +76,35 @@ class Ranks:
         return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
 
     def sums(self, values: Sequence[float]) -> list[float]:
-        """Sums over the shares of a step, in float64."""
+        """Sum `values` over the shares of a step, in float64."""
         own = values if self.leads else [0.0] * len(values)
-        return self._reduced(own, dist.ReduceOp.SUM)
+        return self._all_reduce(own, dist.ReduceOp.SUM)
 
     def maxima(self, values: Sequence[float]) -> list[float]:
-        """Largest over ranks."""
-        return self._reduced(values, dist.ReduceOp.MAX)
+        """Return the largest of each of `values` over all ranks."""
+        return self._all_reduce(values, dist.ReduceOp.MAX)
 
-    def _reduced(self, values: Sequence[float], op: dist.ReduceOp.RedOpType) -> list[float]:
+    def _all_reduce(self, values: Sequence[float], op: dist.ReduceOp.RedOpType) -> list[float]:
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, op=op, group=self.control)
         return [float(value) for value in tensor]
 
-    def sharding_mesh(self, split: frozenset[str] = frozenset()) -> DeviceMesh:
-        """What FSDP shards parameters over that the dimensions `split` have split already: one dimension, or two where
-        sharded copies are replicated (HSDP).
+    def fsdp_mesh(self, split: frozenset[str] = frozenset()) -> DeviceMesh:
+        """Return the mesh over which FSDP shards parameters that the dimensions `split` have already split.
+
+        It has one dimension, or two if sharded copies are replicated (HSDP).
         """
-        # torch has no public way to make either.
-        names = tuple(name for name in SHARDING if name not in split)
-        shards = self.mesh[names]._flatten()  # noqa: SLF001
+        shards = flatten_mesh(self.mesh[tuple(name for name in FSDP_DIMENSIONS if name not in split)])
         copies = self.mesh["dp_replicate"]
-        return shards if copies.size() == 1 else DeviceMesh._concatenate([copies, shards])  # noqa: SLF001
+        return shards if copies.size() == 1 else concatenate_meshes([copies, shards])
 
     def close(self) -> None:
-        """Leave; nobody may be waited for any more."""
+        """Destroy the process groups. No collectives after this."""
         dist.destroy_process_group()
 
 
-def open_world(platform: Platform, parallel: ParallelConfig) -> Ranks:
-    """Join the world that the environment describes (torch elastic sets it). Every rank must call it."""
+def join_ranks(platform: Platform, parallel: ParallelConfig) -> Ranks:
+    """Join the process group that the environment describes (torch elastic sets it). Every rank must call it."""
     timeout = timedelta(seconds=COLLECTIVE_SECONDS)
     dist.init_process_group(platform.collectives, timeout=timeout)
     sizes = {name: parallel.sizes[name] for name in DIMENSIONS}
@@ -122,7 +125,7 @@ def open_world(platform: Platform, parallel: ParallelConfig) -> Ranks:
 
 
 def rendezvous_store() -> Store:
-    """A connection of its own to the store that the ranks meet at; torch elastic's agent keeps it, so it outlives
+    """Open another connection to the store at which the ranks meet. Torch elastic's agent serves it, so it outlives
     them.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,20 +1,20 @@
-"""Pipeline stages: ranks that each hold a run of the decoder layers.
+"""Pipeline parallelism: ranks that each compute one stage, a contiguous run of the decoder layers.
 
-The rules of this part:
+Rules:
 
-* Every rank has the whole network by its names. Parameters of other stages stay on the meta device, and their modules
-  pass on what they get. In the place of the embedding comes what the stage before has made.
-* What comes before the layers lies on the first stage; what comes after them, on the last. An embedding that is the
-  head lies on both: its gradients are added up before each step, which both then do alike.
-* Whatever all ranks of pp must know (outputs, weights that are sent) is told by the stage that has it, or by the first
-  of two.
+* Every rank has the whole network under its usual names. Parameters of other stages stay on the meta device, and their
+  modules return their input. On later stages, the embedding returns the hidden states that the stage before sent.
+* Modules before the layers are on the first stage, modules after them on the last. A weight that the embedding and the
+  head share is on both: its gradients are summed before each optimizer step, which both stages then do alike.
+* Tensors that all stages need (outputs, weights to send) are broadcast by their owner: the stage that has them, or the
+  first of two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of `count` stages; `mesh` is the pp dimension."""
+    """One of `count` pipeline stages; `mesh` is the pp dimension."""
 
     index: int
     count: int
     mesh: DeviceMesh
 
     @classmethod
-    def of(cls, mesh: DeviceMesh) -> Stage:
+    def from_mesh(cls, mesh: DeviceMesh) -> Stage:
         return cls(mesh.get_local_rank(), mesh.size(), mesh)
 
     @property
@@ -48,25 +48,25 @@ class Stage:
     def last(self) -> bool:
         return self.index == self.count - 1
 
-    def tell(self, tensor: Tensor, stage: int) -> Tensor:
-        """`tensor` of that stage, on every one; the others give one like it."""
+    def broadcast_from(self, stage: int, tensor: Tensor) -> Tensor:
+        """Broadcast that stage's `tensor` to all stages, in place; the others pass one of the same shape and dtype."""
         if self.count > 1:
             group = self.mesh.get_group()
             dist.broadcast(tensor, dist.get_global_rank(group, stage), group=group)
         return tensor
 
-    def summed(self, value: float) -> float:
-        """The sum over stages, in float64."""
+    def sum_over_stages(self, value: float) -> float:
+        """Sum `value` over all stages, in float64."""
         total = torch.tensor(value, dtype=torch.float64, device=self.mesh.device_type)
         dist.all_reduce(total, group=self.mesh.get_group())
         return float(total)
 
-    def add_up_ends(self, tensor: Tensor) -> None:
-        """In place, on the first stage and on the last; only these two call it, and get the same bits."""
+    def sum_over_ends(self, tensor: Tensor) -> None:
+        """Sum `tensor` over the first and the last stage, in place. Only these two call it, and get the same bits."""
         group = self.mesh.get_group()
         other = dist.get_global_rank(group, self.count - 1 if self.first else 0)
         theirs = torch.empty_like(tensor)
-        # An exchange, since a collective of these two would need a process group of theirs.
+        # Point to point, since a collective would need a process group of these two ranks.
         both = [dist.P2POp(dist.isend, tensor, other, group), dist.P2POp(dist.irecv, theirs, other, group)]
         for work in dist.batch_isend_irecv(both):
             work.wait()
@@ -74,126 +74,133 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Parts:
+class PipelineParts:
     """The modules of a causal LM that hold parameters, in the order in which hidden states go through them.
 
-    before: the embedding, then what follows it. after: what comes after the layers, and the head, last.
+    before: the embedding, and the modules between it and the layers. after: the modules after the layers; the last one
+    is the head. hidden_size: of the hidden states between stages.
     """
 
     before: Sequence[nn.Module]
     layers: Sequence[nn.Module]
     after: Sequence[nn.Module]
+    hidden_size: int
 
-    def placed(self, stages: int) -> list[tuple[Any, int]]:
-        """Each of them, and the stage that it lies on."""
+    def with_stages(self, count: int) -> list[tuple[nn.Module, int]]:
+        """Return each module with the index of its stage, of `count` stages."""
         return [
-            *((part, 0) for part in self.before),
-            *((layer, stage_of_layer(index, len(self.layers), stages)) for index, layer in enumerate(self.layers)),
-            *((part, stages - 1) for part in self.after),
+            *((module, 0) for module in self.before),
+            *((layer, stage_of_layer(index, len(self.layers), count)) for index, layer in enumerate(self.layers)),
+            *((module, count - 1) for module in self.after),
         ]
 
 
 class StageBoundary:
-    """Where hidden states come from the stage before, and where they go to the next one.
+    """Passes hidden states from the stage before into this stage's layers, and notices if the model changes them.
 
-    A model that changes them between its parts would do so on every stage: `changed` says that it did.
+    Hidden states must go unchanged from the embedding through the layers to the modules after them: a model that
+    changes them in between would do so on every stage. `changed` is whether it did.
     """
 
     def __init__(self) -> None:
         self.changed = False
         self._hidden: Tensor | None = None
-        """Hidden states as the embedding or a layer handed them on last."""
+        """The last output of the embedding or of a layer."""
 
     def receive(self, hidden: Tensor | None) -> None:
-        """What the stage before made of the next micro-batch; None on the first."""
+        """Take the hidden states that the stage before computed for the next micro-batch; None on the first stage."""
         self._hidden = hidden
 
-    def hand_on(self, *_args: Any, **_kwargs: Any) -> Tensor:
-        """The forward of the embedding, on later stages."""
+    def embedding_forward(self, *_args: object, **_kwargs: object) -> Tensor:
+        """Return the received hidden states: the forward of the embedding on later stages."""
         assert self._hidden is not None
         return self._hidden
 
-    def enter(self, _layer: nn.Module, inputs: tuple[object, ...]) -> None:
-        """Hook before a layer. What the first stage makes of its embedding is its own affair."""
-        self.changed |= self._hidden is not None and not _same(inputs[0], self._hidden)
+    def before_layer(self, _layer: nn.Module, inputs: tuple[object, ...]) -> None:
+        """Check a layer's input; a forward pre-hook."""
+        # None on the first stage before its first layer: there the embedding's output may be scaled, say. The same
+        # scaling is noticed on the next stage, where it would be applied again.
+        self.changed |= self._hidden is not None and not _same_tensor(inputs[0], self._hidden)
 
-    def leave(self, _layer: nn.Module, _inputs: object, output: object) -> None:
-        """Hook after a layer."""
+    def after_layer(self, _layer: nn.Module, _inputs: object, output: object) -> None:
+        """Remember a layer's output; a forward hook."""
         self._hidden = output if isinstance(output, Tensor) else None
         self.changed |= self._hidden is None
 
-    def sent(self, hidden: Tensor) -> Tensor:
-        """What the stage has made of a micro-batch, for the next one."""
-        # Where ranks of tp share the slots, what leaves the model is a new tensor of all of them.
-        self.changed |= self._hidden is None or (hidden.shape == self._hidden.shape and not _same(hidden, self._hidden))
+    def send(self, hidden: Tensor) -> Tensor:
+        """Check and return the hidden states that go to the next stage."""
+        # If tp ranks share the positions, the model's output is a new tensor, gathered from all of them.
+        self.changed |= self._hidden is None or (
+            hidden.shape == self._hidden.shape and not _same_tensor(hidden, self._hidden)
+        )
         return hidden
 
 
 def stage_of_layer(layer: int, layers: int, stages: int) -> int:
-    """As many layers on each stage as on the others, or one more."""
+    """Return the stage of a layer; stages have equally many layers, or differ by one."""
     return layer * stages // layers
 
 
-def refusal(network: nn.Module, parts: Parts, stages: int) -> str | None:
-    """Why a network of these parts can't be cut into so many stages."""
+def pipeline_refusal(network: nn.Module, parts: PipelineParts, stages: int) -> str | None:
+    """Return why a network with these parts can't be cut into `stages` stages, or None."""
     if stages > len(parts.layers):
         return f"pp = {stages} is more than its {len(parts.layers)} layers"
-    places = places_of(network, parts, stages)
+    found = tensor_stages(network, parts, stages)
     tied = {*parts.before[0].parameters()} & {*parts.after[-1].parameters()}
     for name, parameter in network.named_parameters():
-        if name not in places:
-            return f"pp = {stages}, and nobody can tell which stage uses {name}"
-        if len(places[name]) > (2 if parameter in tied else 1):
-            return f"pp = {stages} puts what uses {name} on several stages"
+        if name not in found:
+            return f"pp = {stages}, and {name} belongs to no module with a known stage"
+        if len(found[name]) > (2 if parameter in tied else 1):
+            return f"pp = {stages} puts the modules that use {name} on several stages"
     return None
 
 
-def cut(parts: Parts, stage: Stage) -> StageBoundary:
-    """Make the network of these parts compute one stage."""
-    seam = StageBoundary()
-    embedding: Any = parts.before[0]
-    for part, place in parts.placed(stage.count):
-        if place != stage.index and part is not embedding:
-            part.forward = _pass_on
+def keep_stage(parts: PipelineParts, stage: Stage) -> StageBoundary:
+    """Make the network that has these parts compute one stage only, in place."""
+    boundary = StageBoundary()
+    embedding = parts.before[0]
+    for module, index in parts.with_stages(stage.count):
+        if index != stage.index and module is not embedding:
+            module.forward = _first_argument
     if not stage.first:
-        embedding.forward = seam.hand_on
+        embedding.forward = boundary.embedding_forward
     for layer in parts.layers:
-        # Before other hooks, and after them: those that split slots over ranks of tp are of the layer.
-        layer.register_forward_pre_hook(seam.enter, prepend=True)
-        layer.register_forward_hook(seam.leave)
-    return seam
+        # Outside of the layer's other hooks, which may split positions over tp ranks.
+        layer.register_forward_pre_hook(boundary.before_layer, prepend=True)
+        layer.register_forward_hook(boundary.after_layer)
+    return boundary
 
 
-def places_of(network: nn.Module, parts: Parts, stages: int) -> dict[str, tuple[int, ...]]:
-    """The stages that each policy tensor of the parts lies on."""
+def tensor_stages(network: nn.Module, parts: PipelineParts, stages: int) -> dict[str, tuple[int, ...]]:
+    """Return the stages that hold each policy tensor of the parts, in ascending order, by the tensor's name."""
     found: dict[int, set[int]] = {}
-    for part, place in parts.placed(stages):
-        for tensor in (*part.parameters(), *part.buffers()):
-            found.setdefault(id(tensor), set()).add(place)
+    for module, stage in parts.with_stages(stages):
+        for tensor in (*module.parameters(), *module.buffers()):
+            found.setdefault(id(tensor), set()).add(stage)
     tensors = named_tensors(network).items()
     return {name: tuple(sorted(found[id(tensor)])) for name, tensor in tensors if id(tensor) in found}
 
 
-def others(network: nn.Module, known: Collection[nn.Module]) -> Iterator[nn.Module]:
-    """The outermost modules that hold parameters, beside the known ones."""
+def remaining_modules(network: nn.Module, known: Collection[nn.Module]) -> Iterator[nn.Module]:
+    """Yield the outermost modules that hold parameters and are neither known nor contain a known one."""
     for module in network.children():
         if module in known:
             continue
         if any(inner in known for inner in module.modules()):
-            yield from others(module, known)
+            yield from remaining_modules(module, known)
         elif next(module.parameters(), None) is not None:
             yield module
 
 
-def held(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that lie on this rank's stage."""
+def stage_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of this rank's stage, by name."""
     return {name: parameter for name, parameter in network.named_parameters() if not parameter.is_meta}
 
 
-def _pass_on(hidden: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+def _first_argument(hidden: Tensor, *_args: object, **_kwargs: object) -> Tensor:
     return hidden
 
 
-def _same(seen: object, hidden: Tensor) -> bool:
-    """Whether it is that very tensor: FSDP's hooks and autograd make new objects of one."""
+def _same_tensor(seen: object, hidden: Tensor) -> bool:
+    """Return whether both share their memory: FSDP's hooks and autograd wrap one tensor in several objects."""
     return isinstance(seen, Tensor) and seen.data_ptr() == hidden.data_ptr() and seen.shape == hidden.shape

@@ -1,17 +1,17 @@
-"""How the micro-batches of a step go through the policy: one after another, or through a pipeline of stages.
+"""The order in which the micro-batches of a step run: one after another, or through a pipeline of stages.
 
-The rules of this part:
+Rules:
 
-* Every rank comes to the outputs of every micro-batch that it shares; a gradient has only who computes the last stage.
-* A pipeline is torch's: 1F1B where there is a backward. Its activations are of one shape, so the rows of a step are
-  filled up to one length; what fills them is attended by nobody and predicts nothing.
+* Every rank gets the outputs of every micro-batch that it shares; only the last stage's outputs have gradients.
+* Pipeline schedules are torch's: 1F1B for training, GPipe for forward only. Their activations have one shape, so the
+  rows of a step are padded to one length; no token attends to the padding, and it predicts nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +23,27 @@ from rlx.policy.packing.batch import MicroBatch, TokenOutputs
 if TYPE_CHECKING:
     from rlx.policy.parallel.pipeline import Stage, StageBoundary
 
-Loss = Callable[[int, TokenOutputs], Tensor]
-"""The loss of a micro-batch, by its place among those of the step."""
+LossFn = Callable[[int, TokenOutputs], Tensor]
+"""Computes the loss of a micro-batch from its index in the step and its outputs."""
+
+StageForward = Callable[[int, MicroBatch], Tensor]
+"""Computes this stage of a micro-batch: hidden states for the next stage, or the loss on the last."""
 
 
 class Schedule(Protocol):
-    """`model`: computes a micro-batch, or a stage of it."""
+    """Runs a step's micro-batches through `model`, which computes one micro-batch, or a stage of it."""
 
-    def learn(self, model: nn.Module, micro: Sequence[MicroBatch], loss: Loss) -> None:
-        """Forward and backward of each. Every rank calls `loss` once for each."""
+    def forward_backward(self, model: nn.Module, micro: Sequence[MicroBatch], loss: LossFn) -> None:
+        """Run forward and backward of each micro-batch. Every rank calls `loss` once for each."""
 
     def outputs(self, model: nn.Module, micro: Sequence[MicroBatch], temperature: float | None) -> list[TokenOutputs]:
-        """Forward of each; call it where gradients are switched off."""
+        """Run the forward of each micro-batch; gradients must be switched off."""
 
 
 class Sequential:
     """Each micro-batch in turn."""
 
-    def learn(self, model: nn.Module, micro: Sequence[MicroBatch], loss: Loss) -> None:
+    def forward_backward(self, model: nn.Module, micro: Sequence[MicroBatch], loss: LossFn) -> None:
         for index, batch in enumerate(micro):
             loss(index, model(batch)).backward()  # type: ignore[no-untyped-call]
 
@@ -50,53 +53,54 @@ class Sequential:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Stages, one of which is this rank's. seam: what hands hidden states to it. width: of the hidden states between
-    stages. shared: ranks that split a row.
+    """A pipeline with this rank in one of its stages.
+
+    hidden_size, dtype: of the hidden states between stages. cp: number of ranks that split the positions of a row.
     """
 
     stage: Stage
-    seam: StageBoundary
-    width: int
+    boundary: StageBoundary
+    hidden_size: int
     dtype: torch.dtype
-    shared: int
+    cp: int
 
-    def learn(self, model: nn.Module, micro: Sequence[MicroBatch], loss: Loss) -> None:
-        made: dict[int, TokenOutputs] = {}
+    def forward_backward(self, model: nn.Module, micro: Sequence[MicroBatch], loss: LossFn) -> None:
+        computed: dict[int, TokenOutputs] = {}
 
-        def compute(index: int, batch: MicroBatch) -> Tensor:
+        def forward(index: int, batch: MicroBatch) -> Tensor:
             if not self.stage.last:
-                return self.seam.sent(model(batch))
+                return self.boundary.send(model(batch))
             outputs = model(batch)
-            made[index] = TokenOutputs(*(part.detach() for part in outputs))
+            computed[index] = TokenOutputs(*(part.detach() for part in outputs))
             return loss(index, outputs).view(1)
 
-        self._flow(micro, compute, learns=True)
-        told = self._told(micro, made)
+        self._run(micro, forward, backward=True)
+        everywhere = self._broadcast_outputs(micro, computed)
         if not self.stage.last:
+            # Metrics are computed along with the loss, and are to be the same on every rank.
             with torch.no_grad():
-                for index, outputs in enumerate(told):
+                for index, outputs in enumerate(everywhere):
                     loss(index, outputs)
 
     def outputs(self, model: nn.Module, micro: Sequence[MicroBatch], temperature: float | None) -> list[TokenOutputs]:
-        made: dict[int, TokenOutputs] = {}
+        computed: dict[int, TokenOutputs] = {}
 
-        def compute(index: int, batch: MicroBatch) -> Tensor:
+        def forward(index: int, batch: MicroBatch) -> Tensor:
             if not self.stage.last:
-                return self.seam.sent(model(batch))
-            made[index] = model(batch, temperature=temperature)
+                return self.boundary.send(model(batch))
+            computed[index] = model(batch, temperature=temperature)
             return torch.zeros(1, device=batch.tokens.device)
 
-        self._flow(micro, compute, learns=False)
-        return self._told(micro, made)
+        self._run(micro, forward, backward=False)
+        return self._broadcast_outputs(micro, computed)
 
-    def _flow(self, micro: Sequence[MicroBatch], compute: Callable[[int, MicroBatch], Tensor], *, learns: bool) -> None:
+    def _run(self, micro: Sequence[MicroBatch], forward: StageForward, *, backward: bool) -> None:
         length = max(batch.tokens.shape[1] for batch in micro)
-        rows = [batch.filled(length) for batch in micro]
-        device = rows[0].tokens.device
+        rows = [batch.padded_to(length) for batch in micro]
         indices = torch.arange(len(rows))
-        # Made anew for each step, since rows are as long as its longest.
-        stage = self._torch_stage(_Compute(compute, rows, self.seam), rows[0], device)
-        if learns:
+        # A new one for each step, since its activations are as long as the step's longest row.
+        stage = self._torch_stage(_StageModule(forward, rows, self.boundary), rows[0])
+        if backward:
             # torch's 1F1B refuses fewer micro-batches than stages.
             kind = Schedule1F1B if len(rows) >= self.stage.count else ScheduleGPipe
             # Losses are shares of the step's loss already.
@@ -104,50 +108,52 @@ class Pipeline:
             schedule.step(index=indices, target=indices if self.stage.last else None)
         else:
             ScheduleGPipe(stage, len(rows)).eval(index=indices)
-        if self.stage.summed(self.seam.changed):
+        if self.stage.sum_over_stages(self.boundary.changed):
             raise ConfigError(
                 f"[policy.parallel] does not fit the model: pp = {self.stage.count}, and it changes hidden states "
-                "between its embedding, its layers and what follows them; stages hand them on as they are."
+                "between its embedding, its layers and the modules after them; stages pass them on unchanged."
             )
 
-    def _torch_stage(self, module: nn.Module, row: MicroBatch, device: torch.device) -> PipelineStage:
+    def _torch_stage(self, module: nn.Module, row: MicroBatch) -> PipelineStage:
         rows, length = row.tokens.shape
-        slots = length if row.layout is None else length // self.shared
-        hidden = torch.empty(rows, slots, self.width, dtype=self.dtype, device="meta", requires_grad=True)
-        ends = torch.empty(1, device="meta", requires_grad=True)
+        positions = length if row.layout is None else length // self.cp
+        hidden = torch.empty(rows, positions, self.hidden_size, dtype=self.dtype, device="meta", requires_grad=True)
+        loss = torch.empty(1, device="meta", requires_grad=True)
         return PipelineStage(
             module,
             self.stage.index,
             self.stage.count,
-            device,
+            row.tokens.device,
             input_args=() if self.stage.first else hidden,
-            output_args=ends if self.stage.last else hidden,
+            output_args=loss if self.stage.last else hidden,
             group=self.stage.mesh.get_group(),
         )
 
-    def _told(self, micro: Sequence[MicroBatch], made: dict[int, TokenOutputs]) -> list[TokenOutputs]:
-        """The last stage's outputs, on every stage."""
+    def _broadcast_outputs(
+        self, micro: Sequence[MicroBatch], computed: dict[int, TokenOutputs]
+    ) -> list[TokenOutputs]:
+        """Return the last stage's outputs on every stage."""
         last = self.stage.count - 1
         blank = [TokenOutputs(*(torch.empty_like(batch.advantages) for _ in range(2))) for batch in micro]
-        known = [made.get(index, outputs) for index, outputs in enumerate(blank)]
-        return [TokenOutputs(*(self.stage.tell(part.contiguous(), last) for part in outputs)) for outputs in known]
+        own = [computed.get(index, outputs) for index, outputs in enumerate(blank)]
+        return [TokenOutputs(*(self.stage.broadcast_from(last, part.contiguous()) for part in outputs)) for outputs in own]
 
 
-class _Compute(nn.Module):
-    """What torch takes for a stage. Not the model itself, whose gradients torch would keep whole until the last one."""
+class _StageModule(nn.Module):
+    """The module of a torch `PipelineStage`.
 
-    def __init__(
-        self, compute: Callable[[int, MicroBatch], Tensor], rows: Sequence[MicroBatch], seam: StageBoundary
-    ) -> None:
+    It isn't the model itself, since torch keeps the gradients of a stage's module unsharded until the last micro-batch.
+    """
+
+    def __init__(self, forward: StageForward, rows: Sequence[MicroBatch], boundary: StageBoundary) -> None:
         super().__init__()
-        self._seam = seam
-        self._compute = compute
+        self._boundary = boundary
+        self._forward = forward
         self._rows = rows
 
-    def forward(self, *received: Tensor, index: Tensor) -> Any:
-        place = int(index)
-        self._seam.receive(received[0] if received else None)
-        made = self._compute(place, self._rows[place])
-        # It would keep activations until the next micro-batch.
-        self._seam.receive(None)
-        return made
+    def forward(self, *received: Tensor, index: Tensor) -> Tensor:
+        self._boundary.receive(received[0] if received else None)
+        output = self._forward(int(index), self._rows[int(index)])
+        # The boundary would keep activations alive until the next micro-batch.
+        self._boundary.receive(None)
+        return output

@@ -1,11 +1,11 @@
-"""The policy's tensors under their names, whole or sharded.
+"""The policy's tensors by name, whole or sharded.
 
-The rules of this part:
+Rules:
 
-* A policy tensor is a parameter, or a buffer that checkpoints hold. Tied parameters are one tensor, under the first
-  of their names; the other names are its aliases.
-* What lies on another stage of a pipeline is on the meta device here: it is neither filled nor compared.
-* `full` is a collective: all ranks call it for the same tensors in the same order.
+* A policy tensor is a parameter, or a buffer that checkpoints hold. Tied parameters are one tensor, under the first of
+  their names; the other names are its aliases.
+* A tensor of another pipeline stage is on the meta device here, and is neither filled nor compared.
+* `gather_full` is a collective: all ranks call it for the same tensors in the same order.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def named_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Name -> parameter or persistent buffer, in the order of the network."""
+    """Return the parameters and persistent buffers by name, in the network's order."""
     kept = set(network.state_dict(keep_vars=True))
     buffers = {name: buffer for name, buffer in network.named_buffers() if name in kept}
     return {**dict(network.named_parameters()), **buffers}
 
 
 def aliases(network: nn.Module) -> dict[str, str]:
-    """Further names of tied parameters -> the name that `named_tensors` gives them."""
+    """Map the further names of tied parameters to the name that `named_tensors` gives them."""
     names: dict[int, str] = {}
     found: dict[str, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -42,7 +42,7 @@ def aliases(network: nn.Module) -> dict[str, str]:
 
 
 def decoder_layers(network: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The name and the list of the decoder layers: what a plugin's model says, else the longest list."""
+    """Return the list of decoder layers and its name: the one that a `BaseModel` names, else the longest list."""
     if not isinstance(network, BaseModel):
         return longest_list(network)
     layers = network.decoder_layers()
@@ -50,7 +50,7 @@ def decoder_layers(network: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def by_layer(names: list[str], layers: str) -> list[list[str]]:
-    """`names` in buckets: what surrounds the layers first, then layer by layer."""
+    """Group `names` into buckets: names outside of the layers first, then layer by layer."""
     buckets: dict[int, list[str]] = {}
     for name in names:
         inside = name.removeprefix(f"{layers}.").split(".")[0] if name.startswith(f"{layers}.") else "-1"
@@ -59,43 +59,50 @@ def by_layer(names: list[str], layers: str) -> list[list[str]]:
 
 
 def reshard(model: nn.Module) -> None:
-    """Gives the root's shards back their names: a forward without backward leaves the gathered tensors, in the compute
-    dtype, in their place. An optimizer made of those would train nothing, and weights read from them would be rounded.
+    """Reshard the parameters of FSDP's root module.
+
+    A forward without backward leaves its gathered tensors, in the compute dtype, in place of the shards. An optimizer
+    made of those would train nothing, and weights read from them would be rounded.
     """
     assert isinstance(model, FSDPModule)
     model.reshard()
 
 
-def full(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The whole tensor, on every rank, in `dtype` where that is given and the tensor is a parameter."""
+def gather_full(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return the whole tensor on every rank, converted to `dtype` first if given."""
     tensor = tensor.detach() if dtype is None else tensor.detach().to(dtype)
     if not isinstance(tensor, DTensor):
         return tensor
-    # FSDP, the first dimensions, cut last what others had cut: one after another, torch gathers in that order only.
+    # FSDP's dimensions come first in the mesh, but it split last, after tp or ep. torch gathers correctly only if
+    # dimensions are gathered one after another, in the order of the mesh.
     for done in range(1, tensor.device_mesh.ndim + 1):
         tensor = tensor.redistribute(placements=[Replicate()] * done + list(tensor.placements[done:]))
     return tensor.to_local()
 
 
 def wire_dtype(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """What a policy tensor is sent in: buffers (router corrections and the like) keep their own precision."""
+    """Return the dtype in which a policy tensor is sent: `dtype` for parameters, their own for buffers.
+
+    Buffers, such as a router's bias correction, keep their precision.
+    """
     return dtype if isinstance(tensor, nn.Parameter) and tensor.is_floating_point() else tensor.dtype
 
 
 @torch.no_grad()
-def fill(target: Tensor, whole: Tensor) -> None:
-    """Copy a whole tensor, which every rank has, into `target`: each rank keeps its shard. No communication."""
+def fill_shard(target: Tensor, whole: Tensor) -> None:
+    """Copy this rank's shard of a whole tensor, which every rank has, into `target`. No communication."""
     if not target.is_meta:
-        local, shard = _local(target, whole)
+        local, shard = _shards(target, whole)
         local.copy_(shard)
 
 
-def holds(target: Tensor, whole: Tensor) -> bool:
-    """Whether this rank's part of `target` is what `fill` would make it."""
-    return target.is_meta or torch.equal(*_local(target, whole))
+def shard_equals(target: Tensor, whole: Tensor) -> bool:
+    """Return whether this rank's shard of `target` has the values that `fill_shard` would give it."""
+    return target.is_meta or torch.equal(*_shards(target, whole))
 
 
-def _local(target: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+def _shards(target: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Return this rank's shards of `target` and of `whole`."""
     whole = whole.to(device=target.device, dtype=target.dtype)
     if not isinstance(target, DTensor):
         return target, whole
