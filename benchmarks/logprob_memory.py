@@ -32,7 +32,7 @@ def resident_peak() -> int:
 def measure(options: argparse.Namespace) -> dict[str, float]:
     import torch
 
-    from rlx.policy.model.logprobs import Head, token_logprobs
+    from rlx.policy.model.logprobs import LMHead, token_logprobs
 
     torch.manual_seed(0)
     dtype = getattr(torch, options.dtype)
@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     small.float().log_softmax(-1).sum().backward()
     before, began = resident_peak(), time.perf_counter()
     if options.only == "chunked":
-        logprobs, _ = token_logprobs(hidden, Head(weight), targets, temperature=1.0, chunk=options.chunk)
+        logprobs, _ = token_logprobs(hidden, LMHead(weight), targets, temperature=1.0, chunk=options.chunk)
     else:
         dense = (hidden @ weight.T).float().log_softmax(-1)
         _entropy = -(dense.detach().exp() * dense.detach()).sum(-1)

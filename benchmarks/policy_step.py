@@ -136,10 +136,10 @@ def rank_main(options: Options) -> None:
     from rlx.algorithms.grpo import GRPO
     from rlx.config.sections.policy import ParallelConfig
     from rlx.platform import PLATFORMS
-    from rlx.policy.parallel.mesh import open_world
+    from rlx.policy.parallel.mesh import join_ranks
 
     torch.manual_seed(0)
-    world = open_world(PLATFORMS["cpu"], ParallelConfig(dp_shard=options["ranks"]))
+    world = join_ranks(PLATFORMS["cpu"], ParallelConfig(dp_shard=options["ranks"]))
     algorithm, ours, theirs = GRPO(), Side(options, world), Side(options, world)
     steps = [_episodes(options, seed) for seed in range(options["steps"] + 2)]
     plans = [_plan(payloads, ours, algorithm) for payloads in steps]

@@ -171,7 +171,7 @@ def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
     from rlx.config.schema import Config
     from rlx.platform import PLATFORMS
     from rlx.policy.build import build_policy
-    from rlx.policy.parallel.mesh import open_world
+    from rlx.policy.parallel.mesh import join_ranks
     from rlx.policy.train.optimizer import Optimizer
     from rlx.policy.train.trainer import Trainer
     from rlx.policy.weights.hf_folder import load_config
@@ -183,7 +183,7 @@ def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
     folder = Path(smollm2_model())
     tables = {"model": {"path": str(folder)}, "dataset": {"name": "none"}, "policy": {"dtype": options.dtype}}
     config = Config.model_validate(tables)
-    world = open_world(PLATFORMS["cpu"], config.policy.parallel)
+    world = join_ranks(PLATFORMS["cpu"], config.policy.parallel)
     built = build_policy(plugin, load_config(config.model, folder), folder, world, config.policy, 1.0)
     optimizer = Optimizer(dict(built.network.named_parameters()), config.policy.optimizer, options.steps)
     return Trainer(world, built.model, optimizer, SFT(), config.policy), config

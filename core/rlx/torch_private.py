@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# `torch.distributed` has the stores, but doesn't export them in a way that type checkers accept.
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+# `torch.distributed` has these names, but doesn't export them in a way that type checkers accept. Its own `Backend` is
+# another class; this one is the base of gloo and NCCL.
+from torch._C._distributed_c10d import Backend, BroadcastOptions, PrefixStore, Store, TCPStore
 
 # Collectives that autograd and torch.compile see as functions; the public in-place ones have no gradient.
 from torch.distributed._functional_collectives import (
@@ -22,6 +23,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
 
 __all__ = [
+    "Backend",
+    "BroadcastOptions",
     "FSDPMeshInfo",
     "HSDPMeshInfo",
     "PrefixStore",

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import all_gather_single_autograd, reduce_scatter_single_autograd
 from torch.distributed.tensor import Placement, Shard, distribute_tensor
+
+from rlx.torch_private import all_gather_single_autograd, reduce_scatter_single_autograd
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -89,7 +89,8 @@ def freeze(built: Built) -> Built:
 def parameters_on_meta() -> Iterator[None]:
     """Create the parameters of modules on the meta device, and their buffers for real."""
 
-    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    # Any, since torch declares hooks that return None; a returned parameter takes the place of the given one.
+    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> Any:
         # Parameters that are there already keep their identity: tied ones stay tied.
         if parameter is None or parameter.is_meta:
             return None

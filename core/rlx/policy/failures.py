@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
-from torch._C._distributed_c10d import Store
 
 from rlx.errors import RlxError
+from rlx.torch_private import Store
 from rlx.transport.messages import Failed, Message
 
 _KEY = "failed"

@@ -13,7 +13,7 @@ from rlx.platform import PLATFORMS
 from rlx.plugins.timings import CallTimings, Timing
 from rlx.policy.command_loop import serve
 from rlx.policy.failures import Board, reported, watch
-from rlx.policy.parallel.mesh import Ranks, open_world, rendezvous_store
+from rlx.policy.parallel.mesh import Ranks, join_ranks, rendezvous_store
 from rlx.policy.setup import make_worker
 from rlx.script.plugins import open_plugins
 from rlx.transport.sync_client import SyncClient
@@ -39,7 +39,7 @@ def run(boot: Boot) -> None:
 def _join(boot: Boot, config: Config, client: SyncClient | None) -> None:
     board = Board(rendezvous_store())
     with reported(int(os.environ["RANK"]), board, client):
-        world = open_world(PLATFORMS[config.run.device], config.policy.parallel)
+        world = join_ranks(PLATFORMS[config.run.device], config.policy.parallel)
         # A connection of its own: stores are not to be shared between threads.
         watching = watch(Board(rendezvous_store()), client) if client is not None else nullcontext()
         with watching:

@@ -22,7 +22,7 @@ from rlx.packers.tokenizer import load_tokenizer
 from rlx.platform import PLATFORMS
 from rlx.policy.build import build_policy, freeze
 from rlx.policy.model.built import Built
-from rlx.policy.parallel.pipeline import held
+from rlx.policy.parallel.pipeline import stage_parameters
 from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.sft_data import SFTRows
 from rlx.policy.train.trainer import Trainer
@@ -75,7 +75,7 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, world: Ranks) -> W
 
 def _shards(built: Built) -> dict[str, nn.Parameter]:
     """What this rank trains. Gathered tensors get no gradient, and would stay as they are without a word."""
-    parameters = held(built.network)
+    parameters = stage_parameters(built.network)
     gathered = [name for name, parameter in parameters.items() if not isinstance(parameter, DTensor)]
     if gathered:
         raise RunError(f"the policy's {', '.join(gathered)} would not be trained: not sharded. Does a hook forward it?")

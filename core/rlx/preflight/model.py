@@ -68,11 +68,11 @@ def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSiz
 
 
 def _check_layout(network: nn.Module, config: Config, owner: str) -> None:
-    from rlx.policy.model.adapters import network_of
-    from rlx.policy.model.parallel_checks import check_layout
+    from rlx.policy.model.adapters import adapter_for
+    from rlx.policy.model.parallel_checks import check_parallel
 
     with attribute(owner, "its parallel_refusal"):
-        check_layout(network_of(network), config.policy)
+        check_parallel(adapter_for(network), config.policy)
 
 
 def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:

@@ -19,10 +19,10 @@ from rlx.transport.messages import InitTransfer, OpenTransfer, TransferOpened, W
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch._C._distributed_c10d import TCPStore
 
     from rlx.sync.buckets import Manifest
     from rlx.sync.transfer_group import TransferGroup
+    from rlx.torch_private import TCPStore
 
 
 class Sender:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import Backend, BroadcastOptions, PrefixStore, Store, TCPStore
 
 from rlx.errors import SyncError, first_line
+from rlx.torch_private import Backend, BroadcastOptions, PrefixStore, Store, TCPStore
 
 BACKENDS = ("gloo", "nccl")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlx.policy.model.logprobs import Head, logits_logprobs, token_logprobs
+from rlx.policy.model.logprobs import LMHead, logits_logprobs, token_logprobs
 
 TOKENS, HIDDEN, VOCABULARY = 7, 5, 23
 
@@ -38,7 +38,7 @@ OPTIONS = pytest.mark.parametrize(
 def test_values_and_gradients_are_those_of_full_logits(tensors, chunk, biased, temperature, scale, softcap):
     hidden, weight, bias, targets = tensors
     inputs = [hidden, weight, *([bias] if biased else [])]
-    head = Head(weight, bias if biased else None, scale, softcap)
+    head = LMHead(weight, bias if biased else None, scale, softcap)
     logprobs, entropy = token_logprobs(hidden, head, targets, temperature=temperature, chunk=chunk)
     expected, expected_entropy = obvious(
         hidden, weight, bias if biased else None, targets, temperature=temperature, scale=scale, softcap=softcap
@@ -58,7 +58,9 @@ def test_gradients_are_those_of_finite_differences(tensors, temperature, scale, 
     hidden, weight, bias, targets = tensors
 
     def function(hidden, weight, bias):
-        return token_logprobs(hidden, Head(weight, bias, scale, softcap), targets, temperature=temperature, chunk=6)[0]
+        return token_logprobs(hidden, LMHead(weight, bias, scale, softcap), targets, temperature=temperature, chunk=6)[
+            0
+        ]
 
     assert torch.autograd.gradcheck(function, (hidden, weight, bias))
 
@@ -75,7 +77,7 @@ def test_logits_that_a_model_has_already_computed(tensors, rows):
 
 def test_large_logits_stay_finite(tensors):
     hidden, weight, _, targets = tensors
-    logprobs, entropy = token_logprobs(1e4 * hidden, Head(weight), targets, temperature=1.0, chunk=4)
+    logprobs, entropy = token_logprobs(1e4 * hidden, LMHead(weight), targets, temperature=1.0, chunk=4)
     assert logprobs.isfinite().all()
     assert entropy.isfinite().all()
     assert (logprobs <= 0).all()
@@ -84,12 +86,12 @@ def test_large_logits_stay_finite(tensors):
 def test_low_precision_inputs_give_float32_and_their_own_gradients(tensors):
     hidden, weight, _, targets = (tensor.detach() for tensor in tensors)
     narrow = [tensor.bfloat16().requires_grad_() for tensor in (hidden, weight / 10)]
-    logprobs, entropy = token_logprobs(narrow[0], Head(narrow[1]), targets, temperature=1.0, chunk=8)
+    logprobs, entropy = token_logprobs(narrow[0], LMHead(narrow[1]), targets, temperature=1.0, chunk=8)
     assert logprobs.dtype == entropy.dtype == torch.float32
     gradients = torch.autograd.grad(logprobs.sum(), narrow)
     wide = [tensor.detach().double().requires_grad_() for tensor in narrow]
     expected = torch.autograd.grad(
-        token_logprobs(wide[0], Head(wide[1]), targets, temperature=1.0, chunk=8)[0].sum(), wide
+        token_logprobs(wide[0], LMHead(wide[1]), targets, temperature=1.0, chunk=8)[0].sum(), wide
     )
     for seen, wanted in zip(gradients, expected, strict=True):
         assert seen.dtype == torch.bfloat16
@@ -99,14 +101,14 @@ def test_low_precision_inputs_give_float32_and_their_own_gradients(tensors):
 def test_float32_weights_serve_bfloat16_states(tensors):
     hidden, weight, _, targets = (tensor.detach() for tensor in tensors)
     weight = weight.float().requires_grad_()
-    token_logprobs(hidden.bfloat16(), Head(weight), targets, temperature=1.0, chunk=8)[0].sum().backward()
+    token_logprobs(hidden.bfloat16(), LMHead(weight), targets, temperature=1.0, chunk=8)[0].sum().backward()
     assert weight.grad.dtype == torch.float32
 
 
 def test_nothing_to_predict():
     hidden, weight = torch.zeros(0, HIDDEN, requires_grad=True), torch.ones(VOCABULARY, HIDDEN, requires_grad=True)
     logprobs, entropy = token_logprobs(
-        hidden, Head(weight), torch.zeros(0, dtype=torch.int64), temperature=1.0, chunk=4
+        hidden, LMHead(weight), torch.zeros(0, dtype=torch.int64), temperature=1.0, chunk=4
     )
     logprobs.sum().backward()
     assert logprobs.shape == entropy.shape == (0,)
@@ -117,4 +119,4 @@ def test_nothing_to_predict():
 def test_senseless_settings_are_refused(tensors, temperature, chunk):
     hidden, weight, _, targets = tensors
     with pytest.raises(ValueError, match="temperature must be > 0 and chunk >= 1"):
-        token_logprobs(hidden, Head(weight), targets, temperature=temperature, chunk=chunk)
+        token_logprobs(hidden, LMHead(weight), targets, temperature=temperature, chunk=chunk)

@@ -31,18 +31,21 @@ def all_plans(groups, *, ranks, max_tokens, packing):
     ]
 
 
-def slot_paths(micro):
-    """For each slot, the tokens from the sequence's start up to it, as attention sees them."""
+def position_paths(micro):
+    """For each position, the tokens from the sequence's start up to it, as attention sees them."""
     flat = micro.tokens.flatten().tolist()
     if micro.layout is None:
         width = micro.tokens.shape[1]
-        return {slot: flat[slot - slot % width : slot + 1] for slot in range(len(flat))}
+        return {position: flat[position - position % width : position + 1] for position in range(len(flat))}
     sizes = [rows * length for rows, length in micro.layout.shapes]
     buckets = [
         part.view(shape) for shape, part in zip(micro.layout.shapes, micro.layout.cells.split(sizes), strict=True)
     ]
     cells = [row.tolist()[: column + 1] for bucket in buckets for row in bucket for column in range(len(row))]
-    return {slot: [flat[seen] for seen in cells[cell]] for slot, cell in enumerate(micro.layout.source.tolist())}
+    return {
+        position: [flat[seen] for seen in cells[cell]]
+        for position, cell in enumerate(micro.layout.first_cells.tolist())
+    }
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,12 +58,12 @@ def test_every_trained_token_is_planned_once_after_its_own_history(shapes, ranks
     seen = []
     for plan in plans:
         for micro in plan.micro:
-            paths = slot_paths(micro)
-            for slot, target, advantage in zip(
-                micro.slots.tolist(), micro.targets.tolist(), micro.advantages.tolist(), strict=True
+            paths = position_paths(micro)
+            for position, target, advantage in zip(
+                micro.logit_positions.tolist(), micro.targets.tolist(), micro.advantages.tolist(), strict=True
             ):
-                assert int(micro.positions.flatten()[slot]) == len(paths[slot]) - 1
-                seen.append((advantage, (*paths[slot], target)))
+                assert int(micro.position_ids.flatten()[position]) == len(paths[position]) - 1
+                seen.append((advantage, (*paths[position], target)))
     expected = [
         (100.0 * i + j, tuple([*prompt, *completion][: end + 1]))
         for i, (prompt, completions) in enumerate(shapes)
@@ -116,7 +119,7 @@ def test_logprobs_stay_with_their_tokens():
     (micro,) = plan.micro
     assert micro.targets.tolist() == [3, 4, 7, 8]
     assert micro.sampler_logprobs.tolist() == [-3.0, -4.0, -7.0, -8.0]
-    assert micro.slots.tolist() == [1, 2, 5, 6]
+    assert micro.logit_positions.tolist() == [1, 2, 5, 6]
 
 
 def test_a_token_that_nobody_sampled_counts_as_the_policys_own():
@@ -149,5 +152,5 @@ def test_scores_come_back_by_sequence(packing):
 def test_moving_keeps_everything():
     (plan,) = all_plans(episodes([([1, 2], [[2, 3], [4]])]), ranks=1, max_tokens=100, packing=True)
     moved = plan.micro[0].to("meta")
-    assert {moved.tokens.device.type, moved.layout.source.device.type, moved.advantages.device.type} == {"meta"}
-    assert {moved.layout.cells.device.type, moved.layout.again.device.type} == {"meta"}
+    assert {moved.tokens.device.type, moved.layout.first_cells.device.type, moved.advantages.device.type} == {"meta"}
+    assert {moved.layout.cells.device.type, moved.layout.repeated_cells.device.type} == {"meta"}

@@ -8,6 +8,7 @@ from torch import nn
 
 from rlx.models.base_model import CausalLMOutput, causal_attention
 from rlx.policy.model.forward import PolicyModel
+from rlx.policy.model.self_check import self_check
 from rlx.policy.packing.packed_attention import varlen_attention
 from rlx.policy.packing.step_plan import score_plan
 
@@ -22,7 +23,7 @@ class DoubledLogits(transformers.LlamaForCausalLM):
 
 
 class NeighbourMixing(transformers.LlamaForCausalLM):
-    """Each slot also sees the slot before it: in a packed row that may be another sequence's."""
+    """Each position also sees the one before it, which may be another sequence's in a packed row."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -50,21 +51,21 @@ def settings(policy):
 @pytest.mark.parametrize("family", ["qwen3", "llama", "granite"])
 def test_what_is_right_stays_on(tiny, family):
     policy = PolicyModel(tiny(family), temperature=1.0, chunk=17)
-    assert policy.verify() == []
+    assert self_check(policy) == []
     assert settings(policy) == (True, False)
     assert policy.training
 
 
 def test_a_window_rules_packing_out_but_not_chunked_logits(tiny):
     policy = PolicyModel(tiny("gemma2"), temperature=1.0, chunk=17)
-    assert "sliding_attention" in policy.network.packing_refusal()
-    assert policy.verify() == []
+    assert "sliding_attention" in policy.adapter.packing_refusal()
+    assert self_check(policy) == []
     assert settings(policy) == (False, False)
 
 
 def test_a_model_with_logits_of_its_own_making_keeps_them(tiny):
     policy = PolicyModel(tiny("llama", cls=DoubledLogits), temperature=1.0, chunk=17)
-    (finding,) = policy.verify()
+    (finding,) = self_check(policy)
     assert "chunked logits are switched off" in finding
     assert settings(policy) == (True, True)
 
@@ -72,15 +73,15 @@ def test_a_model_with_logits_of_its_own_making_keeps_them(tiny):
 def test_a_model_that_looks_beyond_its_sequence_is_padded(tiny):
     model = tiny("llama", cls=NeighbourMixing)
     policy = PolicyModel(model, temperature=1.0, chunk=17)
-    assert policy.network.packing_refusal() is None
-    (finding,) = policy.verify()
+    assert policy.adapter.packing_refusal() is None
+    (finding,) = self_check(policy)
     assert "packed rows are switched off" in finding
     assert settings(policy) == (False, False)
 
 
 def test_packing_can_be_declined(tiny):
     policy = PolicyModel(tiny(), temperature=1.0, chunk=17, packing=False)
-    assert policy.verify() == []
+    assert self_check(policy) == []
     assert settings(policy) == (False, False)
     assert policy.causal_lm.config._attn_implementation == "sdpa"
 
@@ -88,7 +89,7 @@ def test_packing_can_be_declined(tiny):
 def test_a_plugins_model_runs_padded_with_its_own_logits():
     policy = PolicyModel(ForeignModel(), temperature=1.0, chunk=17)
     assert settings(policy) == (False, True)
-    assert policy.verify() == []
+    assert self_check(policy) == []
     (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
     found = micro.by_episode(policy(micro).logprobs)
     for index, tokens in enumerate(SEQUENCES):
@@ -113,7 +114,7 @@ def _variants(toy_model):
     class Leaking(toy_model.ToyModel):
         def hidden_states(self, input_ids, position_ids, attention=causal_attention):
             hidden = super().hidden_states(input_ids, position_ids, attention)
-            return hidden + F.pad(hidden, (0, 0, 1, -1))  # the slot before may be another sequence's
+            return hidden + F.pad(hidden, (0, 0, 1, -1))  # the position before may be another sequence's
 
     return {"all": toy_model.ToyModel, "padded": Padded, "logits": OwnLogits, "leaking": Leaking}
 
@@ -130,7 +131,7 @@ def _variants(toy_model):
 def test_what_a_base_model_offers_is_used(toy, toy_model, variant, expected, findings):
     model, _ = toy(cls=_variants(toy_model)[variant])
     policy = PolicyModel(model, temperature=1.0, chunk=17)
-    assert len(policy.verify()) == findings
+    assert len(self_check(policy)) == findings
     assert settings(policy) == expected
     (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
     found = micro.by_episode(policy(micro).logprobs)

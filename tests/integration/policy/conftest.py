@@ -26,7 +26,7 @@ from rlx.platform import PLATFORMS
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.policy.build import build_policy
-from rlx.policy.parallel.mesh import open_world
+from rlx.policy.parallel.mesh import join_ranks
 from rlx.policy.weights.hf_folder import load_config
 from rlx.testing.models import make_char_model
 from rlx.transport.keys import RunKeys
@@ -98,7 +98,7 @@ def world():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    world = open_world(PLATFORMS["cpu"], PolicyConfig().parallel)
+    world = join_ranks(PLATFORMS["cpu"], PolicyConfig().parallel)
     yield world
     world.close()
     assert not dist.is_initialized()

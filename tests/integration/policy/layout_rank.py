@@ -35,9 +35,9 @@ from rlx.config.sections.policy import PolicyConfig
 from rlx.episodes import Episode, Reward, single_turn
 from rlx.platform import PLATFORMS
 from rlx.policy.build import build_policy
-from rlx.policy.parallel.mesh import open_world
-from rlx.policy.parallel.pipeline import held
-from rlx.policy.parallel.tensors import full, named_tensors
+from rlx.policy.parallel.mesh import join_ranks
+from rlx.policy.parallel.pipeline import stage_parameters
+from rlx.policy.parallel.tensors import gather_full, named_tensors
 from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
@@ -85,7 +85,7 @@ def groups(step):
 
 def build(job):
     config = PolicyConfig.model_validate({**POLICY, **job["policy"]})
-    world = open_world(PLATFORMS["cpu"], config.parallel)
+    world = join_ranks(PLATFORMS["cpu"], config.parallel)
     folder = Path(job["model"])
     model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
     hf_config = load_config(model, folder)
@@ -101,12 +101,12 @@ def train(job):
     out = Path(job["out"])
     if job["balance"]:
         BiasUpdate().rlx_model_built(built.network)
-    optimizer = Optimizer(held(built.network), config.optimizer, 10, built.stage, built.tied)
+    optimizer = Optimizer(stage_parameters(built.network), config.optimizer, 10, built.stage, built.tied)
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
     before = received(world, gatherer, sender, trainer.step)
-    slots = watch_slots(built.network)
+    positions = watch_positions(built.network)
     metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
     after = received(world, gatherer, sender, trainer.step)
@@ -118,14 +118,14 @@ def train(job):
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
         kept = [{name: step[name] for name in (*KEPT, *LOAD) if name in step} for step in metrics]
-        numbers = sum(local(tensor).numel() for tensor in held(built.network).values())
-        told = {"metrics": kept, "scores": scores, "slots": slots, "numbers": [numbers, built.parameters]}
-        (out / "metrics.json").write_text(json.dumps(told))
+        numbers = sum(local(tensor).numel() for tensor in stage_parameters(built.network).values())
+        results = {"metrics": kept, "scores": scores, "positions": positions, "numbers": [numbers, built.parameters]}
+        (out / "metrics.json").write_text(json.dumps(results))
     world.close()
 
 
-def watch_slots(network):
-    """The most slots that each norm and linear layer has been given, from now on."""
+def watch_positions(network):
+    """The most positions that each norm and linear layer has been given, from now on."""
     seen = {}
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.Linear) or name.endswith("norm"):
@@ -142,13 +142,13 @@ def local(tensor):
 
 
 def assert_copies_agree(built):
-    """A tensor that lies on several stages is the same on each, bit for bit."""
+    """A tensor that several stages hold is the same on each, bit for bit."""
     tensors = named_tensors(built.network)
     for name in built.tied:
         held = not tensors[name].is_meta
-        own = full(tensors[name]) if held else torch.empty(tensors[name].shape)
-        told = built.stage.tell(own.clone(), built.teller(name))
-        assert not held or torch.equal(own, told), name
+        own = gather_full(tensors[name]) if held else torch.empty(tensors[name].shape)
+        owners = built.stage.broadcast_from(built.owner_stage(name), own.clone())
+        assert not held or torch.equal(own, owners), name
 
 
 def received(world, gatherer, sender, version):

@@ -97,7 +97,7 @@ def job(name, model, parallel, *, steps=(0, STEPS), load=None, save=False, measu
 
 
 def of_size(ranks):
-    """What a world of so many ranks does of the layouts above."""
+    """Return the jobs of a world of `ranks` ranks: the layouts above of that size."""
     return [
         job(name, model, parallel)
         for model, layouts in LAYOUTS.items()
@@ -280,16 +280,16 @@ def test_the_same_losses_and_weights(finished, name, reference):
 
 
 def test_a_row_of_tp_is_computed_once_outside_of_its_blocks(finished):
-    def slots(name, *parts):
-        seen = json.loads((finished / name / "metrics.json").read_text())["slots"]
+    def positions(name, *parts):
+        seen = json.loads((finished / name / "metrics.json").read_text())["positions"]
         return {seen[f"model.{part}"] for part in parts}
 
     outside = ("layers.1.input_layernorm", "layers.1.post_attention_layernorm", "norm")
     inside = ("layers.1.self_attn.q_proj", "layers.1.mlp.gate_proj", "layers.1.mlp.down_proj")
     for name in ("tp 2", "padded tp 2"):
-        (own,), (all_slots,) = slots(name, *outside), slots(name, *inside)
-        assert own == all_slots / 2
-    assert len(slots("tied", *outside, *inside)) == 1
+        (own,), (whole,) = positions(name, *outside), positions(name, *inside)
+        assert own == whole / 2
+    assert len(positions("tied", *outside, *inside)) == 1
 
 
 def even():

@@ -26,7 +26,7 @@ def model(kind, **more):
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma2"])
 def test_usual_plans_are_followed(kind):
-    assert plans.tensor_refusal(model(kind), 2) is None
+    assert plans.tensor_parallel_refusal(model(kind), 2) is None
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def test_usual_plans_are_followed(kind):
     ],
 )
 def test_others_are_refused(kind, ways, message):
-    assert plans.tensor_refusal(model(kind), ways).startswith(message)
+    assert plans.tensor_parallel_refusal(model(kind), ways).startswith(message)
 
 
 def test_a_block_that_ends_in_no_rows_is_refused():
     changed = model("qwen3")
     changed.tp_plan = {"model.layers.*.mlp.up_proj": "colwise"}
     expected = "its plan splits model.layers.0.mlp.up_proj by columns, and nothing beside it by rows"
-    assert plans.tensor_refusal(changed, 2) == expected
+    assert plans.tensor_parallel_refusal(changed, 2) == expected
 
 
 def test_a_parameter_that_is_no_layer_is_refused():
     changed = model("qwen3")
     changed.tp_plan = {**changed.tp_plan, "model.layers.*.self_attn.q_norm.weight": "colwise"}
-    expected = "its plan splits model.layers.0.self_attn.q_norm.weight, which is no linear layer"
-    assert plans.tensor_refusal(changed, 2) == expected
+    expected = "its plan splits model.layers.0.self_attn.q_norm.weight, which isn't a linear layer"
+    assert plans.tensor_parallel_refusal(changed, 2) == expected

@@ -73,10 +73,10 @@ def test_the_trainer_learns_what_the_default_packer_s_mask_says(tokenizer):
     batch = packer.policy_collate_fn(samples, packer.policy_compute_max_len(samples))
     plan = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=False)
     (micro,) = plan.micro
-    slots = torch.zeros(batch["input_ids"].shape, dtype=torch.bool).view(-1)
-    slots[micro.slots] = True
+    predicted = torch.zeros(batch["input_ids"].shape, dtype=torch.bool).view(-1)
+    predicted[micro.logit_positions] = True
     assert micro.tokens.tolist() == batch["input_ids"].tolist()
-    assert slots.view_as(batch["logprob_masks"]).tolist() == batch["logprob_masks"].tolist()
+    assert predicted.view_as(batch["logprob_masks"]).tolist() == batch["logprob_masks"].tolist()
 
 
 class Unasked(DataPacker):

@@ -10,8 +10,8 @@ from torch import nn
 
 import rlx
 from rlx.config.sections.policy import ParallelConfig
-from rlx.policy.model.adapters import network_of
-from rlx.policy.parallel.pipeline import Stage, cut, places_of
+from rlx.policy.model.adapters import adapter_for
+from rlx.policy.parallel.pipeline import Stage, keep_stage, tensor_stages
 
 CONFIG = SimpleNamespace(vocab_size=11, hidden_size=4, num_attention_heads=1)
 CONFIG.get_text_config = lambda: CONFIG
@@ -145,24 +145,24 @@ class ScaledAfter(Model):
         (Uncut, 2, "pp = 2 needs input_embedding, which Uncut does not have"),
         (Headless, 2, "pp = 2 needs hidden_states and output_embedding, which Headless does not have"),
         (lambda: ForwardOnly(CONFIG), 2, "pp = 2 needs hidden_states and output_embedding, which ForwardOnly does not"),
-        (Shared, 2, "pp = 2 puts what uses body.layers.0.matrix.weight on several stages"),
-        (TiedToALayer, 4, "pp = 4 puts what uses body.table.weight on several stages"),
-        (Loose, 2, "pp = 2, and nobody can tell which stage uses body.scale"),
+        (Shared, 2, "pp = 2 puts the modules that use body.layers.0.matrix.weight on several stages"),
+        (TiedToALayer, 4, "pp = 4 puts the modules that use body.table.weight on several stages"),
+        (Loose, 2, "pp = 2, and body.scale belongs to no module with a known stage"),
     ],
 )
 def test_what_can_be_cut(model, pp, reason):
-    refusal = network_of(model()).parallel_refusal(ParallelConfig(pp=pp))
+    refusal = adapter_for(model()).parallel_refusal(ParallelConfig(pp=pp))
     assert refusal == reason or refusal.startswith(reason)
 
 
 @pytest.mark.parametrize("model", [Model, Tied, TiedInOne])
 def test_where_everything_lies(model):
     made = model()
-    places = places_of(made, network_of(made).parts(), 3)
-    layers = {name: stages for name, stages in places.items() if ".layers." in name}
+    found = tensor_stages(made, adapter_for(made).pipeline_parts(), 3)
+    layers = {name: stages for name, stages in found.items() if ".layers." in name}
     assert [layers[f"body.layers.{layer}.seen"] for layer in range(4)] == [(0,), (0,), (1,), (2,)]
     assert [layers[f"body.layers.{layer}.matrix.bias"] for layer in range(4)] == [(0,), (0,), (1,), (2,)]
-    around = {name: stages for name, stages in places.items() if name not in layers}
+    around = {name: stages for name, stages in found.items() if name not in layers}
     ends = {"body.table.weight": (0,), "head.weight": (2,)} if model is Model else {"body.table.weight": (0, 2)}
     assert around == {"body.norm.weight": (2,), **ends}
 
@@ -172,12 +172,12 @@ def through(model, stages):
     hidden, changed = None, []
     for index in range(stages):
         made = model()
-        seam = cut(network_of(made).parts(), Stage(index, stages, None))
-        seam.receive(hidden)
+        boundary = keep_stage(adapter_for(made).pipeline_parts(), Stage(index, stages, None))
+        boundary.receive(hidden)
         hidden = made.hidden_states(IDS, None)
         if index < stages - 1:
-            seam.sent(hidden)
-        changed.append(seam.changed)
+            boundary.send(hidden)
+        changed.append(boundary.changed)
     return hidden, any(changed)
 
 

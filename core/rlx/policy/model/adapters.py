@@ -62,7 +62,7 @@ class ModelAdapter:
         """Return the head that makes logits of its hidden states, or None if that is unknown."""
         return None
 
-    def use_packing(self, packing: bool) -> None:  # noqa: FBT001 - a setter
+    def use_packing(self, packing: bool) -> None:
         """Prepare for packed rows, or for padded ones. Packing needs a model that doesn't refuse it."""
 
     def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
@@ -77,7 +77,7 @@ class ModelAdapter:
         """Return the modules between which it can be cut into pipeline stages. Asked only if pp isn't refused."""
         raise self._unsupported("pipeline_parts")
 
-    def hidden_states(self, micro: MicroBatch) -> Tensor:
+    def hidden_states(self, micro: MicroBatch) -> Tensor:  # noqa: ARG002 - for those that override it
         """Return the input of the head, [B, L, H]. Asked only if the head is known."""
         raise self._unsupported("hidden_states")
 
@@ -136,7 +136,7 @@ class TransformersAdapter(ModelAdapter):
         softcap = getattr(config, "final_logit_softcapping", None)
         return LMHead(output.weight, getattr(output, "bias", None), scale, softcap)
 
-    def use_packing(self, packing: bool) -> None:  # noqa: FBT001 - a setter
+    def use_packing(self, packing: bool) -> None:
         if self._own_attention is not None:
             packed_attention.register()
             self._module.set_attn_implementation(packed_attention.NAME if packing else self._own_attention)

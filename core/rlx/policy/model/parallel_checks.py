@@ -31,7 +31,7 @@ def check_parallel(adapter: ModelAdapter, config: PolicyConfig) -> None:
 
 
 def check_packing(model: PolicyModel, config: PolicyConfig, findings: Sequence[str]) -> None:
-    """Raise ConfigError if ranks are to share rows, and the self-check found (`findings`) that packed rows are wrong."""
+    """Raise ConfigError if ranks are to share rows, and the self-check ruled packed rows out. findings: its results."""
     sharing = _row_sharing(config)
     if sharing and not model.packing:
         raise ConfigError(f"[policy.parallel] {sharing} needs packed rows, and for this model {'; '.join(findings)}.")

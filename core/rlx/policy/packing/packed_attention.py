@@ -3,8 +3,8 @@
 Rules:
 
 * Everything but attention works on the flat row [1, L], which holds each token once, without padding. Only attention
-  gathers the row into batches of sequences, runs causal `scaled_dot_product_attention`, and takes each position's output
-  back.
+  gathers the row into batches of sequences, runs causal `scaled_dot_product_attention` on them, and puts the outputs
+  back into a row.
 * A shared prompt is gathered into each of its sequences. Its output is taken from the first of them; the gradients of
   its keys and values are summed over all, in float32.
 * It is plain causal attention. A model that asks for a window, a soft cap, sinks or a bias gets an error here, and

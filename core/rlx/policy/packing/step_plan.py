@@ -133,9 +133,7 @@ def _token_sequence(
     return TokenSequence(tokens, trained, logprobs, advantage, episode, prompt_group, prefix)
 
 
-def _balanced_runs(
-    order: list[TokenSequence], ranks: int, max_tokens: int, packing: bool
-) -> list[list[TokenSequence]]:
+def _balanced_runs(order: list[TokenSequence], ranks: int, max_tokens: int, packing: bool) -> list[list[TokenSequence]]:
     """Cut `order` into runs of similar size that fit the budget.
 
     Their number is the smallest possible, rounded up to a multiple of `ranks`. Their cap, found by binary search, is
@@ -217,11 +215,7 @@ def _micro_batch(
     layout: RowLayout | None,
 ) -> MicroBatch:
     """Return a micro-batch of these rows. paths: for each sequence, the positions of its tokens."""
-    trained = [
-        (sequence, path, index)
-        for sequence, path in zip(run, paths, strict=True)
-        for index in sequence.trained
-    ]
+    trained = [(sequence, path, index) for sequence, path in zip(run, paths, strict=True) for index in sequence.trained]
     return MicroBatch(
         tokens=torch.tensor(tokens),
         position_ids=torch.tensor(position_ids),

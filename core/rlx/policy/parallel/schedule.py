@@ -129,14 +129,14 @@ class Pipeline:
             group=self.stage.mesh.get_group(),
         )
 
-    def _broadcast_outputs(
-        self, micro: Sequence[MicroBatch], computed: dict[int, TokenOutputs]
-    ) -> list[TokenOutputs]:
+    def _broadcast_outputs(self, micro: Sequence[MicroBatch], computed: dict[int, TokenOutputs]) -> list[TokenOutputs]:
         """Return the last stage's outputs on every stage."""
         last = self.stage.count - 1
         blank = [TokenOutputs(*(torch.empty_like(batch.advantages) for _ in range(2))) for batch in micro]
         own = [computed.get(index, outputs) for index, outputs in enumerate(blank)]
-        return [TokenOutputs(*(self.stage.broadcast_from(last, part.contiguous()) for part in outputs)) for outputs in own]
+        return [
+            TokenOutputs(*(self.stage.broadcast_from(last, part.contiguous()) for part in outputs)) for outputs in own
+        ]
 
 
 class _StageModule(nn.Module):

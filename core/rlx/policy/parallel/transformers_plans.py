@@ -2,9 +2,9 @@
 
 Rules:
 
-* tp: the linear layers that the plan names are split by columns or by rows, in blocks that begin with the first and end
-  with the second (`rlx.models.tensor_parallel`). Each rank has whole heads; if a plan doesn't split attention, each rank
-  computes all of it.
+* tp: the linear layers that the plan names are split by columns or by rows, in blocks that begin with the former and
+  end with the latter (`rlx.models.tensor_parallel`). Each rank has whole heads; if a plan doesn't split attention, each
+  rank computes all of it.
 * Other layers that a plan names stay whole: the vocabulary, since logits are computed a chunk of it at a time; experts,
   which ep splits; and norms of single heads, whose gradients are summed like all others.
 * ep: each rank has a run of the experts, and gets their tokens by transformers' own dispatch.
@@ -105,9 +105,7 @@ def apply_expert_parallel(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     apply_expert_parallelism(model, mesh, None, dict(model.ep_plan))
 
 
-def _whole_blocks(
-    model: PreTrainedModel, part: nn.Module, name: str, split: Collection[str]
-) -> Iterator[nn.Module]:
+def _whole_blocks(model: PreTrainedModel, part: nn.Module, name: str, split: Collection[str]) -> Iterator[nn.Module]:
     """Yield the modules in `part` that aren't split and may read other positions than their own: attention, say.
 
     Modules without modules inside (norms, activations) work position by position, and so does a mixture of experts as

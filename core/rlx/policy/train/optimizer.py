@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from rlx.errors import RunError
-from rlx.policy.parallel.tensors import full
+from rlx.policy.parallel.tensors import gather_full
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,12 +110,12 @@ class Optimizer:
         for parameter in self._tied:
             assert self._stage is not None
             assert isinstance(parameter.grad, DTensor)
-            self._stage.add_up_ends(parameter.grad.to_local())
+            self._stage.sum_over_ends(parameter.grad.to_local())
 
     def _clip(self, update: int) -> float:
         groups = [group["params"] for group in self._adamw.param_groups]
         squares = sum(_squares([parameter for parameter in group if self._counts(parameter)]) for group in groups)
-        norm = math.sqrt(squares if self._stage is None else self._stage.summed(squares))
+        norm = math.sqrt(squares if self._stage is None else self._stage.sum_over_stages(squares))
         if not math.isfinite(norm):
             raise RunError(f"The gradient of step {update} is not finite (norm {norm}). Lower policy.optimizer.lr?")
         if self._config.max_grad_norm > 0:
@@ -139,5 +139,5 @@ def _squares(group: Sequence[nn.Parameter]) -> float:
     squares = get_total_norm(local, foreach=True).double().square()
     if gradients and isinstance(gradients[0], DTensor):
         added = [Replicate() if placement.is_replicate() else Partial() for placement in gradients[0].placements]
-        squares = full(DTensor.from_local(squares, gradients[0].device_mesh, added, run_check=False))
+        squares = gather_full(DTensor.from_local(squares, gradients[0].device_mesh, added, run_check=False))
     return float(squares)

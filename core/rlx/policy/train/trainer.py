@@ -93,7 +93,7 @@ class Trainer:
         updated = time.perf_counter()
         self.step += 1
         return {
-            **self._model.network.step_end(),
+            **self._model.adapter.step_end(),
             **self._metrics(tally, plan.totals),
             "loss": self._world.sums([tally.loss])[0],
             "grad_norm": norm,
@@ -168,7 +168,7 @@ class Trainer:
             tally.add({**self._compare(tally, micro[index], outputs), **sums})
             return loss
 
-        self._model.learn(micro, loss_of)
+        self._model.forward_backward(micro, loss_of)
         return tally
 
     def _placed(self, plan: StepPlan) -> list[MicroBatch]:

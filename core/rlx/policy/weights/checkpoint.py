@@ -49,7 +49,7 @@ def save(path: Path, world: Ranks, built: Built, optimizer: Optimizer, step: int
     """Write a checkpoint of `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
     held = _tensors(built.network, optimizer)
-    tensors = {name: tensor for name, tensor in held.items() if built.teller(_of(name)) == built.stage.index}
+    tensors = {name: tensor for name, tensor in held.items() if built.owner_stage(_of(name)) == built.stage.index}
     tensors[_random_name(world.data_rank)] = torch.get_rng_state()
     with _named(f"the policy's checkpoint {path} cannot be written"):
         dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rlx.policy.parallel.tensors import by_layer, full, named_tensors, wire_dtype
+from rlx.policy.parallel.tensors import by_layer, gather_full, named_tensors, wire_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,12 +53,12 @@ class Gatherer:
     def _told(self, name: str, tensor: Tensor) -> Tensor:
         """The whole tensor, on every rank, whichever stage it lies on."""
         dtype, built = self._target(tensor), self._built
-        teller = built.teller(name)
-        if teller == built.stage.index:
-            whole = full(tensor, dtype).contiguous()
+        owner = built.owner_stage(name)
+        if owner == built.stage.index:
+            whole = gather_full(tensor, dtype).contiguous()
         else:
             whole = torch.empty(tensor.shape, dtype=dtype, device=built.device)
-        return built.stage.tell(whole, teller)
+        return built.stage.broadcast_from(owner, whole)
 
     def _map(self, name: str, tensor: Tensor) -> NamedTensors:
         return list(self._built.mapper.policy_to_hf(name, tensor))

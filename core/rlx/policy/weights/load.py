@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlx.errors import UsageError
-from rlx.policy.parallel.tensors import aliases, fill, holds, named_tensors
+from rlx.policy.parallel.tensors import aliases, fill_shard, named_tensors, shard_equals
 from rlx.policy.weights.hf_folder import read_shapes, read_tensors
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _SHOWN = 8
 
 def load_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
     """Raises UsageError that names the tensors which are missing, surplus, or of another shape. All ranks call it."""
-    _load(network, folder, mapper.hf_to_policy(read_tensors(folder)), fill, holds)
+    _load(network, folder, mapper.hf_to_policy(read_tensors(folder)), fill_shard, shard_equals)
 
 
 def check_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
