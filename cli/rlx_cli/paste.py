@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from rlx.preflight.describe import Option
+from rlx.plugins.options import Option
 
 _HEADS: Mapping[str, str] = MappingProxyType(
     {

@@ -23,9 +23,10 @@ from rich.text import Text
 from rlx.plugins.catalog import discover
 from rlx.plugins.kinds import SINGULAR, kind_of
 from rlx.plugins.load import load
+from rlx.plugins.options import Option
 from rlx.plugins.records import split_target
 from rlx.plugins.resolve import resolve
-from rlx.preflight.describe import Option, options
+from rlx.preflight.describe import options
 from rlx_cli.messages import wide_console
 from rlx_cli.paste import toml_for, value
 

@@ -1,13 +1,18 @@
-"""What is said of a config that does not validate: one message, every problem, in the words of the file.
+"""Validation errors of pydantic as messages: every problem of a table, in the words of the file.
 
-Each line names the table and key as the user wrote them: `[policy.optimizer] lrr: unknown key. Did you mean 'lr'?`
+Rules:
+
+* One line for each problem, with the table and key as the user wrote them:
+  `[policy.optimizer] lrr: unknown key. Did you mean 'lr'?`
+* The sections of the config and the options of plugins (`rlx.plugins.options`) get the same texts.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -15,6 +20,9 @@ from pydantic_core import ErrorDetails
 from rlx.errors import did_you_mean
 
 Loc = tuple[int | str, ...]
+
+UNKNOWN_KEY = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+"""pydantic's errors about keys that a table does not have: of a model, and of a dataclass."""
 
 _EXPECTED: Mapping[str, str] = types.MappingProxyType(
     {
@@ -49,7 +57,70 @@ _BOUNDS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
         "too_long": ("max_length", "must have at most {} item(s)"),
     }
 )
-"""pydantic's range errors -> the name of the bound, and what is said of it."""
+"""pydantic's range errors -> the name of the bound, and the text about it."""
+
+
+def report(name: str, lines: Sequence[str]) -> str:
+    """One problem on one line, several in a list below `name`."""
+    if len(lines) == 1:
+        return f"{name}: {lines[0]}"
+    return "\n".join([f"{name}: {len(lines)} problems", *(f"  {line}" for line in lines)])
+
+
+def problems(
+    model: type[BaseModel], errors: Iterable[ErrorDetails], origin: Callable[[Loc], str] | None = None
+) -> list[str]:
+    """Return one line for each value of `model` that is wrong.
+
+    `origin` says where the value at a path came from if that was not the file.
+    """
+    lines: dict[Loc, str] = {}
+    for error in errors:
+        found = _problem(model, error)
+        if found is not None:
+            path, line = found
+            # Each branch of a union reports the same value.
+            lines.setdefault(path, f"{line}{origin(path)}" if origin is not None else line)
+    # A union of text and a table reports a table twice: as not being text, and what is wrong inside.
+    return [line for path, line in lines.items() if not any(path == other[: len(path)] != other for other in lines)]
+
+
+def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[Loc, str] | None:
+    loc = tuple(error["loc"])
+    if error["type"] in UNKNOWN_KEY:
+        return _unknown(model, loc, error["input"])
+    at = _locate(model, loc)
+    if error["type"] == "missing":
+        return at.path, _missing(at)
+    text = expectation(error)
+    where = place(at.section, at.key)
+    return at.path, f"{where}: {text}" if where else text
+
+
+def _unknown(model: type[BaseModel], loc: Loc, value: object) -> tuple[Loc, str] | None:
+    at, name = _locate(model, loc[:-1]), str(loc[-1])
+    table = next(filter(is_table, branches(at.annotation)), None)
+    if table is not None and table.model_config.get("extra") in ("allow", "ignore"):
+        return None
+    known = keys(table) if table is not None else {}
+    is_section = not at.path and isinstance(value, dict | list)
+    hint = did_you_mean(name, known) or _elsewhere(model, name)
+    hint = hint or f" {'Sections' if is_section else 'Keys'}: {', '.join(known) or 'none'}."
+    path = (*at.path, name)
+    return path, f"[{name}]: unknown section.{hint}" if is_section else f"{place(at.path, (name,))}: unknown key.{hint}"
+
+
+def _elsewhere(model: type[BaseModel], name: str) -> str:
+    homes = [f"[{path}]" for path, table in tables(model) if path and name in keys(table)]
+    return f" It is a key of {' and of '.join(homes)}." if homes else ""
+
+
+def _missing(at: _Place) -> str:
+    inner = table_of(at.annotation)
+    if inner is None:
+        return f"{place(at.section, at.key)}: this is missing"
+    needed = ", ".join(field.alias or name for name, field in inner.model_fields.items() if field.is_required())
+    return f"{place(at.path, ())}: this section is missing.{f' It needs: {needed}' if needed else ''}"
 
 
 def expectation(error: ErrorDetails) -> str:
@@ -62,17 +133,16 @@ def expectation(error: ErrorDetails) -> str:
         limit = context[bound]
         return f"{text.format(f'{limit:g}' if isinstance(limit, float) else limit)}, {got}"
     if kind == "literal_error":
-        hint = did_you_mean(str(error["input"]), [word.strip("' ") for word in _words(context["expected"])])
+        words = [word.strip("' ") for word in context["expected"].replace(" or ", ",").split(",")]
+        hint = did_you_mean(str(error["input"]), words)
         return f"expected {context['expected']}, {got}.{hint}" if hint else f"expected {context['expected']}, {got}"
+    if kind == "value_error":  # raised by a validator of the model's author
+        return str(context["error"])
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, {got}"
 
 
-def _words(expected: str) -> list[str]:
-    return expected.replace(" or ", ",").split(",")
-
-
 def shown(value: object) -> str:
-    """A value as a TOML file has it, with its type where that could be mistaken."""
+    """A value as a TOML file has it, with its type if that could be mistaken."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -88,53 +158,6 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def problems(model: type[BaseModel], errors: Sequence[ErrorDetails], origin: Callable[[Loc], str]) -> list[str]:
-    """One line for each validation error of `model`.
-
-    `origin` says where a value came from, where that was not the file.
-    """
-    lines: dict[str, None] = {}  # a union reports a value once a branch
-    for error in errors:
-        loc = tuple(error["loc"])
-        lines.setdefault(f"{_problem(model, error, loc)}{origin(loc)}")
-    return list(lines)
-
-
-def _problem(model: type[BaseModel], error: ErrorDetails, loc: Loc) -> str:
-    table, depth = _innermost(model, loc)
-    if error["type"] == "extra_forbidden":
-        return _unknown(model, table, loc, error["input"])
-    if error["type"] == "missing":
-        return _missing(table, loc, depth)
-    return f"{place(loc[:depth], loc[depth:])}: {expectation(error)}"
-
-
-def _unknown(model: type[BaseModel], table: type[BaseModel], loc: Loc, value: object) -> str:
-    name, known = str(loc[-1]), keys(table)
-    hint = did_you_mean(name, known) or _elsewhere(model, name)
-    if len(loc) == 1 and isinstance(value, dict | list):
-        return f"[{name}]: unknown section.{hint}"
-    return f"{place(loc[:-1], loc[-1:])}: unknown key.{hint}"
-
-
-def _elsewhere(model: type[BaseModel], name: str) -> str:
-    homes = [f"[{path}]" for path, table in tables(model) if path and name in keys(table)]
-    return f" It is a key of {' and of '.join(homes)}." if homes else ""
-
-
-def _missing(table: type[BaseModel], loc: Loc, depth: int) -> str:
-    name = str(loc[-1])
-    inner = table_of(keys(table)[name]) if name in keys(table) else None
-    if inner is not None:
-        needed = ", ".join(key for key, annotation in keys(inner).items() if _required(inner, key))
-        return f"[{'.'.join(map(str, loc))}]: this section is missing. It needs: {needed}"
-    return f"{place(loc[:depth], loc[depth:])}: this is missing"
-
-
-def _required(table: type[BaseModel], key: str) -> bool:
-    return any((field.alias or name) == key and field.is_required() for name, field in table.model_fields.items())
-
-
 def place(section: Loc, key: Loc) -> str:
     """`[policy.optimizer] betas[0]`, `[[rewards]] number 2, name`."""
     names = ".".join(str(part) for part in section if isinstance(part, str))
@@ -145,40 +168,90 @@ def place(section: Loc, key: Loc) -> str:
     return " ".join(filter(None, [f"[{names}]" if names else "", inside]))
 
 
-def keys(table: type[BaseModel]) -> dict[str, Any]:
+def is_table(annotation: object) -> TypeGuard[type[BaseModel]]:
+    """Whether an annotation is a pydantic model."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def keys(table: type[BaseModel]) -> dict[str, object]:
     """The keys of a table as the file has them -> their types."""
     return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
 
 
-def tables(model: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
-    """Every table of the schema with its dotted path; the whole file is ``""``."""
+def tables(model: type[BaseModel], path: str = "", above: Sequence[object] = ()) -> list[tuple[str, type[BaseModel]]]:
+    """Every table of the schema with its dotted path; the whole file is ``""``.
+
+    `above`: the tables around `model`; one that holds itself is listed once.
+    """
     found = [(path, model)]
     for key, annotation in keys(model).items():
         inner = table_of(annotation)
-        if inner is not None:
-            found.extend(tables(inner, f"{path}.{key}" if path else key))
+        if inner is not None and inner is not model and inner not in above:
+            found.extend(tables(inner, f"{path}.{key}" if path else key, (*above, model)))
     return found
 
 
-def table_of(annotation: Any) -> type[BaseModel] | None:
+def table_of(annotation: object) -> type[BaseModel] | None:
     """The table that an annotation stands for, through `| None` and `list[...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (Union, types.UnionType, list):
-        inner = (table_of(argument) for argument in get_args(annotation))
-        return next((table for table in inner if table is not None), None)
+    for branch in branches(annotation):
+        found = table_of(get_args(branch)[0]) if get_origin(branch) is list else branch
+        if is_table(found):
+            return found
     return None
 
 
-def _innermost(model: type[BaseModel], loc: Loc) -> tuple[type[BaseModel], int]:
-    """The table that holds the value at `loc`, and how much of `loc` is its own path."""
-    table, depth = model, 0
-    for index, part in enumerate(loc[:-1]):
-        if isinstance(part, int):
-            depth = index + 1 if depth == index else depth
-            continue
-        inner = table_of(keys(table).get(part))
-        if inner is None:
-            break
-        table, depth = inner, index + 1
-    return table, depth
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value is."""
+
+    section: Loc
+    """Path of the innermost table that holds it."""
+    path: Loc
+    annotation: object
+    """Its type."""
+
+    @property
+    def key(self) -> Loc:
+        """Its path inside the table."""
+        return self.path[len(self.section) :]
+
+
+def _locate(model: type[BaseModel], loc: Loc) -> _Place:
+    """Follow pydantic's `loc`, which names the branches of unions, too."""
+    at = _Place((), (), model)
+    for part in loc:
+        choices = branches(at.annotation)
+        holder = next((branch for branch in choices if _part(branch, part) is not None), None)
+        if holder is not None:
+            at = _Place(at.path if is_table(holder) else at.section, (*at.path, part), _part(holder, part))
+        elif len(choices) > 1:  # the name of a branch
+            named = (branch for branch in choices if getattr(branch, "__name__", "") == part)
+            at = _Place(at.section, at.path, next(named, at.annotation))
+        else:  # inside a value that pydantic checks by rules of its own
+            at = _Place(at.section, (*at.path, part), object)
+    return at
+
+
+def _part(annotation: object, part: int | str) -> object | None:
+    """The type of a value's part; None if it has no such part."""
+    if is_table(annotation):
+        return keys(annotation).get(str(part))
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if not arguments or not isinstance(origin, type):
+        return None
+    if issubclass(origin, Mapping):
+        return arguments[-1] if isinstance(part, str) else None
+    if not isinstance(part, int):
+        return None
+    fixed = issubclass(origin, tuple) and arguments[-1] is not Ellipsis and part < len(arguments)
+    found: object = arguments[part if fixed else 0]
+    return found
+
+
+def branches(annotation: object) -> tuple[object, ...]:
+    """The alternatives of a union; of any other type, the type itself."""
+    if get_origin(annotation) is Annotated:
+        return branches(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(inner for branch in get_args(annotation) for inner in branches(branch))
+    return (annotation,)

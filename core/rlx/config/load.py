@@ -16,7 +16,7 @@ from typing import Any
 import tomli
 from pydantic import ValidationError
 
-from rlx.config.errors import Loc, problems
+from rlx.config.errors import Loc, problems, report
 from rlx.config.rules import contradictions
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
@@ -77,17 +77,11 @@ def validate(tree: Mapping[str, Any], settings: Sequence[Setting], name: str) ->
         config = Config.model_validate(tree)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise ConfigError(_message(name, problems(Config, details, lambda loc: _origin(settings, loc)))) from error
+        raise ConfigError(report(name, problems(Config, details, lambda loc: _origin(settings, loc)))) from error
     found = contradictions(config)
     if found:
-        raise ConfigError(_message(name, found))
+        raise ConfigError(report(name, found))
     return config
-
-
-def _message(name: str, lines: Sequence[str]) -> str:
-    if len(lines) == 1:
-        return f"{name}: {lines[0]}"
-    return "\n".join([f"{name}: {len(lines)} problems", *(f"  {line}" for line in lines)])
 
 
 def _origin(settings: Sequence[Setting], loc: Loc) -> str:

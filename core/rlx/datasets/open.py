@@ -37,6 +37,7 @@ from rlx.config.schema import Config
 from rlx.config.sections.data import DatasetConfig
 from rlx.errors import ConfigError, DatasetError, attribute
 from rlx.fingerprint import Fingerprint, digest, spread
+from rlx.plugins.options import Options
 from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted, named, parameters
 
@@ -103,14 +104,11 @@ def make_dataset(
     Raises ConfigError where `args` does not fit the factory, and DatasetError where the dataset cannot be made, is
     empty, or is none.
     """
-    from rlx.plugins.args import bind_args
-
     check_dataset_args(factory_or_object, args, owner=owner)
     source = factory_or_object
     if is_factory(source):
         with attribute(owner, "opening it", as_=DatasetError):
-            offers = offered(source, config, tokenizer)
-            source = source(**offers, **bind_args(source, args, offered=list(offers)))
+            source = source(**offered(source, config, tokenizer), **dataset_options(source).bind(args))
     for leaf in _leaves(source):
         _setup(leaf, config, tokenizer, owner)
     view = DatasetView(source, owner)
@@ -128,13 +126,15 @@ def check_dataset_args(
     factory_or_object: Any, args: Mapping[str, Any], *, owner: str = "dataset", where: str = "[dataset] args"
 ) -> None:
     """Raises ConfigError where `args` does not fit; opens nothing. `where` is the place in the config."""
-    from rlx.plugins.args import check_args
-
     if is_factory(factory_or_object):
-        offers = list(offered(factory_or_object, None, None))
-        check_args(factory_or_object, args, offered=offers, where=where, owner=owner)
+        dataset_options(factory_or_object).check(args, where=where, owner=owner)
     elif args:
         raise ConfigError(f"{where}: {owner} is an object, not a class or function: it takes no args.")
+
+
+def dataset_options(factory: Callable[..., object]) -> Options:
+    """The options of a class or function that makes a dataset."""
+    return Options(factory, offered=list(offered(factory, None, None)))
 
 
 def offered(factory: Callable[..., Any], config: Any, tokenizer: Any) -> dict[str, Any]:

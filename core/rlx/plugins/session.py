@@ -15,11 +15,11 @@ import pluggy
 
 from rlx.boot import Boot, PluginRecord
 from rlx.errors import ConfigError, PluginError, attribute, did_you_mean
-from rlx.plugins.args import bind_args, check_args
 from rlx.plugins.catalog import Catalog, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
+from rlx.plugins.options import Options
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve, unknown
@@ -95,12 +95,13 @@ class Plugins:
         target, owner = self.load(kind, name), self.owner(kind, name)
         if not callable(target):
             raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
-        check_args(target, args, where=where, owner=owner)
+        options = Options(target)
+        options.check(args, where=where, owner=owner)
         with attribute(owner, "its constructor"):
             try:
-                return target(**bind_args(target, args))
+                return target(**options.bind(args))
             except ValueError as error:
-                raise ConfigError(f"{where}: {owner}: {error}") from error
+                raise ConfigError(f"{where} of {owner}: {error}") from error
 
     def owner(self, kind: str, name: str) -> str:
         """`reward 'judge' (my-dist 1.2, my_mod:judge)`."""

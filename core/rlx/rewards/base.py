@@ -22,10 +22,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlx.errors import PluginError, RewardError
 from rlx.plugins.signature import accepted
+
+if TYPE_CHECKING:
+    from rlx.plugins.options import Options
 
 OFFERED = ("prompt", "token_ids", "finish_reason", "tokenizer", "config", "example", "data_packer")
 """Keyword arguments that rlx passes to a reward that takes them.
@@ -66,13 +69,9 @@ class BoundReward:
     """A reward with its options, ready to be called."""
 
     def __init__(self, target: Any, args: Mapping[str, Any]) -> None:
-        from rlx.plugins.args import bind_args
-
+        options = reward_options(target).bind(args)
         if inspect.isclass(target):
-            made: Any = target
-            target, options = made(**bind_args(made, args)), {}
-        else:
-            options = bind_args(target, args, offered=OFFERED, positional=2)
+            target, options = target(**options), {}
         self._call: Callable[..., Any] = target
         self._options = options
         self.wants = frozenset(accepted(self._call, dict.fromkeys(OFFERED)))
@@ -88,6 +87,15 @@ class BoundReward:
         return self._call(evaluated, reference, **taken, **self._options)
 
 
+def reward_options(target: Callable[..., object]) -> Options:
+    """The options of a reward: those of a class's constructor, or a function's parameters that rlx does not pass."""
+    from rlx.plugins.options import Options
+
+    if inspect.isclass(target):
+        return Options(target)
+    return Options(target, offered=OFFERED, positional=2, open_ended=False)
+
+
 def wanted(target: Any) -> frozenset[str]:
     """Which of OFFERED a reward takes that was not made yet."""
     call = target.__call__ if inspect.isclass(target) else target
@@ -96,16 +104,14 @@ def wanted(target: Any) -> frozenset[str]:
 
 def check_reward_args(target: Any, args: Mapping[str, Any], *, owner: str, where: str = "[[rewards]] args") -> None:
     """Raises PluginError where `target` is no reward, ConfigError where `args` does not fit. Calls nothing."""
-    from rlx.plugins.args import check_args
-
     if inspect.isclass(target):
         if "__call__" not in dir(target):
             raise PluginError(f"{owner} is a class whose instances can't be called.")
-        check_args(target, args, where=where, owner=owner)
+        reward_options(target).check(args, where=where, owner=owner)
         _check_call(target.__call__, owner, bound=1)
     elif callable(target):
         _check_call(target, owner)
-        check_args(target, args, offered=OFFERED, positional=2, open_ended=False, where=where, owner=owner)
+        reward_options(target).check(args, where=where, owner=owner)
     else:
         raise PluginError(f"{owner} is a {type(target).__name__}, not a function.")
 

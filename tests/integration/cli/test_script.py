@@ -63,7 +63,7 @@ def test_options_after_the_script_are_its_own(call, script):
         (
             SCRIPT.replace("[score]", "[lambda text, reference, extra: 1]"),
             "",
-            "'extra' is required by reward 'f",
+            "extra: this is missing",
         ),
         (SCRIPT, '[[rewards]]\nname = "exact_match"\n', "[[rewards]] names 'exact_match'"),
         (SCRIPT, '[dataset]\nname = "arithmetic"\n', "dataset 'arithmetic' is offered by rlx/arithmetic and given by"),

@@ -251,7 +251,7 @@ def test_args_are_checked_with_suggestions_before_anything_is_called():
 
     with pytest.raises(ConfigError, match=r"dataset 'mine'.*Did you mean 'size'"):
         opened(factory, sise=4)
-    with pytest.raises(ConfigError, match="'config' is given by rlx itself"):
+    with pytest.raises(ConfigError, match="config: rlx sets this itself"):
         check_dataset_args(factory, {"config": 1})
     with pytest.raises(ConfigError, match="takes no args"):
         opened(["a"], size=4)

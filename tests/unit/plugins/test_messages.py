@@ -188,10 +188,10 @@ def by_place(text, reference, /, length, *rest): ...
     ("check", "target", "args", "message"),
     [
         (check_reward_args, digits, {"lenght": 3},
-         "W: 'lenght' is not an option of O. Did you mean 'length'? Its options: length: int=3."),
-        (check_reward_args, digits, {"length": "3"}, 'W: length: expected an integer, got "3" (text).'),
-        (check_reward_args, digits, {"prompt": "x"}, "W: 'prompt' is given by rlx itself and can't be set."),
-        (check_reward_args, Judge, {}, "W: 'url' is required by O."),
+         "W of O: lenght: unknown key. Did you mean 'length'?"),
+        (check_reward_args, digits, {"length": "3"}, 'W of O: length: expected an integer, got "3" (text)'),
+        (check_reward_args, digits, {"prompt": "x"}, "W of O: prompt: rlx sets this itself; it can't be chosen"),
+        (check_reward_args, Judge, {}, "W of O: url: this is missing"),
         (check_reward_args, Judge, {"url": "x"},
          ("O takes (text), but a reward gets the completion and the reference answer by position. "
          "Write it as `def reward(to_be_evaluated, reference=None, **kwargs)`.")),

@@ -151,7 +151,7 @@ class Misspelt:
 
 
 BROKEN = [
-    ("opens", Chatty, {"args": {"sise": 3}}, "'sise' is not an option of dataset .*Chatty. Did you mean 'size'"),
+    ("opens", Chatty, {"args": {"sise": 3}}, "args of dataset .*Chatty.*: sise: unknown key. Did you mean 'size'"),
     ("opens", Rows(), {"args": {"size": 3}}, "is an object, not a class or function: it takes no args"),
     ("opens", HalfDone, {}, "its length raised TypeError"),
     ("opens", SetsUpAlone, {}, "its setup raised TypeError: .*positional"),

@@ -165,7 +165,7 @@ class Idle(Delegating):
 
 
 BROKEN = [
-    ("options", Prefixed, {"args": {"prefx": "> "}}, "'prefx' is not an option of .*Prefixed. Did you mean 'prefix'"),
+    ("options", Prefixed, {"args": {"prefx": "> "}}, "args of .*Prefixed.*: prefx: unknown key. Did you mean 'prefix'"),
     ("options", Prefixed(), {}, "it is a Prefixed\n.*Name the class"),
     ("options", NoSetup, {}, "TypeError: .*setup.* takes 2 positional arguments"),
     ("rollout-input", Silent, {}, "item '1\\+1=': the prompt is empty"),

@@ -109,10 +109,10 @@ BROKEN = [
         "options",
         misspelt,
         {"args": {"length": 3}},
-        "'length' is not an option of reward .*misspelt. Did you mean 'lenght'",
+        "args of reward .*misspelt.*: length: unknown key. Did you mean 'lenght'",
     ),
     ("options", 3, {}, "reward builtins:int is a int, not a function"),
-    ("options", Made, {"args": {}}, "'minimum' is required"),
+    ("options", Made, {"args": {}}, "minimum: this is missing"),
     ("options", only_text, {}, re.escape("takes (text), but a reward gets")),
     ("transport", right, {"examples": [("2", object())]}, "builtins.object is no plain data"),
     (

@@ -81,13 +81,14 @@ def made(
     target: Any, args: Mapping[str, Any], owner: str, into: list[Any], then: Callable[[Any], object] = id
 ) -> Iterator[Broken]:
     """What a class makes of the config's `args`, put into a list; `then` is done to it first."""
-    from rlx.plugins.args import bind_args, check_args
+    from rlx.plugins.options import Options
 
     if not callable(target):
         yield Broken("options", f"it is a {type(target).__name__}", "Name the class.")
         return
-    check_args(target, args, where="args", owner=owner)
-    component = target(**bind_args(target, args))
+    options = Options(target)
+    options.check(args, where="args", owner=owner)
+    component = target(**options.bind(args))
     then(component)
     into.append(component)
 

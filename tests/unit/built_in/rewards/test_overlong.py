@@ -59,7 +59,7 @@ def test_short_limits_have_a_buffer_of_one_token(longest, length, expected):
         ({"max_response_length": 0}, "max_response_length: must be greater than 0"),
         ({"buffer_length": 0}, "buffer_length: must be greater than 0"),
         ({"penalty_factor": -1.0}, "penalty_factor: must be at least 0"),
-        ({"max_length": 7}, "'max_length' is not an option"),
+        ({"max_length": 7}, "max_length: unknown key. Did you mean 'max_response_length'"),
     ],
 )
 def test_contradictions_are_found_before_the_run(options, message):
