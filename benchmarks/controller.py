@@ -33,7 +33,8 @@ import zmq
 
 from rlx.boot import Boot, decode_boot, encode_boot
 from rlx.config.schema import Config
-from rlx.controller import process, rl
+from rlx.controller import process
+from rlx.controller.modes import trajectory_writer
 from rlx.episodes import Episode, Reward, VersionSpan, encode_episodes, single_turn
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.sync.logprob_diff import pack_logprobs
@@ -168,7 +169,7 @@ class Peers:
         began = self.cpu_seconds()
         names = itertools.cycle(name for name in self.clients if name.startswith("rollout"))
         for number, name in zip(range(REPORTS), names, strict=False):
-            await self.clients[name].notify(RolloutStats(0, 0, 0.0, "", 0.0, number))
+            await self.clients[name].notify(RolloutStats(0, 0.0, "", 0.0, number))
             if not number % self.replicas:
                 await asyncio.sleep(0)
         await asyncio.sleep(2.0)
@@ -270,7 +271,7 @@ def parts(found: Sequence[Measurement]) -> str:
 def run_controller(*, trajectories: bool) -> None:
     boot = decode_boot(sys.stdin.buffer.read())
     if not trajectories:
-        rl.write_groups = lambda *args, **kwargs: None  # type: ignore[assignment]
+        trajectory_writer.write_groups = lambda *args, **kwargs: None  # type: ignore[assignment]
     process.main(boot)
 
 

@@ -13,7 +13,7 @@ The rules of this part:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -116,6 +116,18 @@ def total_of(rewards: Sequence[Reward]) -> float | None:
     """Sum of weight * value over those that scored; None where none did."""
     scored = [reward.weight * reward.value for reward in rewards if reward.value is not None]
     return sum(scored) if scored else None
+
+
+def named_means(values: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    """Return the mean of each name's values. None means "not scored": it is left out, and so is a name without values.
+
+    Names keep the order in which they first have a value.
+    """
+    found: dict[str, list[float]] = {}
+    for name, value in values:
+        if value is not None:
+            found.setdefault(name, []).append(value)
+    return {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
 
 
 def single_turn(

@@ -1,9 +1,9 @@
-"""What tells whether two processes see the same dataset: hashes of some of its rows.
+"""Fingerprints of datasets: hashes of some rows, by which processes check that they see the same dataset.
 
-The rules of this part:
+Rules:
 
 * A hash is the same in every process that sees the same row, whatever the order of its keys and sets.
-* Two fingerprints say where they differ: in the number of rows, or at the first of the rows compared.
+* The comparison of two fingerprints names the difference: the number of rows, or the first compared row that differs.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
-    """Of one dataset."""
+    """The fingerprint of one dataset."""
 
     size: int
-    """Rows in all."""
+    """Number of rows."""
     rows: list[str]
     """Hashes of the rows `spread(size, len(rows))`, each with its reference answer."""
 
 
 class Fingerprints(msgspec.Struct, frozen=True):
-    """Of the datasets of a run."""
+    """The fingerprints of a run's datasets."""
 
     train: Fingerprint
     held_out: Fingerprint | None = None
 
 
 def difference(mine: Fingerprint, other: Fingerprint) -> str | None:
-    """`row 33 of 100`, or `the number of rows: 100 and 99`; None where there is none."""
+    """Return `row 33 of 100` or `the number of rows: 100 and 99`; None if they are equal."""
     if mine.size != other.size:
         return f"the number of rows: {mine.size} and {other.size}"
     for index, here, there in zip(spread(mine.size, len(mine.rows)), mine.rows, other.rows, strict=True):
@@ -44,7 +43,7 @@ def difference(mine: Fingerprint, other: Fingerprint) -> str | None:
 
 
 def differences(mine: Fingerprints, other: Fingerprints) -> str | None:
-    """The same of both datasets."""
+    """Return the first difference in either dataset, as `difference` does."""
     if found := difference(mine.train, other.train):
         return found
     if mine.held_out is None or other.held_out is None:
@@ -54,29 +53,32 @@ def differences(mine: Fingerprints, other: Fingerprints) -> str | None:
 
 
 def mismatch_message(who: str, found: str) -> str:
-    """The message for processes `who` that differ in `found`."""
+    """Return the error message for processes `who` whose fingerprints differ in `found`."""
     return (
         f"{who} do not see the same dataset; they differ in {found}. Its files must be the same wherever the run's "
-        "processes are. What draws rows must seed itself, and must not depend on the order of a set, which is another "
-        "in each process (unless PYTHONHASHSEED=0 is set)."
+        "processes are. Code that draws rows must seed itself, and must not depend on the order of a set, which "
+        "differs between processes (unless PYTHONHASHSEED=0 is set)."
     )
 
 
-def digest(row: Any) -> str:
-    """16 hexadecimal digits. Objects unknown to JSON count by their type only: their repr may hold an address."""
+def digest(row: object) -> str:
+    """Return the hash of a row, as 16 hexadecimal digits.
+
+    Objects that JSON does not know count by their type only, since their repr may contain an address.
+    """
     text = json.dumps(_ordered(row), default=_plain)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def spread(size: int, count: int) -> list[int]:
-    """Up to `count` of the numbers 0 .. size - 1, evenly spread, first and last included."""
+    """Return up to `count` of the numbers 0 .. size - 1, evenly spread, first and last included."""
     if size <= count:
         return list(range(size))
     return [i * (size - 1) // (count - 1) for i in range(count)]
 
 
-def _ordered(value: Any) -> Any:
-    """With the keys of mappings as text, and in order: keys of several types can't be compared."""
+def _ordered(value: object) -> object:
+    """Convert the keys of mappings to text and sort them as such: keys of several types can't be compared."""
     if isinstance(value, Mapping):
         return {str(key): _ordered(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
@@ -84,7 +86,7 @@ def _ordered(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     if hasattr(value, "tolist"):

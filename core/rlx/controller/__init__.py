@@ -1,1 +1,23 @@
+"""The controller: the process that runs a training run. All other processes are its clients.
+
+* `process.py`: entry point; opens the server and runs the `Controller`.
+* `controller.py`: `Controller`, the lifecycle of a run: wait for the processes, train, end, say goodbye.
+* `router.py`: `Router`, takes the messages of other processes to the parts that handle them.
+* `run.py`: `Run`, the training mode and the loop of a run; its status and its summary.
+* `build.py`: builds the training mode from the config, the datasets and a checkpoint.
+* `loop.py`: `Loop`, steps, evaluations, checkpoints, export.
+* `state.py`: the state machine of a run.
+* `modes/`: RL and SFT.
+* `groups/`: groups from lease to training, and the ledger.
+* `health/`: processes that start, die or fall silent, and waits that take too long.
+* `runtime/`: the services that all parts share.
+* `records/`: metrics, summary, checkpoints and trajectory files.
+
+Rules:
+
+* The controller computes nothing on tensors and imports neither torch nor vLLM.
+* Every failure, wherever it is noticed, becomes the run's one failure (`runtime/failure.py`).
+* Every run ends through DRAINING, with `RunEnded` to the launcher and `Stop` to all others.
+"""
+
 from __future__ import annotations

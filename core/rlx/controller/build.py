@@ -1,95 +1,100 @@
-"""Puts the parts of a run together, once everybody is ready."""
+"""Builds the training mode of a run, once all processes are ready."""
 
 from __future__ import annotations
 
-from rlx.controller.context import Context
 from rlx.controller.groups import resume
 from rlx.controller.groups.evaluation import Evaluation
 from rlx.controller.groups.groups import Groups
 from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.groups.ledger import Ledger
-from rlx.controller.groups.placement import Placement
+from rlx.controller.groups.placement import Placement, Placements
 from rlx.controller.groups.staleness import Window
 from rlx.controller.health.members import Members
+from rlx.controller.health.restarts import Restarts
 from rlx.controller.modes.rl import RLMode
 from rlx.controller.modes.sft import SFTMode
+from rlx.controller.modes.weight_publisher import WeightPublisher
 from rlx.controller.modes.weight_sync import WeightSync
-from rlx.controller.records.checkpoint import Saved
+from rlx.controller.records.checkpoint import SavedState
 from rlx.controller.records.summary import Totals
-from rlx.datasets.order import Cursor, plain_order
+from rlx.controller.runtime.services import Services
+from rlx.datasets.order import RowOrder, plain_order
 from rlx.errors import RunError
 from rlx.fingerprint import Fingerprint, difference
 
 LEDGER_FILE = "ledger.sqlite"
 
 
-def sampling_work(context: Context, roster: Members, saved: Saved | None, totals: Totals) -> RLMode:
-    """RL: window and ledger as the checkpoint left them, load balance, sync, evaluation."""
-    config = context.config
-    ready = next(iter(roster.rollouts.values()))
-    cursor = _cursor(context, ready.data.train.size)
-    _check_resume(saved, ready.data.train, config.policy.groups_per_step)
-    ledger = Ledger(context.run_dir / LEDGER_FILE, failed=context.failure.fail_threadsafe, resume=saved is not None)
-    load = LeastLoaded(context.replicas)
+def build_rl(services: Services, members: Members, saved: SavedState | None, totals: Totals) -> RLMode:
+    """Build the mode of an RL run, with window and ledger as the checkpoint left them.
+
+    Raises RunError if the checkpoint does not fit the datasets or the config.
+    """
+    config = services.config
+    data = next(iter(members.rollouts.values())).data
+    order = _row_order(services, data.train.size)
+    _check_resume(saved, data.train, config.policy.groups_per_step)
+    ledger = Ledger(services.run_dir / LEDGER_FILE, failed=services.failure.fail_threadsafe, resume=saved is not None)
     version = saved.version if saved else 0
-    window = _window(context, version)
-    barrier = window.max_staleness == 0
-    placement = Placement(context, load, barrier=barrier, kind="group")
-    groups = Groups(context, window=window, cursor=cursor, ledger=ledger, placement=placement, version=version)
-    if saved is not None:
-        groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
-        groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
-    return RLMode(
-        context,
-        groups=groups,
-        ledger=ledger,
-        sync=WeightSync(context, roster.rollouts),
-        evaluation=_evaluation(
-            context, ready.data.held_out, Placement(context, load, barrier=barrier, kind="evaluation group")
-        ),
-        fingerprint=ready.data.train,
-        load=load,
-        synced=totals.synced,
-    )
-
-
-def rows_work(context: Context, roster: Members, saved: Saved | None) -> SFTMode:
-    """SFT."""
-    policy = roster.policy
-    assert policy is not None
-    assert policy.data is not None
-    work = SFTMode(context, policy.data, _cursor(context, policy.data.train.size))
-    _check_resume(saved, work.fingerprint, context.config.policy.groups_per_step)
-    return work
-
-
-def _window(context: Context, version: int) -> Window:
-    config = context.config
-    return Window(
+    window = Window(
         max_staleness=config.asynchrony.max_staleness,
         groups_per_step=config.policy.groups_per_step,
         steps=config.run.steps,
         trained=version * config.policy.groups_per_step,
     )
+    load, barrier = LeastLoaded(services.replicas), window.max_staleness == 0
+    placement = Placement(services, load, barrier=barrier, kind="group")
+    groups = Groups(services, window=window, order=order, ledger=ledger, placement=placement, version=version)
+    if saved is not None:
+        groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
+        groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
+    evaluation = None
+    if config.eval is not None:
+        assert data.held_out is not None
+        rows = min(config.eval.limit or data.held_out.size, data.held_out.size)
+        eval_placement = Placement(services, load, barrier=barrier, kind="evaluation group")
+        evaluation = Evaluation(services, rows=rows, placement=eval_placement)
+    placements = Placements(load, [part.placement for part in (groups, evaluation) if part is not None])
+    restarts = Restarts(services)
+    weights = WeightPublisher(
+        services,
+        WeightSync(services, members.rollouts),
+        groups=groups,
+        placements=placements,
+        restarts=restarts,
+        synced=totals.add_sync,
+    )
+    return RLMode(
+        services,
+        groups=groups,
+        ledger=ledger,
+        weights=weights,
+        evaluation=evaluation,
+        placements=placements,
+        restarts=restarts,
+        fingerprint=data.train,
+    )
 
 
-def _cursor(context: Context, size: int) -> Cursor:
+def build_sft(services: Services, members: Members, saved: SavedState | None) -> SFTMode:
+    """Build the mode of an SFT run. Raises RunError if the checkpoint does not fit the dataset or the config."""
+    policy = members.policy
+    assert policy is not None
+    assert policy.data is not None
+    mode = SFTMode(services, policy.data, _row_order(services, policy.data.train.size))
+    _check_resume(saved, mode.fingerprint, services.config.policy.groups_per_step)
+    return mode
+
+
+def _row_order(services: Services, size: int) -> RowOrder:
     if size < 1:
         raise RunError("the dataset is empty")
-    config = context.config
-    return Cursor(context.order or plain_order(size, seed=config.run.seed, shuffle=config.dataset.shuffle))
+    config = services.config
+    return RowOrder(services.order or plain_order(size, seed=config.run.seed, shuffle=config.dataset.shuffle))
 
 
-def _evaluation(context: Context, rows: Fingerprint | None, placement: Placement) -> Evaluation | None:
-    config = context.config.eval
-    if config is None:
-        return None
-    assert rows is not None
-    return Evaluation(context, rows=min(config.limit or rows.size, rows.size), placement=placement)
-
-
-def _check_resume(saved: Saved | None, fingerprint: Fingerprint, groups_per_step: int) -> None:
-    """Positions mean the same rows, and steps the same number of groups, or a resume is another run."""
+def _check_resume(saved: SavedState | None, fingerprint: Fingerprint, groups_per_step: int) -> None:
+    """Raise RunError unless positions mean the same rows, and steps the same number of groups, as in the checkpoint."""
     if saved is None:
         return
     if found := difference(saved.fingerprint, fingerprint):

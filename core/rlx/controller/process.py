@@ -1,4 +1,4 @@
-"""The controller's process: `python -m rlx.proc controller`."""
+"""Entry point of the controller's process: `python -m rlx.proc controller`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import logging
 import sys
 
 from rlx.boot import Boot
-from rlx.controller.context import Context
 from rlx.controller.controller import Controller
-from rlx.controller.failure import Failure
-from rlx.controller.progress import Progress
+from rlx.controller.runtime.failure import Failure
+from rlx.controller.runtime.progress import Progress
+from rlx.controller.runtime.services import Services
 from rlx.errors import RunError
 from rlx.files import write_atomic
 from rlx.names import CONTROLLER, PORT_FILE, replica_name
@@ -21,7 +21,7 @@ from rlx.transport.server import Server
 
 
 def main(boot: Boot) -> None:
-    """Raises RunError where the run failed."""
+    """Run the controller. Raises RunError if the run fails."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ended = asyncio.run(serve(boot))
     if ended.status == "failed":
@@ -29,7 +29,7 @@ def main(boot: Boot) -> None:
 
 
 async def serve(boot: Boot) -> RunEnded:
-    """Listens, writes the port where the launcher looks for it, and runs the run."""
+    """Open the server, write its port to the file that the launcher reads, and return the end of the run."""
     config = boot.load_config()
     plugins = open_plugins(boot)
     plugins.hooks.rlx_worker_start(process=CONTROLLER, config=config)
@@ -43,8 +43,18 @@ async def serve(boot: Boot) -> RunEnded:
     server = Server(boot.endpoint, boot.client_keys, handle, on_error=lambda _, error: failure.fail(error))
     replicas = tuple(replica_name(index) for index in range(config.rollout.replicas)) if boot.rollouts else ()
     order = open_order(plugins, config)
-    context = Context(config, boot.run_path, replicas, server, plugins.hooks, failure, Progress(), plugins.costs, order)
-    controller = Controller(context, boot)
+    services = Services(
+        config=config,
+        run_dir=boot.run_path,
+        replicas=replicas,
+        channel=server,
+        hooks=plugins.hooks,
+        failure=failure,
+        progress=Progress(),
+        timings=plugins.costs,
+        order=order,
+    )
+    controller = Controller(services, boot)
     try:
         port = await server.start()
         write_atomic(boot.run_path / PORT_FILE, f"{port}\n")

@@ -1,7 +1,7 @@
-"""The one state machine of a run.
+"""The state machine of a run.
 
-STARTING -> RUNNING -> DRAINING -> DONE | FAILED. Every ending passes through DRAINING: finishing, a stop hook, a
-signal and an error differ only in what is still worth doing there.
+STARTING -> RUNNING -> DRAINING -> DONE | FAILED. Every run ends through DRAINING: completion, a stop hook, a signal and
+an error differ only in what is still worth doing there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Callable
 from enum import StrEnum
 
 
-class State(StrEnum):
+class RunState(StrEnum):
+    """The state of a run."""
+
     STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
@@ -18,38 +20,39 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-LEGAL: dict[State, frozenset[State]] = {
-    State.STARTING: frozenset({State.RUNNING, State.DRAINING}),
-    State.RUNNING: frozenset({State.DRAINING}),
-    State.DRAINING: frozenset({State.DONE, State.FAILED}),
-    State.DONE: frozenset(),
-    State.FAILED: frozenset(),
+LEGAL: dict[RunState, frozenset[RunState]] = {
+    RunState.STARTING: frozenset({RunState.RUNNING, RunState.DRAINING}),
+    RunState.RUNNING: frozenset({RunState.DRAINING}),
+    RunState.DRAINING: frozenset({RunState.DONE, RunState.FAILED}),
+    RunState.DONE: frozenset(),
+    RunState.FAILED: frozenset(),
 }
 
 
 class StateMachine:
-    """Holds the state; `moved` hears of every change."""
+    """Holds the state, and calls `changed` with every new one."""
 
-    def __init__(self, moved: Callable[[State], None] = lambda _: None) -> None:
-        self._state = State.STARTING
-        self._moved = moved
+    def __init__(self, changed: Callable[[RunState], None] = lambda _: None) -> None:
+        self._state = RunState.STARTING
+        self._changed = changed
 
     @property
-    def state(self) -> State:
+    def state(self) -> RunState:
         return self._state
 
     @property
     def ending(self) -> bool:
-        return self._state in {State.DRAINING, State.DONE, State.FAILED}
+        """Whether the run is draining or has ended."""
+        return self._state in {RunState.DRAINING, RunState.DONE, RunState.FAILED}
 
-    def to(self, state: State) -> None:
-        """Raises AssertionError on a transition that the machine does not have: that is a defect of the controller."""
+    def to(self, state: RunState) -> None:
+        """Change to `state`. Raises AssertionError on an illegal transition: that is a defect of the controller."""
         if state not in LEGAL[self._state]:
             raise AssertionError(f"illegal transition: {self._state} -> {state}")
         self._state = state
-        self._moved(state)
+        self._changed(state)
 
     def drain(self) -> None:
-        """To DRAINING, from wherever that is legal; nothing where the run is already ending."""
+        """Change to DRAINING, unless the run is ending already."""
         if not self.ending:
-            self.to(State.DRAINING)
+            self.to(RunState.DRAINING)

@@ -1,8 +1,8 @@
-"""Which dataset row a group samples.
+"""The dataset row that a position of the run samples: rows of one epoch after another.
 
-A group id is a position: epoch `id // size`, place `id % size` in that epoch's order. The order depends on the run's
-seed and the epoch alone, so a resumed run finds the same row for the same id, and nothing but ids has to be
-remembered.
+Position p is in epoch `p // size`, at place `p % size` of that epoch's order. Positions are group ids in RL. The order
+depends on the run's seed and the epoch alone, so a resumed run finds the same row at the same position, and has to
+remember nothing but positions.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import random
 from collections.abc import Callable
 from functools import lru_cache
 
-Order = Callable[[int], list[int]]
+EpochOrder = Callable[[int], list[int]]
 """Epoch, counted from 0 -> its rows in order; the same list for the same epoch, in every process and after a resume."""
 
 
-class Cursor:
-    """Row of a position, over epochs without end. All epochs have as many rows as the first."""
+class RowOrder:
+    """Rows by position, over endless epochs. All epochs have as many rows as the first."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: EpochOrder) -> None:
         self._order = lru_cache(maxsize=2)(order)
         self.epoch_rows = len(self._order(0))
         if self.epoch_rows < 1:
@@ -29,11 +29,12 @@ class Cursor:
         return self._order(epoch)[place]
 
     def rows(self, start: int, count: int) -> list[int]:
+        """Return the rows at positions start .. start + count - 1."""
         return [self.row(position) for position in range(start, start + count)]
 
 
-def plain_order(size: int, *, seed: int, shuffle: bool) -> Order:
-    """All rows: as they are, or in a new order each epoch."""
+def plain_order(size: int, *, seed: int, shuffle: bool) -> EpochOrder:
+    """Return the order of all `size` rows: as they are in the dataset, or shuffled anew in each epoch."""
 
     def order(epoch: int) -> list[int]:
         rows = list(range(size))
@@ -44,6 +45,6 @@ def plain_order(size: int, *, seed: int, shuffle: bool) -> Order:
     return order
 
 
-def derive(*parts: object) -> int:
-    """A seed below 2**31 for one purpose, from what names it: `derive(run_seed, "step", 3)`."""
+def derive_seed(*parts: object) -> int:
+    """Return a seed below 2**31 for one purpose, from the parts that name it: `derive_seed(run_seed, "step", 3)`."""
     return random.Random(":".join(str(part) for part in parts)).getrandbits(31)  # noqa: S311

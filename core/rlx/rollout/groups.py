@@ -5,9 +5,9 @@ Rule: a reward of None was not scored. It is left out of means, and never counts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rlx.episodes import Episode, encode_episodes, single_turn
+from rlx.episodes import Episode, encode_episodes, named_means, single_turn
 from rlx.errors import RlxError
 from rlx.packers.tokenizer import Tokenizer
 from rlx.rollout.completion import LENGTH, Completion
@@ -64,10 +64,10 @@ def finished_group(
         prompt_tokens=len(prompt),
         rewards=[episode.total_reward for episode in episodes],
         accuracies=[episode.rewards[0].value if episode.rewards else None for episode in episodes],
-        reward_means=_means((reward.name, reward.value) for episode in episodes for reward in episode.rewards),
+        reward_means=named_means((reward.name, reward.value) for episode in episodes for reward in episode.rewards),
         lengths=lengths,
         truncated=sum(episode.stop_reason == LENGTH for episode in episodes),
-        metrics=_means(metric for episode in episodes for metric in episode.metrics.items()),
+        metrics=named_means(metric for episode in episodes for metric in episode.metrics.items()),
         generate_seconds=generate_seconds,
         score_seconds=score_seconds,
         payload=encode_episodes(episodes),
@@ -79,11 +79,3 @@ def failed_group(lease: Lease, error: RlxError) -> GroupFailed:
     """Return the message for a group that could not be sampled or scored."""
     owner, drop = getattr(error, "owner", ""), getattr(error, "drop", False)
     return GroupFailed(lease.group_id, lease.kind, str(error), owner=owner, drop=drop)
-
-
-def _means(named: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for name, value in named:
-        if value is not None:
-            values.setdefault(name, []).append(value)
-    return {name: sum(found) / len(found) for name, found in values.items()}

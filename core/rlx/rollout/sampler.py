@@ -84,13 +84,11 @@ class Sampler:
     def stats(self) -> RolloutStats:
         """Return the current load."""
         groups = sorted(self._groups, key=lambda group: group.since)
-        sampling = sum(group.stage == "sampling" for group in groups)
         stage = groups[0].stage if groups else ""
         if stage == "scoring" and (reward := self._pool.oldest()):
             stage = reward[0]
         return RolloutStats(
-            running=sampling,
-            waiting_reward=len(groups) - sampling,
+            running=sum(group.stage == "sampling" for group in groups),
             oldest_seconds=time.monotonic() - groups[0].since if groups else 0.0,
             oldest_stage=stage,
             busy_seconds=self._engine.busy_seconds,

@@ -17,7 +17,7 @@ from typing import Any
 
 from rlx.config.schema import Config
 from rlx.datasets.open import DatasetView, open_dataset
-from rlx.datasets.order import Order, derive, plain_order
+from rlx.datasets.order import EpochOrder, derive_seed, plain_order
 from rlx.errors import PluginError, attribute
 from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted
@@ -26,7 +26,7 @@ from rlx.script.plugins import ScriptPlugins
 
 
 class ScriptOrder:
-    """An `Order` by the script's samplers."""
+    """An `EpochOrder` by the script's samplers."""
 
     def __init__(self, parts: ScriptParts, view: DatasetView, config: Config, script: str) -> None:
         self._script = script
@@ -41,7 +41,7 @@ class ScriptOrder:
 
     def __call__(self, epoch: int) -> list[int]:
         with attribute(f"The sampler of the launch script {self._script}", f"epoch {epoch}"):
-            _seed_all(derive(self._seed, "sampler", epoch))
+            _seed_all(derive_seed(self._seed, "sampler", epoch))
             for sampler in (self._sampler, self._batches):
                 if hasattr(sampler, "set_epoch"):
                     sampler.set_epoch(epoch + 1)
@@ -80,7 +80,7 @@ class ScriptOrder:
 class PlainSampler:
     """rlx's own order, for a batch sampler that wants a sampler to draw from."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: EpochOrder) -> None:
         self._order = order
         self._epoch = 0
 
@@ -94,7 +94,7 @@ class PlainSampler:
         return len(self._order(self._epoch))
 
 
-def open_order(plugins: Plugins, config: Config) -> Order | None:
+def open_order(plugins: Plugins, config: Config) -> EpochOrder | None:
     """None where the run has no script, or one that leaves the order to rlx."""
     source = plugins.script
     if not isinstance(source, ScriptPlugins) or not {"sampler", "batch_sampler"} & set(source.script.record.given):

@@ -138,7 +138,6 @@ class RolloutStats(Message, frozen=True):
     """Replica -> controller: current load, about once a second."""
 
     running: int
-    waiting_reward: int
     oldest_seconds: float
     oldest_stage: str
     busy_seconds: float

@@ -202,7 +202,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     assert max(evaluated.lengths) <= 3
 
     stats = await controller.expect(RolloutStats)
-    while stats.running or stats.waiting_reward:
+    while stats.oldest_stage:  # empty once no group is sampled or scored
         stats = await controller.expect(RolloutStats)
     assert stats.busy_seconds > 0
     # Group 11 was sampled and then dropped: 2 to 16 tokens that no message reported.

@@ -104,6 +104,6 @@ async def test_a_metric_that_is_not_there_ends_the_run_before_its_first_step(mak
     run = make_run(rollouts=rollouts, eval=EVAL, checkpoint=best)
     ended = await run()
     assert ended.status == "failed"
-    assert "[checkpoint.best] metric = 'eval/mine': the evaluation has no such figure. It has " in ended.error
+    assert "[checkpoint.best] metric = 'eval/mine': the evaluation has no such metric. It has " in ended.error
     assert known in ended.error
     assert run.policy.steps == []

@@ -198,7 +198,7 @@ async def test_a_reward_that_raises_ends_the_run_with_its_owner(make_run, script
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("rlx.controller.modes.rl.write_groups", "step_00000.parquet cannot be written"),
+        ("rlx.controller.modes.trajectory_writer.write_groups", "step_00000.parquet cannot be written"),
         ("rlx.controller.records.checkpoint.write_atomic", "the checkpoint of version 1 cannot be written"),
         ("rlx.controller.groups.ledger.sqlite3.connect", "ledger.sqlite cannot be written"),
     ],
@@ -393,7 +393,7 @@ async def test_hooks_see_the_run_and_have_their_say(make_run, script, hooks_reco
 async def test_a_stall_is_told_with_who_holds_what(make_run, script):
     async def at_train(run, step):
         if step == 1:
-            await run.clients["rollout-1"].notify(RolloutStats(1, 1, 480.0, "reward 'judge'", 1.0, 0))
+            await run.clients["rollout-1"].notify(RolloutStats(1, 480.0, "reward 'judge'", 1.0, 0))
             await asyncio.sleep(1.0)
 
     run = make_run(k=1, steps=3, run={"stall_seconds": 0.2}, script=script(at_train=at_train))

@@ -11,7 +11,7 @@ import sys
 import msgspec
 import pytest
 
-from rlx.controller.records.checkpoint import Saved
+from rlx.controller.records.checkpoint import SavedState
 from rlx.fingerprint import Fingerprint
 from rlx.launch.supervisor import STOP_SECONDS, VERDICT_SECONDS
 
@@ -228,7 +228,7 @@ def test_a_resumed_run_goes_on_in_its_directory_from_the_newest_checkpoint(run, 
     assert "has no checkpoint to resume from" in output
     for name in ("step_00002", "step_00004.tmp"):
         (run.dir / "checkpoints" / name).mkdir(parents=True)
-        saved = msgspec.json.encode(Saved(2, 0, 1, Fingerprint(1, ["f"]), 0, 0.0))
+        saved = msgspec.json.encode(SavedState(2, 0, 1, Fingerprint(1, ["f"]), 0, 0.0))
         (run.dir / "checkpoints" / name / "controller.json").write_bytes(saved)
     code, output = run.start(resume=str(run.dir)).end()
     assert code == 0

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlx.controller.groups.ledger import Ledger, Row
+from rlx.controller.groups.ledger import Ledger, LedgerRow
 from rlx.controller.groups.resume import plan, reconcile
 from rlx.controller.groups.staleness import Window
 from rlx.controller.records import checkpoint
-from rlx.controller.records.checkpoint import Saved
+from rlx.controller.records.checkpoint import SavedState
 from rlx.errors import RunError
 from rlx.fingerprint import Fingerprint
 from rlx.transport.messages import GroupDone
@@ -38,7 +38,7 @@ def states(ledger: Ledger) -> dict[int, str]:
     return {row.group_id: row.state for row in ledger.rows()}
 
 
-def test_what_became_of_every_group(make_ledger):
+def test_every_group_has_its_state(make_ledger):
     ledger = make_ledger()
     for group_id in range(4):
         ledger.lease(group_id, row=group_id * 10, version=1)
@@ -49,7 +49,7 @@ def test_what_became_of_every_group(make_ledger):
     ledger.flush()
     assert states(ledger) == {0: "trained", 1: "finished", 2: "leased", 3: "dropped"}
     assert ledger.counts() == {"trained": 1, "finished": 1, "leased": 1, "dropped": 1}
-    assert ledger.rows()[1] == Row(1, 10, "finished", 1, 1, 2, None, None, True)
+    assert ledger.rows()[1] == LedgerRow(1, 10, "finished", 1, 1, 2, None, None, True)
     assert ledger.rows()[3].why == "no reward"
     assert ledger.stored(0) == done(0, oldest=1)
 
@@ -69,25 +69,25 @@ def test_payloads_go_when_a_checkpoint_covers_their_step(make_ledger):
     assert ledger.stored(2) is None
 
 
-def test_a_failing_disk_is_told_and_not_forgotten(make_ledger):
-    told = []
-    ledger = make_ledger(failed=told.append)
+def test_a_failed_write_is_reported_once_and_remembered(make_ledger):
+    errors = []
+    ledger = make_ledger(failed=errors.append)
     ledger.flush()
     ledger._connection.execute("PRAGMA query_only = ON")
     ledger.lease(0, 0, 0)
     with pytest.raises(RunError, match="cannot be written"):
         ledger.flush()
-    assert len(told) == 1
+    assert len(errors) == 1
 
 
 def test_a_run_does_not_write_over_another_one(make_ledger):
     make_ledger().close()
-    with pytest.raises(RunError, match="a run has been here"):
+    with pytest.raises(RunError, match="the run directory belongs to another run"):
         make_ledger()
 
 
 def test_a_resume_needs_a_ledger_it_can_read(make_ledger, tmp_path):
-    with pytest.raises(RunError, match="no ledger to resume from"):
+    with pytest.raises(RunError, match=r"cannot resume: .*ledger\.sqlite does not exist"):
         make_ledger(resume=True)
     make_ledger().close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
@@ -148,17 +148,19 @@ def test_a_resume_loses_no_id_and_uses_none_twice(seed, version, k):
             continue  # a lease that was not written before the end
         state = rng.choice(["leased", "finished", "trained", "dropped"])
         lease = rng.randrange(5)
-        rows.append(Row(group_id, 0, state, lease, lease, lease + rng.randrange(3), None, None, rng.random() < 0.9))
+        rows.append(
+            LedgerRow(group_id, 0, state, lease, lease, lease + rng.randrange(3), None, None, rng.random() < 0.9)
+        )
     found = plan(rows, version=version, max_staleness=k, next_id=0)
     reuse = {row.group_id for row in found.reuse}
     closed = {row.group_id for row in rows if row.state in {"trained", "dropped"}}
-    assert reuse | set(found.again) | closed == set(range(found.next_id))
-    assert len(reuse) + len(found.again) + len(closed) == found.next_id
+    assert reuse | set(found.resample) | closed == set(range(found.next_id))
+    assert len(reuse) + len(found.resample) + len(closed) == found.next_id
     assert all(row.newest_version <= version <= row.lease_version + k and row.stored for row in found.reuse)
 
 
-def saved(version: int) -> Saved:
-    return Saved(version, version * 4, 4, Fingerprint(1, ["f"]), 0, 1.0, [{"step": 0.0}], 1e-7)
+def saved(version: int) -> SavedState:
+    return SavedState(version, version * 4, 4, Fingerprint(1, ["f"]), 0, 1.0, [{"step": 0.0}], 1e-7)
 
 
 def test_a_checkpoint_counts_once_it_is_renamed(tmp_path):
@@ -169,7 +171,7 @@ def test_a_checkpoint_counts_once_it_is_renamed(tmp_path):
     assert checkpoint.load(final) == saved(3)
 
 
-def test_torn_checkpoints_are_skipped_with_a_word_and_replaced(tmp_path):
+def test_torn_checkpoints_are_skipped_with_a_message_and_replaced(tmp_path):
     whole = checkpoint.commit(checkpoint.begin(tmp_path, 3), saved(3))
     torn = checkpoint.begin(tmp_path, 6)
     (torn / "half").write_text("x")
@@ -191,6 +193,6 @@ def test_the_newest_are_kept_and_what_is_spared(tmp_path, keep, spare, left):
     assert checkpoint.torn(tmp_path) == []
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
-    with pytest.raises(RunError, match="no checkpoint to resume from"):
+def test_a_folder_that_is_not_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(RunError, match="cannot be read as a checkpoint"):
         checkpoint.load(tmp_path)

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlx.config.schema import Config
-from rlx.controller.failure import Failure, together
 from rlx.controller.groups.dropped_groups import MOST_FAILED, MOST_UNINFORMATIVE, Drops
 from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.health.busy_time import BusyTime
 from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.modes.weight_sync import bound_of, recent_sequences
-from rlx.controller.progress import PATIENCE, Progress
 from rlx.controller.records.metrics import eval_metrics, group_metrics, is_informative
-from rlx.controller.state import LEGAL, State, StateMachine
-from rlx.datasets.order import Cursor, derive, plain_order
+from rlx.controller.runtime.failure import Failure, together
+from rlx.controller.runtime.progress import PATIENCE, Progress
+from rlx.controller.state import LEGAL, RunState, StateMachine
+from rlx.datasets.order import RowOrder, derive_seed, plain_order
 from rlx.episodes import Episode, encode_episodes, single_turn
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, RolloutStats
@@ -38,8 +38,8 @@ def group(group_id: int = 0, *, rewards=(1.0, 0.0), accuracies=(1.0, 0.0), oldes
     return GroupDone(**fields | other)
 
 
-@pytest.mark.parametrize("start", State)
-@pytest.mark.parametrize("goal", State)
+@pytest.mark.parametrize("start", RunState)
+@pytest.mark.parametrize("goal", RunState)
 def test_only_legal_transitions(start, goal):
     machine = StateMachine()
     machine._state = start
@@ -52,32 +52,32 @@ def test_only_legal_transitions(start, goal):
 
 
 def test_every_ending_passes_through_draining():
-    assert [state for state in State if {State.DONE, State.FAILED} & LEGAL[state]] == [State.DRAINING]
+    assert [state for state in RunState if {RunState.DONE, RunState.FAILED} & LEGAL[state]] == [RunState.DRAINING]
 
 
 @given(size=st.integers(1, 50), seed=st.integers(0, 2**31 - 1))
 def test_each_epoch_has_each_row_once(size, seed):
-    cursor = Cursor(plain_order(size, seed=seed, shuffle=True))
+    order = RowOrder(plain_order(size, seed=seed, shuffle=True))
     for epoch in range(3):
-        assert sorted(cursor.rows(epoch * size, size)) == list(range(size))
+        assert sorted(order.rows(epoch * size, size)) == list(range(size))
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
-    def cursor(seed):
-        return Cursor(plain_order(100, seed=seed, shuffle=True))
+    def order(seed):
+        return RowOrder(plain_order(100, seed=seed, shuffle=True))
 
-    rows = cursor(1).rows(0, 200)
-    assert [cursor(1).row(position) for position in (150, 7)] == [rows[150], rows[7]]
+    rows = order(1).rows(0, 200)
+    assert [order(1).row(position) for position in (150, 7)] == [rows[150], rows[7]]
     assert rows[:100] != rows[100:]
-    assert rows != cursor(2).rows(0, 200)
-    assert Cursor(plain_order(3, seed=1, shuffle=False)).rows(0, 5) == [0, 1, 2, 0, 1]
+    assert rows != order(2).rows(0, 200)
+    assert RowOrder(plain_order(3, seed=1, shuffle=False)).rows(0, 5) == [0, 1, 2, 0, 1]
 
 
 def test_derived_seeds_fit_and_differ():
-    seeds = {derive(0, "group", number) for number in range(1000)}
+    seeds = {derive_seed(0, "group", number) for number in range(1000)}
     assert len(seeds) > 990
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert derive(3, "step", 1) == derive(3, "step", 1)
+    assert derive_seed(3, "step", 1) == derive_seed(3, "step", 1)
 
 
 @given(st.lists(st.tuples(st.sampled_from("tgra"), st.integers(0, 3)), max_size=60))
@@ -140,40 +140,40 @@ def test_drops_end_the_run_only_when_nothing_is_kept_in_between():
     drops = Drops(groups_per_step=1)
     for _ in range(10):
         for _ in range(MOST_UNINFORMATIVE - 1):
-            drops.teach_nothing([0.0, 0.0])
+            drops.drop_uninformative([0.0, 0.0])
         for _ in range(MOST_FAILED - 1):
-            drops.fail("judge is down")
+            drops.drop_failed("judge is down")
         drops.kept()
     assert (drops.failed, drops.uninformative) == (10 * (MOST_FAILED - 1), 10 * (MOST_UNINFORMATIVE - 1))
 
 
-def test_failures_in_a_row_are_told_with_the_last_one():
+def test_failures_in_a_row_are_reported_with_the_last_one():
     drops = Drops(groups_per_step=5)
     for number in range(19):
-        drops.fail(f"failure {number}")
+        drops.drop_failed(f"failure {number}")
     with pytest.raises(RunError, match=r"20 groups in a row.*The last one: judge is down \(reward 'judge'\)"):
-        drops.fail("judge is down (reward 'judge')")
+        drops.drop_failed("judge is down (reward 'judge')")
 
 
-def test_uninformative_groups_in_a_row_are_told_with_the_totals_that_were_seen():
+def test_uninformative_groups_in_a_row_are_reported_with_their_totals():
     drops = Drops(groups_per_step=20)
-    why = {drops.teach_nothing([total, None, total]) for total in [0.0] * 70 + [1.0] * 8}
+    why = {drops.drop_uninformative([total, None, total]) for total in [0.0] * 70 + [1.0] * 8}
     assert why == {f"uninformative: the total of all its completions is {total}" for total in (0, 1)}
-    assert drops.teach_nothing([None]) == "uninformative: the total of all its completions is not scored"
+    assert drops.drop_uninformative([None]) == "uninformative: the total of all its completions is not scored"
     with pytest.raises(RunError) as caught:
-        drops.teach_nothing([0.1234567])
+        drops.drop_uninformative([0.1234567])
     assert "80 groups in a row were dropped as uninformative" in str(caught.value)
     assert "Groups by that total: 0: 70, 1: 8, not scored: 1, 0.123457: 1." in str(caught.value)
     assert "drop_uninformative = false" in str(caught.value)
 
 
-def test_many_totals_are_told_by_the_commonest():
+def test_of_many_totals_the_commonest_are_reported():
     drops = Drops(groups_per_step=16)
     totals = [7.0 if number % 5 == 4 else number / 2**10 for number in range(64)]
     for total in totals[:-1]:
-        drops.teach_nothing([total])
+        drops.drop_uninformative([total])
     with pytest.raises(RunError, match=r"7: 12, 0: 1,.*, and 43 other totals\."):
-        drops.teach_nothing(totals[-1:])
+        drops.drop_uninformative(totals[-1:])
 
 
 def test_accuracy_is_the_share_of_scored_completions_that_are_right():
@@ -184,43 +184,43 @@ def test_accuracy_is_the_share_of_scored_completions_that_are_right():
 
 def test_engines_are_busy_between_their_reports_and_never_less_than_before():
     clock = Clock()
-    activity = BusyTime(("a", "b"), clock)
-    stats = RolloutStats(1, 0, 480.0, "reward 'judge'", 10.0, 5)
-    assert activity.report("a", stats)
-    assert not activity.report("a", stats)
+    busy = BusyTime(("a", "b"), clock)
+    stats = RolloutStats(1, 480.0, "reward 'judge'", 10.0, 5)
+    assert busy.report("a", stats)
+    assert not busy.report("a", stats)
     clock.now = 0.5
-    assert activity.generate_seconds() == pytest.approx((10.5 + 0.0) / 2)
-    activity.report("a", RolloutStats(0, 0, 0.0, "", 10.2, 5))
-    assert activity.generate_seconds() == pytest.approx(10.5 / 2)
-    assert activity.oldest() == ""
-    activity.report("b", stats)
-    assert activity.oldest() == "oldest 480 s in reward 'judge' on b"
+    assert busy.generate_seconds() == pytest.approx((10.5 + 0.0) / 2)
+    busy.report("a", RolloutStats(0, 0.0, "", 10.2, 5))
+    assert busy.generate_seconds() == pytest.approx(10.5 / 2)
+    assert busy.oldest() == ""
+    busy.report("b", stats)
+    assert busy.oldest() == "oldest 480 s in reward 'judge' on b"
 
 
-def test_watchdog_speaks_with_back_off_and_then_gives_up():
-    clock, said = Clock(), []
+def test_watchdog_warns_with_back_off_and_then_gives_up():
+    clock, warnings = Clock(), []
     progress = Progress(clock)
-    watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: progress.current, warn=said.append)
+    watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: progress.current, warn=warnings.append)
     with progress.waiting("policy waits for groups"):
         for clock.now in range(1, 10 * PATIENCE):
             watchdog.check()
-        assert [line.split(":")[0] for line in said] == [f"nothing has moved for {s} s" for s in (10, 20, 40, 80)]
-        assert said[0].endswith("policy waits for groups")
+        assert [line.split(":")[0] for line in warnings] == [f"nothing has moved for {s} s" for s in (10, 20, 40, 80)]
+        assert warnings[0].endswith("policy waits for groups")
         clock.now = 10 * PATIENCE
         with pytest.raises(RunError, match="policy waits for groups"):
             watchdog.check()
 
 
-def test_watchdog_begins_anew_when_something_moved():
-    clock, said = Clock(), []
+def test_watchdog_starts_again_when_something_moved():
+    clock, warnings = Clock(), []
     progress = Progress(clock)
-    watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: "x", warn=said.append)
+    watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: "x", warn=warnings.append)
     for clock.now in (10, 15, 20):
         watchdog.check()
     progress.moved()
     for clock.now in (25, 31):
         watchdog.check()
-    assert [line.split(":")[0][-4:] for line in said] == ["10 s", "20 s", "11 s"]
+    assert [line.split(":")[0][-4:] for line in warnings] == ["10 s", "20 s", "11 s"]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_slow_groups_cannot_pile_up_behind_quick_ones():
     assert w.pick(1, 1) == [5, 6]
 
 
-def test_what_was_sampled_with_unproven_weights_is_not_trained():
+def test_groups_sampled_with_unverified_weights_are_not_trained():
     w = window(1)
     lease_all(w, 0)
     for group_id in range(4):
@@ -69,20 +69,20 @@ def test_what_was_sampled_with_unproven_weights_is_not_trained():
 
 def test_order_is_lease_version_then_id():
     w = window(2)
-    w.restore([Slot(7, 1, 1), Slot(3, 2, 2), Slot(9, 1, 1)], again=[])
+    w.restore([Slot(7, 1, 1), Slot(3, 2, 2), Slot(9, 1, 1)], resample=[])
     assert w.pick(2, 2) == [7, 9]
 
 
 def test_ids_to_be_sampled_again_come_before_new_ones():
     w = Window(max_staleness=1, groups_per_step=2, steps=10, next_id=6)
-    w.restore([Slot(5, 0, 0)], again=[4, 1])
+    w.restore([Slot(5, 0, 0)], resample=[4, 1])
     assert lease_all(w, 0) == [1, 4, 6]
 
 
 @pytest.mark.parametrize(
     "move", [lambda w: w.lease(0), lambda w: w.finish(0, 0), lambda w: w.train([1]), lambda w: w.drop(0)]
 )
-def test_what_must_not_happen_is_refused(move):
+def test_illegal_moves_are_refused(move):
     w = window(0)
     lease_all(w, 0)
     w.finish(0, 0)
@@ -100,7 +100,7 @@ def test_what_must_not_happen_is_refused(move):
     lag=st.integers(0, 1),
 )
 def test_no_interleaving_trains_a_group_too_late_twice_or_never(k, groups, steps, choices, drop_share, lag):
-    """Groups finish and drop in any order; the proof of new weights may come any time before the next ones are sent."""
+    """Groups finish and drop in any order; new weights may be verified any time before the next ones are sent."""
     w = window(k, groups, steps)
     out: dict[int, int] = {}
     done: dict[int, int] = {}
@@ -120,7 +120,7 @@ def test_no_interleaving_trains_a_group_too_late_twice_or_never(k, groups, steps
             assert all(version - done[group_id] <= k for group_id in ids)
             w.train(ids)
             trained |= dict.fromkeys(ids, version)
-            if verified < version:  # a sync begins only when the last one is proven
+            if verified < version:  # a sync begins only when the last one is verified
                 verified = version
             version += 1
             if k == 0 or not lag:

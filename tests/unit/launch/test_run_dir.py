@@ -6,7 +6,7 @@ import os
 import msgspec
 import pytest
 
-from rlx.controller.records.checkpoint import Saved
+from rlx.controller.records.checkpoint import SavedState
 from rlx.errors import UsageError
 from rlx.fingerprint import Fingerprint
 from rlx.launch.run_dir import make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
@@ -93,7 +93,7 @@ def test_discard_removes_a_new_directory_and_keeps_an_old_one(tmp_path):
 def checkpoint(path, step, *, torn=False):
     folder = path / "checkpoints" / f"step_{step:05d}{'.tmp' if torn else ''}"
     folder.mkdir(parents=True)
-    saved = Saved(step, 0, 1, Fingerprint(1, ["f"]), 0, 0.0, evaluations=[{"step": 0.0}])
+    saved = SavedState(step, 0, 1, Fingerprint(1, ["f"]), 0, 0.0, evaluations=[{"step": 0.0}])
     (folder / "controller.json").write_bytes(msgspec.json.encode(saved))
     return folder
 

@@ -6,7 +6,7 @@ import pytest
 
 import rlx
 from rlx.boot import PluginRecord
-from rlx.controller.records.metrics import cost_metrics
+from rlx.controller.records.metrics import timing_metrics
 from rlx.errors import HookError
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.timings import CallTimings
@@ -24,7 +24,7 @@ def test_what_was_taken_is_not_new_again_but_stays_in_the_total():
 
 
 def test_calls_are_a_metric_of_rewards_alone():
-    assert cost_metrics({"reward/./r.py:judge": (2.0, 30), "hook/p/rlx_step_end": (0.5, 1)}) == {
+    assert timing_metrics({"reward/./r.py:judge": (2.0, 30), "hook/p/rlx_step_end": (0.5, 1)}) == {
         "time/reward/./r.py:judge": 2.0,
         "calls/reward/./r.py:judge": 30.0,
         "time/hook/p/rlx_step_end": 0.5,

@@ -8,7 +8,7 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.datasets.open import make_dataset
-from rlx.datasets.order import Cursor
+from rlx.datasets.order import RowOrder
 from rlx.errors import PluginError
 from rlx.script.launch_worker import ScriptParts
 from rlx.script.row_order import ScriptOrder
@@ -53,8 +53,8 @@ def order(size=5, **parts):
 
 
 def test_sampler_gives_the_order_and_epochs_count_from_one():
-    cursor = Cursor(order(sampler=Backwards))
-    assert cursor.rows(0, 10) == [4, 3, 2, 1, 0, 0, 4, 3, 2, 1]
+    rows = RowOrder(order(sampler=Backwards))
+    assert rows.rows(0, 10) == [4, 3, 2, 1, 0, 0, 4, 3, 2, 1]
 
 
 def test_a_sampler_that_draws_repeats_itself():

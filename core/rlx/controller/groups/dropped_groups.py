@@ -1,6 +1,6 @@
-"""Groups that were dropped: how many, why, and when to give up.
+"""Counts of the groups that were dropped, and when to give up.
 
-A run ends where group after group is dropped and none is kept: nothing is left to learn from.
+A run ends if too many groups are dropped in a row without one that is kept: there is nothing left to learn from.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from rlx.errors import RunError
 
 MOST_FAILED = 16
+"""Failed groups in a row that end a run, but at least four steps of them."""
 MOST_UNINFORMATIVE = 64
-"""In a row, and at least four steps of them. Hard or easy prompts are common; failures should not be."""
+"""The same for uninformative groups: hard or easy prompts are common, failures should not be."""
 SHOWN = 10
 
 
 class Drops:
-    """`failed`: no rewards could be had. `uninformative`: rewards that teach nothing."""
+    """Groups that were dropped because they `failed`, or because they are `uninformative`."""
 
     def __init__(self, groups_per_step: int) -> None:
         self.failed = 0
@@ -28,37 +29,42 @@ class Drops:
         self._totals_in_row: Counter[str] = Counter()
 
     def kept(self) -> None:
-        """A group is there to be learnt from."""
+        """Note that a group was kept for training."""
         self._failed_in_row = 0
         self._totals_in_row.clear()
 
-    def fail(self, cause: str) -> None:
-        """Raises RunError where too many have failed in a row."""
+    def drop_failed(self, cause: str) -> None:
+        """Count a failed group. Raises RunError if too many have failed in a row."""
         self.failed += 1
         self._failed_in_row += 1
         if self._failed_in_row >= self._most_failed:
             raise RunError(
                 f"{self._failed_in_row} groups in a row were dropped and none finished. The last one: {cause}. "
-                "Nothing is left to learn from. "
-                "Mend this; with on_error = 'fail' the first one would have ended the run."
+                "Nothing is left to learn from. Fix this; with on_error = 'fail' the first one would have ended the "
+                "run."
             )
 
-    def teach_nothing(self, totals: Sequence[float | None]) -> str:
-        """Why the group is dropped. Raises RunError where too many have taught nothing in a row."""
+    def drop_uninformative(self, totals: Sequence[float | None]) -> str:
+        """Count an uninformative group and return the reason to record.
+
+        Raises RunError if too many groups in a row were uninformative.
+        """
         self.uninformative += 1
         value = next((f"{total:g}" for total in totals if total is not None), "not scored")
         self._totals_in_row[value] += 1
         if self._totals_in_row.total() >= self._most_uninformative:
             raise RunError(
                 f"{self._totals_in_row.total()} groups in a row were dropped as uninformative: the completions of each "
-                f"had one and the same total. Groups by that total: {self._histogram()}. The prompts are too hard or "
-                "too easy for this policy, or the rewards cannot tell its completions apart. Give it other prompts, "
-                "sample more of each ([algorithm] group_size), or keep such groups (drop_uninformative = false)."
+                f"had one and the same total. Groups by that total: {_histogram(self._totals_in_row)}. The prompts are "
+                "too hard or too easy for this policy, or the rewards do not distinguish its completions. Use other "
+                "prompts, sample more of each ([algorithm] group_size), or keep such groups "
+                "(drop_uninformative = false)."
             )
         return f"uninformative: the total of all its completions is {value}"
 
-    def _histogram(self) -> str:
-        common = self._totals_in_row.most_common(SHOWN)
-        others = len(self._totals_in_row) - len(common)
-        shown = [f"{value}: {count}" for value, count in common]
-        return ", ".join([*shown, f"and {others} other totals"] if others else shown)
+
+def _histogram(totals: Counter[str]) -> str:
+    common = totals.most_common(SHOWN)
+    others = len(totals) - len(common)
+    shown = [f"{value}: {count}" for value, count in common]
+    return ", ".join([*shown, f"and {others} other totals"] if others else shown)

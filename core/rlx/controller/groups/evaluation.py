@@ -1,9 +1,9 @@
-"""Held-out evaluation: every row of the evaluation dataset, or its first `limit`, sampled and scored with the
-current weights.
+"""Evaluation on held-out rows: all rows of the evaluation dataset, or its first `limit`, sampled with the current
+weights and scored.
 
-In a synchronous run it is a phase of its own, leased at once behind a barrier and reseeded, so that it repeats bit
-for bit. With staleness allowed it is mixed in with training: a bounded number of its groups is out at any time, and
-weights may change under it.
+In a synchronous run evaluation is a phase of its own: all groups are leased at once behind a barrier and the engines
+are reseeded, so that it repeats bit for bit. With staleness it runs beside training: a bounded number of its groups
+is out at any time, and the weights may change in the middle of it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import asyncio
 import time
 from collections import deque
 
-from rlx.controller.context import Context
 from rlx.controller.groups.placement import Placement
 from rlx.controller.records.metrics import eval_metrics
-from rlx.datasets.order import derive
+from rlx.controller.runtime.services import Services
+from rlx.datasets.order import derive_seed
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
 class Evaluation:
-    """One evaluation at a time; ids of its groups are places in the evaluation dataset."""
+    """Runs one evaluation at a time. The ids of its groups are rows of the evaluation dataset."""
 
-    def __init__(self, context: Context, *, rows: int, placement: Placement) -> None:
-        self._context = context
+    def __init__(self, services: Services, *, rows: int, placement: Placement) -> None:
+        self._services = services
         self._rows = rows
-        self._width = rows if placement.barrier else max(context.config.policy.groups_per_step, len(context.replicas))
-        self._todo: deque[Lease] = deque()
+        self._width = rows if placement.barrier else max(services.config.policy.groups_per_step, len(services.replicas))
+        self._queue: deque[Lease] = deque()
         self.placement = placement
         self._groups: list[GroupDone] = []
         self._dropped = 0
@@ -35,10 +35,16 @@ class Evaluation:
         self._complete = asyncio.Event()
 
     async def run(self, version: int) -> tuple[dict[str, float], list[GroupDone]]:
-        """Metrics, and the groups by row. Raises RunError where every group was dropped."""
+        """Return the metrics of `version`, and its groups by row. Raises RunError if every group was dropped."""
         started = time.monotonic()
-        self._begin(version)
-        with self._context.progress.waiting(f"evaluation of version {version} waits for its {self._rows} groups"):
+        config = self._services.config
+        assert config.eval is not None
+        samples = config.eval.samples
+        seeds = (derive_seed(config.run.seed, "eval", row) for row in range(self._rows))
+        self._queue = deque(Lease(row, row, samples, version, seed, kind="eval") for row, seed in enumerate(seeds))
+        self._groups, self._dropped = [], 0
+        self._complete.clear()
+        with self._services.progress.waiting(f"evaluation of version {version} waits for its {self._rows} groups"):
             await self._hand_out()
             await self._complete.wait()
         if not self._groups:
@@ -47,34 +53,27 @@ class Evaluation:
         return eval_metrics(groups, dropped=self._dropped, seconds=time.monotonic() - started), groups
 
     async def finished(self, replica: str, message: GroupDone) -> None:
-        if self.placement.settle(replica, message.group_id):
+        """Take a finished group from a replica."""
+        if self.placement.release(replica, message.group_id):
             self._groups.append(message)
-            await self._go_on()
+            await self._advance()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:
-        if self.placement.settle(replica, message.group_id):
+        """Drop a group that failed on a replica, and count it."""
+        if self.placement.release(replica, message.group_id):
             self._dropped += 1
             self._last_error = message.error
-            self._context.log("warning", f"evaluation: group {message.group_id} dropped: {message.error}")
-            await self._go_on()
-
-    def _begin(self, version: int) -> None:
-        config = self._context.config
-        assert config.eval is not None
-        samples = config.eval.samples
-        seeds = (derive(config.run.seed, "eval", row) for row in range(self._rows))
-        self._todo = deque(Lease(row, row, samples, version, seed, kind="eval") for row, seed in enumerate(seeds))
-        self._groups, self._dropped = [], 0
-        self._complete.clear()
+            self._services.log("warning", f"evaluation: group {message.group_id} dropped: {message.error}")
+            await self._advance()
 
     async def _hand_out(self) -> None:
-        count = min(len(self._todo), self._width - self.placement.out)
-        leases = [self._todo.popleft() for _ in range(count)]
-        await self.placement.hand_out(leases, derive(self._context.config.run.seed, "eval"))
+        count = min(len(self._queue), self._width - self.placement.out)
+        leases = [self._queue.popleft() for _ in range(count)]
+        await self.placement.hand_out(leases, derive_seed(self._services.config.run.seed, "eval"))
 
-    async def _go_on(self) -> None:
-        self._context.progress.moved()
-        if self._todo:
+    async def _advance(self) -> None:
+        self._services.progress.moved()
+        if self._queue:
             await self._hand_out()
         elif not self.placement.out:
             self._complete.set()

@@ -1,84 +1,88 @@
-"""Train groups from lease to training: the window's rules, the ledger's record, and the figures and payloads in
-between.
+"""Train groups from lease to training: the window admits them, the ledger records them, their messages are kept here
+until they are trained.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from rlx.controller.context import Context
 from rlx.controller.groups.dropped_groups import Drops
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.groups.placement import Placement
 from rlx.controller.groups.staleness import Window
 from rlx.controller.records.metrics import is_informative
-from rlx.datasets.order import Cursor, derive
+from rlx.controller.runtime.services import Services
+from rlx.datasets.order import RowOrder, derive_seed
 from rlx.errors import owned
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
 class Groups:
-    """All train groups that are not trained yet.
-
-    `verified`: newest version proven to be in all engines. `in_flight`: newest version that may be in any engine.
-    """
+    """All train groups that are leased or finished and not yet trained."""
 
     def __init__(
         self,
-        context: Context,
+        services: Services,
         *,
         window: Window,
-        cursor: Cursor,
+        order: RowOrder,
         ledger: Ledger,
         placement: Placement,
         version: int,
     ) -> None:
-        self._context = context
+        self._services = services
         self._window = window
-        self._cursor = cursor
+        self._order = order
         self._ledger = ledger
         self._done: dict[int, GroupDone] = {}
         self._changed = asyncio.Event()
-        self._drop_uninformative = context.config.algorithm.drop_uninformative
+        self._drop_uninformative = services.config.algorithm.drop_uninformative
         self._round = 0
         self.placement = placement
         self.verified = version
+        """Newest version that is verified in all engines."""
         self.in_flight = version
+        """Newest version that may be in any engine."""
         self.drops = Drops(window.groups_per_step)
         self.generated_tokens = 0
 
     @property
     def out(self) -> int:
+        """Number of groups that replicas are sampling."""
         return self._window.out
 
     @property
     def next_id(self) -> int:
+        """The first id that was never leased."""
         return self._window.next_id
 
     @property
     def barrier(self) -> bool:
-        """Synchronous runs sample a step's groups in one fixed order, so that they repeat bit for bit."""
+        """Whether a step's groups are sampled in one fixed order, as synchronous runs do to repeat bit for bit."""
         return self._window.max_staleness == 0
 
     def stop_after(self, steps: int) -> None:
-        """No lease for a step from `steps` on."""
+        """Lease no groups for steps from `steps` on."""
         self._window.last_step = min(self._window.last_step, steps)
 
     def restore(self, finished: dict[int, GroupDone]) -> None:
-        """Groups that the ledger had finished before a resume; the window knows them already."""
+        """Add groups that were finished before a resume; `resume.reconcile` has added them to the window."""
         self._done.update(finished)
 
-    async def prove(self, version: int) -> None:
-        """`version` is verified in all engines: more may be leased, and what was sampled with it may be trained."""
+    async def verify(self, version: int) -> None:
+        """Note that `version` is verified in all engines.
+
+        More groups may be leased, and those that were sampled with it may be trained.
+        """
         self.verified = version
         if not self.barrier:
             await self.hand_out()
         self._changed.set()
 
     async def collect(self, step: int) -> list[GroupDone]:
-        """The groups that `step` trains, in the order of their ids; leases what is missing and waits for it."""
+        """Wait for the groups that `step` trains, leasing what is missing, and return them in the order of ids."""
         self._round = 0
-        with self._context.progress.waiting(f"policy waits for groups of step {step}"):
+        with self._services.progress.waiting(f"policy waits for groups of step {step}"):
             while (ids := self._window.pick(step, self.verified)) is None:
                 await self.hand_out()
                 await self._changed.wait()
@@ -86,19 +90,29 @@ class Groups:
         return [self._done[group_id] for group_id in ids]
 
     async def hand_out(self) -> None:
+        """Lease as many groups as the window has room for."""
         room = self._window.room(self.verified)
         if not room or (self.barrier and self._window.out):
             return
-        seed = derive(self._context.config.run.seed, "step", self.verified, self._round)
+        config = self._services.config
+        seed = derive_seed(config.run.seed, "step", self.verified, self._round)
         self._round += 1
-        await self.placement.hand_out([self._lease() for _ in range(room)], seed)
+        leases = []
+        for _ in range(room):
+            group_id = self._window.lease(self.verified)
+            row = self._order.row(group_id)
+            self._ledger.lease(group_id, row, self.verified)
+            group_seed = derive_seed(config.run.seed, "group", group_id)
+            leases.append(Lease(group_id, row, config.algorithm.group_size, self.verified, group_seed))
+        await self.placement.hand_out(leases, seed)
 
     async def finished(self, replica: str, message: GroupDone) -> None:
-        if not self.placement.settle(replica, message.group_id):
+        """Take a finished group from a replica; drop it if the config says so and it is uninformative."""
+        if not self.placement.release(replica, message.group_id):
             return
         self.generated_tokens += message.tokens
         if self._drop_uninformative and not is_informative(message):
-            await self._drop(message.group_id, self.drops.teach_nothing(message.filters or message.rewards))
+            await self._drop(message.group_id, self.drops.drop_uninformative(message.filters or message.rewards))
             return
         self.drops.kept()
         self._done[message.group_id] = message
@@ -107,34 +121,24 @@ class Groups:
         self._moved()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:
-        """The group is dropped and counted."""
-        if not self.placement.settle(replica, message.group_id):
+        """Drop a group that failed on a replica, and count it."""
+        if not self.placement.release(replica, message.group_id):
             return
         cause = owned(message.error, message.owner)
-        self._context.log("warning", f"group {message.group_id} dropped: {cause}")
-        self.drops.fail(cause)
+        self._services.log("warning", f"group {message.group_id} dropped: {cause}")
+        self.drops.drop_failed(cause)
         await self._drop(message.group_id, message.error)
 
     def train(self, step: int, groups: list[GroupDone], *, keep_payloads: bool) -> None:
+        """Note that `step` has trained `groups`, and forget them. `keep_payloads`: see `Ledger.train`."""
         ids = [group.group_id for group in groups]
         self._window.train(ids)
         self._ledger.train(ids, step, keep_payloads=keep_payloads)
         for group_id in ids:
             del self._done[group_id]
 
-    def lease_version(self, group_id: int) -> int:
-        return self._window.version_of(group_id)
-
-    def _lease(self) -> Lease:
-        config = self._context.config
-        group_id = self._window.lease(self.verified)
-        row = self._cursor.row(group_id)
-        self._ledger.lease(group_id, row, self.verified)
-        seed = derive(config.run.seed, "group", group_id)
-        return Lease(group_id, row, config.algorithm.group_size, self.verified, seed)
-
     async def _drop(self, group_id: int, why: str) -> None:
-        """A new group takes its place; in a synchronous run once the others are there."""
+        """Drop a group and lease another one; a synchronous run leases it when the others have finished."""
         self._window.drop(group_id)
         self._ledger.drop(group_id, why)
         self._moved()
@@ -142,5 +146,5 @@ class Groups:
             await self.hand_out()
 
     def _moved(self) -> None:
-        self._context.progress.moved()
+        self._services.progress.moved()
         self._changed.set()

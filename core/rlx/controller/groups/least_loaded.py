@@ -1,6 +1,6 @@
-"""Who gets the next group: the replica that has the fewest out; of equals, the one that got there first.
+"""The replica that gets the next group: the one with the fewest groups out; of equals, the one that got there first.
 
-Replicas lie in one bucket for each count, so a choice costs the same with ten replicas and with a thousand.
+Replicas are kept in one bucket for each count, so a choice costs the same with ten replicas and with a thousand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class LeastLoaded:
         self._low = 0
 
     def take(self) -> str | None:
-        """The least loaded replica, which now has one more; None where there is none."""
+        """Return the least loaded replica, counting one more group for it; None if there are no replicas."""
         if not self._count:
             return None
         while not self._buckets.get(self._low):
@@ -27,20 +27,22 @@ class LeastLoaded:
         return name
 
     def give_back(self, name: str) -> None:
+        """Count one group less for a replica."""
         self._move(name, -1)
         self._low = min(self._low, self._count[name])
 
     def remove(self, name: str) -> None:
-        """It takes no more."""
+        """Remove a replica, whatever it has out."""
         count = self._count.pop(name)
         self._leave(name, count)
 
     def add(self, name: str) -> None:
-        """It has none out."""
+        """Add a replica that has no groups out."""
         self._count[name] = self._low = 0
         self._buckets.setdefault(0, {})[name] = None
 
     def out(self, name: str) -> int:
+        """Return the number of groups that a replica has out."""
         return self._count[name]
 
     def _move(self, name: str, by: int) -> None:

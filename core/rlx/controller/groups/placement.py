@@ -1,96 +1,120 @@
-"""Which replica has which lease.
+"""The leases that each replica holds.
 
-The rules of this part:
+Rules:
 
-* Behind a barrier (a synchronous run) a lease's place follows from its id, and what one replica gets at once is a
-  batch: tokens repeat bit for bit only if the same leases enter the same engine in the same order.
+* Behind a barrier (in a synchronous run) the replica of a lease follows from its id, and the leases that a replica
+  gets at once are one batch: tokens repeat bit for bit only if the same leases enter the same engine in the same order.
 * Otherwise the replica with the fewest groups out takes the next lease.
-* A replica that is lost holds nothing: its leases pass to others. Behind a barrier they stay, and when it is back it
-  samples its whole batch again; what had arrived of that before is not taken twice.
+* A replica that died holds nothing: its leases pass to others. Behind a barrier they wait for its return; it then
+  samples its whole batch again, and groups that had arrived before are not counted twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlx.controller.context import Context
 from rlx.controller.groups.least_loaded import LeastLoaded
+from rlx.controller.runtime.services import Services
 from rlx.errors import PeerFailed
 from rlx.transport.messages import Lease, Leases
 
-NOBODY = ""
+UNPLACED = ""
+"""Holder of leases while there is no replica to take them."""
 
 
 class Placement:
-    """The leases of one kind that are out. `kind` reads as in "rollout-0 sent <kind> 3"."""
+    """The leases of one kind that are out. `kind` completes "rollout-0 sent <kind> 3"."""
 
-    def __init__(self, context: Context, load: LeastLoaded, *, barrier: bool, kind: str) -> None:
-        self._context = context
+    def __init__(self, services: Services, load: LeastLoaded, *, barrier: bool, kind: str) -> None:
+        self._services = services
         self._load = load
         self._kind = kind
         self._held: dict[int, tuple[str, Lease]] = {}
         self._batches: dict[str, Leases] = {}
-        self._again: set[int] = set()
-        self._lost: set[str] = set()
+        self._repeated: set[int] = set()
+        self._away: set[str] = set()
         self.barrier = barrier
 
     @property
     def out(self) -> int:
+        """Number of leases that are out."""
         return len(self._held)
 
     async def hand_out(self, leases: Sequence[Lease], seed: int) -> None:
-        """`seed`: of the engines, behind a barrier."""
+        """Choose replicas for `leases` and send them. Behind a barrier the engines are reseeded with `seed`."""
+        replicas = self._services.replicas
         batches: dict[str, list[Lease]] = {}
         for lease in leases:
-            name = self._choose(lease)
+            name = replicas[lease.group_id % len(replicas)] if self.barrier else self._load.take() or UNPLACED
             self._held[lease.group_id] = (name, lease)
             batches.setdefault(name, []).append(lease)
         for name, batch in batches.items():
             message = Leases(batch, barrier=self.barrier, seed=seed)
             if self.barrier:
                 self._batches[name] = message
-            if name != NOBODY and name not in self._lost:
-                await self._tell(name, message)
+            if name != UNPLACED and name not in self._away:
+                await self._send(name, message)
 
-    def settle(self, replica: str, group_id: int) -> bool:
-        """Takes the lease back. False for one that the replica does not hold."""
-        name, _ = self._held.get(group_id, (NOBODY, None))
+    def release(self, replica: str, group_id: int) -> bool:
+        """Take the lease of a finished or failed group back. Returns False if the replica does not hold it."""
+        name, _ = self._held.get(group_id, (UNPLACED, None))
         if name != replica:
-            if group_id not in self._again:
-                self._context.log("warning", f"{replica} sent {self._kind} {group_id}, which it does not hold; ignored")
+            if group_id not in self._repeated:
+                self._services.log(
+                    "warning", f"{replica} sent {self._kind} {group_id}, which it does not hold; ignored"
+                )
             return False
         del self._held[group_id]
         if not self.barrier:
             self._load.give_back(replica)
         return True
 
-    async def lose(self, replica: str) -> None:
-        """The replica is gone, from `load` too."""
-        self._lost.add(replica)
+    async def remove_replica(self, replica: str) -> None:
+        """Pass the leases of a replica that died to others. It must have been removed from `load` before."""
+        self._away.add(replica)
         if not self.barrier:
             await self.hand_out(self._leases_of(replica), 0)
 
-    async def regain(self, replica: str) -> None:
-        """It is back, with current weights."""
-        self._lost.discard(replica)
+    async def add_replica(self, replica: str) -> None:
+        """Give leases to a replica that has returned and holds the current weights."""
+        self._away.discard(replica)
         if not self.barrier:
-            await self.hand_out(self._leases_of(NOBODY), 0)
+            await self.hand_out(self._leases_of(UNPLACED), 0)
         elif self._leases_of(replica):
             batch = self._batches[replica]
-            self._again = {lease.group_id for lease in batch.leases} - self._held.keys()
-            await self._tell(replica, batch)
+            self._repeated = {lease.group_id for lease in batch.leases} - self._held.keys()
+            await self._send(replica, batch)
 
-    async def _tell(self, replica: str, message: Leases) -> None:
-        """One that is gone is missed a moment later, by its exit or its silence: then it is lost, with these leases."""
+    async def _send(self, replica: str, message: Leases) -> None:
         try:
-            await self._context.channel.notify(replica, message)
+            await self._services.channel.notify(replica, message)
         except PeerFailed as error:
-            self._context.log("warning", f"{replica} cannot be told of its leases: {error}")
-
-    def _choose(self, lease: Lease) -> str:
-        if self.barrier:
-            return self._context.replicas[lease.group_id % len(self._context.replicas)]
-        return self._load.take() or NOBODY
+            # Its exit or its silence is noticed a moment later; `remove_replica` then passes these leases on.
+            self._services.log("warning", f"leases cannot be sent to {replica}: {error}")
 
     def _leases_of(self, name: str) -> list[Lease]:
         return [lease for holder, lease in self._held.values() if holder == name]
+
+
+class Placements:
+    """All placements of a run, and the load of the replicas that they share."""
+
+    def __init__(self, load: LeastLoaded, placements: Sequence[Placement]) -> None:
+        self._load = load
+        self._placements = placements
+        self._away: set[str] = set()
+
+    async def remove_replica(self, name: str) -> None:
+        """Lease nothing to a replica that died, until `add_replica`."""
+        if name not in self._away:
+            self._away.add(name)
+            self._load.remove(name)
+            for placement in self._placements:
+                await placement.remove_replica(name)
+
+    async def add_replica(self, name: str) -> None:
+        """Lease groups to a replica again: it has returned and holds the current weights."""
+        self._away.discard(name)
+        self._load.add(name)
+        for placement in self._placements:
+            await placement.add_replica(name)

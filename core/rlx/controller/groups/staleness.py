@@ -1,21 +1,22 @@
-"""How far sampling may run ahead of training, and which groups a step consumes. Pure logic.
+"""How far sampling may run ahead of training, and which groups a step trains (pure logic).
 
-With `k = async.max_staleness`, `G = policy.groups_per_step`, and `v` the newest weight version that is proven to be
-in all engines:
+Let `k = async.max_staleness`, `G = policy.groups_per_step`, and `v` the newest weight version that is verified in all
+engines.
 
-* Admission: groups ever leased, less those dropped, stay at or below `min(v + k + 1, steps) * G`.
-* A group leased at version w is due at step w + k. Step `s` consumes exactly G groups: finished ones in the order
+Rules:
+
+* Admission: groups ever leased, minus those dropped, stay at or below `min(v + k + 1, steps) * G`.
+* A group leased at version w is due at step w + k. Step `s` trains exactly G groups: finished ones in the order
   (lease version, id), that is, earliest due first.
-* Step `s` waits for older groups that are still out where going on without them would leave more groups due by some
-  step t than the steps up to t take: after step s, at most `(t - s) * G` groups due by t may be left.
+* Step `s` waits for older groups that are still out if continuing without them would leave more groups due by some
+  step t than the steps up to t train: after step s, at most `(t - s) * G` groups due by t may be left.
+* A group that finished while version n was on its way into the engines may hold tokens of n. It is ready for training
+  only once n is verified, so nothing is learnt from tokens that were sampled with unverified weights.
 
 So every group is trained at its due step at the latest, and none is ever thrown away for its age. Admission starts
 the induction (when step s begins, at most `(t - s + 1) * G` groups are due by t), and the wait carries it from step
-to step. To wait only for what is due at s itself would be too late: slow groups of an early version could pile up
-behind quick ones of later versions, until one step is due more than G of them.
-
-A group that finished while version n was on its way into the engines may hold tokens of n. It is ready for training
-only once n is verified: nothing sampled with weights that are not proven is learnt from.
+to step. Waiting only for groups that are due at s itself would be too late: slow groups of an early version could pile
+up behind quick ones of later versions, until one step has more than G of them due.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Slot:
-    """One group that is leased or finished, and not yet trained."""
+    """A group that is leased or finished and not yet trained."""
 
     group_id: int
     version: int
-    """Verified version when it was leased: none of its tokens is older."""
+    """The verified version when it was leased: none of its tokens is older."""
     newest: int | None = None
-    """Newest version that its tokens may have; None while it is leased."""
+    """The newest version that its tokens may have; None while it is leased."""
 
     @property
     def order(self) -> tuple[int, int]:
+        """Sort key: earliest due first, then by id."""
         return (self.version, self.group_id)
 
 
@@ -49,48 +51,46 @@ class Window:
         self.max_staleness = max_staleness
         self.groups_per_step = groups_per_step
         self.last_step = steps
-        """No lease is made that only a step from here on could train."""
+        """No group is leased that only a step from this one on could train."""
         self.next_id = next_id
         self._trained = trained
         self._slots: dict[int, Slot] = {}
-        self._again: list[int] = []
+        self._resample: list[int] = []
         self._finished = 0
 
     @property
     def out(self) -> int:
+        """Number of groups that are leased and not finished."""
         return len(self._slots) - self._finished
 
-    @property
-    def finished(self) -> int:
-        return self._finished
-
     def room(self, version: int) -> int:
-        """How many leases may go out now that `version` is in the engines and verified."""
+        """Return how many groups may be leased now, with `version` verified in the engines."""
         limit = min(version + self.max_staleness + 1, self.last_step) * self.groups_per_step
         return max(0, limit - self._trained - len(self._slots))
 
     def lease(self, version: int) -> int:
-        """Takes the next id: one to be sampled again after a resume, else a new one."""
+        """Lease a group and return its id: one to be sampled again after a resume, or else a new one."""
         if self.room(version) < 1:
             raise AssertionError(f"no room for a lease at version {version}")
-        group_id = self._again.pop(0) if self._again else self._take_id()
+        if self._resample:
+            group_id = self._resample.pop(0)
+        else:
+            group_id, self.next_id = self.next_id, self.next_id + 1
         self._slots[group_id] = Slot(group_id, version)
         return group_id
 
-    def restore(self, slots: Iterable[Slot], again: Iterable[int]) -> None:
-        """After a resume: finished groups that are still good, and ids that are to be sampled again."""
+    def restore(self, slots: Iterable[Slot], resample: Iterable[int]) -> None:
+        """Set the finished groups that a resume uses, and the ids that it samples again."""
         self._slots = {slot.group_id: slot for slot in slots}
         self._finished = len(self._slots)
-        self._again = sorted(again)
+        self._resample = sorted(resample)
 
-    def leased(self, group_id: int) -> bool:
+    def is_leased(self, group_id: int) -> bool:
         slot = self._slots.get(group_id)
         return slot is not None and slot.newest is None
 
-    def version_of(self, group_id: int) -> int:
-        return self._slots[group_id].version
-
     def finish(self, group_id: int, newest: int) -> None:
+        """Note that a leased group has finished; `newest`: the newest version that its tokens may have."""
         slot = self._slots[group_id]
         if slot.newest is not None:
             raise AssertionError(f"group {group_id} finished twice")
@@ -98,13 +98,13 @@ class Window:
         self._finished += 1
 
     def drop(self, group_id: int) -> None:
-        """The group cannot be had; its place becomes free."""
-        if not self.leased(group_id):
+        """Drop a leased group, making room for another."""
+        if not self.is_leased(group_id):
             raise AssertionError(f"group {group_id} is not leased")
         del self._slots[group_id]
 
     def pick(self, step: int, verified: int) -> list[int] | None:
-        """Ids of the step's groups, in the order of ids; None while it has to wait."""
+        """Return the sorted ids of the groups that `step` trains, or None while it has to wait."""
         if self._finished < self.groups_per_step:
             return None
         ready = [slot for slot in self._slots.values() if slot.newest is not None and slot.newest <= verified]
@@ -115,6 +115,7 @@ class Window:
         return sorted(slot.group_id for slot in chosen) if self._leaves_room(chosen, step) else None
 
     def train(self, group_ids: Iterable[int]) -> None:
+        """Note that finished groups have been trained."""
         for group_id in group_ids:
             slot = self._slots.pop(group_id)
             if slot.newest is None:
@@ -123,7 +124,7 @@ class Window:
             self._trained += 1
 
     def _leaves_room(self, chosen: list[Slot], step: int) -> bool:
-        """Whether what is left after `step` trained `chosen` can all be trained in time."""
+        """Whether all groups that are left after `step` has trained `chosen` can be trained in time."""
         left = Counter(slot.version + self.max_staleness for slot in self._slots.values())
         left.subtract(slot.version + self.max_staleness for slot in chosen)
         due = 0
@@ -132,7 +133,3 @@ class Window:
             if due > (last - step) * self.groups_per_step:
                 return False
         return True
-
-    def _take_id(self) -> int:
-        self.next_id += 1
-        return self.next_id - 1

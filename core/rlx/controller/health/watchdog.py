@@ -1,8 +1,7 @@
-"""Says which stage waits for what when nothing has moved for `run.stall_seconds`, again after twice that time, and
-so on.
+"""Warns when nothing has moved for `run.stall_seconds`, again after twice that time, and so on.
 
-A run in which nothing moved for `PATIENCE` times `run.stall_seconds` is ended: no wait of the controller is endless,
-not even the ones (groups, a training step) for which no honest limit is known beforehand.
+A run in which nothing has moved for `PATIENCE` times `run.stall_seconds` is ended: no wait of the controller is
+endless, not even those (for groups, for a training step) that have no natural limit.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from rlx.controller.progress import PATIENCE, Progress
+from rlx.controller.runtime.progress import PATIENCE, Progress
 from rlx.errors import RunError
 
 
 class Watchdog:
-    """`describe` says what is waited for; `warn` tells the people who watch."""
+    """Watches `progress`. `describe` returns what the run waits for; `warn` shows a warning to the user."""
 
     def __init__(
         self, progress: Progress, *, stall_seconds: float, describe: Callable[[], str], warn: Callable[[str], None]
@@ -27,20 +26,22 @@ class Watchdog:
         self._warn = warn
 
     def check(self) -> None:
-        """Raises RunError when patience is at its end."""
+        """Warn if it is time to. Raises RunError if nothing has moved for too long."""
         idle = self._progress.idle_seconds
         if idle < self._stall:
             self._next = self._stall
         elif idle >= PATIENCE * self._stall:
             raise RunError(
                 f"nothing has moved for {idle:.0f} s, {PATIENCE} times [run] stall_seconds: {self._describe()}. "
-                "Look into the log of who is waited for; if it only needs longer, raise [run] stall_seconds."
+                "Look into the log of the process that is waited for; if it only needs longer, raise [run] "
+                "stall_seconds."
             )
         elif idle >= self._next:
             self._next *= 2
             self._warn(f"nothing has moved for {idle:.0f} s: {self._describe()}")
 
     async def run(self) -> None:
+        """Check again and again until cancelled."""
         while True:
             await asyncio.sleep(min(1.0, self._stall / 4))
             self.check()

@@ -1,68 +1,120 @@
-"""What differs between learning from samples (rl.py) and learning from rows (sft.py); the run loop (loop.py) knows
-only this.
+"""The protocol of a training mode, as the run loop and the controller use it.
+
+A mode with replicas (RL) also implements `Sampling`. A mode without replicas (SFT) has `NoSampling`, and so has a run
+before its mode is built.
 """
+
+# ruff: noqa: ARG002 - `NoSampling` ignores the arguments that the protocol gives it
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from rlx.controller.records.metrics import Trained
+from rlx.controller.records.metrics import TrainedStep
+from rlx.controller.records.summary import GroupCounts
 from rlx.fingerprint import Fingerprint
+from rlx.transport.messages import GroupDone, GroupFailed, RolloutReady, RolloutStats
+
+ReplicaMessage = RolloutReady | GroupDone | GroupFailed | RolloutStats
 
 
 class TrainingMode(Protocol):
-    """One way to learn."""
-
-    @property
-    def next_group_id(self) -> int:
-        """The ledger's frontier; 0 where there is no ledger."""
+    """One way to train: trains steps and evaluates versions."""
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of the training dataset."""
+        """The fingerprint of the training dataset."""
 
     @property
-    def dropped(self) -> int:
-        """Groups that could not be had."""
+    def sampling(self) -> Sampling:
+        """The part of the mode that has to do with replicas."""
+
+    async def train(self, step: int) -> TrainedStep:
+        """Train one step, which makes version `step + 1`."""
+
+    async def evaluate(self, version: int) -> dict[str, float]:
+        """Return the metrics of an evaluation."""
+
+
+class Sampling(Protocol):
+    """The part of a mode that has to do with replicas: their groups, their weights, their deaths."""
 
     @property
-    def uninformative(self) -> int:
-        """Groups that were dropped because they teach nothing."""
-
-    @property
-    def restarts(self) -> int:
-        """Replicas that died and were started again."""
+    def counts(self) -> GroupCounts:
+        """Counts over the whole run."""
 
     def generate_seconds(self) -> float:
-        """Seconds since the start in which engines were busy (mean over engines)."""
+        """Return the seconds since the start in which engines were busy (mean over engines)."""
 
     def describe(self) -> str:
-        """What is out, for the watchdog: '3 leases out, oldest 480 s in ...'."""
+        """Return the groups that are out, for the watchdog: `3 leases out, oldest 480 s in ...`."""
 
-    def sync_metrics(self) -> dict[str, float]:
-        """Of the newest sync that is proven; empty where nothing is synced."""
+    async def start(self, version: int) -> None:
+        """Begin or resume with the policy's weights of `version`: publish and verify them."""
+
+    async def publish(self, version: int) -> dict[str, float]:
+        """Send the policy's weights of `version` to the replicas.
+
+        Returns the metrics of the newest verified weight sync; with staleness, of an earlier version.
+        """
 
     def stop_after(self, steps: int) -> None:
-        """The run will end after so many steps: nothing is begun for later ones."""
+        """Lease no groups for steps from `steps` on: the run ends there."""
 
-    async def open(self, version: int) -> None:
-        """The run begins (or goes on) with the policy's weights of `version`."""
+    async def flush(self) -> None:
+        """Wait until everything that belongs to the trained steps is on disk, and their weights are verified."""
 
-    async def train(self, step: int) -> Trained: ...
-
-    async def publish(self, version: int) -> None:
-        """The policy has made the weights of `version`."""
-
-    async def evaluate(self, version: int) -> dict[str, float]: ...
-
-    async def settle(self) -> None:
-        """All that belongs to the trained steps is written and proven."""
-
-    def covered(self, version: int) -> None:
-        """A checkpoint of `version` is committed."""
+    def checkpointed(self, version: int) -> None:
+        """Note that a checkpoint of `version` is committed."""
 
     async def close(self) -> None:
-        """Writes what is still to be written; nothing is asked of it afterwards but `lost`."""
+        """Write what is still queued. Afterwards only `counts` and `lost` may be called."""
 
     def lost(self) -> int:
-        """Groups of which nobody knows what became; any but 0 is a defect."""
+        """Return the number of groups that the ledger does not account for; any but 0 is a defect."""
+
+    async def handle(self, replica: str, message: ReplicaMessage) -> None:
+        """Take a message from a replica."""
+
+    def is_current(self, name: str, attempt: int) -> bool:
+        """Whether no newer attempt has replaced this one of a replica."""
+
+    async def restart(self, name: str, why: str) -> bool:
+        """Restart a replica that died for the reason `why`. Returns False if the run cannot continue without it."""
+
+
+class NoSampling:
+    """The `Sampling` of a run without replicas: there is nothing to lease, to publish or to restart."""
+
+    counts = GroupCounts()
+
+    def generate_seconds(self) -> float:
+        return 0.0
+
+    def describe(self) -> str:
+        return ""
+
+    async def start(self, version: int) -> None: ...
+
+    async def publish(self, version: int) -> dict[str, float]:
+        return {}
+
+    def stop_after(self, steps: int) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    def checkpointed(self, version: int) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def lost(self) -> int:
+        return 0
+
+    async def handle(self, replica: str, message: ReplicaMessage) -> None:
+        """Ignore the message: engines report from their start on, before there is anything to count."""
+
+    def is_current(self, name: str, attempt: int) -> bool:
+        return True
+
+    async def restart(self, name: str, why: str) -> bool:
+        return False

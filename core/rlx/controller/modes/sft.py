@@ -1,99 +1,51 @@
-"""Learning from rows: the policy reads the dataset itself, the controller says which rows."""
+"""SFT: the policy reads the dataset itself, and the controller says which rows to train."""
 
 from __future__ import annotations
 
-from rlx.controller.context import Context
-from rlx.controller.records.metrics import Trained
-from rlx.datasets.order import Cursor
-from rlx.fingerprint import Fingerprint, Fingerprints
+from rlx.controller.modes.mode import NoSampling
+from rlx.controller.records.metrics import TrainedStep
+from rlx.controller.runtime.services import Services
+from rlx.datasets.order import RowOrder
+from rlx.fingerprint import Fingerprints
 from rlx.names import POLICY
 from rlx.transport.messages import EvalRows, Measured, StepDone, TrainStep
 
 
 class SFTMode:
-    """The `Work` of SFT. Step s trains the rows at positions s * G ... (s + 1) * G - 1, so there is nothing to
-    remember.
+    """The `TrainingMode` of SFT.
+
+    Step s trains the rows at positions s * G .. (s + 1) * G - 1, where G is `policy.groups_per_step`, so there is no
+    state to keep.
     """
 
-    def __init__(self, context: Context, data: Fingerprints, cursor: Cursor) -> None:
-        self._context = context
-        self._cursor = cursor
-        self._fingerprint = data.train
-        self._eval_rows = _eval_rows(context, data.held_out)
+    def __init__(self, services: Services, data: Fingerprints, order: RowOrder) -> None:
+        self._services = services
+        self._order = order
+        self.fingerprint = data.train
+        self.sampling = NoSampling()
+        self._eval_rows: list[int] = []
+        if services.config.eval is not None:
+            assert data.held_out is not None
+            size = data.held_out.size
+            self._eval_rows = list(range(min(services.config.eval.limit or size, size)))
 
-    @property
-    def next_group_id(self) -> int:
-        return 0
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        return self._fingerprint
-
-    @property
-    def dropped(self) -> int:
-        return 0
-
-    @property
-    def uninformative(self) -> int:
-        return 0
-
-    @property
-    def restarts(self) -> int:
-        return 0
-
-    def generate_seconds(self) -> float:
-        return 0.0
-
-    def describe(self) -> str:
-        return ""
-
-    def stop_after(self, steps: int) -> None:
-        """Nothing is ever begun ahead."""
-
-    async def open(self, version: int) -> None:
-        """There is nobody to open anything with."""
-
-    async def train(self, step: int) -> Trained:
-        count = self._context.config.policy.groups_per_step
-        rows = self._cursor.rows(step * count, count)
-        with self._context.progress.waiting(f"policy trains step {step}"):
-            done = await self._context.ask(POLICY, TrainStep(step, rows=rows), StepDone, f"trains step {step}")
-        return Trained(
-            metrics={**done.metrics, "epoch": (step + 1) * count / self._cursor.epoch_rows},
+    async def train(self, step: int) -> TrainedStep:
+        """Train one step on the rows of its positions."""
+        count = self._services.config.policy.groups_per_step
+        rows = self._order.rows(step * count, count)
+        with self._services.progress.waiting(f"policy trains step {step}"):
+            done = await self._services.ask(POLICY, TrainStep(step, rows=rows), StepDone, f"trains step {step}")
+        return TrainedStep(
+            metrics={**done.metrics, "epoch": (step + 1) * count / self._order.epoch_rows},
             wait_seconds=0.0,
             train_seconds=done.seconds,
             generated_tokens=0,
             trained_tokens=done.metrics["tokens/trained"],
         )
 
-    async def publish(self, version: int) -> None:
-        """Nobody samples with the weights."""
-
     async def evaluate(self, version: int) -> dict[str, float]:
+        """Return the loss on the evaluation rows."""
         what = f"computes the evaluation loss of version {version}"
-        with self._context.progress.waiting(f"policy {what}"):
-            measured = await self._context.ask(POLICY, EvalRows(self._eval_rows), Measured, what)
+        with self._services.progress.waiting(f"policy {what}"):
+            measured = await self._services.ask(POLICY, EvalRows(self._eval_rows), Measured, what)
         return dict(measured.metrics)
-
-    async def settle(self) -> None:
-        """Nothing is written behind the policy's back."""
-
-    def covered(self, version: int) -> None:
-        """No payload waits for a checkpoint."""
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-    def lost(self) -> int:
-        return 0
-
-    def sync_metrics(self) -> dict[str, float]:
-        return {}
-
-
-def _eval_rows(context: Context, rows: Fingerprint | None) -> list[int]:
-    config = context.config.eval
-    if config is None:
-        return []
-    assert rows is not None
-    return list(range(min(config.limit or rows.size, rows.size)))

@@ -1,1 +1,13 @@
-"""TODO records."""
+"""The results of a run: metrics, checkpoints, trajectory files and the summary. No decisions are made here.
+
+* `metrics.py`: metrics of a step, a weight sync and an evaluation, from messages.
+* `summary.py`: `Totals` of the run, and the content of summary.json.
+* `checkpoint.py`: the controller's part of a checkpoint; begin, commit, load and prune checkpoint folders.
+* `best.py`: the best version so far by an evaluation metric.
+* `trajectories.py`: episodes as Parquet files.
+
+Rules:
+
+* This package imports no other part of the controller.
+* A reward of None was not scored: it is left out of means, never counted as 0.
+"""

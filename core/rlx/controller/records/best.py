@@ -1,10 +1,10 @@
-"""The best version: which it is, and which checkpoints may become it.
+"""The best version of a run by an evaluation metric, and the checkpoints to keep for it.
 
-The rules of this part:
+Rules:
 
-* A candidate is an evaluated version that training made; the model that the run began with is none.
-* The first of equals is the best. A figure that is no finite number is never the best.
-* A version whose evaluation goes on may become the best, so its checkpoint is spared meanwhile.
+* Candidates are evaluated versions that training made; the initial model (version 0) is not one of them.
+* Of equal values the first is the best. A value that is not finite is never the best.
+* A version under evaluation may become the best, so its checkpoint is kept until the evaluation has ended.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rlx.config.sections.checkpoint import BestConfig
 from rlx.controller.records.checkpoint import path_of
@@ -20,7 +19,7 @@ from rlx.errors import RunError, did_you_mean
 
 
 class Best:
-    """Over `evaluations`, which grows from outside. Without a rule there is no best version."""
+    """The best of `evaluations`, a list that the caller appends to. Without a rule no version is the best."""
 
     def __init__(self, rule: BestConfig | None, evaluations: Sequence[Mapping[str, float]]) -> None:
         self._rule = rule
@@ -28,36 +27,37 @@ class Best:
         self._expected: set[int] = set()
 
     def expect(self, version: int) -> None:
-        """Its evaluation has begun."""
+        """Note that the evaluation of `version` has begun."""
         if self._rule is not None:
             self._expected.add(version)
 
     def expect_nothing(self) -> None:
-        """No evaluation goes on."""
+        """Note that no evaluation is in progress."""
         self._expected.clear()
 
     def evaluated(self, version: int, metrics: Mapping[str, float]) -> None:
-        """Raises RunError where the metric is not among those of the evaluation."""
+        """Note that the evaluation of `version` has ended. Raises RunError if it lacks the metric of the rule."""
         self._expected.discard(version)
         if self._rule is not None and self._rule.metric not in metrics:
             raise RunError(
-                f"[checkpoint.best] metric = {self._rule.metric!r}: the evaluation has no such figure. It has "
+                f"[checkpoint.best] metric = {self._rule.metric!r}: the evaluation has no such metric. It has "
                 f"{', '.join(sorted(metrics))}.{did_you_mean(self._rule.metric, list(metrics))}"
             )
 
     @property
     def version(self) -> int | None:
+        """The best version; None if there is none yet."""
         found = self._found()
         return None if found is None else int(found["step"])
 
     @property
     def spared(self) -> set[int]:
-        """Versions whose checkpoints are not to be removed, however old."""
+        """Versions whose checkpoints must not be removed, however old."""
         best = self.version
         return self._expected | (set() if best is None else {best})
 
-    def entry(self, run_dir: Path) -> dict[str, Any] | None:
-        """What the summary says of it; `checkpoint` is None where none was written."""
+    def entry(self, run_dir: Path) -> dict[str, object] | None:
+        """Return the entry for the summary; its `checkpoint` is None if the version was not saved."""
         found = self._found()
         if found is None or self._rule is None:
             return None

@@ -1,10 +1,12 @@
-"""Checkpoints: one folder `checkpoints/step_<version>`, whole or absent.
+"""Checkpoints: one folder `checkpoints/step_<version>`, complete or absent.
 
-* It is written as `step_<version>.tmp` and committed by one rename. What still ends in `.tmp` was torn by a crash:
-  it is skipped, with a message, and replaced by the next checkpoint of that version.
+Rules:
+
+* A checkpoint is written as `step_<version>.tmp` and committed by one rename. A folder that still ends in `.tmp` was
+  torn by a crash: it is skipped with a message, and replaced by the next checkpoint of that version.
 * It holds the policy's part (`policy/`) and the controller's (`controller.json`): the ledger's frontier and the
   run's history.
-* The newest few are kept, and whatever the run still has a use for (the best one).
+* The newest few are kept, and those that the run still needs (the best one).
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -26,13 +27,13 @@ STATE_FILE = "controller.json"
 TORN = ".tmp"
 
 
-class Saved(msgspec.Struct, frozen=True):
+class SavedState(msgspec.Struct, frozen=True):
     """The controller's part of a checkpoint."""
 
     version: int
     """Steps trained."""
     next_group_id: int
-    """The frontier: ids from here on were never leased when the checkpoint was made."""
+    """The frontier: no id from here on had been leased when the checkpoint was made."""
     groups_per_step: int
     fingerprint: Fingerprint
     """Of the training dataset."""
@@ -54,7 +55,7 @@ def path_of(run_dir: Path, version: int) -> Path:
 
 
 def committed(run_dir: Path) -> list[Path]:
-    """Committed checkpoints, oldest first."""
+    """Return the committed checkpoints, oldest first."""
     found = [
         path for path in folder_of(run_dir).glob("step_*") if path.suffix != TORN and (path / STATE_FILE).is_file()
     ]
@@ -62,30 +63,31 @@ def committed(run_dir: Path) -> list[Path]:
 
 
 def torn(run_dir: Path) -> list[Path]:
+    """Return the folders of checkpoints that were never committed."""
     return sorted(folder_of(run_dir).glob(f"step_*{TORN}"))
 
 
 def newest(run_dir: Path, skipped: Callable[[Path], None] = lambda _: None) -> Path | None:
-    """The checkpoint to resume from; None where there is none. `skipped` hears of each torn one."""
+    """Return the checkpoint to resume from, or None. Calls `skipped` with each torn one."""
     for path in torn(run_dir):
         skipped(path)
     found = committed(run_dir)
     return found[-1] if found else None
 
 
-def load(path: Path) -> Saved:
-    """Raises RunError where `path` is no checkpoint that this rlx can read."""
+def load(path: Path) -> SavedState:
+    """Read the controller's part of a checkpoint. Raises RunError if this rlx cannot read it."""
     try:
-        saved = msgspec.json.decode((path / STATE_FILE).read_bytes(), type=Saved)
+        saved = msgspec.json.decode((path / STATE_FILE).read_bytes(), type=SavedState)
     except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{path} is no checkpoint to resume from: {error}") from error
+        raise RunError(f"{path} cannot be read as a checkpoint: {error}") from error
     if saved.format != FORMAT:
         raise RunError(f"{path} has format {saved.format}; this rlx reads format {FORMAT}")
     return saved
 
 
 def begin(run_dir: Path, version: int) -> Path:
-    """An empty folder for a checkpoint that is being written."""
+    """Create and return an empty folder for a checkpoint that is about to be written."""
     final = path_of(run_dir, version)
     path = final.with_name(final.name + TORN)
     if path.exists():
@@ -94,19 +96,24 @@ def begin(run_dir: Path, version: int) -> Path:
     return path
 
 
-def commit(path: Path, saved: Saved) -> Path:
-    """Adds the controller's part, and makes the checkpoint count."""
+def commit(path: Path, saved: SavedState) -> Path:
+    """Add the controller's part, rename the folder to its final name, and return that."""
     write_atomic(path / STATE_FILE, msgspec.json.format(msgspec.json.encode(saved)))
     final = path.with_suffix("")
-    if final.exists():
-        shutil.rmtree(final)
-    path.rename(final)
+    replace_folder(path, final)
     sync_folder(final.parent)
     return final
 
 
+def replace_folder(new: Path, old: Path) -> None:
+    """Rename `new` to `old`, removing an `old` that exists."""
+    if old.exists():
+        shutil.rmtree(old)
+    new.rename(old)
+
+
 def prune(run_dir: Path, *, keep: int, spare: Collection[int]) -> None:
-    """Removes all but the newest `keep` (0: none is removed) and the versions in `spare`."""
+    """Remove all but the newest `keep` checkpoints (0 keeps all) and the versions in `spare`."""
     if keep > 0:
         for old in committed(run_dir)[:-keep]:
             if _version(old) not in spare:
@@ -114,15 +121,11 @@ def prune(run_dir: Path, *, keep: int, spare: Collection[int]) -> None:
 
 
 def remove(path: Path) -> None:
-    """By way of a torn name, so that a half-removed checkpoint is never taken for a whole one."""
+    """Remove a checkpoint."""
+    # Renamed first, so that a partly removed checkpoint is never mistaken for a complete one.
     doomed = path.rename(path.with_name(path.name + TORN))
     shutil.rmtree(doomed)
 
 
 def _version(path: Path) -> int:
     return int(path.name.removeprefix("step_"))
-
-
-def as_dict(saved: Saved) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(saved)
-    return fields

@@ -1,5 +1,6 @@
-"""summary.json: what a run came to. Figures are over the whole run (this attempt of it, where it was resumed),
-training only.
+"""The content of summary.json.
+
+Its metrics cover training over the whole run; after a resume, over this attempt of it.
 """
 
 from __future__ import annotations
@@ -8,16 +9,15 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from rlx.controller.records.metrics import SyncMetrics, Trained, rate
+from rlx.controller.records.metrics import SyncMetrics, TrainedStep, rate
 from rlx.names import CHECKPOINTS, EXPORT, LOGS, METRICS_FILE, TRAJECTORIES
 from rlx.plugins.timings import Timing
 
 
 @dataclass
 class Totals:
-    """What the summary is made of, collected on the way."""
+    """Sums and lists that grow while the run trains."""
 
     step_seconds: list[float] = field(default_factory=list)
     sync_seconds: list[float] = field(default_factory=list)
@@ -27,73 +27,91 @@ class Totals:
     generated_tokens: int = 0
     trained_tokens: float = 0.0
     evaluations: list[dict[str, float]] = field(default_factory=list)
-    """Each has `step` and its metrics."""
+    """Metrics of each evaluation, and its version as `step`."""
 
-    def synced(self, figures: SyncMetrics) -> None:
-        self.sync_seconds.append(figures.seconds)
-        self.logprob_diff_max = max(self.logprob_diff_max, figures.logprob_diff)
+    def add_sync(self, metrics: SyncMetrics) -> None:
+        self.sync_seconds.append(metrics.seconds)
+        self.logprob_diff_max = max(self.logprob_diff_max, metrics.logprob_diff)
 
-    def stepped(self, seconds: float, generate_seconds: float, trained: Trained) -> None:
+    def add_step(self, seconds: float, generate_seconds: float, trained: TrainedStep) -> None:
         self.step_seconds.append(seconds)
         self.generate_busy_seconds += generate_seconds
         self.train_seconds += trained.train_seconds
         self.generated_tokens += trained.generated_tokens
         self.trained_tokens += trained.trained_tokens
 
-    def evaluated(self, version: int) -> bool:
-        return any(found["step"] == version for found in self.evaluations)
+    def has_evaluated(self, version: int) -> bool:
+        return any(evaluation["step"] == version for evaluation in self.evaluations)
 
 
-def summarise(
-    totals: Totals,
-    *,
-    status: str,
-    reason: str,
-    steps: int,
-    seconds: float,
-    trained: int,
-    dropped: int,
-    uninformative: int,
-    restarts: int,
-    lost: int | None,
-    best: Mapping[str, Any] | None,
-    run_dir: Path,
-    costs: Mapping[str, Timing],
-) -> dict[str, Any]:
-    """A figure that the run has no value for is None."""
+@dataclass(frozen=True)
+class GroupCounts:
+    """Groups and replicas over the whole run; the defaults are those of a run without replicas."""
+
+    next_group_id: int = 0
+    """The frontier: the first id that was never leased."""
+    dropped: int = 0
+    """Groups dropped because they failed."""
+    uninformative: int = 0
+    """Groups dropped because their rewards do not differ."""
+    restarts: int = 0
+    """Restarts of replicas that died."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The end of a run, as summary.json reports it beside the totals."""
+
+    status: str
+    run_dir: Path
+    reason: str = ""
+    steps: int = 0
+    seconds: float = 0.0
+    trained: int = 0
+    """Groups trained."""
+    counts: GroupCounts = field(default_factory=GroupCounts)
+    lost: int | None = 0
+    """Groups that the ledger does not account for; None if it could not be read."""
+    best: Mapping[str, object] | None = None
+    """Entry of the best version."""
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+
+
+def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
+    """Return the content of summary.json. A value that the run does not have is None."""
     wall = sum(totals.step_seconds)
     return {
-        "status": status,
-        "reason": reason,
-        "steps": steps,
-        "seconds": seconds,
+        "status": result.status,
+        "reason": result.reason,
+        "steps": result.steps,
+        "seconds": result.seconds,
         **_evaluations(totals),
-        "best": best,
+        "best": result.best,
         "sync/logprob_diff_max": totals.logprob_diff_max if totals.sync_seconds else None,
         "sync/seconds_median": _median(totals.sync_seconds),
-        "groups/trained": trained,
-        "groups/dropped": dropped,
-        "groups/uninformative": uninformative,
-        "groups/lost": lost,
-        "rollout/restarts": restarts,
+        "groups/trained": result.trained,
+        "groups/dropped": result.counts.dropped,
+        "groups/uninformative": result.counts.uninformative,
+        "groups/lost": result.lost,
+        "rollout/restarts": result.counts.restarts,
         "time/step_median": _median(totals.step_seconds),
         "time/generate_busy": rate(totals.generate_busy_seconds, wall),
         "time/train_busy": rate(totals.train_seconds, wall),
         "tokens/generated_per_s": rate(totals.generated_tokens, totals.generate_busy_seconds),
         "tokens/trained_per_s": rate(totals.trained_tokens, totals.train_seconds),
-        "costs": cost_table(costs),
-        "paths": paths(run_dir),
+        "costs": timing_table(result.timings),
+        "paths": paths(result.run_dir),
     }
 
 
-def cost_table(costs: Mapping[str, Timing]) -> dict[str, dict[str, float]]:
-    """The costliest first."""
-    by_seconds = sorted(costs.items(), key=lambda item: -item[1][0])
+def timing_table(timings: Mapping[str, Timing]) -> dict[str, dict[str, float]]:
+    """Return seconds and calls by name, most seconds first."""
+    by_seconds = sorted(timings.items(), key=lambda item: -item[1][0])
     return {name: {"seconds": seconds, "calls": calls} for name, (seconds, calls) in by_seconds}
 
 
 def paths(run_dir: Path) -> dict[str, str]:
-    """Where everything lies, relative to nothing: people copy these."""
+    """Return the paths of the run's files. They are absolute if `run_dir` is, since people copy them."""
     return {
         "run_dir": str(run_dir),
         "metrics": str(run_dir / METRICS_FILE),
@@ -105,11 +123,11 @@ def paths(run_dir: Path) -> dict[str, str]:
     }
 
 
-def _evaluations(totals: Totals) -> dict[str, Any]:
+def _evaluations(totals: Totals) -> dict[str, object]:
     found = totals.evaluations
     first, last = (found[0], found[-1]) if found else ({}, {})
-    names = sorted({name for figures in found for name in figures if name.startswith("eval/")})
-    ends = {f"{name}_{end}": figures.get(name) for name in names for end, figures in (("first", first), ("last", last))}
+    names = sorted({name for metrics in found for name in metrics if name.startswith("eval/")})
+    ends = {f"{name}_{end}": metrics.get(name) for name in names for end, metrics in (("first", first), ("last", last))}
     return {"eval/accuracy_first": None, "eval/accuracy_last": None} | ends | {"evaluations": found}
 
 

@@ -2,10 +2,10 @@
 
 One row for each trajectory (a single-turn episode has one). Columns: step, group_id, sample, trajectory,
 dataset_index, prompt, completion, reward (None: not scored), rewards (struct: one field for each reward),
-stop_reason, finish_reason, prompt_token_ids, token_ids (all that follows the prompt), logprobs and weight_versions
-(as many as token_ids; null where a token was not sampled), advantage (null where the trainer did not say).
+stop_reason, finish_reason, prompt_token_ids, token_ids (everything after the prompt), logprobs and weight_versions
+(as long as token_ids; null for tokens that were not sampled), advantage (null: the policy does not report it).
 
-A file appears whole, by a rename. Reading while the run goes on is safe.
+A file appears complete, by a rename, so it is safe to read while the run continues.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from rlx.episodes import Episode, Segment, decode_episodes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
+
 
 def write_groups(path: Path, payloads: Iterable[bytes], *, step: int) -> None:
-    """Write the groups' episodes to `path`. Raises OSError where the disk does not take it."""
+    """Write the episodes of groups to `path`. Raises OSError as `open` does."""
     write_episodes(path, [episode for payload in payloads for episode in decode_episodes(payload)], step=step)
 
 
 def write_episodes(path: Path, episodes: Sequence[Episode], *, step: int) -> None:
+    """Write episodes to `path`. Raises OSError as `open` does."""
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,12 +42,11 @@ def write_episodes(path: Path, episodes: Sequence[Episode], *, step: int) -> Non
 
 
 def _table(episodes: Sequence[Episode], step: int) -> pa.Table:
-    """Column by column: token lists are millions of numbers, and one Python object a row would cost more than the
-    disk.
-    """
     import pyarrow as pa
 
-    rows = [_Row(episode, index) for episode in episodes for index in range(len(episode.trajectories))]
+    # Built column by column: token lists hold millions of numbers, and a Python dict for each row would take longer
+    # than writing the file.
+    rows = [_TrajectoryRow(episode, index) for episode in episodes for index in range(len(episode.trajectories))]
     columns = {
         "step": pa.array([step] * len(rows), pa.int64()),
         "group_id": pa.array([row.episode.group_id for row in rows], pa.int64()),
@@ -66,8 +68,8 @@ def _table(episodes: Sequence[Episode], step: int) -> pa.Table:
     return pa.table(columns)
 
 
-def _rewards(rows: Sequence[_Row]) -> dict[str, pa.Array]:
-    """One struct column; none where nothing was rewarded, since Parquet has no struct without fields."""
+def _rewards(rows: Sequence[_TrajectoryRow]) -> dict[str, pa.Array]:
+    """Return the `rewards` column; none if there are no rewards, since Parquet has no struct without fields."""
     import pyarrow as pa
 
     named = [{reward.name: reward.value for reward in row.episode.rewards} for row in rows]
@@ -78,7 +80,7 @@ def _rewards(rows: Sequence[_Row]) -> dict[str, pa.Array]:
     return {"rewards": pa.StructArray.from_arrays(values, names)}
 
 
-def _lists(rows: Sequence[Sequence[Any]], kind: pa.DataType) -> pa.Array:
+def _lists(rows: Sequence[Sequence[object]], kind: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
     offsets = list(itertools.accumulate((len(row) for row in rows), initial=0))
@@ -86,8 +88,8 @@ def _lists(rows: Sequence[Sequence[Any]], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
-class _Row:
-    """One trajectory of an episode, split into the prompt that it begins with and all that follows."""
+class _TrajectoryRow:
+    """One trajectory of an episode, split into the prompt that it begins with and everything after it."""
 
     def __init__(self, episode: Episode, index: int) -> None:
         segments = episode.trajectories[index].segments
@@ -99,12 +101,12 @@ class _Row:
         self.prompt = segments[0].tokens if prompted else []
         self.tokens = [token for segment in rest for token in segment.tokens]
         self.logprobs = [value for segment in rest for value in _padded(segment.logprobs, segment)]
-        self.versions = [version for segment in rest for version in _padded(_versions(segment), segment)]
+        self.versions: list[int | None] = []
+        for segment in rest:
+            versions = [version for span in segment.versions for version in [span.version] * span.length]
+            self.versions += _padded(versions, segment)
 
 
-def _versions(segment: Segment) -> list[int]:
-    return [version for span in segment.versions for version in itertools.repeat(span.version, span.length)]
-
-
-def _padded(values: Sequence[Any], segment: Segment) -> Sequence[Any]:
+def _padded(values: Sequence[T], segment: Segment) -> Sequence[T | None]:
+    """Return `values`, or as many None as the segment has tokens if it was not sampled."""
     return values or [None] * len(segment.tokens)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from rlx.boot import PluginRecord
-from rlx.controller.records.summary import Totals, summarise
+from rlx.controller.records.summary import RunResult, Totals, summarise
 from rlx.episodes import Episode, Reward, VersionSpan, single_turn
 from rlx.errors import ConfigError
 from rlx.plugins.hooks import Hooks
@@ -159,8 +159,5 @@ def _checkpoint(folder: Path) -> Path:
     return path
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    groups = {"trained": 2, "dropped": 0, "uninformative": 0, "restarts": 0, "lost": 0}
-    return summarise(
-        Totals(), status="done", reason="", steps=1, seconds=1.0, **groups, best=None, run_dir=folder, costs={}
-    )
+def _summary(folder: Path) -> dict[str, object]:
+    return summarise(RunResult("done", folder, steps=1, seconds=1.0, trained=2), Totals())

@@ -1,4 +1,4 @@
-"""What the run is doing, and when something last moved."""
+"""The waits of a run that are in progress, and the time since anything moved."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE = 12
-"""A run in which nothing moved for this many times `run.stall_seconds` is ended."""
+"""A run ends if nothing moves for this many times `run.stall_seconds`."""
 
 
 class Progress:
-    """Stages that are being waited for, oldest first, and the time since anything moved."""
+    """Stages that the run waits for, oldest first, and the time since anything moved."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._moved = clock()
-        self._stages: dict[int, tuple[str, float]] = {}
+        self._stages: dict[int, str] = {}
         self._next = 0
 
     def moved(self) -> None:
+        """Note that something has just moved."""
         self._moved = self._clock()
 
     @property
     def idle_seconds(self) -> float:
+        """Seconds since anything moved."""
         return self._clock() - self._moved
 
     @contextmanager
     def waiting(self, stage: str) -> Iterator[None]:
-        """`stage` reads as '<who> waits for <what>' or '<who> <does what>'. Its end counts as movement."""
+        """Show `stage` ("<process> waits for <something>") while the body runs. Its end counts as movement."""
         key, self._next = self._next, self._next + 1
-        self._stages[key] = (stage, self._clock())
+        self._stages[key] = stage
         try:
             yield
         finally:
@@ -39,5 +41,5 @@ class Progress:
 
     @property
     def current(self) -> str:
-        """The stages, longest-waiting first; empty where nothing is waited for."""
-        return "; ".join(stage for stage, _ in self._stages.values())
+        """The stages, longest-waiting first; empty if nothing is waited for."""
+        return "; ".join(self._stages.values())

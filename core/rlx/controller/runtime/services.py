@@ -1,4 +1,7 @@
-"""What every part of the controller is given: the config, the way to the other processes, and where failures go."""
+"""`Services`: the config, the connections to the other processes, hooks, failures, progress and logging.
+
+One instance is shared by all parts of a controller.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rlx.config.schema import Config
-from rlx.controller.failure import Failure
-from rlx.controller.progress import PATIENCE, Progress
-from rlx.datasets.order import Order
+from rlx.controller.runtime.failure import Failure
+from rlx.controller.runtime.progress import PATIENCE, Progress
+from rlx.datasets.order import EpochOrder
 from rlx.errors import RunError
 from rlx.names import LAUNCHER
 from rlx.plugins.timings import CallTimings
@@ -21,17 +24,19 @@ Answer = TypeVar("Answer", bound=Message)
 
 
 class Peer(Protocol):
-    """What is known of a connected client."""
+    """A connected client."""
 
     @property
-    def last_heard(self) -> float: ...
+    def last_heard(self) -> float:
+        """Time of its last message or heartbeat, by `time.monotonic`."""
 
     @property
-    def attempt(self) -> int: ...
+    def attempt(self) -> int:
+        """Counts the starts of this process, from 1."""
 
 
-class Channel(Protocol):
-    """The server, as far as the controller's logic needs it."""
+class PeerChannel(Protocol):
+    """The part of `rlx.transport.Server` that the controller uses to reach its clients."""
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message: ...
 
@@ -44,39 +49,42 @@ class Channel(Protocol):
     def peers(self) -> Mapping[str, Peer]: ...
 
 
-class Hooks(Protocol):
+class HookRelay(Protocol):
     """pluggy's relay: one callable for each hook."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True)
-class Context:
+class Services:
     """Shared by the parts of one controller."""
 
     config: Config
     run_dir: Path
     replicas: tuple[str, ...]
-    channel: Channel
-    hooks: Hooks
+    """Names of the rollout replicas; empty in SFT."""
+    channel: PeerChannel
+    hooks: HookRelay
     failure: Failure
     progress: Progress
-    costs: CallTimings
-    """Of all processes."""
-    order: Order | None = None
-    """Of the dataset's rows, where a launch script gives one."""
+    timings: CallTimings
+    """Of rewards and hooks, all processes together."""
+    order: EpochOrder | None = None
+    """Order of the dataset's rows, if a launch script gives one."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
     @property
     def patience(self) -> float:
-        """Seconds after which any wait ends; the watchdog has spoken long before."""
+        """Seconds after which any wait ends. The watchdog has warned long before."""
         return PATIENCE * self.config.run.stall_seconds
 
     async def ask(
         self, peer: str, message: Message, answer: type[Answer], what: str, *, timeout: float | None = None
     ) -> Answer:
-        """`what` reads on after the peer's name. Raises RunError where the peer failed, answered with something
-        else, or did not answer in time.
+        """Send a request to `peer` and return its answer.
+
+        `what` continues a sentence that begins with the peer's name. Raises RunError if the peer fails, answers with
+        another type of message, or does not answer in time.
         """
         seconds = self.patience if timeout is None else timeout
         reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
@@ -84,23 +92,28 @@ class Context:
         return expect(peer, reply, answer, what)
 
     async def ask_replicas(self, message: Message, answer: type[Answer], what: str, *, timeout: float) -> list[Answer]:
-        """All of them the same; the answers come in their order. `what` reads on after "engines"."""
+        """Send the same request to all replicas and return their answers in the order of `replicas`.
+
+        `what` continues a sentence that begins with "engines". Raises RunError as `ask` does.
+        """
         replies = await self.channel.request_all(self.replicas, message, timeout=timeout, what=f"engines {what}")
         self.progress.moved()
         return [expect(peer, reply, answer, what) for peer, reply in zip(self.replicas, replies, strict=True)]
 
     def log(self, level: str, text: str) -> None:
-        """To the controller's log, and to the people who watch the run."""
+        """Log `text`, and show it to the people who watch the run."""
         self.logger.log(logging.getLevelNamesMapping()[level.upper()], text)
-        self.tell_launcher(Log(level, text))
+        self.notify_launcher(Log(level, text))
 
-    def tell_launcher(self, message: Message) -> None:
+    def notify_launcher(self, message: Message) -> None:
+        """Send `message` to the launcher in the background, if it is connected."""
         if LAUNCHER in self.channel.peers():
-            self.failure.spawn(self.channel.notify(LAUNCHER, message), f"tell the launcher: {type(message).__name__}")
+            name = f"send {type(message).__name__} to the launcher"
+            self.failure.spawn(self.channel.notify(LAUNCHER, message), name)
 
 
 def expect(peer: str, reply: Message, answer: type[Answer], what: str) -> Answer:
-    """`reply`, which must be an `answer`."""
+    """Return `reply`. Raises RunError if it is not an `answer`."""
     if not isinstance(reply, answer):
-        raise RunError(f"{peer} answered {type(reply).__name__} where {answer.__name__} was due: {what}")
+        raise RunError(f"{peer} answered {type(reply).__name__} instead of {answer.__name__}: {what}")
     return reply

@@ -1,48 +1,52 @@
-"""What ends a run early, wherever it was noticed: a handler, a background task, a thread, or the run loop itself.
+"""The failure of a run, noticed by a message handler, a background task, a thread, or the run itself.
 
-The first failure counts. Work under `guard` is cancelled as soon as there is one, so no wait outlives a run that has
-failed.
+Rules:
+
+* The first failure counts; later ones are dropped.
+* Work under `guard` is cancelled as soon as there is a failure, so no wait outlives a run that has failed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
 class Failure:
-    """The run's first error, and the tasks whose errors are the run's."""
+    """The first error of a run, and the background tasks whose errors end the run."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._happened = asyncio.Event()
         self._error: BaseException | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     @property
     def error(self) -> BaseException | None:
         return self._error
 
     def fail(self, error: BaseException) -> None:
+        """End the run with `error`, unless it has failed already."""
         if self._error is None:
             self._error = error
             self._happened.set()
 
     def fail_threadsafe(self, error: BaseException) -> None:
+        """Call `fail` from another thread."""
         self._loop.call_soon_threadsafe(self.fail, error)
 
-    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """A task whose error fails the run."""
+    def spawn(self, work: Coroutine[object, object, T], name: str) -> asyncio.Task[T]:
+        """Start a background task; if it raises, the run fails."""
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._done)
         return task
 
-    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, or the run's failure, whichever comes first."""
+    async def guard(self, work: Coroutine[object, object, T]) -> T:
+        """Return the result of `work`, or cancel it and raise the run's failure if that comes first."""
         task = self._loop.create_task(work)
         alarm = self._loop.create_task(self._happened.wait())
         try:
@@ -59,19 +63,23 @@ class Failure:
         raise self._error
 
     async def cancel_all(self) -> None:
+        """Cancel all background tasks and wait for them to end."""
         tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 
 
-async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order. The first error cancels the rest and is raised when they have ended."""
+async def together(works: Iterable[Coroutine[object, object, T]]) -> list[T]:
+    """Run all of `works` at once and return their results in order.
+
+    The first error cancels the others, and is raised when they have ended.
+    """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return await asyncio.gather(*tasks)

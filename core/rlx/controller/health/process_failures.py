@@ -1,0 +1,76 @@
+"""Decides whether the failure of a process ends the run, or restarts a replica.
+
+Failures arrive as `Failed` (from the process itself), as `ProcessExited` (from the launcher) or as missing heartbeats;
+often several of these report the same death.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from rlx.controller.health.members import Members
+from rlx.controller.records.summary import GroupCounts
+from rlx.controller.runtime.services import Services
+from rlx.errors import ProcessDied, RunError, owned
+from rlx.names import SIGNAL_EXIT_CODE
+from rlx.transport.messages import Failed, ProcessExited
+
+log = logging.getLogger(__name__)
+
+
+class RestartPolicy(Protocol):
+    """Decides which replicas may be restarted (see `rlx.controller.modes.mode.Sampling`)."""
+
+    @property
+    def counts(self) -> GroupCounts: ...
+
+    def is_current(self, name: str, attempt: int) -> bool: ...
+
+    async def restart(self, name: str, why: str) -> bool: ...
+
+
+class ProcessFailures:
+    """Handles failed processes. `policy` returns the restart policy, which changes once when training begins."""
+
+    def __init__(self, services: Services, members: Members, policy: Callable[[], RestartPolicy]) -> None:
+        self._services = services
+        self._members = members
+        self._policy = policy
+
+    async def failed(self, peer: str, message: Failed) -> None:
+        """Handle a failure that a process reports about itself."""
+        log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
+        if self._is_replaced(peer, self._services.channel.peers()[peer].attempt):
+            return
+        error = f"{peer}: {owned(message.error, message.owner)}"
+        if not (message.died and await self.restart(peer, error)):
+            self._services.failure.fail(RunError(error + self._restarts_so_far()))
+
+    async def exited(self, message: ProcessExited) -> None:
+        """Handle the exit of a process, reported by the launcher."""
+        name, code = message.name, message.exit_code
+        if self._is_replaced(name, message.attempt):
+            return
+        signal = code - SIGNAL_EXIT_CODE
+        if not (signal > 0 and await self.restart(name, f"{name} was killed by signal {signal}")):
+            self._services.failure.fail(ProcessDied(self._members.exited(message) + self._restarts_so_far()))
+
+    async def restart(self, name: str, why: str) -> bool:
+        """Restart a process that died for the reason `why`. Returns False if it may not be restarted."""
+        if not self._is_replica(name):
+            return False
+        self._members.leave(name)
+        return await self._policy().restart(name, why)
+
+    def _is_replaced(self, name: str, attempt: int) -> bool:
+        """Whether a newer attempt has replaced this one, so that reports about it are ignored."""
+        return self._is_replica(name) and not self._policy().is_current(name, attempt)
+
+    def _is_replica(self, name: str) -> bool:
+        return name in self._services.replicas
+
+    def _restarts_so_far(self) -> str:
+        restarts = self._policy().counts.restarts
+        return f"\nReplicas were started again {restarts} times ([rollout] restarts)." if restarts else ""

@@ -1,0 +1,33 @@
+"""Trajectory files, written in the background while the run continues."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rlx.controller.records.trajectories import write_groups
+from rlx.controller.runtime.services import Services
+from rlx.files import writing
+from rlx.names import TRAJECTORIES
+
+
+class TrajectoryWriter:
+    """Writes groups to `trajectories/<name>.parquet`, in a thread. A write that fails is the run's failure."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._writes: list[asyncio.Task[None]] = []
+
+    async def write(self, name: str, payloads: list[bytes], step: int) -> None:
+        """Begin to write a file, once the files before it are written: writes cannot pile up."""
+        await self.flush()
+        self._writes = [write for write in self._writes if not write.done()]
+        self._writes.append(self._services.failure.spawn(self._write(name, payloads, step), f"writes {name}.parquet"))
+
+    async def flush(self) -> None:
+        """Wait until all files are written."""
+        await asyncio.gather(*self._writes)
+
+    async def _write(self, name: str, payloads: list[bytes], step: int) -> None:
+        path = self._services.run_dir / TRAJECTORIES / f"{name}.parquet"
+        with writing(f"trajectories {path}"):
+            await asyncio.to_thread(write_groups, path, payloads, step=step)

@@ -1,0 +1,56 @@
+"""Routes the messages of other processes to the parts of the controller that handle them."""
+
+from __future__ import annotations
+
+from rlx.controller.health.members import Members
+from rlx.controller.health.process_failures import ProcessFailures
+from rlx.controller.run import Run
+from rlx.controller.runtime.services import Services
+from rlx.errors import RunError
+from rlx.transport.messages import (
+    Drain,
+    Failed,
+    GroupDone,
+    GroupFailed,
+    Log,
+    Message,
+    PolicyReady,
+    ProcessExited,
+    RolloutReady,
+    RolloutStats,
+)
+
+
+class Router:
+    """Hands each message to the members, the run or the process failures."""
+
+    def __init__(self, services: Services, members: Members, run: Run, failures: ProcessFailures) -> None:
+        self._services = services
+        self._members = members
+        self._run = run
+        self._failures = failures
+
+    async def route(self, peer: str, message: Message) -> None:
+        """Handle a message from `peer`. Raises if that fails, and RunError for a message of an unexpected type."""
+        match message:
+            case GroupDone() | GroupFailed():
+                self._services.timings.merge(message.costs)
+                await self._run.sampling.handle(peer, message)
+            case RolloutStats():
+                await self._run.sampling.handle(peer, message)
+            case RolloutReady():
+                self._members.rollout_ready(peer, message)
+                await self._run.sampling.handle(peer, message)
+            case PolicyReady():
+                self._services.timings.merge(message.costs)
+                self._members.policy_ready(message)
+            case Log():
+                self._services.log(message.level, f"{peer}: {message.text}")
+            case Drain():
+                self._run.drain(message.reason)
+            case Failed():
+                await self._failures.failed(peer, message)
+            case ProcessExited():
+                await self._failures.exited(message)
+            case _:
+                raise RunError(f"{peer} sent {type(message).__name__}, which the controller does not handle")

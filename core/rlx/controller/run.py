@@ -1,0 +1,113 @@
+"""A run as the controller sees it: its mode and its loop, once it has begun; its status and its summary at any time."""
+
+from __future__ import annotations
+
+import logging
+
+from rlx.boot import Boot
+from rlx.controller.build import build_rl, build_sft
+from rlx.controller.health.members import Members
+from rlx.controller.loop import Loop
+from rlx.controller.modes.mode import NoSampling, Sampling, TrainingMode
+from rlx.controller.records import checkpoint
+from rlx.controller.records.best import Best
+from rlx.controller.records.checkpoint import SavedState
+from rlx.controller.records.summary import RunResult, Totals, summarise
+from rlx.controller.runtime.services import Services
+from rlx.controller.state import StateMachine
+from rlx.errors import RlxError, RunError
+from rlx.transport.messages import Status
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One run. `begin` builds its mode and its loop; everything else may be called before that, too."""
+
+    def __init__(self, services: Services, boot: Boot, members: Members, state: StateMachine) -> None:
+        self._services = services
+        self._boot = boot
+        self._members = members
+        self._state = state
+        self._totals = Totals()
+        self._loop: Loop | None = None
+        self.sampling: Sampling = NoSampling()
+        self.reason = ""
+        """Why the run was stopped early; empty if it was not."""
+
+    def begin(self) -> Loop:
+        """Build the mode and the loop, from a checkpoint if the run is resumed. All members must be ready.
+
+        Raises RunError if the checkpoint does not fit the policy, the datasets or the config.
+        """
+        saved = self._load_checkpoint()
+        version, before = (saved.version, saved.seconds) if saved else (0, 0.0)
+        policy = self._members.policy
+        assert policy is not None
+        if policy.step != version:
+            raise RunError(f"the policy is at step {policy.step}, and the checkpoint at step {version}")
+        mode: TrainingMode
+        if self._boot.rollouts:
+            mode = build_rl(self._services, self._members, saved, self._totals)
+        else:
+            mode = build_sft(self._services, self._members, saved)
+        self.sampling = mode.sampling
+        self._loop = Loop(self._services, mode, self._state, self._totals, version=version, before=before)
+        return self._loop
+
+    def drain(self, reason: str) -> None:
+        """Stop the run after the current step, or at once if it has not begun."""
+        self.reason = reason
+        if self._loop is not None:
+            self._services.log("info", f"draining: {reason}. The current step is finished and saved.")
+            self._loop.drain(reason)
+        else:
+            self._services.log("info", f"stopping: {reason}. The run has not begun.")
+            self._state.drain()
+            self._members.give_up()
+
+    def describe(self) -> str:
+        """Return what the run waits for, and the groups that are out."""
+        return "; ".join(part for part in (self._services.progress.current, self.sampling.describe()) if part)
+
+    def status(self) -> Status:
+        """Return the status that the launcher displays."""
+        config, progress = self._services.config.run, self._services.progress
+        waiting = self.describe() if progress.idle_seconds >= config.stall_seconds else progress.current
+        if self._loop is None:
+            return Status(self._state.state, 0, config.steps, 0.0, waiting, {})
+        loop = self._loop
+        return Status(self._state.state, loop.version, config.steps, loop.seconds, waiting, loop.metrics)
+
+    def summary(self, status: str) -> dict[str, object]:
+        """Return the content of summary.json."""
+        config, steps = self._services.config, self._loop.version if self._loop else 0
+        try:
+            lost = self.sampling.lost()
+        except RlxError as error:
+            # The run has usually failed for the same reason, so this is no second failure.
+            log.error("the groups in the ledger could not be counted: %s", error)  # noqa: TRY400
+            lost = None
+        result = RunResult(
+            status,
+            self._services.run_dir,
+            reason=self.reason,
+            steps=steps,
+            seconds=self._loop.seconds if self._loop else 0.0,
+            trained=steps * config.policy.groups_per_step if self._boot.rollouts else 0,
+            counts=self.sampling.counts,
+            lost=lost,
+            best=Best(config.checkpoint.best, self._totals.evaluations).entry(self._services.run_dir),
+            timings=self._services.timings.total,
+        )
+        return summarise(result, self._totals)
+
+    def _load_checkpoint(self) -> SavedState | None:
+        if self._boot.resume_from is None:
+            return None
+        for path in checkpoint.torn(self._services.run_dir):
+            self._services.log("warning", f"{path} was torn by a crash and is skipped")
+        saved = checkpoint.load(self._services.run_dir / self._boot.resume_from)
+        self._totals.evaluations = list(saved.evaluations)
+        self._totals.logprob_diff_max = saved.logprob_diff_max
+        return saved
