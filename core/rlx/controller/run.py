@@ -85,7 +85,7 @@ class Run:
         try:
             lost = self.sampling.lost()
         except RlxError as error:
-            # The run has usually failed for the same reason, so this is no second failure.
+            # The run has usually failed for the same reason, so it does not fail again.
             log.error("the groups in the ledger could not be counted: %s", error)  # noqa: TRY400
             lost = None
         result = RunResult(
