@@ -19,7 +19,7 @@ from torch.distributed._functional_collectives import (
 )
 from torch.distributed.device_mesh import DeviceMesh
 
-# What `shard_placement_fn`, a public argument of `fully_shard`, returns.
+# Returned by the function that `fully_shard` takes as its public argument `shard_placement_fn`.
 from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
 
 __all__ = [

@@ -1,9 +1,9 @@
 """Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
 
-A world is a list of jobs, which its ranks do in turn; a job is {"name", "model", "model_plugin", "policy": of
-`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to leave one, "balance": whether the
-load of experts is evened out, "out": a folder}. One with "measure" trains nothing, and measures what sending takes.
-Ranks are forked from one process that has imported everything.
+A world is a list of jobs, which its ranks do in turn. A job is {"name", "model", "model_plugin", "policy": keys of
+`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to write one, "balance": whether the
+load of experts is balanced, "out": a folder}. A job with "measure" trains nothing, and measures the memory that sending
+takes. Ranks are forked from one process that has imported everything.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ POLICY = {
     "dtype": "float32",
     "max_tokens_per_microbatch": 64,
     # Every step is clipped: a gradient that only one layout gets wrong moves all weights. With AdamW's default epsilon,
-    # 1e-8, an element whose gradient is all rounding would still move, and how far would be chance: one in 8,192 was
-    # seen to take a tensor to 5e-5.
+    # 1e-8, an element whose gradient is all rounding would still move, by a random distance: one such element in 8,192
+    # was seen to make a tensor differ by 5e-5.
     "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05, "weight_decay": 0.1, "eps": 1e-6},
 }
 LOAD = ("experts/max_violation", "experts/idle")
@@ -65,9 +65,9 @@ SECONDS = 60.0
 
 
 def groups(step):
-    """Six ragged groups of four; what is shared, and how rows are cut, differs from step to step.
+    """Six ragged groups of four; prompts, and the cuts of rows, differ from step to step.
 
-    Longer completions are better: a loss of tokens that cancel one another out would be all rounding.
+    Longer completions get higher rewards: a loss of tokens that cancel each other out would be all rounding.
     """
     draw = random.Random(step)
     made = []
@@ -152,7 +152,7 @@ def assert_copies_agree(built):
 
 
 def received(world, gatherer, sender, version):
-    """What an engine gets of the policy's sender; rank 0 is in its place."""
+    """The weights that an engine receives from the policy's sender; a thread of rank 0 is the engine."""
     opened = sender.open(OpenTransfer(2, SECONDS))
     place = (opened.host, opened.port, 2)
     if world.rank:
@@ -177,8 +177,8 @@ def arriving(port, version, manifest):
 
 
 def measure(job):
-    """The most memory that sending took this rank; the engine is a process of its own."""
-    # Every tensor of size is given back to the system when it is freed: -3 is M_MMAP_THRESHOLD.
+    """Measure the most memory that sending takes on this rank; the engine is a process of its own."""
+    # Return each large tensor to the system when it is freed: -3 is M_MMAP_THRESHOLD.
     ctypes.CDLL(None).mallopt(-3, 65536)
     _, world, _, gatherer, sender = build(job)
     opened = sender.open(OpenTransfer(2, SECONDS))
@@ -188,7 +188,7 @@ def measure(job):
         place.rename(place.with_suffix(".json"))
     sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.manifest))
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     sender.send(0, gatherer.tensors())
     sizes = [bucket_bytes(metas) for metas in sender.manifest]
     (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([resident("VmHWM") - before, sizes]))
@@ -235,8 +235,10 @@ def spawn(function, *arguments):
 
 
 def serve(count, pipe):
-    """A store for each job, since nobody may find what another world left. Their threads are why this is a process of
-    its own: a rank that is forked beside threads may wait for ever for a lock that one of them held.
+    """Serve a store for each job, so that none sees the keys of another world.
+
+    It is a process of its own because of the stores' threads: a rank forked from a process with threads may wait
+    forever for a lock that one of them held.
     """
     stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(count)]
     os.write(pipe, json.dumps([store.port for store in stores]).encode() + b"\n")
@@ -244,7 +246,7 @@ def serve(count, pipe):
 
 
 def run(jobs):
-    """One world, from its first rank's start to its last one's end."""
+    """Run one world, from the start of its first rank to the end of its last."""
     ranks = prod(jobs[0]["policy"].get("parallel", {}).values())
     reader, writer = os.pipe()
     server = spawn(serve, len(jobs), writer)

@@ -1,7 +1,7 @@
-"""However ranks share the model, the same steps make the same losses and the same weights; what is sent is those
-weights, and a checkpoint of one layout goes on under another.
+"""The same steps give the same losses and weights, however ranks share the model. An engine receives these weights, and
+a run continues from a checkpoint of another layout.
 
-docs/parallelism.md has the figures that `pytest -rP` shows here.
+docs/parallelism.md has the numbers that `pytest -rP` shows here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STAGES = {
     "pp 2 x tp 2": {"pp": 2, "tp": 2},
     "pp 2 x cp 2": {"pp": 2, "cp": 2},
 }
-"""Of a model whose head is not its embedding."""
+"""For a model whose head is not its embedding."""
 TIED_STAGES = {
     "pp 2 of a tied model": {"pp": 2},
     "pp 2 x dp_shard 2 of a tied model": {"pp": 2, "dp_shard": 2},
@@ -62,7 +62,7 @@ PLUGIN = {
 }
 TIED_PLUGIN = {"pp 2 of a tied model by a plugin": {"pp": 2}}
 BALANCED = {"pp 2 with learning buffers": {"pp": 2}}
-"""Their learning counts the tokens of experts, and what fills rows up counts, too: a step is one row here."""
+"""The buffers learn from the load of experts, in which padding counts: here a step is one row, without padding."""
 ONE_ROW = 1024
 LAYOUTS = {
     "tied": {**DENSE, **TIED_STAGES},
@@ -73,7 +73,7 @@ LAYOUTS = {
     "deepseek_tied": TIED_PLUGIN,
     "balanced": BALANCED,
 }
-"""By the model that they are proven with; a job of its name is one rank."""
+"""By the model that verifies them; the job with the model's name is one rank."""
 BY_PLUGIN = ("deepseek", "deepseek_tied", "balanced")
 MEASURED = {f"sent from {name} 2": {name: 2} for name in ("dp_shard", "tp", "pp")}
 SAME = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained")
@@ -114,7 +114,7 @@ WORLDS = [
         job("padded tp 2", "tied", {"tp": 2}, packing=False),
         job("recomputed tp 2", "tied", {"tp": 2}, gradient_checkpointing=True),
         job("recomputed pp 2", "tied", {"pp": 2}, gradient_checkpointing=True),
-        # Its plan splits no attention.
+        # The plan of this architecture splits no attention.
         {**job("tp 2 of a plan", "deepseek", {"tp": 2}), "model_plugin": "hf"},
         job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
         job("first pp 2", "untied", {"pp": 2}, steps=(0, 2), save=True),
@@ -142,18 +142,18 @@ WORLDS = [
         job("then balanced pp 2", "balanced", {"pp": 2}, steps=(2, STEPS), load="first balanced pp 2"),
     ],
 ]
-"""Worlds of 1, 2, 4 and again 2 ranks, and what each of them does in turn."""
+"""Worlds of 1, 2, 4 and again 2 ranks, with the jobs that each of them does in turn."""
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """Of a layer for each of four stages."""
+    """A model with one layer for each of four stages."""
     return make_char_model(tmp_path_factory.mktemp("long"), num_hidden_layers=4, hidden_size=64, intermediate_size=96)
 
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
-    """Of layers that are many and large."""
+    """A model with many large layers."""
     shape = {
         "num_hidden_layers": 8,
         "hidden_size": 384,
@@ -166,7 +166,7 @@ def deep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deepseek(tmp_path_factory):
-    """For a plugin's model, which splits itself."""
+    """For a plugin's model, which has its own `parallelize`."""
     return make_deepseek(tmp_path_factory.mktemp("deepseek"))
 
 
@@ -206,7 +206,7 @@ def make_deepseek(folder, **shape):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tied, untied, moe, deepseek, deepseek_tied, long, deep):
-    """The folder in which every job has left a folder of its name."""
+    """The folder in which every job has written its results, in a folder of its name."""
     folder = tmp_path_factory.mktemp("layouts")
     models = {"tied": tied, "untied": untied, "moe": moe, "long": long, "deep": deep}
     models |= {"deepseek": deepseek, "deepseek_tied": deepseek_tied, "balanced": deepseek}
@@ -249,7 +249,7 @@ def relative(seen, expected):
 
 
 def assert_same(folder, name, reference, first=0):
-    """Prints the largest relative differences of losses, gradient norms and weights."""
+    """Compare two jobs; print the largest relative differences of losses, gradient norms and weights."""
     steps, expected = metrics(folder, name), metrics(folder, reference)[first:]
     seen_weights, expected_weights = tensors(folder, name), tensors(folder, reference)
     assert seen_weights.keys() == expected_weights.keys()
@@ -293,7 +293,7 @@ def test_a_row_of_tp_is_computed_once_outside_of_its_blocks(finished):
 
 
 def even():
-    """Layouts whose ranks hold as much as one another: stages do where layers are alike and both ends are."""
+    """Layouts whose ranks hold equally many parameters; with stages, this needs equal layers and equal ends."""
     for model, layouts in LAYOUTS.items():
         for name, parallel in layouts.items():
             if "pp" not in parallel or model in ("untied", "moe"):
@@ -304,20 +304,20 @@ def even():
 def test_a_rank_holds_its_share_of_all_parameters(finished, name, parallel):
     held, whole = json.loads((finished / name / "metrics.json").read_text())["numbers"]
     shares = prod(parallel.values()) / parallel.get("dp_replicate", 1)
-    # Not all can be divided by four, and a stage has a norm more.
+    # Not every size is a multiple of four, and one stage has one more norm.
     assert held == pytest.approx(whole / shares, rel=0.02)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_steps_move_every_weight_far_more_than_layouts_differ(finished, name):
     before, after = tensors(finished, name, "source"), tensors(finished, name)
-    # Of a bias of keys, which adds nearly the same to all scores of a query, the gradient is close to nothing.
+    # A bias of keys adds nearly the same to all scores of a query: its gradient is close to zero.
     assert min(relative(after[key], before[key]) for key in after if not key.endswith("k_proj.bias")) > 1e-3
     assert min(step["grad_norm"] for step in metrics(finished, name)) > 0.05
 
 
 def sent_dtype(name):
-    """Buffers keep their precision."""
+    """Return the dtype of a sent tensor; buffers keep their precision."""
     return torch.float32 if name.endswith("correction_bias") else torch.bfloat16
 
 
@@ -350,6 +350,6 @@ def test_sending_takes_at_most_two_layers_and_a_bucket(finished, name):
         ("then balanced pp 2", "balanced", 2),
     ],
 )
-def test_a_checkpoint_of_one_layout_goes_on_under_another(finished, name, reference, first):
-    """The first of them went from 2 ranks to 4 and then to tp 2."""
+def test_a_run_continues_from_a_checkpoint_of_another_layout(finished, name, reference, first):
+    """The first case goes from 2 ranks to 4, and then to tp 2."""
     assert_same(finished, name, reference, first)

@@ -1,4 +1,4 @@
-"""Which tensor-parallel plans of transformers' rlx can follow, and what they leave whole."""
+"""Which of transformers' tensor-parallel plans rlx can follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a plugin's model is cut, what can't be cut, and that hidden states which change on the way are noticed."""
+"""Cutting a plugin's model into stages: where, which models are refused, and that changed hidden states are noticed."""
 
 from __future__ import annotations
 
@@ -150,13 +150,13 @@ class ScaledAfter(Model):
         (Loose, 2, "pp = 2, and body.scale belongs to no module with a known stage"),
     ],
 )
-def test_what_can_be_cut(model, pp, reason):
+def test_models_that_can_be_cut_and_others(model, pp, reason):
     refusal = adapter_for(model()).parallel_refusal(ParallelConfig(pp=pp))
     assert refusal == reason or refusal.startswith(reason)
 
 
 @pytest.mark.parametrize("model", [Model, Tied, TiedInOne])
-def test_where_everything_lies(model):
+def test_stages_of_tensors(model):
     made = model()
     found = tensor_stages(made, adapter_for(made).pipeline_parts(), 3)
     layers = {name: stages for name, stages in found.items() if ".layers." in name}
@@ -183,13 +183,13 @@ def through(model, stages):
 
 @pytest.mark.parametrize("stages", [2, 3, 4])
 @pytest.mark.parametrize("model", [Model, Tied, TiedInOne])
-def test_stages_make_what_the_whole_makes(model, stages):
+def test_stages_compute_the_same_as_the_whole_model(model, stages):
     hidden, changed = through(model, stages)
     assert not changed
     assert torch.equal(hidden, model().hidden_states(IDS, None))
 
 
 @pytest.mark.parametrize("model", [Scaled, ScaledBetween, ScaledAfter])
-def test_hidden_states_that_do_not_go_on_as_they_are(model):
+def test_changed_hidden_states_are_noticed(model):
     _, changed = through(model, 2)
     assert changed

@@ -11,7 +11,7 @@ Files:
 Rules:
 
 * Only `adapters.py` knows who made a model.
-* What a config or a signature says about a model is measured before it is relied on.
+* Claims of a config or a signature are measured on the model before rlx relies on them.
 """
 
 from __future__ import annotations

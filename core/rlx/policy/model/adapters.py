@@ -3,7 +3,7 @@
 Rules:
 
 * Everything that depends on who made a model is here; no other module asks.
-* What a config or a signature says is believed here, and measured in `rlx.policy.model.self_check`.
+* Adapters believe a model's config and signatures; `rlx.policy.model.self_check` measures whether they are right.
 
 Shapes: B rows, L positions of a row, H hidden size, V vocabulary.
 """
@@ -62,7 +62,7 @@ class ModelAdapter:
         """Return the head that makes logits of its hidden states, or None if that is unknown."""
         return None
 
-    def use_packing(self, packing: bool) -> None:
+    def prepare_rows(self, *, packing: bool) -> None:
         """Prepare for packed rows, or for padded ones. Packing needs a model that doesn't refuse it."""
 
     def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
@@ -136,7 +136,7 @@ class TransformersAdapter(ModelAdapter):
         softcap = getattr(config, "final_logit_softcapping", None)
         return LMHead(output.weight, getattr(output, "bias", None), scale, softcap)
 
-    def use_packing(self, packing: bool) -> None:
+    def prepare_rows(self, *, packing: bool) -> None:
         if self._own_attention is not None:
             packed_attention.register()
             self._module.set_attn_implementation(packed_attention.NAME if packing else self._own_attention)

@@ -72,7 +72,7 @@ class PolicyModel(nn.Module):
         """Choose packed or padded rows, and who computes logits. Packing needs a model that doesn't refuse it."""
         self.packing = packing
         self.own_logits = own_logits
-        self.adapter.use_packing(packing)
+        self.adapter.prepare_rows(packing=packing)
 
     def use_schedule(self, schedule: Schedule, *, last_stage: bool) -> None:
         """Choose the schedule of a step's micro-batches. Stages but the last compute hidden states only."""

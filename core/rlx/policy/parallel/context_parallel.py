@@ -122,8 +122,10 @@ class UlyssesLayout:
         return replace(self, row=self.row.padded_by(positions))
 
     def attend(self, causal: CausalAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        heads = (query, *(_repeat_heads(tensor, self.cp.size()) for tensor in (key, value)))
-        return self._split_positions(self.row.attend(causal, *map(self._split_heads, heads)))
+        # Repeat key-value heads until the number of ranks divides their number.
+        repeats = self.cp.size() // math.gcd(key.shape[1], self.cp.size())
+        repeated = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key, value))
+        return self._split_positions(self.row.attend(causal, *map(self._split_heads, (query, *repeated))))
 
     def _split_heads(self, local: Tensor) -> Tensor:
         """All-to-all from split positions to split heads: [1, A, L / R, D] -> [1, A / R, L, D]."""
@@ -136,11 +138,6 @@ class UlyssesLayout:
         _, heads, positions, size = row.shape
         parts = row.reshape(heads, self.cp.size(), positions // self.cp.size(), size).transpose(0, 1)
         return _exchange(parts, self.cp.get_group()).flatten(0, 1).unsqueeze(0)
-
-
-def _repeat_heads(heads: Tensor, ranks: int) -> Tensor:
-    """Repeat heads until their number is a multiple of `ranks`."""
-    return heads.repeat_interleave(ranks // math.gcd(heads.shape[1], ranks), dim=1)
 
 
 def _exchange(parts: Tensor, group: dist.ProcessGroup) -> Tensor:

@@ -6,7 +6,7 @@ Rules:
   asks for dimensions by name, and never whether one is in use: a dimension of size 1 works like any other.
 * Ranks that differ in dp_replicate, dp_shard or ep have micro-batches of their own. Ranks that differ in cp, tp or pp
   share micro-batches, and compute the same losses, metrics and scores. Sums count each micro-batch once.
-* Parameters are sharded over dp_shard, cp, ep and tp together; parameters that ep or tp splits, over the other ones of
+* Parameters are sharded over dp_shard, cp, ep and tp together; parameters that ep or tp has split, over the rest of
   these dimensions.
 * Commands, counts and texts go over a gloo group of their own on the CPU, whatever the device is, and never as pickle.
 * No collective is relied on to report the death of a rank: `rlx.policy.failures` does. The timeout here is the last

@@ -161,7 +161,7 @@ def keep_stage(parts: PipelineParts, stage: Stage) -> StageBoundary:
     embedding = parts.before[0]
     for module, index in parts.with_stages(stage.count):
         if index != stage.index and module is not embedding:
-            module.forward = _first_argument
+            module.forward = lambda hidden, *_args, **_kwargs: hidden
     if not stage.first:
         embedding.forward = boundary.embedding_forward
     for layer in parts.layers:
@@ -195,10 +195,6 @@ def remaining_modules(network: nn.Module, known: Collection[nn.Module]) -> Itera
 def stage_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of this rank's stage, by name."""
     return {name: parameter for name, parameter in network.named_parameters() if not parameter.is_meta}
-
-
-def _first_argument(hidden: Tensor, *_args: object, **_kwargs: object) -> Tensor:
-    return hidden
 
 
 def _same_tensor(seen: object, hidden: Tensor) -> bool:
