@@ -1,12 +1,12 @@
-"""The policy's command loop: what the controller asks of rank 0, all ranks do, in lockstep.
+"""The policy's command loop: every rank executes each command that the controller sends to rank 0, in lockstep.
 
-The rules of this part:
+Rules:
 
-* Rank 0 takes commands in the order of arrival and broadcasts each one's bytes; every rank executes it; rank 0
-  answers when all have finished.
-* While nothing comes, rank 0 broadcasts a no-op every few seconds: no collective ever waits for long, and a rank that
-  is gone is noticed.
-* A command that fails on any rank ends the policy: ranks that are out of step cannot be put back in step.
+* Rank 0 takes commands in the order of arrival and broadcasts the bytes of each; every rank executes it; rank 0 answers
+  when all ranks have finished.
+* While no command arrives, rank 0 broadcasts a no-op every few seconds, so no collective ever waits for long, and a
+  rank that has exited is noticed.
+* A command that fails on any rank ends the policy: ranks that are out of step can't be brought back in step.
 """
 
 from __future__ import annotations
@@ -15,64 +15,60 @@ import queue
 from collections.abc import Callable
 from typing import Protocol
 
-from rlx.policy.failures import Board, blame
+from rlx.policy.failures import FailureStore, root_cause
 from rlx.policy.parallel.mesh import Ranks
 from rlx.transport.messages import Message, Ok, Stop, decode, encode
 from rlx.transport.sync_client import Command
 
 IDLE_SECONDS = 10.0
-_NOTHING = b""
+_NO_OP = b""
 
 
-class Channel(Protocol):
-    """What rank 0 hears the controller through: `rlx.transport.SyncClient`, or a test's queue."""
+class CommandSource(Protocol):
+    """Source of the controller's commands on rank 0: a `SyncClient`, or a test's queue."""
 
     @property
     def commands(self) -> queue.Queue[Command]: ...
 
-    def notify(self, message: Message) -> None: ...
+
+Handler = Callable[[Message], Message]
+"""Executes a command and returns the answer."""
 
 
-Handle = Callable[[Message], Message]
-
-
-def serve(world: Ranks, channel: Channel | None, handle: Handle, board: Board) -> None:
-    """Execute commands until `Stop`. Only rank 0 has a channel. Raises what `handle` raises, after answering the
-    command.
-    """
+def serve_commands(ranks: Ranks, source: CommandSource | None, handle: Handler, failures: FailureStore) -> None:
+    """Execute commands until `Stop`. Only rank 0 has a source. Raises what `handle` raises, after answering."""
     while True:
-        command = _next(channel)
-        data = world.broadcast_bytes(None if channel is None else encode(command.message) if command else _NOTHING)
-        if data == _NOTHING:
+        command = _next_command(source)
+        data = ranks.broadcast_bytes(None if source is None else encode(command.message) if command else _NO_OP)
+        if data == _NO_OP:
             continue
         message = command.message if command else decode(data)
-        if isinstance(message, Stop):
-            _answer(command, Ok())
+        stopping = isinstance(message, Stop)
+        answer = Ok() if stopping else _execute(ranks, command, message, handle, failures)
+        if command is not None:
+            command.reply(answer)
+        if stopping:
             return
-        _answer(command, _execute(world, command, message, handle, board))
 
 
-def _next(channel: Channel | None) -> Command | None:
-    if channel is None:
+def _next_command(source: CommandSource | None) -> Command | None:
+    if source is None:
         return None
     try:
-        return channel.commands.get(timeout=IDLE_SECONDS)
+        return source.commands.get(timeout=IDLE_SECONDS)
     except queue.Empty:
         return None
 
 
-def _execute(world: Ranks, command: Command | None, message: Message, handle: Handle, board: Board) -> Message:
+def _execute(
+    ranks: Ranks, command: Command | None, message: Message, handle: Handler, failures: FailureStore
+) -> Message:
     try:
         answer = handle(message)
-        # Nothing is answered as done before every rank has done it.
-        world.barrier()
-    except Exception as error:
+        # Answer only when every rank has finished the command.
+        ranks.barrier()
+    except Exception as error:  # the boundary of a command: its sender is answered, and the error ends the rank
         if command is not None:
-            command.fail(blame(error, board).error)
+            command.fail(root_cause(error, failures).error)
         raise
     return answer
-
-
-def _answer(command: Command | None, answer: Message) -> None:
-    if command is not None:
-        command.reply(answer)

@@ -1,12 +1,12 @@
-"""How the failure of any rank becomes one message to the controller.
+"""How the failure of any policy rank becomes one message to the controller.
 
-The rules of this part:
+Rules:
 
-* Only rank 0 talks to the controller. Another rank that fails posts its reason in the rendezvous store and stays until
-  rank 0 has told it: torch elastic ends all ranks as soon as one is gone.
-* Rank 0 may be inside a collective that will never finish. A thread of its own watches the store, so the message leaves
-  anyway, and the process with it.
-* When rank 0's own collective breaks because another rank is gone, that rank's reason is the one to tell.
+* Only rank 0 is connected to the controller. Another rank that fails posts its failure in the rendezvous store and
+  stays until rank 0 has reported it: torch elastic ends all ranks as soon as one exits.
+* Rank 0 may be inside a collective that never finishes. A thread of its own watches the store, so that the report is
+  sent anyway, and then ends the process.
+* If rank 0's own collective breaks because another rank has exited, that rank's failure is the one to report.
 """
 
 from __future__ import annotations
@@ -14,57 +14,45 @@ from __future__ import annotations
 import os
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
 
-from rlx.errors import RlxError
 from rlx.torch_private import Store
+
+from rlx.transport.failure import failure_message
 from rlx.transport.messages import Failed, Message
 
 _KEY = "failed"
-_TOLD = "told"
+_REPORTED = "reported"
 _POLL_SECONDS = 0.5
 _GRACE_SECONDS = 2.0
-_TOLD_SECONDS = 20.0
-EXIT_CODE = 1
+_REPORT_SECONDS = 20.0
+_EXIT_CODE = 1
 
 
-class Teller(Protocol):
-    """What rank 0 tells the controller through."""
+class Controller(Protocol):
+    """Rank 0's connection to the controller, for messages without an answer."""
 
     def notify(self, message: Message) -> None: ...
 
 
-def describe(error: BaseException) -> Failed:
-    """The message that says why a rank cannot go on."""
-    text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}"
-    return Failed(text, owner=str(getattr(error, "owner", "")), traceback="".join(traceback.format_exception(error)))
-
-
-def blame(error: BaseException, board: Board) -> Failed:
-    """Why rank 0 cannot go on: what another rank posted, where its going broke a collective here; else `error`."""
-    broken = isinstance(error, RuntimeError)
-    return (board.read(wait=_GRACE_SECONDS) if broken else None) or describe(error)
-
-
-class Board:
-    """The place in the store where ranks leave the reason of their failure."""
+class FailureStore:
+    """The failure that ends the policy, in the rendezvous store of its ranks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def post(self, rank: int, failure: Failed) -> None:
-        """The first one stays."""
+        """Store the failure of a rank, unless another rank has stored one."""
         named = msgspec.structs.replace(failure, error=f"policy rank {rank}: {failure.error}")
         if self._store.add(f"{_KEY}/count", 1) == 1:
             self._store.set(_KEY, msgspec.json.encode(named).decode())
 
     def read(self, wait: float = 0.0) -> Failed | None:
-        """What was posted, waiting up to `wait` seconds for it."""
+        """Return the stored failure, waiting up to `wait` seconds for it."""
         deadline = time.monotonic() + wait
         while not self._store.check([_KEY]):
             if time.monotonic() >= deadline:
@@ -72,47 +60,53 @@ class Board:
             time.sleep(0.05)
         return msgspec.json.decode(self._store.get(_KEY), type=Failed)
 
-    def mark_told(self) -> None:
-        """The controller knows."""
-        self._store.set(_TOLD, "1")
+    def mark_reported(self) -> None:
+        """Record that the controller has been notified."""
+        self._store.set(_REPORTED, "1")
 
-    def wait_told(self, seconds: float) -> None:
-        """Returns when rank 0 has told the controller, or after so many seconds without it."""
+    def wait_until_reported(self, seconds: float) -> None:
+        """Return when rank 0 has notified the controller, or after `seconds`."""
         deadline = time.monotonic() + seconds
-        while not self._store.check([_TOLD]) and time.monotonic() < deadline:
+        while not self._store.check([_REPORTED]) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS / 5)
 
 
+def root_cause(error: BaseException, failures: FailureStore) -> Failed:
+    """Return why rank 0 can't continue: another rank's failure if that broke a collective here, else `error`."""
+    broken = isinstance(error, RuntimeError)
+    return (failures.read(wait=_GRACE_SECONDS) if broken else None) or failure_message(error)
+
+
 @contextmanager
-def reported(rank: int, board: Board, teller: Teller | None) -> Iterator[None]:
-    """The boundary of a rank: what escapes is posted (or, by rank 0, told) and raised again."""
+def report_failure(rank: int, failures: FailureStore, controller: Controller | None) -> Iterator[None]:
+    """Boundary of a rank: report an escaping exception (rank 0) or post it for rank 0, and raise it again."""
     try:
         yield
-    except Exception as error:
-        if teller is None:
-            board.post(rank, describe(error))
-            board.wait_told(_TOLD_SECONDS)
+    except Exception as error:  # the boundary: whatever ends a rank is reported before the rank exits
+        if controller is None:
+            failures.post(rank, failure_message(error))
+            failures.wait_until_reported(_REPORT_SECONDS)
         else:
-            teller.notify(blame(error, board))
-            board.mark_told()
+            controller.notify(root_cause(error, failures))
+            failures.mark_reported()
         raise
 
 
 @contextmanager
-def watch(board: Board, teller: Teller) -> Iterator[None]:
-    """Meanwhile, tell the controller what another rank posts, and end this process."""
+def watch_other_ranks(failures: FailureStore, controller: Controller) -> Iterator[None]:
+    """Run a thread that reports the failure of another rank to the controller, and ends this process."""
     done = threading.Event()
 
-    def look() -> None:
+    def watch() -> None:
         while not done.wait(_POLL_SECONDS):
-            failure = board.read()
-            # The main thread may be about to tell it itself, and to answer the command that it failed at.
+            failure = failures.read()
+            # The main thread may be about to report it itself, and to answer the command that failed because of it.
             if failure is not None and not done.wait(_GRACE_SECONDS):
-                teller.notify(failure)
-                board.mark_told()
-                os._exit(EXIT_CODE)
+                controller.notify(failure)
+                failures.mark_reported()
+                os._exit(_EXIT_CODE)
 
-    threading.Thread(target=look, name="rlx-failures", daemon=True).start()
+    threading.Thread(target=watch, name="rlx-failures", daemon=True).start()
     try:
         yield
     finally:

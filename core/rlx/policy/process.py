@@ -1,13 +1,12 @@
-"""The policy process: a torch elastic agent, and the ranks that it starts.
+"""The policy process: a torch elastic agent that starts the policy's ranks.
 
-The rules of this part:
+Rules:
 
 * The agent starts N ranks on this machine, which meet on the loopback interface, and never restarts any: a rank that
-  dies ends the policy, and the supervisor decides what comes next.
-* Rank 0 is the controller's client `policy`; it connects before anything slow happens, so that heartbeats go from the
-  start.
-* What a rank says goes to `logs/policy/rank_<i>.log`; the last lines of the one that failed first go to the policy's
-  own log.
+  exits ends the policy, and the supervisor decides what happens next.
+* Rank 0 is the controller's client `policy`. It connects before any slow step, so heartbeats arrive from the start.
+* Each rank writes its output to `logs/policy/rank_<i>.log`; the last lines of the rank that failed first are copied to
+  the policy's own log.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig
 
-_SAID_BY_DEATH = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
-"""Loggers whose traceback of the agent would follow a rank's death and hide what the rank said."""
+_AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+"""Loggers that would write the agent's traceback after a rank's exit, and hide the rank's own last lines."""
 
 
 def main(boot: Boot) -> int:
-    """Start the ranks and wait for them. Raises ProcessDied, or UsageError where that is why a rank ended."""
+    """Start the ranks and wait for them. Raises UsageError if a rank exited with its exit code, else ProcessDied."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
     config = boot.load_config()
     os.environ.update({**PLATFORMS[config.run.device].policy_env, **config.policy.env})
-    _log(boot, 0).parent.mkdir(parents=True, exist_ok=True)
-    for name in _SAID_BY_DEATH:
+    _log_path(boot, 0).parent.mkdir(parents=True, exist_ok=True)
+    for name in _AGENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         elastic_launch(_launch_config(boot.name, config.policy.parallel.world_size), rank_main)(encode_boot(boot))
     except ChildFailedError as error:
-        raise _death(boot, error) from None
+        raise _exit_error(boot, error) from None
     return 0
 
 
@@ -68,23 +67,28 @@ def _launch_config(name: str, ranks: int) -> LaunchConfig:
     )
 
 
-def _death(boot: Boot, error: ChildFailedError) -> RlxError:
+def _exit_error(boot: Boot, error: ChildFailedError) -> RlxError:
+    """Return the error for the rank that exited first, with the last lines of its log."""
     rank, failure = error.get_first_failure()
-    lines = "\n".join(last_lines(_log(boot, rank))).rstrip() or "(it wrote nothing)"
+    lines = "\n".join(last_lines(_log_path(boot, rank))).rstrip() or "(it wrote nothing)"
     code = failure.exitcode
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     text = f"policy rank {rank} {how}. Its last lines:\n{lines}"
     return UsageError(text) if code == UsageError.exit_code else ProcessDied(text)
 
 
-def _log(boot: Boot, rank: int) -> Path:
+def _log_path(boot: Boot, rank: int) -> Path:
     return boot.run_path / LOGS / POLICY / f"rank_{rank}.log"
 
 
 def rank_main(blob: bytes) -> None:
-    """What each rank runs. Ends the process with the exit code of an RlxError that escapes."""
+    """Run one rank. Ends the process with the exit code of an RlxError that escapes."""
     boot = decode_boot(blob)
-    _write_log(_log(boot, int(os.environ["RANK"])))
+    # Redirect the descriptors, not sys.stdout, so that output of native code goes to the log too.
+    log = os.open(_log_path(boot, int(os.environ["RANK"])), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
     from rlx.policy.rank import run
 
     try:
@@ -92,10 +96,3 @@ def rank_main(blob: bytes) -> None:
     except RlxError as error:
         print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201 - stdout is this rank's log
         raise SystemExit(error.exit_code) from error
-
-
-def _write_log(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    os.close(descriptor)

@@ -1,18 +1,18 @@
-"""The life of one rank: join, build, report, serve, leave."""
+"""The life of one policy rank: join the other ranks, build the policy, report ready, serve commands, leave."""
 
 from __future__ import annotations
 
 import logging
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlx.platform import PLATFORMS
 from rlx.plugins.timings import CallTimings, Timing
-from rlx.policy.command_loop import serve
-from rlx.policy.failures import Board, reported, watch
+from rlx.policy.command_loop import serve_commands
+from rlx.policy.failures import FailureStore, report_failure, watch_other_ranks
 from rlx.policy.parallel.mesh import Ranks, join_ranks, rendezvous_store
 from rlx.policy.setup import make_worker
 from rlx.script.plugins import open_plugins
@@ -24,43 +24,34 @@ if TYPE_CHECKING:
 
 
 def run(boot: Boot) -> None:
-    """Serve the controller until it says stop. Raises what ended the rank, after it was reported."""
+    """Serve the controller until it sends Stop. Raises the error that ended the rank, after reporting it."""
     logging.basicConfig(level=logging.INFO)
     config = boot.load_config()
-    leads = os.environ["RANK"] == "0"
-    client = SyncClient(boot.endpoint, boot.name, boot.attempt) if leads else None
-    try:
-        _join(boot, config, client)
-    finally:
+    rank = int(os.environ["RANK"])
+    with ExitStack() as stack:
+        client = SyncClient(boot.endpoint, boot.name, boot.attempt) if rank == 0 else None
         if client is not None:
-            client.close()
-
-
-def _join(boot: Boot, config: Config, client: SyncClient | None) -> None:
-    board = Board(rendezvous_store())
-    with reported(int(os.environ["RANK"]), board, client):
-        world = join_ranks(PLATFORMS[config.run.device], config.policy.parallel)
-        # A connection of its own: stores are not to be shared between threads.
-        watching = watch(Board(rendezvous_store()), client) if client is not None else nullcontext()
+            stack.callback(client.close)
+        failures = FailureStore(rendezvous_store())
+        stack.enter_context(report_failure(rank, failures, client))
+        ranks = join_ranks(PLATFORMS[config.run.device], config.policy.parallel)
+        # The watching thread has a connection of its own: threads must not share a store.
+        watching = watch_other_ranks(FailureStore(rendezvous_store()), client) if client is not None else nullcontext()
         with watching:
-            _work(boot, config, world, client, board)
-        world.close()
+            _serve(boot, config, ranks, client, failures)
+        ranks.close()
 
 
-def _work(boot: Boot, config: Config, world: Ranks, client: SyncClient | None, board: Board) -> None:
+def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, failures: FailureStore) -> None:
     plugins = open_plugins(boot)
     plugins.hooks.rlx_worker_start(process=boot.name, config=config)
-    worker = make_worker(boot, config, plugins, world)
-    # Of all ranks, so that nothing is reported before every rank is ready.
-    ready = msgspec.structs.replace(worker.ready(), costs=_all_costs(world, plugins.costs).take())
+    worker = make_worker(boot, config, plugins, ranks)
+    # This gather also makes rank 0 wait until every rank is ready.
+    timings = CallTimings()
+    for taken in ranks.gather_bytes(msgspec.msgpack.encode(plugins.costs.take())):
+        timings.merge(msgspec.msgpack.decode(taken, type=dict[str, Timing]))
     if client is not None:
+        ready = msgspec.structs.replace(worker.ready(), costs=timings.take())
         client.request(ready, timeout=config.run.start_seconds, what="the policy reports that it is ready")
-    serve(world, client, worker.handle, board)
+    serve_commands(ranks, client, worker.handle, failures)
     worker.sender.close()
-
-
-def _all_costs(world: Ranks, own: CallTimings) -> CallTimings:
-    costs = CallTimings()
-    for taken in world.gather_bytes(msgspec.msgpack.encode(own.take())):
-        costs.merge(msgspec.msgpack.decode(taken, type=dict[str, Timing]))
-    return costs

@@ -1,6 +1,6 @@
-"""From boot data to a worker: what a rank is made of.
+"""Builds a rank's worker from the boot data.
 
-The rule of this part: all ranks make the same things in the same order, since building is full of collectives.
+Rule: all ranks build the same objects in the same order, since building is full of collectives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch.distributed.tensor import DTensor
 
+from rlx.algorithms.make import make_algorithm
 from rlx.datasets.open import open_dataset
 from rlx.errors import RunError
 from rlx.fingerprint import Fingerprints, differences, mismatch_message
@@ -27,8 +28,8 @@ from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.sft_data import SFTRows
 from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
-from rlx.policy.weights.full_weights import Gatherer
-from rlx.policy.weights.hf_folder import load_config, model_folder
+from rlx.policy.weights.full_weights import FullWeights
+from rlx.policy.weights.hf_folder import load_hf_config, model_folder
 from rlx.policy.worker import Worker
 from rlx.sync.buckets import manifest_of
 from rlx.sync.sender import Sender
@@ -36,7 +37,6 @@ from rlx.sync.sender import Sender
 if TYPE_CHECKING:
     from torch import nn
 
-    from rlx.algorithms.base import Algorithm
     from rlx.boot import Boot
     from rlx.config.schema import Config
     from rlx.config.sections.data import DatasetConfig, PackerConfig
@@ -44,37 +44,40 @@ if TYPE_CHECKING:
     from rlx.policy.parallel.mesh import Ranks
 
 
-def make_worker(boot: Boot, config: Config, plugins: Plugins, world: Ranks) -> Worker:
-    """Build, load and (where the run goes on) restore the policy. All ranks call it."""
-    torch.manual_seed(config.run.seed * world.data_size + world.data_rank)
-    algorithm: Algorithm = plugins.make("algorithms", config.algorithm.name, config.algorithm.args)
-    built = _build(config, plugins, world)
+def make_worker(boot: Boot, config: Config, plugins: Plugins, ranks: Ranks) -> Worker:
+    """Build the policy, load its weights and (in a resumed run) its checkpoint. All ranks call it."""
+    torch.manual_seed(config.run.seed * ranks.data_size + ranks.data_rank)
+    algorithm = make_algorithm(plugins, config)
+    built = _build(config, plugins, ranks)
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
-    optimizer = Optimizer(_shards(built), config.policy.optimizer, config.run.steps, built.stage, built.tied)
-    reference = freeze(_build(config, plugins, world)).model if algorithm.needs_reference else None
-    trainer = Trainer(world, built.model, optimizer, algorithm, config.policy, reference=reference)
+    optimizer = Optimizer(_trainable(built), config.policy.optimizer, config.run.steps, built.stage, built.tied)
+    reference = freeze(_build(config, plugins, ranks)).model if algorithm.needs_reference else None
+    trainer = Trainer(ranks, built.model, optimizer, algorithm, config.policy, reference=reference)
     if boot.resume_from is not None:
-        trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", world, built.network, optimizer)
-    rows, eval_rows = (None, None) if boot.rollouts else _feeds(config, plugins, built)
-    data = None if rows is None else _fingerprints(rows, eval_rows, world)
-    gatherer = Gatherer(built, torch_dtype(config.rollout.dtype or config.policy.dtype))
+        trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", ranks, built.network, optimizer)
+    rows, eval_rows = (None, None) if boot.rollouts else _open_rows(config, plugins, built)
+    fingerprints = None if rows is None else _fingerprints(rows, eval_rows, ranks)
+    weights = FullWeights(built, torch_dtype(config.rollout.dtype or config.policy.dtype))
     return Worker(
-        world=world,
+        ranks=ranks,
         model=config.model,
         built=built,
         optimizer=optimizer,
         trainer=trainer,
-        gatherer=gatherer,
-        sender=Sender(manifest_of(gatherer.shapes()), world.rank, PLATFORMS[config.run.device].collectives),
+        weights=weights,
+        sender=Sender(manifest_of(weights.meta_buckets()), ranks.rank, PLATFORMS[config.run.device].collectives),
         rows=rows,
         eval_rows=eval_rows,
-        data=data,
+        fingerprints=fingerprints,
     )
 
 
-def _shards(built: Built) -> dict[str, nn.Parameter]:
-    """What this rank trains. Gathered tensors get no gradient, and would stay as they are without a word."""
+def _trainable(built: Built) -> dict[str, nn.Parameter]:
+    """Return the parameters of this rank's stage.
+
+    Raises RunError if one isn't sharded: a gathered parameter gets no gradient, and would silently stay as it is.
+    """
     parameters = stage_parameters(built.network)
     gathered = [name for name, parameter in parameters.items() if not isinstance(parameter, DTensor)]
     if gathered:
@@ -82,39 +85,39 @@ def _shards(built: Built) -> dict[str, nn.Parameter]:
     return parameters
 
 
-def _build(config: Config, plugins: Plugins, world: Ranks) -> Built:
-    # One rank fetches from the Hub; the others find it fetched.
-    if world.rank == 0:
+def _build(config: Config, plugins: Plugins, ranks: Ranks) -> Built:
+    # Rank 0 downloads from the Hub; the others then find the snapshot.
+    if ranks.rank == 0:
         model_folder(config.model)
-    world.barrier()
+    ranks.barrier()
     folder = model_folder(config.model)
-    # First, since its module may make a config class of its own known to transformers.
+    # Before the config: the plugin's module may register a config class of its own with transformers.
     plugin = model_plugin(plugins)
-    hf_config = load_config(config.model, folder)
-    return build_policy(plugin, hf_config, folder, world, config.policy, config.rollout.temperature)
+    hf_config = load_hf_config(config.model, folder)
+    return build_policy(plugin, hf_config, folder, ranks, config.policy, config.rollout.temperature)
 
 
-def _feeds(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows, SFTRows | None]:
+def _open_rows(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows, SFTRows | None]:
+    """Open the training dataset, and the evaluation dataset if the config has one."""
     tokenizer = load_tokenizer(config.model)
     longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 
-    def feed(dataset: DatasetConfig, packer: PackerConfig) -> SFTRows:
+    def open_rows(dataset: DatasetConfig, packer: PackerConfig) -> SFTRows:
         view = open_dataset(plugins, dataset, config, tokenizer)
         return SFTRows(view, open_packer(plugins, packer, config, tokenizer), tokenizer, longest)
 
     held_out = config.eval
-    return feed(config.dataset, config.packer), (
-        feed(held_out.dataset, held_out.packer or config.packer) if held_out is not None else None
+    return open_rows(config.dataset, config.packer), (
+        open_rows(held_out.dataset, held_out.packer or config.packer) if held_out is not None else None
     )
 
 
-def _fingerprints(rows: SFTRows, eval_rows: SFTRows | None, world: Ranks) -> Fingerprints:
-    """Of the datasets. Raises RunError, on all ranks, where ranks do not see the same."""
-    mine = Fingerprints(rows.fingerprint(), None if eval_rows is None else eval_rows.fingerprint())
-    ranks = [
-        msgspec.msgpack.decode(data, type=Fingerprints) for data in world.gather_bytes(msgspec.msgpack.encode(mine))
-    ]
-    for rank, other in enumerate(ranks):
-        if found := differences(ranks[0], other):
+def _fingerprints(rows: SFTRows, eval_rows: SFTRows | None, ranks: Ranks) -> Fingerprints:
+    """Return the datasets' fingerprints. Raises RunError, on all ranks, if ranks see different datasets."""
+    own = Fingerprints(rows.fingerprint(), None if eval_rows is None else eval_rows.fingerprint())
+    gathered = ranks.gather_bytes(msgspec.msgpack.encode(own))
+    first, *others = [msgspec.msgpack.decode(data, type=Fingerprints) for data in gathered]
+    for rank, other in enumerate(others, start=1):
+        if found := differences(first, other):
             raise RunError(mismatch_message(f"policy ranks 0 and {rank}", found))
-    return mine
+    return own

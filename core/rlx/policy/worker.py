@@ -1,10 +1,10 @@
-"""What one rank does with each command of the controller.
+"""Executes the controller's commands on one policy rank.
 
-The rules of this part:
+Rules:
 
-* Every rank executes every command, and answers it the same way; rank 0's answer is the one that is sent.
-* Commands are handled one after another, in the order of arrival: weights that are sent or scored are those of one
-  version.
+* Every rank executes every command and returns the same kind of answer; only rank 0's answer is sent.
+* Commands are executed one after another, in the order of arrival, so the weights that are sent and the weights that
+  score tokens are those of one version.
 """
 
 from __future__ import annotations
@@ -40,48 +40,51 @@ from rlx.transport.messages import (
 
 if TYPE_CHECKING:
     from rlx.config.sections.model import ModelConfig
+    from rlx.episodes import Episode
     from rlx.fingerprint import Fingerprints
     from rlx.policy.model.built import Built
     from rlx.policy.parallel.mesh import Ranks
     from rlx.policy.train.optimizer import Optimizer
     from rlx.policy.train.sft_data import SFTRows
     from rlx.policy.train.trainer import Trainer
-    from rlx.policy.weights.full_weights import Gatherer
+    from rlx.policy.weights.full_weights import FullWeights
     from rlx.sync.sender import Sender
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One rank of the policy. `rows` and `eval_rows` are there where the algorithm learns from rows."""
+    """One rank of the policy. It has `rows`, and perhaps `eval_rows`, if the algorithm learns from dataset rows."""
 
-    world: Ranks
+    ranks: Ranks
     model: ModelConfig
     built: Built
     optimizer: Optimizer
     trainer: Trainer
-    gatherer: Gatherer
+    weights: FullWeights
     sender: Sender
     rows: SFTRows | None = None
     eval_rows: SFTRows | None = None
-    data: Fingerprints | None = None
-    """Of `rows` and `eval_rows`."""
+    fingerprints: Fingerprints | None = None
+    """Fingerprints of `rows` and `eval_rows`."""
 
     def ready(self) -> PolicyReady:
-        return PolicyReady(self.trainer.step, data=self.data)
+        """Return the message that this rank is ready for commands."""
+        return PolicyReady(self.trainer.step, data=self.fingerprints)
 
     def handle(self, message: Message) -> Message:
-        """Execute a command; all ranks call it with the same message. Raises RunError where it cannot be done."""
+        """Execute a command; all ranks call it with the same message. Raises RunError if that fails."""
         match message:
             case TrainStep():
                 return self._train(message)
             case SendWeights():
-                self._expect(message.version)
-                return self.sender.send(message.version, self.gatherer.tensors())
+                self._check_version(message.version)
+                return self.sender.send(message.version, self.weights.buckets())
             case ScoreTokens():
-                self._expect(message.version)
+                self._check_version(message.version)
                 return TokenScores(message.version, pack_logprobs(self.trainer.score(message.tokens)))
             case EvalRows():
-                return self._evaluate(message)
+                groups = self._groups(self.eval_rows, message.rows, "evaluation")
+                return Measured(self.trainer.evaluate([episode for (episode,) in groups]))
             case OpenTransfer():
                 return self.sender.open(message)
             case WeightPlan():
@@ -90,48 +93,45 @@ class Worker:
                 self.sender.join(message)
                 return Ok()
             case SaveCheckpoint():
-                checkpoint.save(Path(message.path), self.world, self.built, self.optimizer, self._expect(message.step))
+                self._check_version(message.step)
+                checkpoint.save(Path(message.path), self.ranks, self.built, self.optimizer, message.step)
                 return Ok()
             case Export():
                 self._export(message)
                 return Ok()
-        raise RunError(f"the policy was sent a {type(message).__name__}, which is not for it")
+        raise RunError(f"the policy was sent a {type(message).__name__}, which it does not handle")
 
-    def _expect(self, step: int) -> int:
-        if step != self.trainer.step:
-            raise RunError(f"the policy has made {self.trainer.step} steps, and was asked for the weights of {step}")
-        return step
+    def _check_version(self, version: int) -> None:
+        if version != self.trainer.step:
+            raise RunError(
+                f"the policy has made {self.trainer.step} steps, and was asked for the weights of {version}"
+            )
 
     def _train(self, message: TrainStep) -> StepDone:
-        self._expect(message.step)
+        self._check_version(message.step)
         began = time.perf_counter()
         groups = [decode_episodes(payload) for payload in message.payloads]
         if message.rows:
-            groups += self._feed(self.rows, "training").groups(message.rows)
+            groups += self._groups(self.rows, message.rows, "training")
         decoded = time.perf_counter()
         metrics = self.trainer.train(groups)
         metrics["time/policy_decode"] = decoded - began
         return StepDone(message.step, metrics, time.perf_counter() - began)
 
-    def _evaluate(self, message: EvalRows) -> Measured:
-        episodes = [group[0] for group in self._feed(self.eval_rows, "evaluation").groups(message.rows)]
-        return Measured(self.trainer.evaluate(episodes))
-
-    def _feed(self, feed: SFTRows | None, what: str) -> SFTRows:
-        if feed is None:
-            raise RunError(f"the policy was sent {what} rows, but has no dataset to take them from")
-        return feed
+    def _groups(self, rows: SFTRows | None, indices: list[int], purpose: str) -> list[list[Episode]]:
+        if rows is None:
+            raise RunError(f"the policy was sent {purpose} rows, but has no dataset to take them from")
+        return rows.groups(indices)
 
     def _export(self, message: Export) -> None:
         if message.checkpoint is not None:
             self.trainer.step = checkpoint.load(
-                Path(message.checkpoint), self.world, self.built.network, self.optimizer
+                Path(message.checkpoint), self.ranks, self.built.network, self.optimizer
             )
-        tokenizer = Path(self.model.tokenizer) if self.model.tokenizer is not None else None
         export(
             self.built,
             Path(message.path),
-            leads=self.world.rank == 0,
-            tokenizer=tokenizer,
+            leads=self.ranks.rank == 0,
+            tokenizer=Path(self.model.tokenizer) if self.model.tokenizer is not None else None,
             chat_template=self.model.chat_template,
         )

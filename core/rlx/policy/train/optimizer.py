@@ -1,18 +1,19 @@
-"""AdamW over sharded parameters, with its schedule and clipping.
+"""AdamW over sharded parameters, with its learning rate schedule and gradient clipping.
 
-The rules of this part:
+Rules:
 
-* The learning rate is a pure function of the number of the update: there is no scheduler state to lose.
-* Moments exist from the start, so that a checkpoint always has the same tensors.
-* A parameter that two stages have is one: both step with the sum of their gradients, which is counted once.
-* A gradient that is not finite ends the run: stepping on it would make every weight NaN.
+* The learning rate is a pure function of the update's number; a checkpoint needs no scheduler state.
+* Moments exist from the start, so that every checkpoint has the same tensors.
+* A parameter on two pipeline stages is one parameter: both stages step with the sum of its gradients, and the norm
+  counts that sum once.
+* A gradient that isn't finite ends the run: stepping on it would make every weight NaN.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.distributed.tensor import DTensor, Partial, Replicate
@@ -31,7 +32,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def learning_rate(config: OptimizerConfig, update: int, updates: int) -> float:
-    """The rate of update `update` (from 0) of `updates`. The first update of a warm-up already moves."""
+    """Return the learning rate of update `update` (from 0) of `updates`. It is above 0 from the first warm-up step."""
     if update < config.warmup_steps:
         return config.lr * (update + 1) / (config.warmup_steps + 1)
     progress = min((update - config.warmup_steps) / max(updates - config.warmup_steps, 1), 1.0)
@@ -45,10 +46,10 @@ def learning_rate(config: OptimizerConfig, update: int, updates: int) -> float:
 
 
 class Optimizer:
-    """AdamW of the parameters that require a gradient; decay on matrices only.
+    """AdamW of the parameters that require a gradient; weight decay applies to matrices only.
 
-    stage: what `parameters` are those of; None where they are all. tied: names of those that the first stage and the
-    last have both.
+    stage: the pipeline stage that holds `parameters`; None if they are the whole model. tied: names of the parameters
+    that both the first stage and the last hold.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Optimizer:
         self._updates = updates
         self._stage = stage
         self._tied = [parameter for name, parameter in self.parameters.items() if name in tied]
-        self._adamw = torch.optim.AdamW(self._groups(), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        self._adamw = torch.optim.AdamW(
+            self._parameter_groups(), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+        )
         for parameter in self.parameters.values():
             self._adamw.state[parameter] = {
                 "step": torch.zeros((), device=parameter.device),
@@ -72,49 +75,54 @@ class Optimizer:
             }
 
     def update(self, update: int) -> tuple[float, float]:
-        """One step with the gradients as they lie; returns their global norm before clipping, and the rate."""
+        """Step with the accumulated gradients; returns their global norm before clipping, and the learning rate."""
         rate = learning_rate(self._config, update, self._updates)
         for group in self._adamw.param_groups:
             group["lr"] = rate
-        self._add_up_tied()
+        for parameter in self._tied:
+            assert self._stage is not None
+            assert isinstance(parameter.grad, DTensor)
+            with torch.no_grad():
+                self._stage.sum_over_ends(parameter.grad.to_local())
         norm = self._clip(update)
         self._adamw.step()
         self._adamw.zero_grad()
         return norm, rate
 
     def moments(self) -> dict[str, Tensor]:
-        """`exp_avg.<name>` and `exp_avg_sq.<name>`: the running means, sharded as their parameters are."""
+        """Return `exp_avg.<name>` and `exp_avg_sq.<name>`: the running means, sharded as their parameters are."""
         return {
             f"{moment}.{name}": self._adamw.state[parameter][moment]
             for name, parameter in self.parameters.items()
             for moment in MOMENTS
         }
 
-    def restore(self, updates_done: int) -> None:
-        """Go on after so many updates; the moments have been filled in."""
+    def restore(self, updates: int) -> None:
+        """Continue after `updates` updates. The caller has loaded the moments in place."""
         for parameter in self.parameters.values():
-            self._adamw.state[parameter]["step"].fill_(updates_done)
+            self._adamw.state[parameter]["step"].fill_(updates)
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """One for each placement and decay: an operation on many tensors at once takes those of one mesh only."""
+    def _parameter_groups(self) -> list[dict[str, object]]:
+        """Return one group for each mesh, placement and decay: a foreach kernel takes tensors of one mesh only."""
         groups: dict[tuple[object, bool], list[nn.Parameter]] = {}
         for parameter in self.parameters.values():
-            groups.setdefault((_placement(parameter), parameter.ndim >= 2), []).append(parameter)
+            placed = (parameter.device_mesh, parameter.placements) if isinstance(parameter, DTensor) else None
+            groups.setdefault((placed, parameter.ndim >= 2), []).append(parameter)
         return [
             {"params": group, "weight_decay": self._config.weight_decay if decays else 0.0}
             for (_, decays), group in groups.items()
         ]
 
-    @torch.no_grad()
-    def _add_up_tied(self) -> None:
-        for parameter in self._tied:
-            assert self._stage is not None
-            assert isinstance(parameter.grad, DTensor)
-            self._stage.sum_over_ends(parameter.grad.to_local())
-
     def _clip(self, update: int) -> float:
+        """Clip the gradients to `max_grad_norm`; returns their global norm before. Raises RunError if not finite."""
         groups = [group["params"] for group in self._adamw.param_groups]
-        squares = sum(_squares([parameter for parameter in group if self._counts(parameter)]) for group in groups)
+        # The first stage counts the gradients of tied parameters.
+        counts_tied = self._stage is None or self._stage.first
+        counted = [
+            [parameter for parameter in group if counts_tied or all(parameter is not tied for tied in self._tied)]
+            for group in groups
+        ]
+        squares = sum(map(_squared_norm, counted))
         norm = math.sqrt(squares if self._stage is None else self._stage.sum_over_stages(squares))
         if not math.isfinite(norm):
             raise RunError(f"The gradient of step {update} is not finite (norm {norm}). Lower policy.optimizer.lr?")
@@ -123,21 +131,13 @@ class Optimizer:
                 clip_grads_with_norm_(group, self._config.max_grad_norm, torch.tensor(norm), foreach=True)
         return norm
 
-    def _counts(self, parameter: nn.Parameter) -> bool:
-        """Whether it is this stage that counts its gradient."""
-        return self._stage is None or self._stage.first or all(parameter is not tied for tied in self._tied)
 
-
-def _placement(tensor: Tensor) -> object:
-    return (tensor.device_mesh, tensor.placements) if isinstance(tensor, DTensor) else None
-
-
-def _squares(group: Sequence[nn.Parameter]) -> float:
-    """The sum of the squares of gradients that are placed alike."""
-    gradients = [parameter.grad for parameter in group if parameter.grad is not None]
+def _squared_norm(parameters: Sequence[nn.Parameter]) -> float:
+    """Return the sum of squares of the gradients of parameters that have the same placement, over all of its ranks."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     local = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in gradients]
     squares = get_total_norm(local, foreach=True).double().square()
     if gradients and isinstance(gradients[0], DTensor):
-        added = [Replicate() if placement.is_replicate() else Partial() for placement in gradients[0].placements]
-        squares = gather_full(DTensor.from_local(squares, gradients[0].device_mesh, added, run_check=False))
+        summed = [Replicate() if placement.is_replicate() else Partial() for placement in gradients[0].placements]
+        squares = gather_full(DTensor.from_local(squares, gradients[0].device_mesh, summed, run_check=False))
     return float(squares)

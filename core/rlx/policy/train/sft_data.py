@@ -1,9 +1,10 @@
-"""Supervised fine-tuning: dataset rows as the episodes that the trainer learns from.
+"""Dataset rows as the episodes that supervised fine-tuning trains on.
 
-The rules of this part:
+Rules:
 
-* A row becomes one group of one episode: its answers are sampled segments that nobody sampled (no logprobs).
-* Nothing is cut: a row longer than `policy.max_sequence_tokens` is an error that names the row.
+* A row becomes one group of one episode. Its answers are segments without log-probabilities, since no sampler made
+  them.
+* Nothing is truncated: a row longer than `policy.max_sequence_tokens` is an error that names the row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class SFTRows:
-    """Rows of one dataset, through one packer."""
+    """The rows of a dataset, made into episodes by a packer. `longest`: most tokens of a row, None for any number."""
 
     def __init__(self, dataset: DatasetView, packer: Packer, tokenizer: Tokenizer, longest: int | None) -> None:
         self._dataset = dataset
@@ -35,15 +36,15 @@ class SFTRows:
         return len(self._dataset)
 
     def fingerprint(self) -> Fingerprint:
-        """Of the dataset."""
+        """Return the dataset's fingerprint."""
         return self._dataset.fingerprint()
 
     def groups(self, rows: Sequence[int]) -> list[list[Episode]]:
-        """One group for each row."""
+        """Return one group for each row."""
         return [[self.episode(row)] for row in rows]
 
     def episode(self, row: int) -> Episode:
-        """Raises DatasetError or PluginError that names the row."""
+        """Return the episode of a row. Raises DatasetError or PluginError that names the row."""
         where = self._dataset.where(row)
         item, reference = self._dataset.item(row), self._dataset.reference(row)
         trajectories = sft_trajectories(self._packer, item, reference, self._tokenizer, where=where)

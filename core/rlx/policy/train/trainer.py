@@ -1,9 +1,10 @@
-"""One optimizer step, scores and evaluation: what the ranks compute together.
+"""One optimizer step, scoring and evaluation: the policy's computations that all ranks share.
 
-The rules of this part:
+Rules:
 
-* Every rank gets the whole step's data and plans the same micro-batches; it computes its own share. Losses are shares
-  of the step's loss, normalised by global counts, and gradients are summed: the result does not depend on the ranks.
+* Every rank gets the data of the whole step and plans the same micro-batches, then computes its own share. Losses are
+  shares of the step's loss, normalized by global counts, and gradients are summed: the result doesn't depend on the
+  number of ranks.
 * Metrics are sums over tokens, added up over ranks, divided once by the step's tokens.
 """
 
@@ -40,32 +41,32 @@ _SCORES = msgspec.msgpack.Decoder(dict[int, list[float]])
 
 @dataclass
 class Tally:
-    """Sums and maxima of a step, on this rank."""
+    """Loss and metrics of a step on this rank, added up over its micro-batches."""
 
     loss: float = 0.0
     """This rank's share of the step's loss."""
     sums: dict[str, float] = field(default_factory=dict)
-    peak: float = 0.0
+    max_logprob_diff: float = 0.0
     """Largest |difference| between the sampler's and the policy's log-probability of a token."""
 
     def add(self, sums: dict[str, Tensor]) -> None:
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
 
-    def reduce(self, world: Ranks, totals: StepTotals) -> dict[str, float]:
-        """Means over the step's tokens, the same on every rank."""
+    def reduce(self, ranks: Ranks, totals: StepTotals) -> dict[str, float]:
+        """Return the means over the step's tokens, the same on every rank."""
         names = sorted(self.sums)
-        means = dict(zip(names, world.sums([self.sums[name] for name in names]), strict=True))
+        means = dict(zip(names, ranks.sums([self.sums[name] for name in names]), strict=True))
         means = {name: value / max(totals.tokens, 1) for name, value in means.items()}
-        return {**means, "mismatch/logprob_diff_max": world.maxima([self.peak])[0]}
+        return {**means, "mismatch/logprob_diff_max": ranks.maxima([self.max_logprob_diff])[0]}
 
 
 class Trainer:
-    """The policy, and what changes it. `step` is the number of optimizer updates done, which is its weight version."""
+    """Trains and scores the policy. `step` is the number of optimizer updates so far, which is the weight version."""
 
     def __init__(
         self,
-        world: Ranks,
+        ranks: Ranks,
         model: PolicyModel,
         optimizer: Optimizer,
         algorithm: Algorithm,
@@ -75,7 +76,7 @@ class Trainer:
         step: int = 0,
     ) -> None:
         self.step = step
-        self._world = world
+        self._ranks = ranks
         self._model = model
         self._optimizer = optimizer
         self._algorithm = algorithm
@@ -83,7 +84,7 @@ class Trainer:
         self._reference = reference
 
     def train(self, groups: Sequence[Sequence[Episode]]) -> dict[str, float]:
-        """One optimizer update on these groups. Raises RunError where they hold nothing to learn from."""
+        """Make one optimizer update on these groups; returns metrics. Raises RunError if they have no trained token."""
         began = time.perf_counter()
         plan = self._plan(groups)
         planned = time.perf_counter()
@@ -92,10 +93,15 @@ class Trainer:
         norm, rate = self._optimizer.update(self.step)
         updated = time.perf_counter()
         self.step += 1
+        network_metrics = self._model.adapter.step_end()
+        metrics = tally.reduce(self._ranks, plan.totals)
+        if not self._algorithm.rollouts:
+            # Nothing was sampled.
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("mismatch/")}
         return {
-            **self._model.adapter.step_end(),
-            **self._metrics(tally, plan.totals),
-            "loss": self._world.sums([tally.loss])[0],
+            **network_metrics,
+            **metrics,
+            "loss": self._ranks.sums([tally.loss])[0],
             "grad_norm": norm,
             "lr": rate,
             "tokens/trained": float(plan.totals.tokens),
@@ -103,39 +109,38 @@ class Trainer:
             "time/policy_plan": planned - began,
             "time/policy_compute": computed - planned,
             "time/policy_update": updated - computed,
-            "memory/policy_peak_bytes": self._world.maxima([peak_bytes()])[0],
+            "memory/policy_peak_bytes": self._ranks.maxima([peak_bytes()])[0],
         }
 
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probabilities at temperature 1 of every token but the first of each sequence."""
+        """Return the log-probabilities, at temperature 1, of every token but the first of each sequence."""
         plan = score_plan(
             sequences,
-            ranks=self._world.data_size,
-            rank=self._world.data_rank,
+            ranks=self._ranks.data_size,
+            rank=self._ranks.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
             packing=self._model.packing,
         )
-        own: dict[int, list[float]] = {}
+        scores: dict[int, list[float]] = {}
         self._model.eval()
-        for micro, outputs in zip(plan.micro, self._model.outputs(self._placed(plan), temperature=1.0), strict=True):
-            own.update(micro.by_episode(outputs.logprobs))
+        for micro, outputs in zip(plan.micro, self._model.outputs(self._to_device(plan), temperature=1.0), strict=True):
+            scores.update(micro.by_episode(outputs.logprobs))
         reshard(self._model)
-        everybody: dict[int, list[float]] = {}
-        for part in self._world.gather_bytes(msgspec.msgpack.encode(own)):
-            everybody.update(_SCORES.decode(part))
-        return [everybody.get(index, []) for index in range(len(sequences))]
+        for part in self._ranks.gather_bytes(msgspec.msgpack.encode(scores)):
+            scores.update(_SCORES.decode(part))
+        return [scores.get(index, []) for index in range(len(sequences))]
 
     @torch.no_grad()
     def evaluate(self, episodes: Sequence[Episode]) -> dict[str, float]:
-        """Mean negative log-probability of the trained tokens."""
+        """Return the mean negative log-probability of the trained tokens, and its exponential."""
         plan = self._plan([episodes], advantages=[[0.0] * len(episodes)])
         self._model.eval()
         total = 0.0
-        for outputs in self._model.outputs(self._placed(plan)):
+        for outputs in self._model.outputs(self._to_device(plan)):
             total -= float(outputs.logprobs.double().sum())
         reshard(self._model)
-        loss = self._world.sums([total])[0] / plan.totals.tokens
+        loss = self._ranks.sums([total])[0] / plan.totals.tokens
         return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, 700.0))}
 
     def _plan(
@@ -144,8 +149,8 @@ class Trainer:
         plan = plan_step(
             groups,
             self._algorithm.advantages(groups) if advantages is None else advantages,
-            ranks=self._world.data_size,
-            rank=self._world.data_rank,
+            ranks=self._ranks.data_size,
+            rank=self._ranks.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
             packing=self._model.packing,
         )
@@ -154,55 +159,47 @@ class Trainer:
         return plan
 
     def _accumulate(self, plan: StepPlan) -> Tally:
-        """Forward and backward of this rank's micro-batches."""
+        """Accumulate the gradients of this rank's micro-batches."""
         self._model.train()
         tally = Tally()
-        micro = self._placed(plan)
-        references = self._reference_logprobs(micro)
+        micro = self._to_device(plan)
+        references: list[Tensor | None] = [None] * len(micro)
+        if self._reference is not None:
+            references = [outputs.logprobs for outputs in self._reference.outputs(micro)]
 
         def loss_of(index: int, outputs: TokenOutputs) -> Tensor:
             batch = micro[index].token_batch(outputs, references[index])
             loss, sums = self._algorithm.loss(batch, plan.totals)
             tally.loss += float(loss.detach())
-            # An algorithm may have its own say in any of these.
-            tally.add({**self._compare(tally, micro[index], outputs), **sums})
+            # An algorithm's metric replaces one of rlx's of the same name.
+            tally.add({**self._mismatch_metrics(tally, micro[index], outputs), **sums})
             return loss
 
         self._model.forward_backward(micro, loss_of)
         return tally
 
-    def _placed(self, plan: StepPlan) -> list[MicroBatch]:
-        return [micro.to(self._world.device) for micro in plan.micro]
-
-    def _reference_logprobs(self, micro: Sequence[MicroBatch]) -> list[Tensor | None]:
-        if self._reference is None:
-            return [None] * len(micro)
-        return [outputs.logprobs for outputs in self._reference.outputs(micro)]
+    def _to_device(self, plan: StepPlan) -> list[MicroBatch]:
+        return [micro.to(self._ranks.device) for micro in plan.micro]
 
     @torch.no_grad()
-    def _compare(self, tally: Tally, micro: MicroBatch, outputs: TokenOutputs) -> dict[str, Tensor]:
-        """Policy against sampler on the same tokens. mismatch/kl: mean of exp(d) - 1 - d with d = log policy - log
-        sampler, an unbiased and non-negative estimate of KL(sampler || policy) on the sampler's tokens (Schulman's
-        k3).
+    def _mismatch_metrics(self, tally: Tally, micro: MicroBatch, outputs: TokenOutputs) -> dict[str, Tensor]:
+        """Return entropy, and differences between the policy and the sampler on the same tokens, as sums over tokens.
+
+        mismatch/kl: exp(d) - 1 - d with d = log policy - log sampler, an unbiased and non-negative estimate of
+        KL(sampler || policy) on the sampler's tokens (Schulman's k3).
         """
         sampled = ~micro.sampler_logprobs.isnan()
         difference = torch.where(sampled, outputs.logprobs.detach() - micro.sampler_logprobs, 0.0)
         if difference.numel():
-            tally.peak = max(tally.peak, float(difference.abs().max()))
+            tally.max_logprob_diff = max(tally.max_logprob_diff, float(difference.abs().max()))
         return {
             "entropy": outputs.entropy.sum(),
             "mismatch/kl": (difference.expm1() - difference).sum(),
             "mismatch/logprob_diff_mean": difference.abs().sum(),
         }
 
-    def _metrics(self, tally: Tally, totals: StepTotals) -> dict[str, float]:
-        metrics = tally.reduce(self._world, totals)
-        if self._algorithm.rollouts:
-            return metrics
-        return {name: value for name, value in metrics.items() if not name.startswith("mismatch/")}
-
 
 def peak_bytes() -> float:
-    """The most memory this process ever held, in bytes."""
+    """Return the peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -1,12 +1,12 @@
-"""Model, optimizer and random state of the policy, written by all ranks and read by any number of them.
+"""The policy's checkpoint: weights, optimizer moments and random state, saved by all ranks and read by any number.
 
-The rules of this part:
+Rules:
 
-* Tensors go through torch DCP in safetensors files: every rank writes its shards, and a reader with another number of
-  ranks finds what it needs by offsets. There is no pickle in a checkpoint.
-* `state.json` is written last; without it there is no checkpoint.
-* A tensor that lies on several stages of a pipeline is written by the one that tells it, and read by all.
-* The caller names a folder that does not count until it renames it.
+* Tensors go through torch's distributed checkpoint (DCP) in safetensors files: every rank writes its shards, and a
+  run with another number of ranks finds the parts that it needs by their offsets.
+* `state.json` is written last; a folder without it isn't a checkpoint.
+* A tensor that several pipeline stages hold is written by its owner stage, and read by all.
+* The caller passes a temporary folder, and commits the checkpoint by renaming it.
 """
 
 from __future__ import annotations
@@ -37,38 +37,45 @@ if TYPE_CHECKING:
 _STATE = "state.json"
 
 
-class State(msgspec.Struct, frozen=True):
-    """What a checkpoint holds besides tensors."""
+class PolicyState(msgspec.Struct, frozen=True):
+    """Contents of `state.json`."""
 
     step: int
     ranks: int
-    """Those with micro-batches of their own. Each has its random state here; who shares its micro-batches shares it."""
+    """Number of data ranks. Each has a random state here, which the ranks that share its micro-batches share."""
 
 
-def save(path: Path, world: Ranks, built: Built, optimizer: Optimizer, step: int) -> None:
-    """Write a checkpoint of `step` updates at `path`. All ranks call it."""
+def save(path: Path, ranks: Ranks, built: Built, optimizer: Optimizer, step: int) -> None:
+    """Write a checkpoint after `step` updates at `path`. All ranks call it."""
     path.mkdir(parents=True, exist_ok=True)
-    held = _tensors(built.network, optimizer)
-    tensors = {name: tensor for name, tensor in held.items() if built.owner_stage(_of(name)) == built.stage.index}
-    tensors[_random_name(world.data_rank)] = torch.get_rng_state()
-    with _named(f"the policy's checkpoint {path} cannot be written"):
+    # Names are `<part>.<policy tensor>`, where part is "model" or a moment.
+    tensors = {
+        name: tensor
+        for name, tensor in _tensors(built.network, optimizer).items()
+        if built.owner_stage(name.partition(".")[2]) == built.stage.index
+    }
+    tensors[_random_name(ranks.data_rank)] = torch.get_rng_state()
+    with _dcp_errors(f"the policy's checkpoint {path} cannot be written"):
         dcp_save(tensors, storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
-    world.barrier()
-    if world.rank == 0:
-        write_atomic(path / _STATE, msgspec.json.encode(State(step, world.data_size)))
+    ranks.barrier()
+    if ranks.rank == 0:
+        write_atomic(path / _STATE, msgspec.json.encode(PolicyState(step, ranks.data_size)))
 
 
-def load(path: Path, world: Ranks, network: nn.Module, optimizer: Optimizer) -> int:
-    """Read a checkpoint into what was just built; returns its step. All ranks call it."""
+def load(path: Path, ranks: Ranks, network: nn.Module, optimizer: Optimizer) -> int:
+    """Restore the checkpoint at `path` into a network and optimizer that were just built; returns its step.
+
+    All ranks call it.
+    """
     try:
-        state = msgspec.json.decode((path / _STATE).read_bytes(), type=State)
+        state = msgspec.json.decode((path / _STATE).read_bytes(), type=PolicyState)
     except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{path} is no whole checkpoint of the policy: {error}") from error
+        raise RunError(f"{path} isn't a complete checkpoint of the policy: {error}") from error
     random = torch.get_rng_state()
     tensors = _tensors(network, optimizer)
-    if world.data_rank < state.ranks:
-        tensors[_random_name(world.data_rank)] = random
-    with _named(f"the policy's checkpoint {path} cannot be read"):
+    if ranks.data_rank < state.ranks:
+        tensors[_random_name(ranks.data_rank)] = random
+    with _dcp_errors(f"the policy's checkpoint {path} cannot be read"):
         dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
     torch.set_rng_state(random)
     optimizer.restore(state.step)
@@ -76,24 +83,20 @@ def load(path: Path, world: Ranks, network: nn.Module, optimizer: Optimizer) -> 
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
-    """DCP's exception is no `Exception`: nobody further up would take it for a failure of this rank."""
+def _dcp_errors(failure: str) -> Iterator[None]:
+    """Turn DCP's exception into a RunError: it isn't an `Exception`, so no boundary further up would catch it."""
     try:
         yield
     except CheckpointException as error:
         rank, (cause, _) = min(error.failures.items())
-        raise RunError(f"{what} by rank {rank}: {type(cause).__name__}: {cause}") from None
+        raise RunError(f"{failure} by rank {rank}: {type(cause).__name__}: {cause}") from None
 
 
 def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the tensors of this rank's stage: `model.<name>` and the optimizer's moments, sharded."""
     model = {f"model.{name}": tensor.detach() for name, tensor in named_tensors(network).items() if not tensor.is_meta}
     return {**model, **optimizer.moments()}
 
 
-def _of(name: str) -> str:
-    """The policy tensor that a tensor of a checkpoint is, or is a moment of."""
-    return name.partition(".")[2]
-
-
-def _random_name(rank: int) -> str:
-    return f"random.rank_{rank}"
+def _random_name(data_rank: int) -> str:
+    return f"random.rank_{data_rank}"

@@ -1,10 +1,11 @@
-"""The policy as a Hugging Face folder.
+"""Writes the policy as a Hugging Face folder.
 
-The rules of this part:
+Rules:
 
-* The folder is the source folder with other weights: same files, same tensor names, same dtypes.
-* What was quantised there is not here: it comes out in bfloat16, and config.json says nothing of quantisation.
-* A decoder layer is gathered, written and forgotten at a time. The folder appears whole, by a rename.
+* The export is the source folder with other weights: same files, same tensor names, same dtypes.
+* Tensors that were quantized in the source are written in bfloat16, and config.json's quantization entry is removed.
+* One decoder layer is gathered, written and freed at a time. The folder is written under another name and renamed when
+  it is complete.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rlx.policy.weights.full_weights import Gatherer
-from rlx.policy.weights.hf_folder import INDEX, read_dtypes, torch_dtype
+from rlx.policy.weights.full_weights import FullWeights
+from rlx.policy.weights.hf_folder import INDEX, checkpoint_dtype, read_headers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,13 +31,14 @@ _COPIED = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
 def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, chat_template: str | None) -> None:
-    """Write the policy to `path`, over what is there. All ranks call it; the one that `leads` writes.
+    """Write the policy to `path`, replacing what is there. All ranks call it.
 
-    tokenizer: the folder of the tokenizer, where it is not the model's own. chat_template: one that replaces the
-    tokenizer's.
+    leads: whether this rank writes the files. tokenizer: the tokenizer's folder, if it isn't the model's own.
+    chat_template: replaces the tokenizer's.
     """
-    tensors = _tensors(built)
+    tensors = _export_tensors(built)
     if not leads:
+        # Gathering is a collective: take part in it, and drop the tensors.
         for _ in tensors:
             pass
         return
@@ -45,9 +47,11 @@ def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, cha
     unfinished.mkdir(parents=True)
     write_shards(tensors, unfinished)
     _copy_files(built.folder, unfinished)
-    _forget_quantisation(unfinished / "config.json")
+    config = json.loads((unfinished / "config.json").read_text())
+    if config.pop("quantization_config", None) is not None:
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2))
     if tokenizer is not None:
-        _copy_files(tokenizer, unfinished, leave={"config.json", "generation_config.json"})
+        _copy_files(tokenizer, unfinished, skip={"config.json", "generation_config.json"})
     if chat_template is not None:
         (unfinished / "chat_template.jinja").write_text(chat_template)
     if path.exists():
@@ -56,30 +60,29 @@ def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, cha
 
 
 def write_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, limit: int = SHARD_BYTES) -> None:
-    """Safetensors files of at most `limit` bytes (a single larger tensor excepted), and an index where there are
-    several.
+    """Write safetensors files of at most `limit` bytes each (a single larger tensor excepted), and an index if there
+    are several.
     """
     from safetensors.torch import save_file
 
     written: list[list[str]] = []
     total = 0
-    for shard in _shards(tensors, limit):
+    for shard in _split(tensors, limit):
         save_file(shard, folder / f"part-{len(written)}", metadata={"format": "pt"})
         written.append(list(shard))
         total += sum(tensor.nbytes for tensor in shard.values())
-    names = [_file_name(index, len(written)) for index in range(len(written))]
+    # The names contain the number of files, which is known only now.
+    count = len(written)
+    names = [f"model-{index + 1:05d}-of-{count:05d}.safetensors" for index in range(count)]
+    names = ["model.safetensors"] if count == 1 else names
     for index, name in enumerate(names):
         (folder / f"part-{index}").rename(folder / name)
-    if len(names) > 1:
-        places = {key: name for name, keys in zip(names, written, strict=True) for key in keys}
-        (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2))
+    if count > 1:
+        weight_map = {key: name for name, keys in zip(names, written, strict=True) for key in keys}
+        (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2))
 
 
-def _file_name(index: int, count: int) -> str:
-    return "model.safetensors" if count == 1 else f"model-{index + 1:05d}-of-{count:05d}.safetensors"
-
-
-def _shards(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[str, Tensor]]:
+def _split(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[str, Tensor]]:
     shard: dict[str, Tensor] = {}
     size = 0
     for name, tensor in tensors:
@@ -92,27 +95,20 @@ def _shards(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[
         yield shard
 
 
-def _tensors(built: Built) -> Iterator[tuple[str, Tensor]]:
-    dtypes = read_dtypes(built.folder)
-    for bucket in Gatherer(built, None).tensors():
+def _export_tensors(built: Built) -> Iterator[tuple[str, Tensor]]:
+    """Gather the tensors, each in its dtype in the source folder, or bfloat16 if that is an FP8 type."""
+    sources = {name: dtype for name, dtype, _ in read_headers(built.folder)}
+    for bucket in FullWeights(built, None).buckets():
         for name, tensor in bucket:
-            yield name, tensor.to(device="cpu", dtype=_written(dtypes.get(name), tensor)).contiguous()
+            source = sources.get(name)
+            if source is None:  # a tied tensor under its other name
+                dtype = tensor.dtype
+            else:
+                dtype = torch.bfloat16 if source.startswith("F8_") else checkpoint_dtype(source)
+            yield name, tensor.to(device="cpu", dtype=dtype).contiguous()
 
 
-def _written(source: str | None, tensor: Tensor) -> torch.dtype:
-    """The dtype of a tensor that the source has in that dtype. None: a tied tensor under its other name."""
-    if source is None:
-        return tensor.dtype
-    return torch.bfloat16 if source.startswith("F8_") else torch_dtype(source)
-
-
-def _forget_quantisation(config: Path) -> None:
-    said = json.loads(config.read_text())
-    if said.pop("quantization_config", None) is not None:
-        config.write_text(json.dumps(said, indent=2))
-
-
-def _copy_files(source: Path, target: Path, leave: Iterable[str] = ()) -> None:
+def _copy_files(source: Path, target: Path, skip: Iterable[str] = ()) -> None:
     for file in sorted(source.iterdir()):
-        if file.is_file() and file.suffix in _COPIED and file.name not in {INDEX, *leave}:
+        if file.is_file() and file.suffix in _COPIED and file.name not in {INDEX, *skip}:
             shutil.copyfile(file, target / file.name)

@@ -1,10 +1,10 @@
-"""The policy's weights as a checkpoint has them: whole tensors under Hugging Face names, a decoder layer at a time.
+"""The policy's weights as a Hugging Face checkpoint has them: full tensors under its names, layer by layer.
 
-The rules of this part:
+Rules:
 
-* Names, dtypes and shapes are known beforehand, from meta tensors through the same mapper.
-* Gathering is a collective: every rank iterates to the end, of buckets and of each bucket. A tensor is whole when it is
-  asked for, and may be forgotten when the next one is.
+* Names, dtypes and shapes are known in advance, from meta tensors through the same mapper.
+* Gathering is a collective: every rank iterates over all buckets, and to the end of each. A tensor is gathered when it
+  is requested, and may be freed when the next one is requested.
 """
 
 from __future__ import annotations
@@ -21,50 +21,46 @@ if TYPE_CHECKING:
 
     from rlx.policy.model.built import Built
 
-NamedTensors = list[tuple[str, "Tensor"]]
 
-
-class Gatherer:
-    """Parameters come out in `dtype`; None leaves them as the master weights are."""
+class FullWeights:
+    """Gathers the full weights. Parameters are converted to `dtype`; None keeps the dtype of the master weights."""
 
     def __init__(self, built: Built, dtype: torch.dtype | None) -> None:
         self._built = built
         self._dtype = dtype
 
-    def shapes(self) -> list[NamedTensors]:
-        """What `tensors` will yield, as meta tensors. No communication."""
-        policy = named_tensors(self._built.network)
+    def meta_buckets(self) -> list[list[tuple[str, Tensor]]]:
+        """Return the tensors that `buckets` will yield, as meta tensors. No communication."""
         return [
-            [pair for name in names for pair in self._map(name, self._meta(policy[name]))]
-            for names in by_layer(list(policy), self._built.layers)
+            [
+                pair
+                for name, tensor in tensors.items()
+                for pair in self._built.mapper.policy_to_hf(
+                    name, torch.empty(tensor.shape, dtype=self._target_dtype(tensor), device="meta")
+                )
+            ]
+            for tensors in self._policy_buckets()
         ]
 
-    def tensors(self) -> Iterator[Iterator[tuple[str, Tensor]]]:
-        """Bucket by bucket; all ranks."""
-        policy = named_tensors(self._built.network)
-        for names in by_layer(list(policy), self._built.layers):
-            yield self._whole({name: policy[name] for name in names})
+    def buckets(self) -> Iterator[Iterator[tuple[str, Tensor]]]:
+        """Yield a bucket of the tensors outside the decoder layers, then one for each layer. All ranks call it."""
+        return map(self._gather, self._policy_buckets())
+
+    def _policy_buckets(self) -> list[dict[str, Tensor]]:
+        """Return the sharded tensors of each bucket, by their policy names."""
+        tensors = named_tensors(self._built.network)
+        return [{name: tensors[name] for name in names} for names in by_layer(list(tensors), self._built.layers)]
 
     @torch.no_grad()
-    def _whole(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _gather(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        built = self._built
         for name, tensor in tensors.items():
-            yield from self._map(name, self._told(name, tensor))
+            dtype, owner = self._target_dtype(tensor), built.owner_stage(name)
+            if owner == built.stage.index:
+                whole = gather_full(tensor, dtype).contiguous()
+            else:
+                whole = torch.empty(tensor.shape, dtype=dtype, device=built.device)
+            yield from built.mapper.policy_to_hf(name, built.stage.broadcast_from(owner, whole))
 
-    def _told(self, name: str, tensor: Tensor) -> Tensor:
-        """The whole tensor, on every rank, whichever stage it lies on."""
-        dtype, built = self._target(tensor), self._built
-        owner = built.owner_stage(name)
-        if owner == built.stage.index:
-            whole = gather_full(tensor, dtype).contiguous()
-        else:
-            whole = torch.empty(tensor.shape, dtype=dtype, device=built.device)
-        return built.stage.broadcast_from(owner, whole)
-
-    def _map(self, name: str, tensor: Tensor) -> NamedTensors:
-        return list(self._built.mapper.policy_to_hf(name, tensor))
-
-    def _meta(self, tensor: Tensor) -> Tensor:
-        return torch.empty(tensor.shape, dtype=self._target(tensor), device="meta")
-
-    def _target(self, tensor: Tensor) -> torch.dtype:
+    def _target_dtype(self, tensor: Tensor) -> torch.dtype:
         return tensor.dtype if self._dtype is None else wire_dtype(tensor, self._dtype)

@@ -1,24 +1,25 @@
-"""Where a model comes from: a folder of safetensors, on disk or fetched from the Hub.
+"""A model's Hugging Face folder: finds it on disk or on the Hub, reads its config and its safetensors files.
 
-The rule of this part: weights are read from safetensors only. Other formats run code or cannot be read tensor by
-tensor.
+Rule: weights are read from safetensors only. Other formats run code, or can't be read tensor by tensor.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from rlx.errors import UsageError
 from rlx.plugins.resolve import model_hint
 
 if TYPE_CHECKING:
     import torch
+    from safetensors import safe_open
     from torch import Tensor
+    from transformers import PretrainedConfig
 
     from rlx.config.sections.model import ModelConfig
 
@@ -28,12 +29,12 @@ _DTYPES: Mapping[str, str] = MappingProxyType({
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 })  # fmt: skip
-"""What safetensors calls a dtype -> what torch does."""
+"""Name of a dtype in safetensors -> its name in torch."""
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py"]
 
 
 def model_folder(model: ModelConfig) -> Path:
-    """The folder that `model.path` names, or a snapshot of what the Hub has under that name."""
+    """Return the folder that `model.path` names, or a snapshot of the Hub's model of that name."""
     if Path(model.path).is_dir():
         return Path(model.path)
     from huggingface_hub import snapshot_download
@@ -42,20 +43,25 @@ def model_folder(model: ModelConfig) -> Path:
     try:
         return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=_HUB_PATTERNS))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise UsageError(f"model.path {model.path!r} is no folder, and the Hub does not give it: {error}") from error
+        raise UsageError(
+            f"model.path {model.path!r} isn't a folder, and downloading it from the Hub failed: {error}"
+        ) from error
 
 
-def load_config(model: ModelConfig, folder: Path) -> Any:
-    """The Hugging Face config of the model."""
+def load_hf_config(model: ModelConfig, folder: Path) -> PretrainedConfig:
+    """Return the Hugging Face config of the model. Raises UsageError if its type is unknown or it can't be read."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    model_type = _model_type(folder)
+    try:
+        model_type = str(json.loads((folder / "config.json").read_text()).get("model_type"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{folder / 'config.json'} cannot be read: {error}") from error
     if model_type not in CONFIG_MAPPING and not model.trust_remote_code:
-        what = model_hint(model_type) or "Install a plugin for it, or name one as [model] plugin."
+        advice = model_hint(model_type) or "Install a plugin for it, or name one as [model] plugin."
         raise UsageError(
             f"model.path {model.path!r} is a model of the type {model_type!r}, which neither this transformers nor a "
-            f"plugin that this run uses knows. {what}"
+            f"plugin that this run uses knows. {advice}"
         )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
@@ -63,15 +69,10 @@ def load_config(model: ModelConfig, folder: Path) -> Any:
         raise UsageError(f"model.path {model.path!r}: config.json cannot be read: {error}") from error
 
 
-def _model_type(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "config.json").read_text()).get("model_type"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{folder / 'config.json'} cannot be read: {error}") from error
-
-
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder. UsageError where there is none, or one of the index is missing."""
+    """Return the safetensors files of a model folder. Raises UsageError if there are none, or the index names missing
+    files.
+    """
     index = folder / INDEX
     if index.is_file():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -81,51 +82,58 @@ def weight_files(folder: Path) -> list[Path]:
         raise UsageError(f"{folder} holds no safetensors weights. Convert the model with `save_pretrained` first.")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise UsageError(f"{folder}: {INDEX} names files that are not there: {', '.join(missing)}")
+        raise UsageError(f"{folder}: {INDEX} names missing files: {', '.join(missing)}")
     return [folder / name for name in names]
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a model folder, one in memory at a time; numbered names in the order of their numbers."""
-    return _each(folder, lambda file, name: file.get_tensor(name))
+    """Yield every tensor of a model folder, one in memory at a time; `layers.2` comes before `layers.10`."""
+    for file, name in _entries(folder, "pt"):
+        yield name, file.get_tensor(name)
 
 
-def read_dtypes(folder: Path) -> dict[str, str]:
-    """Name -> dtype as safetensors writes it (`F32`, `BF16` ...), from the headers alone."""
-    return dict(_each(folder, lambda file, name: str(file.get_slice(name).get_dtype())))
+def read_headers(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
+    """Yield name, dtype as safetensors writes it (`F32`, `BF16` ...) and shape of every tensor, without torch.
+
+    Raises UsageError if a file is missing or damaged.
+    """
+    for file, name in _entries(folder, "np"):
+        entry = file.get_slice(name)
+        yield name, entry.get_dtype(), entry.get_shape()
 
 
-def read_shapes(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """As `read_tensors`, from the headers alone: tensors on `meta`."""
+def read_meta_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor as a meta tensor, from the headers, in the order of `read_tensors`."""
     import torch
 
-    def meta(file: Any, name: str) -> Tensor:
-        part = file.get_slice(name)
-        dtype = part.get_dtype()
+    for name, dtype, shape in read_headers(folder):
         if dtype not in _DTYPES:
             raise UsageError(f"{folder}: {name} has the dtype {dtype}, which rlx does not know.")
-        return torch.empty(part.get_shape(), dtype=torch_dtype(dtype), device="meta")
-
-    return _each(folder, meta)
+        yield name, torch.empty(shape, dtype=checkpoint_dtype(dtype), device="meta")
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """The dtype that safetensors calls `name`."""
+def checkpoint_dtype(name: str) -> torch.dtype:
+    """Return torch's dtype for safetensors' name of it."""
     import torch
 
     dtype: torch.dtype = getattr(torch, _DTYPES[name])
     return dtype
 
 
-def _each(folder: Path, read: Callable[[Any, str], Any]) -> Iterator[tuple[str, Any]]:
-    from safetensors import safe_open
+def _entries(folder: Path, framework: Literal["pt", "np"]) -> Iterator[tuple[safe_open, str]]:
+    """Yield each tensor's open file and name."""
+    from safetensors import SafetensorError, safe_open
 
     for path in weight_files(folder):
-        with safe_open(path, framework="pt") as file:
-            for name in sorted(file.keys(), key=natural):
-                yield name, read(file, name)
+        try:
+            opened = safe_open(path, framework=framework)
+        except SafetensorError as error:
+            raise UsageError(f"{path} isn't a safetensors file, or is damaged: {error}") from error
+        with opened as file:
+            for name in sorted(file.keys(), key=natural_key):
+                yield file, name
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sort key by which `layers.2` comes before `layers.10`."""
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that orders numbers in names by value: `layers.2` before `layers.10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
