@@ -84,7 +84,7 @@ class Side:
         from rlx.config.schema import Config
         from rlx.policy.build import build_policy
         from rlx.policy.train.optimizer import Optimizer
-        from rlx.policy.weights.hf_folder import load_config
+        from rlx.policy.weights.hf_folder import load_hf_config
         from rlx_models.hf import plugin
 
         folder = Path(options["model"])
@@ -95,7 +95,7 @@ class Side:
         }
         self.config = Config.model_validate(tables)
         self.world = world
-        hf_config = load_config(self.config.model, folder)
+        hf_config = load_hf_config(self.config.model, folder)
         self.built = build_policy(plugin, hf_config, folder, world, self.config.policy, 1.0)
         parameters = dict(self.built.network.named_parameters())
         self.optimizer = Optimizer(parameters, self.config.policy.optimizer, 1000)

@@ -174,7 +174,7 @@ def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
     from rlx.policy.parallel.mesh import join_ranks
     from rlx.policy.train.optimizer import Optimizer
     from rlx.policy.train.trainer import Trainer
-    from rlx.policy.weights.hf_folder import load_config
+    from rlx.policy.weights.hf_folder import load_hf_config
     from rlx_models.hf import plugin
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -184,7 +184,7 @@ def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
     tables = {"model": {"path": str(folder)}, "dataset": {"name": "none"}, "policy": {"dtype": options.dtype}}
     config = Config.model_validate(tables)
     world = join_ranks(PLATFORMS["cpu"], config.policy.parallel)
-    built = build_policy(plugin, load_config(config.model, folder), folder, world, config.policy, 1.0)
+    built = build_policy(plugin, load_hf_config(config.model, folder), folder, world, config.policy, 1.0)
     optimizer = Optimizer(dict(built.network.named_parameters()), config.policy.optimizer, options.steps)
     return Trainer(world, built.model, optimizer, SFT(), config.policy), config
 

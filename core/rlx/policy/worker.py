@@ -103,9 +103,7 @@ class Worker:
 
     def _check_version(self, version: int) -> None:
         if version != self.trainer.step:
-            raise RunError(
-                f"the policy has made {self.trainer.step} steps, and was asked for the weights of {version}"
-            )
+            raise RunError(f"the policy has made {self.trainer.step} steps, and was asked for the weights of {version}")
 
     def _train(self, message: TrainStep) -> StepDone:
         self._check_version(message.step)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlx.algorithms.make import make_algorithm
 from rlx.boot import ScriptRecord
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
@@ -37,7 +38,7 @@ from rlx.preflight.load import LoadedRun
 from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
 from rlx.preflight.model import ModelSize, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
-from rlx.preflight.plugins import Sources, check_components, check_learns, make_algorithm
+from rlx.preflight.plugins import Sources, check_components, check_learns
 from rlx.rewards.base import wanted
 from rlx.rewards.serialization import why_unsendable
 from rlx.script.row_order import open_order
@@ -80,7 +81,7 @@ def prepare(loaded: LoadedRun) -> Prepared:
     sources = Sources.open(config, loaded.base_dir, loaded.script)
     config = _with_model_plugin(config, config.model.plugin or sources.model_plugin(facts.model_type))
     plugins = sources.plugins(config)
-    algorithm = make_algorithm(config, plugins)
+    algorithm = make_algorithm(plugins, config)
     rollouts: bool = algorithm.rollouts
     _check_learning(config, plugins, algorithm)
     if rollouts:

@@ -81,10 +81,10 @@ def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, wei
 
     from rlx.policy.build import parameters_on_meta
     from rlx.policy.parallel.tensors import decoder_layers
-    from rlx.policy.weights.hf_folder import load_config
+    from rlx.policy.weights.hf_folder import load_hf_config
     from rlx.policy.weights.load import check_weights
 
-    hf_config = load_config(config.model, folder)
+    hf_config = load_hf_config(config.model, folder)
 
     def build() -> nn.Module:
         # A plan asks for shapes only. A model that its machine is too small for could not even reserve memory.

@@ -12,9 +12,6 @@ from typing import Any
 from rlx.config.sections.model import ModelConfig
 from rlx.errors import UsageError
 
-HEADER_LIMIT = 100_000_000
-"""Bytes; safetensors itself refuses longer headers."""
-
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -61,23 +58,10 @@ def model_facts(model: ModelConfig) -> ModelFacts:
 
 
 def count_parameters(folder: Path) -> int:
-    """Entries of all tensors of a folder, from safetensors headers. Raises UsageError: no such file, or damaged."""
-    from rlx.policy.weights.hf_folder import weight_files
+    """Return the number of entries of all tensors of a folder. Raises UsageError if a file is missing or damaged."""
+    from rlx.policy.weights.hf_folder import read_headers
 
-    return sum(math.prod(shape) for file in weight_files(folder) for shape in _shapes(file))
-
-
-def _shapes(file: Path) -> list[list[int]]:
-    """A safetensors file starts with the length of its header (8 bytes, little-endian) and the header (JSON)."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            if length > HEADER_LIMIT:
-                raise ValueError("its header has an impossible length")
-            header = json.loads(stream.read(length))
-            return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UsageError(f"{file} is no safetensors file, or is damaged: {error}") from error
+    return sum(math.prod(shape) for _, _, shape in read_headers(folder))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

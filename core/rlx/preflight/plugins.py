@@ -119,17 +119,6 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
         yield "loggers", logger
 
 
-def make_algorithm(config: Config, plugins: Plugins) -> Any:
-    """The run's algorithm. Raises where it can't be made from `[algorithm] args`, or is none."""
-    algorithm = plugins.make("algorithms", config.algorithm.name, config.algorithm.args, where="[algorithm] args")
-    if not isinstance(getattr(type(algorithm), "rollouts", None), bool):
-        raise PluginError(
-            f"{plugins.owner('algorithms', config.algorithm.name)} does not say whether it learns from samples: "
-            "give its class `rollouts = True` (RL) or `rollouts = False` (SFT)."
-        )
-    return algorithm
-
-
 def check_components(config: Config, plugins: Plugins) -> None:
     """Imports every component that has no check of its own elsewhere, and checks its args."""
     _check_dataset(config.dataset, plugins, "[dataset] args")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
 from pathlib import Path
 
 from msgspec import structs
@@ -25,6 +24,7 @@ from rlx.rollout.prompts import open_prompts
 from rlx.rollout.sampler import Sampler, prompt_sources
 from rlx.script.plugins import open_plugins
 from rlx.transport.client import Client
+from rlx.transport.failure import failure_message
 from rlx.transport.messages import (
     Failed,
     GroupDone,
@@ -163,9 +163,8 @@ class Replica:
 
 def describe_failure(error: Exception, name: str, log: Path) -> Failed:
     """Return the message that reports why the replica cannot continue."""
-    text = str(error) if isinstance(error, RlxError) else f"{type(error).__name__}: {error}"
-    owner = getattr(error, "owner", "") or name
-    if isinstance(error, ProcessDied):
-        owner, text = f"vLLM engine of {name}", f"{text}; the end of its output is in {log}"
-    trace = "".join(traceback.format_exception(error))
-    return Failed(text, owner=owner, traceback=trace, died=isinstance(error, ProcessDied))
+    failure = failure_message(error, owner=name)
+    if not isinstance(error, ProcessDied):
+        return failure
+    text = f"{failure.error}; the end of its output is in {log}"
+    return structs.replace(failure, error=text, owner=f"vLLM engine of {name}", died=True)

@@ -119,7 +119,7 @@ def test_toml_syntax(refused, project):
         (lambda folder: (folder / "model.safetensors").unlink(), "no safetensors weights"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100),
-            "is no safetensors file, or is damaged",
+            "isn't a safetensors file, or is damaged",
         ),
         (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "No tokenizer could be loaded"),
         (shutil.rmtree, "there is no folder"),

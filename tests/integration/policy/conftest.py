@@ -27,7 +27,7 @@ from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.policy.build import build_policy
 from rlx.policy.parallel.mesh import join_ranks
-from rlx.policy.weights.hf_folder import load_config
+from rlx.policy.weights.hf_folder import load_hf_config
 from rlx.testing.models import make_char_model
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import Failed, Message, Ok, PolicyReady, Stop, TrainStep
@@ -111,7 +111,7 @@ def build(world):
     def make(folder: Path, **policy):
         config = PolicyConfig.model_validate({"dtype": "float32", **policy})
         model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
-        return build_policy(plugin, load_config(model, folder), folder, world, config, 1.0)
+        return build_policy(plugin, load_hf_config(model, folder), folder, world, config, 1.0)
 
     return make
 

@@ -41,8 +41,8 @@ from rlx.policy.parallel.tensors import gather_full, named_tensors
 from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
-from rlx.policy.weights.full_weights import Gatherer
-from rlx.policy.weights.hf_folder import load_config
+from rlx.policy.weights.full_weights import FullWeights
+from rlx.policy.weights.hf_folder import load_hf_config
 from rlx.sync import transfer_group
 from rlx.sync.buckets import bucket_bytes, manifest_of, receive_buckets
 from rlx.sync.sender import Sender
@@ -88,16 +88,16 @@ def build(job):
     world = join_ranks(PLATFORMS["cpu"], config.parallel)
     folder = Path(job["model"])
     model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
-    hf_config = load_config(model, folder)
+    hf_config = load_hf_config(model, folder)
     maker = deepseek_plugin if job["model_plugin"] == "deepseek" else plugin
     built = build_policy(maker, hf_config, folder, world, config, 1.0)
     assert built.model.packing == config.packing
-    gatherer = Gatherer(built, torch.bfloat16)
-    return config, world, built, gatherer, Sender(manifest_of(gatherer.shapes()), world.rank, "gloo")
+    full_weights = FullWeights(built, torch.bfloat16)
+    return config, world, built, full_weights, Sender(manifest_of(full_weights.meta_buckets()), world.rank, "gloo")
 
 
 def train(job):
-    config, world, built, gatherer, sender = build(job)
+    config, world, built, full_weights, sender = build(job)
     out = Path(job["out"])
     if job["balance"]:
         BiasUpdate().rlx_model_built(built.network)
@@ -105,12 +105,12 @@ def train(job):
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
-    before = received(world, gatherer, sender, trainer.step)
+    before = received(world, full_weights, sender, trainer.step)
     positions = watch_positions(built.network)
     metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
-    after = received(world, gatherer, sender, trainer.step)
-    weights = {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    after = received(world, full_weights, sender, trainer.step)
+    weights = {name: tensor.clone() for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}
     assert_copies_agree(built)
     if job["save"]:
         checkpoint.save(out / "checkpoint", world, built, optimizer, trainer.step)
@@ -151,13 +151,13 @@ def assert_copies_agree(built):
         assert not held or torch.equal(own, owners), name
 
 
-def received(world, gatherer, sender, version):
+def received(world, full_weights, sender, version):
     """The weights that an engine receives from the policy's sender; a thread of rank 0 is the engine."""
     opened = sender.open(OpenTransfer(2, SECONDS))
     place = (opened.host, opened.port, 2)
     if world.rank:
         sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.manifest))
-        sender.send(version, gatherer.tensors())
+        sender.send(version, full_weights.buckets())
         return {}
 
     def engine():
@@ -166,7 +166,7 @@ def received(world, gatherer, sender, version):
     with ThreadPoolExecutor(1) as pool:
         receiving = pool.submit(engine)
         sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.manifest))
-        sender.send(version, gatherer.tensors())
+        sender.send(version, full_weights.buckets())
         return receiving.result()
 
 
@@ -180,7 +180,7 @@ def measure(job):
     """Measure the most memory that sending takes on this rank; the engine is a process of its own."""
     # Return each large tensor to the system when it is freed: -3 is M_MMAP_THRESHOLD.
     ctypes.CDLL(None).mallopt(-3, 65536)
-    _, world, _, gatherer, sender = build(job)
+    _, world, _, full_weights, sender = build(job)
     opened = sender.open(OpenTransfer(2, SECONDS))
     if world.rank == 0:
         place = Path(job["out"]) / "place"
@@ -189,7 +189,7 @@ def measure(job):
     sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.manifest))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak
-    sender.send(0, gatherer.tensors())
+    sender.send(0, full_weights.buckets())
     sizes = [bucket_bytes(metas) for metas in sender.manifest]
     (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([resident("VmHWM") - before, sizes]))
     world.close()

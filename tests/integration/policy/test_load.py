@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from rlx.errors import PluginError, UsageError
 from rlx.policy.packing.step_plan import score_plan
 from rlx.policy.weights.export import export
-from rlx.policy.weights.full_weights import Gatherer
+from rlx.policy.weights.full_weights import FullWeights
 from rlx.policy.weights.hf_folder import INDEX, weight_files
 from rlx.sync.buckets import manifest_of
 from rlx_models.hf import HFWeightMapper
@@ -101,7 +101,7 @@ def test_export_is_the_source_folder_again(build, request, model, sequences, tmp
 @pytest.mark.parametrize("model", MODELS)
 def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
     folder = request.getfixturevalue(model)
-    manifest = manifest_of(Gatherer(build(folder), torch.bfloat16).shapes())
+    manifest = manifest_of(FullWeights(build(folder), torch.bfloat16).meta_buckets())
     source = load_file(folder / "model.safetensors")
     announced = {meta.name: meta for bucket in manifest for meta in bucket}
     assert announced.keys() == source.keys()
@@ -116,7 +116,7 @@ def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
 def test_gathers_what_was_loaded(build, request, model):
     folder = request.getfixturevalue(model)
     built = build(folder)
-    gathered = {name: tensor for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    gathered = {name: tensor for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}
     source = load_file(folder / "model.safetensors")
     assert gathered.keys() == source.keys()
     assert all(torch.equal(gathered[name], source[name]) for name in source)

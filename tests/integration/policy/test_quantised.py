@@ -12,7 +12,7 @@ from rlx.config.sections.model import ModelConfig
 from rlx.config.sections.policy import PolicyConfig
 from rlx.policy.build import build_policy
 from rlx.policy.weights.export import export
-from rlx.policy.weights.hf_folder import load_config
+from rlx.policy.weights.hf_folder import load_hf_config
 from rlx_plugin_deepseek.plugin import plugin
 
 
@@ -62,7 +62,7 @@ def test_export_is_the_same_model_without_quantisation(world, quantised, tmp_pat
     from transformers import AutoModelForCausalLM
 
     folder, worth = quantised
-    config = load_config(ModelConfig(path=str(folder)), folder)
+    config = load_hf_config(ModelConfig(path=str(folder)), folder)
     built = build_policy(plugin, config, folder, world, PolicyConfig(dtype="float32"), 1.0)
     export(built, tmp_path / "export", leads=True, tokenizer=None, chat_template=None)
     seen = load_file(tmp_path / "export" / "model.safetensors")

@@ -15,7 +15,7 @@ from rlx.errors import RunError
 from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
-from rlx.policy.weights.full_weights import Gatherer
+from rlx.policy.weights.full_weights import FullWeights
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def make(world, build):
 
 
 def _gathered(built):
-    return {name: tensor.clone() for bucket in Gatherer(built, None).tensors() for name, tensor in bucket}
+    return {name: tensor.clone() for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}
 
 
 @pytest.mark.parametrize("work", ["score", "evaluate"])
@@ -98,5 +98,5 @@ def test_a_checkpoint_brings_back_weights_moments_and_random_state(make, world, 
 
 def test_half_a_checkpoint_is_refused(make, world, tied, tmp_path):
     _, built, optimizer = make(tied, GRPO())
-    with pytest.raises(RunError, match="is no whole checkpoint"):
+    with pytest.raises(RunError, match="isn't a complete checkpoint"):
         checkpoint.load(tmp_path, world, built.network, optimizer)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import rlx
+from rlx.algorithms.make import make_algorithm
 from rlx.boot import Boot, Endpoint, PluginRecord
 from rlx.config.schema import Config
 from rlx.datasets.open import check_dataset_args
@@ -18,7 +19,6 @@ from rlx.plugins.load import load
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
-from rlx.preflight.plugins import make_algorithm
 from rlx.rewards.base import check_reward_args
 
 NAMES = ", ".join(HOOKS)
@@ -227,7 +227,7 @@ def test_algorithm_that_is_none(tmp_path, text, message):
     record = resolve("algorithms", name, discover(), tmp_path)
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "algorithm": {"name": name}})
     plugins = Plugins([record], Hooks(), Registry())
-    assert said(make_algorithm, config, plugins) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A){message}"
+    assert said(make_algorithm, plugins, config) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A){message}"
 
 
 class Needy:

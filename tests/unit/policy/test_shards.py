@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from rlx.policy.parallel.tensors import by_layer
 from rlx.policy.weights.export import write_shards
-from rlx.policy.weights.hf_folder import INDEX, natural, read_dtypes, read_tensors
+from rlx.policy.weights.hf_folder import INDEX, natural_key, read_headers, read_tensors
 
 
 def _tensors(count):
@@ -20,13 +20,13 @@ def test_shards_hold_everything_and_stay_below_the_limit(tmp_path, limit, files)
     write_shards(_tensors(12), tmp_path, limit)
     assert len(list(tmp_path.glob("*.safetensors"))) == files
     read = list(read_tensors(tmp_path))
-    assert [name for name, _ in read] == [name for name, _ in sorted(_tensors(12), key=lambda pair: natural(pair[0]))]
+    assert [name for name, _ in read] == sorted((name for name, _ in _tensors(12)), key=natural_key)
     assert all(torch.equal(tensor, dict(_tensors(12))[name]) for name, tensor in read)
-    assert set(read_dtypes(tmp_path).values()) == {"F32"}
+    assert sorted(read_headers(tmp_path)) == sorted((name, "F32", [4]) for name, _ in _tensors(12))
     assert (tmp_path / INDEX).exists() == (files > 1)
 
 
-def test_the_index_says_where_each_tensor_lies(tmp_path):
+def test_the_index_names_the_file_of_each_tensor(tmp_path):
     write_shards(_tensors(3), tmp_path, 32)
     index = json.loads((tmp_path / INDEX).read_text())
     assert index["metadata"] == {"total_size": 48}
@@ -35,10 +35,10 @@ def test_the_index_says_where_each_tensor_lies(tmp_path):
 
 
 def test_numbers_sort_as_numbers():
-    assert sorted(["a.10.b", "a.9.b", "a.b", "a.9"], key=natural) == ["a.9", "a.9.b", "a.10.b", "a.b"]
+    assert sorted(["a.10.b", "a.9.b", "a.b", "a.9"], key=natural_key) == ["a.9", "a.9.b", "a.10.b", "a.b"]
 
 
-def test_buckets_are_layers_after_what_surrounds_them():
+def test_buckets_are_layers_after_the_tensors_outside_them():
     names = ["m.embed", "m.layers.0.a", "m.layers.0.b", "m.layers.10.a", "m.layers.2.a", "m.norm", "m.layers_norm.1.x"]
     assert by_layer(names, "m.layers") == [
         ["m.embed", "m.norm", "m.layers_norm.1.x"],

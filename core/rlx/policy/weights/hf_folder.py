@@ -10,14 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rlx.errors import UsageError
 from rlx.plugins.resolve import model_hint
 
 if TYPE_CHECKING:
     import torch
-    from safetensors import safe_open
     from torch import Tensor
     from transformers import PretrainedConfig
 
@@ -31,6 +30,16 @@ _DTYPES: Mapping[str, str] = MappingProxyType({
 })  # fmt: skip
 """Name of a dtype in safetensors -> its name in torch."""
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py"]
+
+
+class _SafetensorsFile(Protocol):
+    """The methods of safetensors' `safe_open` that are used here; its own have no annotations."""
+
+    def keys(self) -> list[str]: ...
+
+    def get_tensor(self, name: str) -> Tensor: ...
+
+    def get_slice(self, name: str) -> Any: ...
 
 
 def model_folder(model: ModelConfig) -> Path:
@@ -120,7 +129,7 @@ def checkpoint_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _entries(folder: Path, framework: Literal["pt", "np"]) -> Iterator[tuple[safe_open, str]]:
+def _entries(folder: Path, framework: Literal["pt", "np"]) -> Iterator[tuple[_SafetensorsFile, str]]:
     """Yield each tensor's open file and name."""
     from safetensors import SafetensorError, safe_open
 
