@@ -21,7 +21,6 @@ from typing import Protocol
 import msgspec
 
 from rlx.torch_private import Store
-
 from rlx.transport.failure import failure_message
 from rlx.transport.messages import Failed, Message
 
