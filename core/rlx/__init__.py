@@ -25,6 +25,7 @@ _WHERE = {
     "Config": "rlx.config.schema",
     "ConfigError": "rlx.errors",
     "DataPacker": "rlx.packers.base",
+    "Dataset": "rlx.datasets.base",
     "DatasetError": "rlx.errors",
     "DecoderOnlyLLMDataPacker": "rlx.packers.base",
     "Episode": "rlx.episodes",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from rlx.algorithms.losses import truncated_importance as truncated_importance
     from rlx.algorithms.sft import SFT as SFT
     from rlx.config.schema import Config as Config
+    from rlx.datasets.base import Dataset as Dataset
     from rlx.episodes import Episode as Episode
     from rlx.episodes import Reward as Reward
     from rlx.episodes import Segment as Segment

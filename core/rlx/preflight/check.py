@@ -20,7 +20,8 @@ from rlx.boot import ScriptRecord
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
 from rlx.config.sections.data import DatasetConfig, RewardConfig
-from rlx.datasets.open import DatasetView, open_dataset
+from rlx.datasets.open import open_dataset
+from rlx.datasets.view import DatasetView
 from rlx.errors import ConfigError, DatasetError, HookError, PluginError, UsageError
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.models.run_model import DEFAULT_MODEL_PLUGIN

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlx.config.schema import Config
-from rlx.datasets.open import DatasetView, open_dataset
+from rlx.datasets.open import open_dataset
+from rlx.datasets.view import DatasetView
 from rlx.names import PROBE_TOKENS, PROBES
 from rlx.packers.open import open_packer
 from rlx.packers.prompt import prompt_token_ids

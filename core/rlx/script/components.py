@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.config.schema import Config
-from rlx.datasets.open import is_factory, offered
+from rlx.datasets.open import is_factory, run_objects
 from rlx.errors import ConfigError
 from rlx.plugins.registry import packer_name as model_packer_name
 from rlx.plugins.signature import accepted, parameters
@@ -130,7 +130,7 @@ def _dataset(given: Any) -> Any:
         return lambda config=None, **args: given  # noqa: ARG005 - `args` are for `setup` to read in the config
 
     def make(config: Any = None, tokenizer: Any = None, **args: Any) -> Any:
-        filled = offered(given, config, tokenizer)
+        filled = run_objects(given, config, tokenizer)
         if not filled and _wants_one(given):
             return given(config)
         return given(**filled, **accepted(given, args))

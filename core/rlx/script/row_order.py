@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlx.config.schema import Config
-from rlx.datasets.open import DatasetView, open_dataset
+from rlx.datasets.open import open_dataset
 from rlx.datasets.order import EpochOrder, derive_seed, plain_order
+from rlx.datasets.view import DatasetView
 from rlx.errors import PluginError, attribute
 from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted

@@ -17,7 +17,7 @@ from rlx.errors import DatasetError
 from rlx.packers.sft_rows import sft_trajectories
 
 if TYPE_CHECKING:
-    from rlx.datasets.open import DatasetView
+    from rlx.datasets.view import DatasetView
     from rlx.fingerprint import Fingerprint
     from rlx.packers.protocol import Packer
     from rlx.packers.tokenizer import Tokenizer

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rlx.datasets.open import DatasetView, is_factory, make_dataset
+from rlx.datasets.open import is_factory, make_dataset
+from rlx.datasets.view import DatasetView
 from rlx.errors import RewardError, RlxError
 from rlx.fingerprint import digest
 from rlx.packers.base import DecoderOnlyLLMDataPacker
