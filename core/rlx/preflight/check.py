@@ -40,7 +40,7 @@ from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check
 from rlx.preflight.model import ModelSize, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
 from rlx.preflight.plugins import Sources, check_components, check_learns
-from rlx.rewards.base import wanted
+from rlx.rewards.bound import accepted_offers
 from rlx.rewards.serialization import why_unsendable
 from rlx.script.row_order import open_order
 
@@ -246,7 +246,7 @@ def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> list[str]:
 
 def check_sendable(view: DatasetView, rewards: Sequence[RewardConfig], plugins: Plugins) -> None:
     """Raises DatasetError where a reference answer, or an item that a reward takes as `example`, can't be sent."""
-    takers = [reward.name for reward in rewards if "example" in wanted(plugins.load("rewards", reward.name))]
+    takers = [reward.name for reward in rewards if "example" in accepted_offers(plugins.load("rewards", reward.name))]
     for index in view.sample():
         parts = {"reference": view.reference(index), **({"item": view.item(index)} if takers else {})}
         if found := why_unsendable(parts):

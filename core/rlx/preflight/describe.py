@@ -6,7 +6,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from rlx.datasets.open import dataset_options, is_factory
 from rlx.plugins.options import Option, Options
-from rlx.rewards.base import reward_options
+from rlx.rewards.bound import reward_options
 
 
 def options(kind: str, target: object) -> list[Option]:

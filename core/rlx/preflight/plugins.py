@@ -25,7 +25,7 @@ from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry, packer_name
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
-from rlx.rewards.base import check_reward_args
+from rlx.rewards.bound import check_reward_args
 from rlx.script.plugins import ScriptPlugins
 from rlx.script.runner import Script
 

@@ -1,37 +1,39 @@
-"""One call, answered by one reward: what a reward process does, and what also works without a process."""
+"""One call of one reward. Runs in a reward process, and also without one (in the contract suite)."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
 
-from rlx.rewards.base import BoundReward, Score, score_of, scores_of
+from rlx.rewards.bound import BoundReward
 from rlx.rewards.messages import Call, Loaded
+from rlx.rewards.result import Score, score_of, scores_of
 
-OWN = ("tokenizer", "config", "data_packer")
-"""What a reward's process itself offers; the rest comes with each call."""
-
-
-def loaded_of(reward: BoundReward, owner: str, *, group: bool | None) -> Loaded:
-    """What the pool must know of a reward. `group` is what the config says; None: what the reward's author says."""
-    return Loaded(owner, sorted(reward.wants - set(OWN)), reward.group if group is None else group)
+PROCESS_OFFERS = ("tokenizer", "config", "data_packer")
+"""Those of OFFERED that a reward process has itself; the others come with each call."""
 
 
-class Asker:
-    """Asks rewards. All that are async run in one event loop, so that a reward may keep a client open."""
+def loaded_message(reward: BoundReward, owner: str, *, group: bool | None) -> Loaded:
+    """Return what the pool must know of a reward. `group` is the config's; None: as the reward's author marked it."""
+    return Loaded(owner, sorted(reward.accepts - set(PROCESS_OFFERS)), reward.group if group is None else group)
+
+
+class RewardCaller:
+    """Calls rewards. All async rewards run in one event loop, so that one may keep a client open between calls."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def __call__(self, reward: BoundReward, loaded: Loaded, call: Call, own: Mapping[str, Any]) -> list[Score]:
-        """A score for each of the call's texts. `own` is offered besides what the call offers.
+    def __call__(
+        self, reward: BoundReward, loaded: Loaded, call: Call, process_offers: Mapping[str, object]
+    ) -> list[Score]:
+        """Return a score for each of the call's texts. `process_offers` are passed besides what the call offers.
 
-        Raises what the reward raises, and RewardError where it returns no reward.
+        Raises what the reward raises, and RewardError if its result isn't a reward.
         """
         evaluated = call.texts if loaded.group else call.texts[0]
-        result = reward(evaluated, call.reference, {**own, **call.offered})
+        result = reward(evaluated, call.reference, {**process_offers, **call.offered})
         if inspect.isawaitable(result):
             result = self._wait(result)
         if loaded.group:
@@ -39,11 +41,12 @@ class Asker:
         return [score_of(result, loaded.owner, call.texts[0])]
 
     def close(self) -> None:
+        """Close the event loop."""
         if self._loop is not None:
             self._loop.close()
 
-    def _wait(self, result: Any) -> Any:
-        async def wait() -> Any:
+    def _wait(self, result: Awaitable[object]) -> object:
+        async def wait() -> object:
             return await result
 
         if self._loop is None:

@@ -1,26 +1,29 @@
-"""A stand-in for something costly that a reward may never touch."""
+"""A stand-in for something costly that a reward may never use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Lazy:
+class Lazy(Generic[T_co]):
     """Made when an attribute is first read, or when it is first called."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], T_co]) -> None:
         self._make = make
-        self._made: list[Any] = []
+        self._made: list[T_co] = []
 
-    def get(self) -> Any:
-        """The thing itself."""
+    def get(self) -> T_co:
+        """Return the object itself, made at the first call."""
         if not self._made:
             self._made.append(self._make())
         return self._made[0]
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.get(), name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.get()(*args, **kwargs)
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        call: Any = self.get()
+        return call(*args, **kwargs)

@@ -1,6 +1,6 @@
-"""What the pool and its workers say to each other: MessagePack frames, each with its length in 4 bytes before it.
+"""The messages between the pool and its workers: MessagePack frames, each with its length in 4 bytes before it.
 
-Pool to worker: one `Start`, then `Call` after `Call`, each only after the answer to the one before.
+Pool to worker: one `Start`, then one `Call` after another, each only after the answer to the one before.
 Worker to pool: `Ready` or `Broken`, then for each call `Scored` or `Raised`.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 from rlx.boot import Boot
 from rlx.errors import RewardError
-from rlx.rewards.base import Score
+from rlx.rewards.result import Score
 from rlx.rewards.serialization import UNSENDABLE, to_plain, why_unsendable
 
 LENGTH = struct.Struct(">I")
@@ -28,6 +28,8 @@ class RewardSpec(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
+    """Load these rewards. A call names one by its index in the list."""
+
     boot: Boot
     rewards: list[RewardSpec]
 
@@ -45,21 +47,21 @@ class Loaded(msgspec.Struct, frozen=True):
     """One reward as it was loaded."""
 
     owner: str
-    """Who answers for it."""
+    """The reward's name and distribution, for errors."""
     wants: list[str]
-    """Which of what only the pool has (prompt, example ...) it takes."""
+    """Which of the offers that only the pool has (prompt, example ...) it accepts."""
     group: bool
-    """Whether it is asked about all completions of a prompt at once."""
+    """Whether one call gets all completions of a prompt."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """In the order of the Start."""
+    """The rewards are loaded; in the order of the Start."""
 
     rewards: list[Loaded]
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):
-    """A reward could not be loaded; the worker is gone."""
+    """A reward could not be loaded; the worker exits."""
 
     error: str
     usage: bool
@@ -75,7 +77,7 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):
-    """The reward raised, or returned something that is no reward; `error` is the whole message."""
+    """The reward raised, or its result isn't a reward; `error` is the whole message."""
 
     error: str
     seconds: float
@@ -89,22 +91,25 @@ _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(From
 
 
 def frame(message: ToWorker | FromWorker, where: str = "the row") -> bytes:
-    """The bytes of one message. Raises RewardError where a reference or item can't be sent; `where` names its row."""
+    """Return the bytes of one message.
+
+    Raises RewardError if a reference or item can't be sent; `where` names its row.
+    """
     try:
         body = msgspec.msgpack.encode(message, enc_hook=to_plain)
     except UNSENDABLE as error:
-        raise RewardError(f"{where}: {why_unsendable(_parts(message)) or error}") from error
+        from_dataset: dict[str, object] = {}
+        if isinstance(message, Call):
+            from_dataset = {"reference": message.reference, "item": message.offered.get("example")}
+        raise RewardError(f"{where}: {why_unsendable(from_dataset) or error}") from error
     return LENGTH.pack(len(body)) + body
 
 
-def _parts(message: ToWorker | FromWorker) -> dict[str, Any]:
-    """What the dataset gave."""
-    return {"reference": message.reference, "item": message.offered.get("example")} if isinstance(message, Call) else {}
-
-
 def to_worker(body: bytes) -> ToWorker:
+    """Decode a message for the worker."""
     return _TO_WORKER.decode(body)
 
 
 def from_worker(body: bytes) -> FromWorker:
+    """Decode a message from the worker."""
     return _FROM_WORKER.decode(body)

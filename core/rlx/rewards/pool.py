@@ -1,10 +1,10 @@
 """The reward pool: every completion is scored in a subprocess that can be killed.
 
-The rules of this part:
+Rules:
 
-* A call that raises, times out, crashes its process or returns no number is a RewardError with the reward's owner and
-  the completion; it is never a reward of 0. `drop` on the error says what the config's `on_error` asks for.
-* Calls wait in one queue, and each process takes the next when it is free: a slow call holds up no other, as long as
+* A call that raises, times out, crashes its process or returns anything but a reward is a RewardError with the reward's
+  owner and the completion; it is never a reward of 0. `drop` on the error is the config's `on_error`.
+* Calls wait in one queue, and each process takes the next one when it is free: a slow call delays no other, as long as
   there is another process. Only the call itself counts against its timeout, not the waiting.
 * A process that was killed or died is replaced at once.
 """
@@ -23,31 +23,32 @@ from rlx.errors import RewardError, RlxError
 from rlx.plugins.timings import CallTimings
 from rlx.rewards.messages import Raised, Ready, RewardSpec, Scored, Start
 from rlx.rewards.process import RewardProcess, WorkerDied
-from rlx.rewards.roles import Kind, Use, rewards_of, uses_of
-from rlx.rewards.scoring import RewardCall, RewardInput, Scores, jobs_of, scores_of_each, settle
+from rlx.rewards.roles import GroupKind, reward_roles, rewards_of
+from rlx.rewards.scoring import RewardCall, RewardInput, Scores, collect_scores, make_calls, wait_for_answers
 
 
 class RewardPool:
     """Scores completions with the run's rewards in `config.rollout.reward_workers` processes. `async with` opens it."""
 
-    def __init__(self, boot: Boot, costs: CallTimings | None = None) -> None:
+    def __init__(self, boot: Boot, timings: CallTimings | None = None) -> None:
         config = boot.load_config()
-        self.costs = CallTimings() if costs is None else costs
-        """What the calls cost: every one, whatever became of it."""
-        self._uses = uses_of(config)
-        specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._uses)]
-        self._specs = Start(_for_rewards(boot), specs)
+        self.timings = CallTimings() if timings is None else timings
+        """Calls and seconds of each reward, failed calls included."""
+        self._roles = reward_roles(config)
+        specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._roles)]
+        self._start_message = Start(_for_rewards(boot), specs)
         self._start_seconds = config.run.start_seconds
         self._size = config.rollout.reward_workers if specs else 0
         self._queue: asyncio.Queue[RewardCall] = asyncio.Queue()
-        self._jobs: dict[RewardCall, None] = {}
+        self._open_calls: dict[RewardCall, None] = {}
+        """Calls without an answer, oldest first."""
         self._processes: set[RewardProcess] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = Ready([])
         self._failure: RewardError | None = None
 
     async def start(self) -> None:
-        """Start the processes and load the rewards. Raises PluginError or RewardError where one can't be loaded."""
+        """Start the processes and load the rewards. Raises PluginError or RewardError if one can't be loaded."""
         started = await asyncio.gather(*(self._spawn() for _ in range(self._size)), return_exceptions=True)
         for outcome in started:
             if isinstance(outcome, BaseException):
@@ -55,31 +56,36 @@ class RewardPool:
                 raise outcome
         self._tasks = [asyncio.create_task(self._serve(process)) for process in list(self._processes)]
         for task in self._tasks:
-            task.add_done_callback(self._served)
+            task.add_done_callback(self._serve_ended)
 
-    async def score(self, completions: Sequence[RewardInput], kind: Kind = "train") -> list[Scores]:
-        """Ask every reward of that kind about the completions of one prompt. Raises RewardError; of several errors,
-        one that ends the run.
+    async def score(self, completions: Sequence[RewardInput], kind: GroupKind = "train") -> list[Scores]:
+        """Score the completions of one prompt with every reward of that kind of group.
+
+        Raises RewardError; of several errors, one that ends the run.
         """
         if self._failure is not None:
             raise self._failure
-        jobs = [job for use in self._uses[kind] for job in self._calls(use, completions)]
-        for job in jobs:
-            self._submit(job)
+        calls = [
+            call
+            for role in self._roles[kind]
+            for call in make_calls(role, self._ready.rewards[role.index], completions)
+        ]
+        for call in calls:
+            self._submit(call)
         try:
-            await settle(jobs)
-            return scores_of_each(jobs, len(completions))
+            await wait_for_answers(calls)
+            return collect_scores(calls, len(completions))
         finally:
-            for job in jobs:
-                job.answer.cancel()
+            for call in calls:
+                call.answer.cancel()
 
     async def close(self) -> None:
         """Kill the processes; calls that wait are cancelled."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for job in self._jobs:
-            job.answer.cancel()
+        for call in self._open_calls:
+            call.answer.cancel()
         await asyncio.gather(*(process.kill() for process in self._processes))
         self._processes.clear()
 
@@ -90,47 +96,40 @@ class RewardPool:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    @property
-    def waiting(self) -> int:
-        """Calls that have no answer yet."""
-        return len(self._jobs)
-
     def oldest(self) -> tuple[str, float] | None:
-        """Owner and age in seconds of the call that has waited longest; None where there is none."""
-        job = next(iter(self._jobs), None)
-        return (job.owner, time.monotonic() - job.since) if job else None
+        """Return owner and age in seconds of the call that has waited longest; None if none is waiting."""
+        call = next(iter(self._open_calls), None)
+        return (call.owner, time.monotonic() - call.since) if call else None
 
-    def _calls(self, use: Use, completions: Sequence[RewardInput]) -> list[RewardCall]:
-        return jobs_of(use, self._ready.rewards[use.index], completions)
-
-    def _submit(self, job: RewardCall) -> None:
-        self._jobs[job] = None
-        job.answer.add_done_callback(lambda _: self._jobs.pop(job, None))
-        self._queue.put_nowait(job)
+    def _submit(self, call: RewardCall) -> None:
+        self._open_calls[call] = None
+        call.answer.add_done_callback(lambda _: self._open_calls.pop(call, None))
+        self._queue.put_nowait(call)
 
     async def _spawn(self) -> RewardProcess:
-        process, self._ready = await RewardProcess.start(self._specs, self._start_seconds)
+        process, self._ready = await RewardProcess.start(self._start_message, self._start_seconds)
         self._processes.add(process)
         return process
 
     async def _serve(self, process: RewardProcess) -> None:
+        """Have one process answer calls from the queue, until cancelled."""
         while True:
-            job = await self._queue.get()
-            if not job.answer.done():  # else whoever asked has gone
-                process = await self._call(process, job)
+            call = await self._queue.get()
+            if not call.answer.done():  # else the caller was cancelled
+                process = await self._answer(call, process)
 
-    async def _call(self, process: RewardProcess, job: RewardCall) -> RewardProcess:
-        """Returns the process that takes the next call."""
-        cost, began = f"reward/{job.use.reward.name}", time.monotonic()
+    async def _answer(self, call: RewardCall, process: RewardProcess) -> RewardProcess:
+        """Answer a call. Returns the process for the next one: another if this one had to be replaced."""
+        timing, began = f"reward/{call.role.reward.name}", time.monotonic()
         try:
-            reply = await process.ask(job.call, job.use.reward.timeout_seconds)
+            reply = await process.send(call.frame, call.role.reward.timeout_seconds)
         except (TimeoutError, WorkerDied) as error:
-            self.costs.add(cost, time.monotonic() - began)
-            job.lost(error)
+            self.timings.add(timing, time.monotonic() - began)
+            call.abort(error)
             return await self._replace(process)
         assert isinstance(reply, Scored | Raised)
-        self.costs.add(cost, reply.seconds)
-        job.finish(reply)
+        self.timings.add(timing, reply.seconds)
+        call.finish(reply)
         return process
 
     async def _replace(self, process: RewardProcess) -> RewardProcess:
@@ -142,17 +141,17 @@ class RewardPool:
             except RlxError as error:
                 (await self._queue.get()).fail(f"A reward's process could not be replaced. {error}")
 
-    def _served(self, task: asyncio.Task[None]) -> None:
-        """A task that serves never ends by itself; if it does, nobody may wait for it for ever, `drop` or not."""
+    def _serve_ended(self, task: asyncio.Task[None]) -> None:
+        """Fail all calls if a `_serve` task failed: it never ends by itself, and its calls would wait forever."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         self._failure = RewardError(f"The reward pool failed: {type(error).__name__}: {error}")
-        for job in list(self._jobs):
-            job.end(self._failure)
+        for call in list(self._open_calls):
+            call.end(self._failure)
 
 
 def _for_rewards(boot: Boot) -> Boot:
-    """What a reward process needs of the boot data: no keys, and no plugins of other kinds."""
+    """Return the boot data for a reward process: without keys, and without plugins of other kinds."""
     plugins = [record for record in boot.plugins if record.kind in {"rewards", "packers", "hooks"}]
     endpoint = Endpoint(host="", port=0, server_public="", public="", secret="")
     return msgspec.structs.replace(boot, plugins=plugins, endpoint=endpoint, client_keys={})

@@ -1,4 +1,4 @@
-"""The pool's side of one reward process: start it, ask it, kill it."""
+"""One reward process, from the pool's side: start it, send it calls, kill it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ class WorkerDied(Exception):  # noqa: N818 - internal: the pool turns it into a 
 
 
 class RewardProcess:
-    """One worker. Its session is its own: the processes that a reward starts are killed with it."""
+    """One worker. It has its own session, so that processes that a reward starts are killed with it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._watch = asyncio.create_task(self._end_of_stream())
+        self._watch = asyncio.create_task(self._close_stdout_at_exit())
 
     @classmethod
     async def start(cls, start: Start, timeout: float) -> tuple[RewardProcess, Ready]:
-        """Raises PluginError or RewardError where the rewards can't be loaded, within `timeout` seconds."""
+        """Start a worker and load the rewards, within `timeout` seconds.
+
+        Raises PluginError or RewardError if they can't be loaded.
+        """
         worker = cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -42,13 +45,13 @@ class RewardProcess:
             )
         )
         try:
-            return worker, await worker._greet(start, timeout)
-        except BaseException:
+            return worker, await worker._load(start, timeout)
+        except BaseException:  # whatever happened, cancellation included: no process may be left behind
             await worker.kill()
             raise
 
-    async def ask(self, call: bytes, timeout: float) -> FromWorker:
-        """Send one framed call and wait for its answer. Raises TimeoutError, and WorkerDied where the process ended."""
+    async def send(self, call: bytes, timeout: float) -> FromWorker:
+        """Send one framed call and wait for its answer. Raises TimeoutError, and WorkerDied if the process ended."""
         try:
             async with asyncio.timeout(timeout):
                 self._stdin.write(call)
@@ -59,7 +62,7 @@ class RewardProcess:
             raise WorkerDied(await self._how_it_ended()) from error
 
     async def kill(self) -> None:
-        """End the process and all that it started. Returns when it is gone."""
+        """Kill the process and all that it started. Returns when it has exited."""
         self._watch.cancel()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -67,9 +70,9 @@ class RewardProcess:
             await self._process.wait()
         self._stdin.close()
 
-    async def _greet(self, start: Start, timeout: float) -> Ready:
+    async def _load(self, start: Start, timeout: float) -> Ready:
         try:
-            answer = await self.ask(frame(start), timeout)
+            answer = await self.send(frame(start), timeout)
         except TimeoutError as error:
             names = ", ".join(repr(spec.name) for spec in start.rewards)
             raise RewardError(f"Loading the rewards {names} took more than {timeout:g} s.") from error
@@ -80,8 +83,8 @@ class RewardProcess:
         assert isinstance(answer, Ready)
         return answer
 
-    async def _end_of_stream(self) -> None:
-        """A child of the reward may hold the pipe open when the worker itself is gone: then no end of file comes."""
+    async def _close_stdout_at_exit(self) -> None:
+        """Feed an end of file when the process exits: a child of a reward may still hold the pipe open."""
         await self._process.wait()
         self._stdout.feed_eof()
 

@@ -1,9 +1,9 @@
-"""What each reward of a run is asked for.
+"""The roles that the rewards of a run play: which ones score which groups, and what their values count for.
 
-The rules of this part:
+Rules:
 
 * `[[rewards]]` make up the total reward; `[[filter_rewards]]` decide whether a train group is informative.
-* A filter that is one of the rewards (same name, args and `group`) is asked once, as the reward that it is.
+* A filter that is also one of the rewards (same name, args and `group`) is called once.
 * Evaluation groups have no filter.
 """
 
@@ -15,39 +15,40 @@ from typing import Literal
 from rlx.config.schema import Config
 from rlx.config.sections.data import RewardConfig
 
-Kind = Literal["train", "eval"]
+GroupKind = Literal["train", "eval"]
 
 
 @dataclass(frozen=True)
-class Use:
-    """A reward, and what its value counts for. `index`: its place among all rewards of the run."""
+class RewardRole:
+    """A reward, and what its value counts for."""
 
     index: int
+    """Its index among all rewards of the run."""
     reward: RewardConfig
     in_total: bool
     filter_weight: float | None = None
-    """None: it is no filter."""
+    """None: it isn't a filter."""
 
 
-def uses_of(config: Config) -> dict[Kind, list[Use]]:
-    """The rewards of each kind of group, in the config's order, filters last."""
-    train = [Use(index, reward, in_total=True) for index, reward in enumerate(config.rewards)]
+def reward_roles(config: Config) -> dict[GroupKind, list[RewardRole]]:
+    """Return the rewards of each kind of group, in the config's order, filters last."""
+    train = [RewardRole(index, reward, in_total=True) for index, reward in enumerate(config.rewards)]
     evaluation = list(train)
     for filtering in config.filter_rewards:
-        same = [place for place, use in enumerate(train) if use.in_total and _same(use.reward, filtering)]
+        same = [place for place, role in enumerate(train) if role.in_total and _same(role.reward, filtering)]
         if same:
             train[same[0]] = replace(train[same[0]], filter_weight=filtering.weight)
         else:
-            train.append(Use(len(train), filtering, in_total=False, filter_weight=filtering.weight))
+            train.append(RewardRole(len(train), filtering, in_total=False, filter_weight=filtering.weight))
     own = config.eval.rewards if config.eval is not None else None
     if own is not None:
-        evaluation = [Use(len(train) + place, reward, in_total=True) for place, reward in enumerate(own)]
+        evaluation = [RewardRole(len(train) + place, reward, in_total=True) for place, reward in enumerate(own)]
     return {"train": train, "eval": evaluation}
 
 
-def rewards_of(uses: dict[Kind, list[Use]]) -> list[RewardConfig]:
-    """Every reward of the run, by its index."""
-    found = {use.index: use.reward for kind in uses.values() for use in kind}
+def rewards_of(roles: dict[GroupKind, list[RewardRole]]) -> list[RewardConfig]:
+    """Return every reward of the run, by its index."""
+    found = {role.index: role.reward for kind in roles.values() for role in kind}
     return [found[index] for index in sorted(found)]
 
 

@@ -1,7 +1,6 @@
-"""What the pool is asked, and what it answers: completions, calls about them, and scores.
+"""Score one group: its calls, and their results by completion.
 
-The rule of this part: a reward is asked about each completion in a call of its own; a group reward is asked once, about
-all completions of the prompt.
+Rule: a reward is called once for each completion; a group reward is called once, with all completions of the prompt.
 """
 
 from __future__ import annotations
@@ -10,151 +9,152 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rlx.episodes import Reward
 from rlx.errors import RewardError
-from rlx.rewards.base import Score, about
 from rlx.rewards.messages import Call, Loaded, Raised, Scored, frame
 from rlx.rewards.process import WorkerDied
-from rlx.rewards.roles import Use
+from rlx.rewards.result import Score, quote_first
+from rlx.rewards.roles import RewardRole
 
-OF_EACH = frozenset({"token_ids", "finish_reason"})
-"""What is offered of each completion; the rest is the prompt's."""
+PER_COMPLETION = frozenset({"token_ids", "finish_reason"})
+"""Offers that differ between the completions of a prompt."""
 
 
 @dataclass(frozen=True)
 class RewardInput:
-    """What the rewards are asked about: one sampled text and where it comes from."""
+    """One sampled text to score, with its prompt and dataset row."""
 
     text: str
-    reference: Any = None
+    reference: object = None
     prompt: str = ""
     token_ids: Sequence[int] = ()
     finish_reason: str | None = None
-    example: Any = None
+    example: object = None
     """The dataset's item."""
     where: str = "the row"
-    """How a message speaks of it."""
+    """The row's name, for messages."""
 
 
 @dataclass
 class Scores:
-    """What the rewards said of one completion."""
+    """All rewards' scores of one completion."""
 
     rewards: list[Reward] = field(default_factory=list)
     """In the config's order."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """`reward/<name>/<metric>` -> value, of rewards that return metrics; `filter/<name>` of filters that are no reward
-    of the total.
+    """`reward/<name>/<metric>` -> value, for rewards that return metrics; `filter/<name>` for filters that are not part
+    of the total reward.
     """
     filters: list[Reward] = field(default_factory=list)
-    """What decides whether the group is informative; empty where the total reward does."""
+    """Decide whether the group is informative; empty if the total reward does."""
 
-    def add(self, use: Use, said: Score) -> None:
-        name = use.reward.name
-        kind = "reward" if use.in_total else "filter"
-        if use.in_total:
-            self.rewards.append(Reward(name, said.value, use.reward.weight))
-        elif said.value is not None:
-            self.metrics[f"filter/{name}"] = said.value
-        if use.filter_weight is not None:
-            self.filters.append(Reward(name, said.value, use.filter_weight))
-        self.metrics.update({f"{kind}/{name}/{metric}": value for metric, value in said.metrics.items()})
+    def add(self, role: RewardRole, score: Score) -> None:
+        """Add the score of one reward."""
+        name = role.reward.name
+        kind = "reward" if role.in_total else "filter"
+        if role.in_total:
+            self.rewards.append(Reward(name, score.value, role.reward.weight))
+        elif score.value is not None:
+            self.metrics[f"filter/{name}"] = score.value
+        if role.filter_weight is not None:
+            self.filters.append(Reward(name, score.value, role.filter_weight))
+        self.metrics.update({f"{kind}/{name}/{metric}": value for metric, value in score.metrics.items()})
 
 
 @dataclass(eq=False)
 class RewardCall:
-    """One call on its way."""
+    """One call, from the queue to its answer."""
 
-    use: Use
+    role: RewardRole
     owner: str
-    places: range
-    """Which of the prompt's completions it is about."""
+    indices: range
+    """The completions of the prompt that it scores."""
     texts: list[str]
-    call: bytes
+    frame: bytes
     answer: asyncio.Future[list[Score]]
     since: float = field(default_factory=time.monotonic)
 
     def finish(self, reply: Scored | Raised) -> None:
+        """Set the answer to a worker's reply."""
         if isinstance(reply, Raised):
             self.fail(reply.error)
         elif not self.answer.done():
             self.answer.set_result(reply.scores)
 
     def fail(self, message: str) -> None:
-        """The reward failed: `on_error` says what becomes of that."""
-        self.end(RewardError(message, owner=self.owner, drop=self.use.reward.on_error == "drop"))
+        """Set a RewardError; it drops the group if the reward's `on_error` says so."""
+        self.end(RewardError(message, owner=self.owner, drop=self.role.reward.on_error == "drop"))
 
     def end(self, error: RewardError) -> None:
+        """Set an error as the answer, unless there is one."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
-    def lost(self, error: TimeoutError | WorkerDied) -> None:
-        """The call has no answer: it took too long, or ended its process."""
+    def abort(self, error: TimeoutError | WorkerDied) -> None:
+        """Fail the call because it took too long or ended its process."""
         if isinstance(error, WorkerDied):
-            self.fail(f"{self.owner}: its process {error}.\n{about(self.texts)}")
+            self.fail(f"{self.owner}: its process {error}.\n{quote_first(self.texts)}")
             return
         self.fail(
-            f"{self.owner} took more than {self.use.reward.timeout_seconds:g} s and was killed. "
-            f'Raise its timeout_seconds, or set on_error = "drop".\n{about(self.texts)}'
+            f"{self.owner} took more than {self.role.reward.timeout_seconds:g} s and was killed. "
+            f'Raise its timeout_seconds, or set on_error = "drop".\n{quote_first(self.texts)}'
         )
 
 
-def jobs_of(use: Use, loaded: Loaded, completions: Sequence[RewardInput]) -> list[RewardCall]:
-    """The calls of one reward about the completions of one prompt. Raises RewardError where what comes with them
-    can't be sent.
+def make_calls(role: RewardRole, loaded: Loaded, completions: Sequence[RewardInput]) -> list[RewardCall]:
+    """Return the calls of one reward for the completions of one prompt.
+
+    Raises RewardError if a reference or item can't be sent.
     """
     count = len(completions)
-    slices = [range(count)] if loaded.group else [range(place, place + 1) for place in range(count)]
+    slices = [range(count)] if loaded.group else [range(index, index + 1) for index in range(count)]
     loop = asyncio.get_running_loop()
-    jobs = []
-    for places in slices:
-        asked = completions[places.start : places.stop]
-        call = call_about(asked, use.index, loaded)
-        jobs.append(
-            RewardCall(use, loaded.owner, places, call.texts, frame(call, asked[0].where), loop.create_future())
-        )
-    return jobs
+    calls = []
+    for indices in slices:
+        scored = completions[indices.start : indices.stop]
+        message = call_message(scored, role.index, loaded)
+        data = frame(message, scored[0].where)
+        calls.append(RewardCall(role, loaded.owner, indices, message.texts, data, loop.create_future()))
+    return calls
 
 
-def call_about(asked: Sequence[RewardInput], index: int, loaded: Loaded) -> Call:
-    """What reward number `index` is sent about completions of one prompt; just one where it is no group reward."""
-    texts = [completion.text for completion in asked]
-    return Call(index, texts, asked[0].reference, _offered(loaded, asked))
-
-
-async def settle(jobs: Sequence[RewardCall]) -> None:
-    """Waits for all answers. Raises the RewardError that ends the run as soon as there is one, and one that drops
-    the group when there are all answers.
+def call_message(completions: Sequence[RewardInput], index: int, loaded: Loaded) -> Call:
+    """Return the message that has reward number `index` score completions of one prompt: all of them if it is a group
+    reward, else just one.
     """
-    waiting = {job.answer for job in jobs}
-    while waiting and not any(not error.drop for error in _errors(jobs)):
+    first, offered = completions[0], {}
+    for name in loaded.wants:
+        if loaded.group and name in PER_COMPLETION:
+            offered[name] = [getattr(completion, name) for completion in completions]
+        else:
+            offered[name] = getattr(first, name)
+    return Call(index, [completion.text for completion in completions], first.reference, offered)
+
+
+async def wait_for_answers(calls: Sequence[RewardCall]) -> None:
+    """Wait until all calls have been answered.
+
+    Raises a RewardError that ends the run as soon as there is one, and one that drops the group once all calls have
+    been answered.
+    """
+    waiting = {call.answer for call in calls}
+    while waiting and not any(not error.drop for error in _errors(calls)):
         _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
-    if errors := _errors(jobs):
+    if errors := _errors(calls):
         raise min(errors, key=lambda error: error.drop)
 
 
-def scores_of_each(jobs: Sequence[RewardCall], count: int) -> list[Scores]:
-    """The answers by completion."""
+def collect_scores(calls: Sequence[RewardCall], count: int) -> list[Scores]:
+    """Return the answers by completion."""
     scores = [Scores() for _ in range(count)]
-    for job in jobs:
-        for place, said in zip(job.places, job.answer.result(), strict=True):
-            scores[place].add(job.use, said)
+    for call in calls:
+        for index, score in zip(call.indices, call.answer.result(), strict=True):
+            scores[index].add(call.role, score)
     return scores
 
 
-def _offered(loaded: Loaded, asked: Sequence[RewardInput]) -> dict[str, Any]:
-    def offer(name: str) -> Any:
-        return [getattr(completion, name) for completion in asked] if each(name) else getattr(asked[0], name)
-
-    def each(name: str) -> bool:
-        return loaded.group and name in OF_EACH
-
-    return {name: offer(name) for name in loaded.wants}
-
-
-def _errors(jobs: Sequence[RewardCall]) -> list[RewardError]:
-    answers = [job.answer for job in jobs if job.answer.done() and not job.answer.cancelled()]
+def _errors(calls: Sequence[RewardCall]) -> list[RewardError]:
+    answers = [call.answer for call in calls if call.answer.done() and not call.answer.cancelled()]
     errors = [answer.exception() for answer in answers]
     return [error for error in errors if isinstance(error, RewardError)]

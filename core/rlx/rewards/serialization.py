@@ -1,33 +1,36 @@
-"""What can be sent to the processes of rewards: text, numbers, lists, mappings, dataclasses, arrays and tensors.
+"""Which data can be sent to reward processes: text, numbers, lists, mappings, dataclasses, arrays and tensors.
 
-The rule of this part: what can't be sent is named by its place in the row: `item['images'][0]`.
+Rule: data that can't be sent is named by its place in the row: `item['images'][0]`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
 UNSENDABLE = (TypeError, OverflowError, RecursionError, UnicodeEncodeError)
-"""What msgspec raises for it."""
+"""What msgspec raises for data that can't be sent."""
 
 
-def to_plain(value: Any) -> Any:
-    """Msgspec's hook: arrays, tensors and NumPy scalars become lists and numbers; other mappings become dicts."""
+def to_plain(value: object) -> object:
+    """Convert arrays, tensors and NumPy scalars to lists and numbers, other mappings to dicts (an `enc_hook`)."""
     if hasattr(value, "tolist"):
-        return value.tolist()
+        plain: object = value.tolist()
+        return plain
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         return {key: value[key] for key in value.keys()}  # noqa: SIM118 - a mapping by its methods only
     raise TypeError(
-        f"a {type(value).__module__}.{type(value).__qualname__} is no plain data "
+        f"a {type(value).__module__}.{type(value).__qualname__} is not plain data "
         "(text, numbers, lists, mappings, arrays)"
     )
 
 
-def why_unsendable(parts: Mapping[str, Any]) -> str | None:
-    """Of the parts of a row (`reference`, `item`), by name, the first that can't be sent, and why; None without one."""
+def why_unsendable(parts: Mapping[str, object]) -> str | None:
+    """Return the reason why a row can't be sent, with the place of the first part that can't; None if it can.
+
+    parts: of the row, by name: `reference`, `item`.
+    """
     for name, value in parts.items():
         if (flaw := _flaw(value)) is not None:
             place, reason = flaw
@@ -35,12 +38,12 @@ def why_unsendable(parts: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _flaw(value: Any) -> tuple[str, str] | None:
-    """Where the innermost part is that can't be sent, and why."""
+def _flaw(value: object) -> tuple[str, str] | None:
+    """Return the place of the innermost part that can't be sent, and the reason."""
     try:
         msgspec.msgpack.encode(value, enc_hook=to_plain)
     except RecursionError:
-        return "", "it holds itself, or is nested too deep"
+        return "", "it contains itself, or is nested too deep"
     except UNSENDABLE as error:
         for place, part in _parts(value):
             if (flaw := _flaw(part)) is not None:
@@ -49,7 +52,7 @@ def _flaw(value: Any) -> tuple[str, str] | None:
     return None
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def _parts(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         yield from ((f"[{key!r}]", part) for key, part in value.items())
     elif isinstance(value, list | tuple):

@@ -1,10 +1,10 @@
 """One reward process: `python -m rlx.rewards.worker`, started by the pool.
 
-The rules of this part:
+Rules:
 
 * It loads the run's rewards, then answers one call at a time, in its main thread (math-verify needs signals).
-* Frames go over the stdin and stdout that it was started with. What rewards print goes to stderr, which is a log.
-* It has no timeouts: the pool kills it. When the pool is gone, so is the worker, in the middle of a call too.
+* Frames go over the stdin and stdout that it was started with. Rewards print to stderr, which is a log.
+* It has no timeouts: the pool kills it. When the pool is gone, the worker exits, even in the middle of a call.
 * torch and transformers are imported only if a reward does so, or uses the tokenizer.
 """
 
@@ -16,14 +16,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import BinaryIO
 
 from rlx.boot import Boot
-from rlx.errors import RewardError, RlxError, UsageError, foreign_frames
+from rlx.errors import RewardError, RlxError, UsageError, described, foreign_frames
 from rlx.packers.open import open_packer
-from rlx.rewards.base import BoundReward, about
-from rlx.rewards.call import Asker, loaded_of
+from rlx.packers.protocol import Packer
+from rlx.packers.tokenizer import Tokenizer
+from rlx.plugins.session import Plugins
+from rlx.rewards.bound import BoundReward
+from rlx.rewards.call import RewardCaller, loaded_message
 from rlx.rewards.lazy import Lazy
 from rlx.rewards.messages import (
     LENGTH,
@@ -37,9 +40,11 @@ from rlx.rewards.messages import (
     frame,
     to_worker,
 )
+from rlx.rewards.result import quote_first
 
 
 def main() -> None:
+    """Load the rewards, then answer calls until the pool closes the pipe."""
     inbox, outbox = _claim_pipes()
     threading.Thread(target=_exit_with_parent, args=(inbox.fileno(),), daemon=True).start()
     start = _read(inbox)
@@ -62,52 +67,56 @@ class Scorer:
         from rlx.script.plugins import open_plugins
 
         plugins = open_plugins(start.boot)
-        self._own = _own(start.boot, plugins)
-        self._ask = Asker()
+        lazy = _process_offers(start.boot, plugins)
+        self._call = RewardCaller()
         self._rewards = [BoundReward(plugins.load("rewards", spec.name), spec.args) for spec in start.rewards]
         self.loaded = [
-            loaded_of(reward, plugins.owner("rewards", spec.name), group=spec.group)
+            loaded_message(reward, plugins.owner("rewards", spec.name), group=spec.group)
             for spec, reward in zip(start.rewards, self._rewards, strict=True)
         ]
         # Loaded now, so that it is not part of the first call's time.
-        self._offers = [_offers(self._own, reward) for reward in self._rewards]
+        self._offers = [_loaded_offers(lazy, reward) for reward in self._rewards]
 
     def answer(self, call: Call) -> Scored | Raised:
-        """Score what the call is about; whatever the reward does is told with its owner."""
+        """Score the call's completions, or report the reward's error with its owner."""
         loaded, began = self.loaded[call.reward], time.perf_counter()
         try:
-            scores = self._ask(self._rewards[call.reward], loaded, call, self._offers[call.reward])
+            scores = self._call(self._rewards[call.reward], loaded, call, self._offers[call.reward])
             return Scored(scores, time.perf_counter() - began)
         except RewardError as error:
-            return Raised(str(error), time.perf_counter() - began)
+            message = str(error)
         except BaseException as error:  # noqa: BLE001 - the boundary: a reward may raise anything, SystemExit too
-            return Raised(_raised(loaded.owner, error, call.texts), time.perf_counter() - began)
+            message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}\n{_reward_frames(error)}"
+        return Raised(message, time.perf_counter() - began)
 
 
-def _own(boot: Boot, plugins: Any) -> dict[str, Lazy]:
+def _process_offers(boot: Boot, plugins: Plugins) -> dict[str, Lazy[object]]:
+    """Return the offers that this process has itself, by name."""
     config = boot.load_config()
 
-    def tokenizer() -> Any:
+    def make_tokenizer() -> Tokenizer:
         from rlx.packers.tokenizer import load_tokenizer
 
         return load_tokenizer(config.model)
 
-    lazy_tokenizer = Lazy(tokenizer)
+    tokenizer = Lazy(make_tokenizer)
 
-    def packer() -> Any:
-        return open_packer(plugins, config.packer, config, lazy_tokenizer.get())
+    def make_packer() -> Packer:
+        return open_packer(plugins, config.packer, config, tokenizer.get())
 
-    return {"config": Lazy(lambda: config), "tokenizer": lazy_tokenizer, "data_packer": Lazy(packer)}
+    return {"config": Lazy(lambda: config), "tokenizer": tokenizer, "data_packer": Lazy(make_packer)}
 
 
-def _offers(own: Mapping[str, Lazy], reward: BoundReward) -> dict[str, Any]:
-    """The thing itself for what a reward names; for what its `**kwargs` only soaks up, a stand-in that loads on use."""
+def _loaded_offers(offers: Mapping[str, Lazy[object]], reward: BoundReward) -> dict[str, object]:
+    """Return the objects themselves for offers that a reward names, and stand-ins that load on first use for those that
+    only its `**kwargs` accepts.
+    """
     real = reward.names | {"config"}
-    return {name: lazy.get() if name in real else lazy for name, lazy in own.items()}
+    return {name: lazy.get() if name in real else lazy for name, lazy in offers.items()}
 
 
 def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep stdin and stdout for the pool: rewards that read get nothing, and what they print goes to stderr."""
+    """Keep stdin and stdout for the pool: rewards read nothing from stdin, and print to stderr."""
     inbox, outbox = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -117,7 +126,7 @@ def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _exit_with_parent(fd: int) -> None:
-    """Wait until the other end of the pipe is closed. Asks for no event, so that only a hang-up wakes it."""
+    """Exit when the other end of the pipe is closed. Polls for no event, so that only a hang-up wakes it."""
     poll = select.poll()
     poll.register(fd, 0)
     poll.poll()
@@ -139,21 +148,14 @@ def _write(outbox: BinaryIO, message: FromWorker) -> None:
 def _broken(error: BaseException) -> Broken:
     if isinstance(error, RlxError):
         return Broken(str(error), isinstance(error, UsageError))
-    return Broken(f"The rewards could not be loaded.\n{_traceback(error)}", usage=True)
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return Broken(f"The rewards could not be loaded.\n{trace}", usage=True)
 
 
-def _raised(owner: str, error: BaseException, texts: Sequence[str]) -> str:
-    return f"{owner} raised {type(error).__name__}: {error}\n{about(texts)}\n{_where(error)}"
-
-
-def _where(error: BaseException) -> str:
-    """The lines of the reward's own code that it went through, or all lines if there are none."""
+def _reward_frames(error: BaseException) -> str:
+    """Format the traceback through the reward's own code, or all of it if there is none."""
     frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
     return "".join(traceback.format_list(frames)).rstrip()
-
-
-def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()
 
 
 if __name__ == "__main__":

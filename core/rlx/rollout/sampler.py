@@ -21,7 +21,7 @@ from rlx.episodes import total_of
 from rlx.errors import ProcessDied, RlxError
 from rlx.packers.loss_mask import apply_policy_input
 from rlx.rewards.pool import RewardPool
-from rlx.rewards.roles import Kind
+from rlx.rewards.roles import GroupKind
 from rlx.rewards.scoring import RewardInput
 from rlx.rollout.completion import Completion
 from rlx.rollout.groups import failed_group, finished_group, make_episodes
@@ -135,7 +135,7 @@ class Sampler:
         prompts = self._sources[lease.kind].prompts
         episodes = make_episodes(lease, group.prompt, completions, prompts.tokenizer)
         example, reference = prompts.view.item(lease.index), prompts.view.reference(lease.index)
-        kind: Kind = "eval" if lease.kind == "eval" else "train"
+        kind: GroupKind = "eval" if lease.kind == "eval" else "train"
         where = prompts.view.where(lease.index)
         if kind == "train":
             apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)

@@ -8,7 +8,8 @@ import pytest
 
 from rlx.errors import PluginError, RewardError
 from rlx.rewards.messages import Start, frame
-from rlx.rewards.pool import Kind, RewardPool, _for_rewards
+from rlx.rewards.pool import RewardPool, _for_rewards
+from rlx.rewards.roles import GroupKind
 from rlx.rewards.scoring import RewardInput, Scores
 from rlx.testing.models import save_char_tokenizer
 
@@ -17,7 +18,7 @@ def done(text: str) -> RewardInput:
     return RewardInput(text)
 
 
-async def score(pool: RewardPool, completion: RewardInput, kind: Kind = "train") -> Scores:
+async def score(pool: RewardPool, completion: RewardInput, kind: GroupKind = "train") -> Scores:
     """Of a prompt's only completion."""
     (scores,) = await pool.score([completion], kind)
     return scores
@@ -120,7 +121,7 @@ async def test_what_a_reward_prints_or_reads_does_not_touch_the_protocol(pool, c
         ("segfault", ["was killed by SIGSEGV", "'segfault'"]),
         ("sys.exit", ["raised SystemExit", "'sys.exit'"]),
         ("raise", ["raised KeyError: 'no such key'", "'raise'", 'r.py", line ']),
-        ("nan", ["returned float nan, which is no reward", "'nan'"]),
+        ("nan", ["returned float nan, which is not a reward", "'nan'"]),
     ],
 )
 async def test_a_failing_call_is_an_error_with_owner_and_completion_and_the_next_call_works(pool, text, expected):
@@ -161,7 +162,7 @@ async def test_a_slow_call_holds_up_no_other(pool, tmp_path):
         owner, age = p.oldest()
         assert "waits_for_file" in owner
         assert age > 0
-        assert p.waiting == 1
+        assert len(p._open_calls) == 1
         file.touch()
         assert len(await slow) == 3
         assert p.oldest() is None
@@ -199,7 +200,7 @@ async def test_a_group_reward_may_leave_completions_unscored(pool, kind):
 async def test_the_config_says_group_over_the_author_s_mark(pool):
     everything = [{"name": "Counting", "group": True}]
     async with pool(*everything) as p:
-        with pytest.raises(RewardError, match="returned int 1, which is no reward"):
+        with pytest.raises(RewardError, match="returned int 1, which is not a reward"):
             await p.score([done("a"), done("b")])
     async with pool({"name": "together", "group": False}) as p:
         with pytest.raises(RewardError, match=r"returned list \[1\.0.*marked with @rlx.group_reward"):
@@ -264,7 +265,7 @@ async def test_every_call_costs_whatever_became_of_it(pool):
         for text in ("fine", "raise", "nan", "die", "hang"):
             await asyncio.gather(p.score([done(text), done("fine")]), return_exceptions=True)
         await score(p, done("fine"), "eval")
-        costs = p.costs.take()
+        costs = p.timings.take()
     assert {name: calls for name, (_, calls) in costs.items()} == {
         "reward/./r.py:steerable": 11,
         "reward/./r.py:place": 6,
@@ -304,12 +305,12 @@ async def test_a_worker_whose_pool_is_gone_exits_in_the_middle_of_a_call(boot):
         "import asyncio, sys, msgspec\n"
         "from rlx.boot import decode_boot\n"
         "from rlx.rewards.pool import RewardPool\n"
-        "from rlx.rewards.scoring import Completion\n"
+        "from rlx.rewards.scoring import RewardInput\n"
         "async def main():\n"
         "    pool = RewardPool(decode_boot(sys.stdin.buffer.read()))\n"
         "    await pool.start()\n"
         "    print([p._process.pid for p in pool._processes][0], flush=True)\n"
-        "    await pool.score([Completion('hang')])\n"
+        "    await pool.score([RewardInput('hang')])\n"
         "asyncio.run(main())\n"
     )
     from rlx.boot import encode_boot
@@ -349,7 +350,7 @@ async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
     async with pool({"name": "length"}) as p:
         with pytest.raises(RewardError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
             await score(p, RewardInput("x", reference={"a": object()}, where="row 3"))
-        assert p.waiting == 0
+        assert p.oldest() is None
 
 
 async def test_the_pool_works_on_after_a_caller_was_cancelled(pool):
@@ -358,7 +359,7 @@ async def test_the_pool_works_on_after_a_caller_was_cancelled(pool):
         await asyncio.sleep(0.05)
         caller.cancel()
         assert (await score(p, done("fine"))).rewards[0].value == 1.0
-        assert p.waiting == 0
+        assert p.oldest() is None
 
 
 def test_no_key_of_the_run_reaches_a_reward_process(boot):

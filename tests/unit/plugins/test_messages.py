@@ -19,7 +19,7 @@ from rlx.plugins.load import load
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
-from rlx.rewards.base import check_reward_args
+from rlx.rewards.bound import check_reward_args
 
 NAMES = ", ".join(HOOKS)
 

@@ -12,7 +12,7 @@ from rlx.config.sections.base import Section
 from rlx.datasets.open import make_dataset
 from rlx.errors import ConfigError
 from rlx.plugins.options import Options
-from rlx.rewards.base import BoundReward
+from rlx.rewards.bound import BoundReward
 
 if TYPE_CHECKING:
     from somewhere import Unknown

@@ -7,7 +7,9 @@ import pytest
 
 import rlx
 from rlx.errors import ConfigError, PluginError, RewardError
-from rlx.rewards.base import OFFERED, BoundReward, check_reward_args, score_of, scores_of
+from rlx.rewards.base import OFFERED
+from rlx.rewards.bound import BoundReward, check_reward_args
+from rlx.rewards.result import score_of, scores_of
 
 ALL = {name: f"the {name}" for name in OFFERED}
 
@@ -40,8 +42,8 @@ def test_a_reward_gets_of_what_is_offered_what_its_signature_takes():
 
 def test_what_it_names_is_told_from_what_it_soaks_up():
     assert BoundReward(seed_form, {}).names == frozenset()
-    assert BoundReward(seed_form, {}).wants == frozenset(OFFERED)
-    assert BoundReward(named, {}).names == BoundReward(named, {}).wants == {"prompt", "tokenizer"}
+    assert BoundReward(seed_form, {}).accepts == frozenset(OFFERED)
+    assert BoundReward(named, {}).names == BoundReward(named, {}).accepts == {"prompt", "tokenizer"}
 
 
 @pytest.mark.parametrize(
@@ -90,14 +92,14 @@ def test_a_tensor_of_one_element_is_a_number():
 )
 def test_everything_else_is_an_error_with_owner_and_completion(result):
     with pytest.raises(
-        RewardError, match=r"reward 'x' \(d 1\) returned .*is no (reward|dict)(.|\n)*The completion: 'some text'"
+        RewardError, match=r"reward 'x' \(d 1\) returned .*is not a (reward|dict)(.|\n)*The completion: 'some text'"
     ) as caught:
         score_of(result, "reward 'x' (d 1)", "some text")
     assert caught.value.owner == "reward 'x' (d 1)"
 
 
 def test_a_metric_that_is_no_number_is_named():
-    with pytest.raises(RewardError, match="a metric that is no number: why = 'short'"):
+    with pytest.raises(RewardError, match="a metric that is not a number: why = 'short'"):
         score_of((1.0, {"why": "short"}), "r", "t")
 
 
@@ -170,20 +172,20 @@ def test_a_group_s_results_become_scores(result, values, metrics):
 @pytest.mark.parametrize(
     ("result", "told"),
     [
-        (1.0, r"returned float 1\.0, which is no reward(.|\n)*The first of its 2 completions: 'one'"),
-        ((1.0, 0.0), r"returned float 1\.0, which is no reward"),
-        ("ab", "returned str 'ab', which is no reward"),
-        (None, "returned None, which is no reward"),
+        (1.0, r"returned float 1\.0, which is not a reward(.|\n)*The first of its 2 completions: 'one'"),
+        ((1.0, 0.0), r"returned float 1\.0, which is not a reward"),
+        ("ab", "returned str 'ab', which is not a reward"),
+        (None, "returned None, which is not a reward"),
         ([1.0], r"returned 1 values for 2 completions(.|\n)*first of its 2 completions: 'one'"),
         ([1.0, 0.0, 0.0], "returned 3 values for 2 completions"),
         ([], "returned 0 values for 2 completions"),
         (([1.0, 0.0], [{}]), "returned 1 values for 2 completions"),
-        (([1.0, 0.0], {}), "returned dict {}, which is no reward"),
-        ([1.0, math.nan], r"returned float nan, which is no reward(.|\n)*Completion 2 of 2: 'two'"),
-        ([1.0, "0"], r"returned str '0', which is no reward(.|\n)*Completion 2 of 2"),
-        ([1.0, [0.0]], r"returned list \[0\.0\], which is no reward"),
-        (([1.0, 0.0], [{}, 3]), "returned int 3, which is no dict of metrics"),
-        (([1.0, 0.0], [{}, {"why": "short"}]), "returned a metric that is no number: why = 'short'"),
+        (([1.0, 0.0], {}), "returned dict {}, which is not a reward"),
+        ([1.0, math.nan], r"returned float nan, which is not a reward(.|\n)*Completion 2 of 2: 'two'"),
+        ([1.0, "0"], r"returned str '0', which is not a reward(.|\n)*Completion 2 of 2"),
+        ([1.0, [0.0]], r"returned list \[0\.0\], which is not a reward"),
+        (([1.0, 0.0], [{}, 3]), "returned int 3, which is not a dict of metrics"),
+        (([1.0, 0.0], [{}, {"why": "short"}]), "returned a metric that is not a number: why = 'short'"),
     ],
 )
 def test_a_group_reward_that_returns_something_else_is_an_error_with_its_owner(result, told):

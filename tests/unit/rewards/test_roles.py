@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from rlx.config.schema import Config
-from rlx.rewards.roles import rewards_of, uses_of
+from rlx.rewards.roles import reward_roles, rewards_of
 
 
-def uses(**sections):
+def roles(**sections):
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, **sections})
-    found = uses_of(config)
-    train = [(use.index, use.reward.name, use.in_total, use.filter_weight) for use in found["train"]]
-    evaluation = [(use.index, use.reward.name, use.in_total, use.filter_weight) for use in found["eval"]]
+    found = reward_roles(config)
+    train = [(role.index, role.reward.name, role.in_total, role.filter_weight) for role in found["train"]]
+    evaluation = [(role.index, role.reward.name, role.in_total, role.filter_weight) for role in found["eval"]]
     return train, evaluation, [reward.name for reward in rewards_of(found)]
 
 
@@ -18,11 +18,11 @@ A, B = {"name": "a", "args": {"x": 1}, "weight": 3.0}, {"name": "b"}
 
 
 def test_without_filters_the_rewards_are_asked_of_both_kinds():
-    assert uses(rewards=[A, B]) == ([(0, "a", True, None), (1, "b", True, None)],) * 2 + (["a", "b"],)
+    assert roles(rewards=[A, B]) == ([(0, "a", True, None), (1, "b", True, None)],) * 2 + (["a", "b"],)
 
 
 def test_a_filter_that_is_a_reward_is_asked_once_with_a_weight_of_its_own():
-    train, evaluation, names = uses(rewards=[A, B], filter_rewards=[{**A, "weight": 0.5, "timeout_seconds": 1.0}])
+    train, evaluation, names = roles(rewards=[A, B], filter_rewards=[{**A, "weight": 0.5, "timeout_seconds": 1.0}])
     assert train == [(0, "a", True, 0.5), (1, "b", True, None)]
     assert evaluation == [(0, "a", True, None), (1, "b", True, None)]
     assert names == ["a", "b"]
@@ -30,7 +30,7 @@ def test_a_filter_that_is_a_reward_is_asked_once_with_a_weight_of_its_own():
 
 @pytest.mark.parametrize("change", [{"args": {"x": 2}}, {"args": {}}, {"group": True}, {"name": "c"}])
 def test_a_filter_that_differs_is_asked_besides(change):
-    train, evaluation, names = uses(rewards=[A, B], filter_rewards=[{**A, **change}])
+    train, evaluation, names = roles(rewards=[A, B], filter_rewards=[{**A, **change}])
     assert train[:2] == [(0, "a", True, None), (1, "b", True, None)]
     assert train[2:] == [(2, change.get("name", "a"), False, 3.0)]
     assert evaluation == train[:2]
@@ -39,7 +39,7 @@ def test_a_filter_that_differs_is_asked_besides(change):
 
 def test_evaluation_has_its_own_rewards_after_the_filters_and_no_filter():
     eval_section = {"dataset": {"name": "d"}, "rewards": [B, {"name": "e"}]}
-    train, evaluation, names = uses(rewards=[A], filter_rewards=[{"name": "f"}], eval=eval_section)
+    train, evaluation, names = roles(rewards=[A], filter_rewards=[{"name": "f"}], eval=eval_section)
     assert train == [(0, "a", True, None), (1, "f", False, 1.0)]
     assert evaluation == [(2, "b", True, None), (3, "e", True, None)]
     assert names == ["a", "f", "b", "e"]

@@ -50,7 +50,7 @@ def test_tensors_arrive_and_pictures_do_not():
     image = pytest.importorskip("PIL.Image").new("RGB", (1, 1))
     assert why_unsendable({"item": {"pixels": torch.ones(2, 2)}}) is None
     assert why_unsendable({"reference": None, "item": {"prompt": "?", "images": [image]}}) == (
-        "item['images'][0] can't be sent to the processes of rewards: a PIL.Image.Image is no plain data "
+        "item['images'][0] can't be sent to the processes of rewards: a PIL.Image.Image is not plain data "
         "(text, numbers, lists, mappings, arrays)"
     )
 
@@ -64,13 +64,13 @@ def holds_itself():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (object(), "reference can't be sent to the processes of rewards: a builtins.object is no plain data"),
+        (object(), "reference can't be sent to the processes of rewards: a builtins.object is not plain data"),
         ([1, {"a": (2, 1j)}], r"reference\[1\]\['a'\]\[1\] can't be sent .*: a builtins.complex"),
         (Row(a=object()), r"reference\['a'\] can't be sent"),
         ({"a": 2**70}, r"reference\['a'\] can't be sent .*ints"),
         (["\ud800"], r"reference\[0\] can't be sent .*surrogates"),
         ({object(): 1}, "reference can't be sent"),
-        (holds_itself(), "reference can't be sent .*it holds itself, or is nested too deep"),
+        (holds_itself(), "reference can't be sent .*it contains itself, or is nested too deep"),
     ],
 )
 def test_the_part_that_cannot_be_sent_is_named(value, message):

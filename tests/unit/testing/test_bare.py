@@ -27,7 +27,7 @@ class target(rlx.DecoderOnlyLLMDataPacker):
     ("kind", "text", "broken", "untested"),
     [
         ("rewards", "target = 3", "is a int, not a function", ""),
-        ("rewards", "def target(text, reference=None): return None", "returned None, which is no reward", ""),
+        ("rewards", "def target(text, reference=None): return None", "returned None, which is not a reward", ""),
         ("rewards", "def target(text, reference, *, url: str): return 1.0", "", "it needs args: url"),
         ("rewards", "class target:\n    def __init__(self): raise OSError('no key')\n    def __call__(self, *a): ...",
          "", "it can't be made without args: OSError: no key"),

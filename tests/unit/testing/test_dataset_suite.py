@@ -165,7 +165,7 @@ BROKEN = [
     ("instances", Exclusive, {}, "opening it raised OSError: the file is locked"),
     ("prompts", Questions, {}, r"no column 'prompt' or 'messages'; the columns are: 'question'\n *and so rows 2\n"),
     ("prompts", [""], {}, "the prompt is empty"),
-    ("transport", Opaque, {}, "row 0 of .*builtins.object is no plain data(.|\n)*and so rows 1, 2"),
+    ("transport", Opaque, {}, "row 0 of .*builtins.object is not plain data(.|\n)*and so rows 1, 2"),
     ("reference-name", Misspelt, {}, "get_reference_anwser, which nothing calls\n.*Call it get_reference_answer"),
 ]
 

@@ -83,7 +83,7 @@ def test_what_a_plugin_started_does_not_hold_its_report_up(report):
 @pytest.mark.parametrize(
     ("text", "broken", "untested"),
     [
-        ("def reward(text, reference=None): return None", "returned None, which is no reward", ""),
+        ("def reward(text, reference=None): return None", "returned None, which is not a reward", ""),
         ("def reward(text, reference, *, url: str): return 1.0", "", "it needs args: url"),
     ],
 )

@@ -114,14 +114,19 @@ BROKEN = [
     ("options", 3, {}, "reward builtins:int is a int, not a function"),
     ("options", Made, {"args": {}}, "minimum: this is missing"),
     ("options", only_text, {}, re.escape("takes (text), but a reward gets")),
-    ("transport", right, {"examples": [("2", object())]}, "builtins.object is no plain data"),
+    ("transport", right, {"examples": [("2", object())]}, "builtins.object is not plain data"),
     (
         "score",
         sometimes_none,
         {"examples": [(" ", "2")]},
-        "returned None, which is no reward(.|\n)*The completion: ' '",
+        "returned None, which is not a reward(.|\n)*The completion: ' '",
     ),
-    ("score", lambda text, reference: math.nan, {"examples": [("2", "2")]}, "returned float nan, which is no reward"),
+    (
+        "score",
+        lambda text, reference: math.nan,
+        {"examples": [("2", "2")]},
+        "returned float nan, which is not a reward",
+    ),
     (
         "score",
         lambda text, reference: 1 / 0,

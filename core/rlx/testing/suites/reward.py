@@ -13,8 +13,8 @@ from contextlib import closing
 from types import MappingProxyType
 from typing import Any
 
-from rlx.rewards.base import BoundReward, check_reward_args
-from rlx.rewards.call import Asker, loaded_of
+from rlx.rewards.bound import BoundReward, check_reward_args
+from rlx.rewards.call import RewardCaller, loaded_message
 from rlx.testing.suites.contract import Broken, demand, example_config, name_of, told
 from rlx.testing.suites.reward_calls import Caller, Example, broken_example, broken_odd_texts
 from rlx.testing.tokenizer import CharTokenizer
@@ -74,8 +74,8 @@ def check_reward(
         rewards: list[BoundReward] = []
         yield from _unfit(target, dict(args or {}), subject, rewards)
         for reward in rewards:
-            with closing(Asker()) as ask:
-                caller = Caller(reward, loaded_of(reward, subject, group=group), own, ask)
+            with closing(RewardCaller()) as ask:
+                caller = Caller(reward, loaded_message(reward, subject, group=group), own, ask)
                 yield from _of_calls(caller, given, repeatable, refuses)
 
     demand(subject, RULES, broken())

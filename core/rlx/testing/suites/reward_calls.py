@@ -11,10 +11,11 @@ from typing import Any
 
 from rlx.errors import RewardError
 from rlx.fingerprint import digest
-from rlx.rewards.base import BoundReward, Score, about
-from rlx.rewards.call import Asker
+from rlx.rewards.bound import BoundReward
+from rlx.rewards.call import RewardCaller
 from rlx.rewards.messages import LENGTH, Call, Loaded, frame, to_worker
-from rlx.rewards.scoring import RewardInput, call_about
+from rlx.rewards.result import Score, quote_first
+from rlx.rewards.scoring import RewardInput, call_message
 from rlx.testing.suites.contract import Broken, told
 from rlx.testing.tokenizer import CharTokenizer
 
@@ -71,11 +72,11 @@ class Caller:
     reward: BoundReward
     loaded: Loaded
     own: Mapping[str, Any]
-    ask: Asker
+    ask: RewardCaller
 
     def sent(self, example: Example) -> Call:
         """What its process would get. Raises RewardError where that can't be sent."""
-        call = call_about(example.completions(), 0, self.loaded)
+        call = call_message(example.completions(), 0, self.loaded)
         received = to_worker(frame(call)[LENGTH.size :])
         assert isinstance(received, Call)
         return received
@@ -101,10 +102,10 @@ def broken_example(caller: Caller, example: Example, repeatable: bool) -> Iterat
         yield _failed("score", error, example, "Return a number for this example.")
         return
     if digest(before) != digest(_given(call)):
-        seen = f"the call changed the reference answer or the dataset's item that it got. {about(example.texts)}"
+        seen = f"the call changed the reference answer or the dataset's item that it got. {quote_first(example.texts)}"
         yield Broken("unchanged", seen, "Work on a copy.")
     if repeatable and scores != again:
-        seen = f"it gave {_plain(scores)} and then {_plain(again)}. {about(example.texts)}"
+        seen = f"it gave {_plain(scores)} and then {_plain(again)}. {quote_first(example.texts)}"
         yield Broken("repeat", seen, "Keep no state between calls and draw nothing; or say repeatable=False.")
     yield from _unexpected(example, scores)
 
@@ -139,7 +140,9 @@ def _unexpected(example: Example, scores: Sequence[Score]) -> Iterator[Broken]:
     wanted = [example.expected] if isinstance(example.expected, int | float) else list(example.expected)
     found = _plain(scores)
     if len(wanted) != len(found) or not all(map(_equal, found, wanted)):
-        seen = f"it gave {found}, not {wanted}, for the reference {example.reference!r:.80}. {about(example.texts)}"
+        seen = (
+            f"it gave {found}, not {wanted}, for the reference {example.reference!r:.80}. {quote_first(example.texts)}"
+        )
         yield Broken("expected", seen, "Correct the reward, or the example.")
 
 
@@ -158,5 +161,5 @@ def _given(call: Call) -> list[Any]:
 
 
 def _failed(rule: str, error: BaseException, example: Example, todo: str) -> Broken:
-    seen = str(error) if isinstance(error, RewardError) else f"{told(error)}\n{about(example.texts)}"
+    seen = str(error) if isinstance(error, RewardError) else f"{told(error)}\n{quote_first(example.texts)}"
     return Broken(rule, seen, todo)

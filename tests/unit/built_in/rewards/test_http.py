@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from rlx.errors import ConfigError, RewardError
-from rlx.rewards.base import BoundReward, check_reward_args
+from rlx.rewards.bound import BoundReward, check_reward_args
 from rlx_rewards import HttpOptions, HttpReward
 from rlx_rewards.scorer import Patience
 
@@ -207,4 +207,4 @@ def test_wrong_options_are_found_before_anything_is_asked(options, message):
 def test_it_is_a_group_reward_and_takes_no_more_than_it_sends():
     bound = BoundReward(HttpReward, {"url": "http://judge"})
     assert bound.group
-    assert bound.wants == {"prompt"}
+    assert bound.accepts == {"prompt"}

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlx.errors import ConfigError
-from rlx.rewards.base import BoundReward, check_reward_args
+from rlx.rewards.bound import BoundReward, check_reward_args
 from rlx_rewards import OverlongReward, overlong_reward_fn
 
 
