@@ -1,4 +1,4 @@
-"""However a step is cut (ranks, micro-batches, packing, shared prompts), its gradient is that of a slow, plain loop."""
+"""A step's gradient is that of a slow, plain loop, for any number of ranks and micro-batches, packed or padded."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_other_architectures(tiny, groups, family, tied, options, packing):
 
 
 @pytest.mark.parametrize("packing", [True, False])
-def test_prompts_that_nobody_shares(tiny, groups, packing):
+def test_prompts_that_are_not_shared(tiny, groups, packing):
     model, algorithm = tiny(), GRPO()
     advantages = algorithm.advantages(groups)
     expected = obvious(model, groups, advantages, grpo_token)
@@ -117,7 +117,7 @@ def test_prompts_that_nobody_shares(tiny, groups, packing):
 
 @pytest.fixture
 def rows(groups):
-    """What SFT trains on: one episode a row, of one turn, of two, or of two trajectories."""
+    """SFT rows: one episode each, with one turn, two turns, or two trajectories."""
     return [[episode] for group in groups for episode in group]
 
 
@@ -133,7 +133,7 @@ def test_supervised_loss_is_the_mean_over_all_tokens_however_it_is_cut(tiny, row
 
 
 def test_packed_and_padded_rows_give_the_same_gradient(tiny, rows):
-    """Rows of different lengths lie in one packed row: none of them sees another, or its positions."""
+    """Dataset rows of different lengths share one packed row: none sees another's tokens or positions."""
     policy, algorithm = PolicyModel(tiny(), temperature=1.0, chunk=17), SFT()
     advantages = algorithm.advantages(rows)
     packed, padded, alone = (
@@ -168,7 +168,7 @@ def test_recomputed_layers_give_the_same_gradient(tiny, groups):
 
 @pytest.mark.parametrize(("tied", "packing"), [(True, True), (True, False), (False, True)])
 def test_a_plugins_model_gives_the_gradient_of_transformers(toy, toy_model, groups, tied, packing):
-    """Its own modules, with fused tensors: what they learn, under the names of a checkpoint."""
+    """Its own modules, with fused tensors: their gradients, under the names of a checkpoint."""
     algorithm, (ours, theirs) = GRPO(), toy(tied=tied)
     advantages = algorithm.advantages(groups)
     expected = obvious(theirs, groups, advantages, grpo_token)

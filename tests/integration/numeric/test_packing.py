@@ -83,7 +83,7 @@ def test_the_budget_is_kept_but_for_single_sequences(shapes, ranks, max_tokens, 
             assert micro.tokens.numel() <= max_tokens or len(set(micro.episode.tolist())) == 1
 
 
-def test_a_prompt_stands_once_in_a_packed_row():
+def test_a_prompt_is_in_a_packed_row_once():
     groups = episodes([([7] * 10, [[1, 2], [3], [4, 5, 6]])])
     (plan,) = all_plans(groups, ranks=1, max_tokens=1000, packing=True)
     assert [micro.tokens.numel() for micro in plan.micro] == [10 + 6]
@@ -122,7 +122,7 @@ def test_logprobs_stay_with_their_tokens():
     assert micro.logit_positions.tolist() == [1, 2, 5, 6]
 
 
-def test_a_token_that_nobody_sampled_counts_as_the_policys_own():
+def test_a_token_that_was_not_sampled_counts_as_the_policys_own():
     (plan,) = all_plans(episodes([([1], [[2, 3]])]), ranks=1, max_tokens=100, packing=True)
     (micro,) = plan.micro
     assert all(math.isnan(value) for value in micro.sampler_logprobs)

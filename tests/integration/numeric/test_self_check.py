@@ -31,7 +31,7 @@ class NeighbourMixing(transformers.LlamaForCausalLM):
 
 
 class ForeignModel(nn.Module):
-    """What a model plugin may bring: tokens and positions in, `.logits` out."""
+    """Any module that a model plugin may build: tokens and positions in, `.logits` out."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ def settings(policy):
 
 
 @pytest.mark.parametrize("family", ["qwen3", "llama", "granite"])
-def test_what_is_right_stays_on(tiny, family):
+def test_correct_features_stay_on(tiny, family):
     policy = PolicyModel(tiny(family), temperature=1.0, chunk=17)
     assert self_check(policy) == []
     assert settings(policy) == (True, False)
@@ -63,7 +63,7 @@ def test_a_window_rules_packing_out_but_not_chunked_logits(tiny):
     assert settings(policy) == (False, False)
 
 
-def test_a_model_with_logits_of_its_own_making_keeps_them(tiny):
+def test_a_model_that_changes_its_logits_computes_its_own(tiny):
     policy = PolicyModel(tiny("llama", cls=DoubledLogits), temperature=1.0, chunk=17)
     (finding,) = self_check(policy)
     assert "chunked logits are switched off" in finding
@@ -128,7 +128,7 @@ def _variants(toy_model):
         ("leaking", (False, False), 1),
     ],
 )
-def test_what_a_base_model_offers_is_used(toy, toy_model, variant, expected, findings):
+def test_features_of_a_base_model_are_used(toy, toy_model, variant, expected, findings):
     model, _ = toy(cls=_variants(toy_model)[variant])
     policy = PolicyModel(model, temperature=1.0, chunk=17)
     assert len(self_check(policy)) == findings

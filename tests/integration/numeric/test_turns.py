@@ -1,4 +1,4 @@
-"""Turns told apart by prompts, against marks that others put into the same templates."""
+"""Turns found by prompts, compared with the marks that TRL puts into the same templates."""
 
 from __future__ import annotations
 

@@ -48,14 +48,14 @@ def _assert_scores(built, folder, sequences):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("packing", [True, False])
-def test_loads_what_from_pretrained_loads(build, sequences, request, model, packing):
+def test_loads_the_same_as_from_pretrained(build, sequences, request, model, packing):
     folder = request.getfixturevalue(model)
     built = build(folder, packing=packing)
     assert all(isinstance(parameter, DTensor) for parameter in built.network.parameters())
     _assert_scores(built, folder, sequences)
 
 
-def test_scores_stay_what_they_are_when_a_mapper_is_used(build, sequences, tied):
+def test_a_mapper_does_not_change_scores(build, sequences, tied):
     """Naming tensors builds a second model of the same config; the policy must not notice."""
     built = build(tied)
     list(built.mapper.policy_to_hf("model.norm.weight", torch.zeros(64)))
@@ -113,7 +113,7 @@ def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_gathers_what_was_loaded(build, request, model):
+def test_gathers_the_loaded_tensors(build, request, model):
     folder = request.getfixturevalue(model)
     built = build(folder)
     gathered = {name: tensor for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}

@@ -1,4 +1,4 @@
-"""One step, cut into micro-batches in every way, packed and padded: one gradient."""
+"""A step has one gradient, however it is cut into micro-batches, packed or padded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def one_rank(world, build, untied):
 
 
 def gradient(optimizer):
-    """Of an optimizer's first update: AdamW's first moment is then the clipped gradient, times 1 - beta."""
+    """The clipped gradient of an optimizer's first update, times 1 - beta: AdamW's first moment."""
     moments = optimizer.moments()
     names = sorted(name for name in moments if name.startswith("exp_avg."))
     return torch.cat([moments[name].full_tensor().flatten() for name in names]).double()

@@ -79,14 +79,14 @@ class PolicyModel(nn.Module):
         self.schedule = schedule
         self.last_stage = last_stage
 
-    def forward_backward(self, micro: Sequence[MicroBatch], loss: LossFn) -> None:
+    def forward_backward(self, micro_batches: Sequence[MicroBatch], loss: LossFn) -> None:
         """Run forward and backward of a step's micro-batches; `loss` is called once for each, on every rank."""
-        self.schedule.forward_backward(self, [self.row_sharding.pad(batch) for batch in micro], loss)
+        self.schedule.forward_backward(self, [self.row_sharding.pad(batch) for batch in micro_batches], loss)
 
     @torch.no_grad()
-    def outputs(self, micro: Sequence[MicroBatch], *, temperature: float | None = None) -> list[TokenOutputs]:
+    def outputs(self, micro_batches: Sequence[MicroBatch], *, temperature: float | None = None) -> list[TokenOutputs]:
         """Run the forward of each micro-batch; return their outputs on every rank that shares them."""
-        return self.schedule.outputs(self, [self.row_sharding.pad(batch) for batch in micro], temperature)
+        return self.schedule.outputs(self, [self.row_sharding.pad(batch) for batch in micro_batches], temperature)
 
     def forward(self, micro: MicroBatch, *, temperature: float | None = None) -> TokenOutputs | Tensor:
         """Return log-probabilities and entropies [T] of the trained tokens, or this stage's hidden states [B, L, H].

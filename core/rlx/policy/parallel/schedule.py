@@ -33,22 +33,26 @@ StageForward = Callable[[int, MicroBatch], Tensor]
 class Schedule(Protocol):
     """Runs a step's micro-batches through `model`, which computes one micro-batch, or a stage of it."""
 
-    def forward_backward(self, model: nn.Module, micro: Sequence[MicroBatch], loss: LossFn) -> None:
+    def forward_backward(self, model: nn.Module, micro_batches: Sequence[MicroBatch], loss: LossFn) -> None:
         """Run forward and backward of each micro-batch. Every rank calls `loss` once for each."""
 
-    def outputs(self, model: nn.Module, micro: Sequence[MicroBatch], temperature: float | None) -> list[TokenOutputs]:
+    def outputs(
+        self, model: nn.Module, micro_batches: Sequence[MicroBatch], temperature: float | None
+    ) -> list[TokenOutputs]:
         """Run the forward of each micro-batch; gradients must be switched off."""
 
 
 class Sequential:
     """Each micro-batch in turn."""
 
-    def forward_backward(self, model: nn.Module, micro: Sequence[MicroBatch], loss: LossFn) -> None:
-        for index, batch in enumerate(micro):
+    def forward_backward(self, model: nn.Module, micro_batches: Sequence[MicroBatch], loss: LossFn) -> None:
+        for index, batch in enumerate(micro_batches):
             loss(index, model(batch)).backward()  # type: ignore[no-untyped-call]
 
-    def outputs(self, model: nn.Module, micro: Sequence[MicroBatch], temperature: float | None) -> list[TokenOutputs]:
-        return [model(batch, temperature=temperature) for batch in micro]
+    def outputs(
+        self, model: nn.Module, micro_batches: Sequence[MicroBatch], temperature: float | None
+    ) -> list[TokenOutputs]:
+        return [model(batch, temperature=temperature) for batch in micro_batches]
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Pipeline:
     dtype: torch.dtype
     cp: int
 
-    def forward_backward(self, model: nn.Module, micro: Sequence[MicroBatch], loss: LossFn) -> None:
+    def forward_backward(self, model: nn.Module, micro_batches: Sequence[MicroBatch], loss: LossFn) -> None:
         computed: dict[int, TokenOutputs] = {}
 
         def forward(index: int, batch: MicroBatch) -> Tensor:
@@ -74,15 +78,17 @@ class Pipeline:
             computed[index] = TokenOutputs(*(part.detach() for part in outputs))
             return loss(index, outputs).view(1)
 
-        self._run(micro, forward, backward=True)
-        everywhere = self._broadcast_outputs(micro, computed)
+        self._run(micro_batches, forward, backward=True)
+        everywhere = self._broadcast_outputs(micro_batches, computed)
         if not self.stage.last:
             # Metrics are computed along with the loss, and are to be the same on every rank.
             with torch.no_grad():
                 for index, outputs in enumerate(everywhere):
                     loss(index, outputs)
 
-    def outputs(self, model: nn.Module, micro: Sequence[MicroBatch], temperature: float | None) -> list[TokenOutputs]:
+    def outputs(
+        self, model: nn.Module, micro_batches: Sequence[MicroBatch], temperature: float | None
+    ) -> list[TokenOutputs]:
         computed: dict[int, TokenOutputs] = {}
 
         def forward(index: int, batch: MicroBatch) -> Tensor:
@@ -91,48 +97,50 @@ class Pipeline:
             computed[index] = model(batch, temperature=temperature)
             return torch.zeros(1, device=batch.tokens.device)
 
-        self._run(micro, forward, backward=False)
-        return self._broadcast_outputs(micro, computed)
+        self._run(micro_batches, forward, backward=False)
+        return self._broadcast_outputs(micro_batches, computed)
 
-    def _run(self, micro: Sequence[MicroBatch], forward: StageForward, *, backward: bool) -> None:
-        length = max(batch.tokens.shape[1] for batch in micro)
-        rows = [batch.padded_to(length) for batch in micro]
-        indices = torch.arange(len(rows))
+    def _run(self, micro_batches: Sequence[MicroBatch], forward: StageForward, *, backward: bool) -> None:
+        length = max(batch.tokens.shape[1] for batch in micro_batches)
+        padded = [batch.padded_to(length) for batch in micro_batches]
+        indices = torch.arange(len(padded))
         # A new one for each step, since its activations are as long as the step's longest row.
-        stage = self._torch_stage(_StageModule(forward, rows, self.boundary), rows[0])
+        stage = self._torch_stage(_StageModule(forward, padded, self.boundary), padded[0])
         if backward:
             # torch's 1F1B refuses fewer micro-batches than stages.
-            kind = Schedule1F1B if len(rows) >= self.stage.count else ScheduleGPipe
+            kind = Schedule1F1B if len(padded) >= self.stage.count else ScheduleGPipe
             # Losses are shares of the step's loss already.
-            schedule = kind(stage, len(rows), loss_fn=lambda loss, _index: loss.sum(), scale_grads=False)
+            schedule = kind(stage, len(padded), loss_fn=lambda loss, _index: loss.sum(), scale_grads=False)
             schedule.step(index=indices, target=indices if self.stage.last else None)
         else:
-            ScheduleGPipe(stage, len(rows)).eval(index=indices)
+            ScheduleGPipe(stage, len(padded)).eval(index=indices)
         if self.stage.sum_over_stages(self.boundary.changed):
             raise ConfigError(
                 f"[policy.parallel] does not fit the model: pp = {self.stage.count}, and it changes hidden states "
                 "between its embedding, its layers and the modules after them; stages pass them on unchanged."
             )
 
-    def _torch_stage(self, module: nn.Module, row: MicroBatch) -> PipelineStage:
-        rows, length = row.tokens.shape
-        positions = length if row.layout is None else length // self.cp
+    def _torch_stage(self, module: nn.Module, batch: MicroBatch) -> PipelineStage:
+        rows, length = batch.tokens.shape
+        positions = length if batch.layout is None else length // self.cp
         hidden = torch.empty(rows, positions, self.hidden_size, dtype=self.dtype, device="meta", requires_grad=True)
         loss = torch.empty(1, device="meta", requires_grad=True)
         return PipelineStage(
             module,
             self.stage.index,
             self.stage.count,
-            row.tokens.device,
+            batch.tokens.device,
             input_args=() if self.stage.first else hidden,
             output_args=loss if self.stage.last else hidden,
             group=self.stage.mesh.get_group(),
         )
 
-    def _broadcast_outputs(self, micro: Sequence[MicroBatch], computed: dict[int, TokenOutputs]) -> list[TokenOutputs]:
+    def _broadcast_outputs(
+        self, micro_batches: Sequence[MicroBatch], computed: dict[int, TokenOutputs]
+    ) -> list[TokenOutputs]:
         """Return the last stage's outputs on every stage."""
         last = self.stage.count - 1
-        blank = [TokenOutputs(*(torch.empty_like(batch.advantages) for _ in range(2))) for batch in micro]
+        blank = [TokenOutputs(*(torch.empty_like(batch.advantages) for _ in range(2))) for batch in micro_batches]
         own = [computed.get(index, outputs) for index, outputs in enumerate(blank)]
         return [
             TokenOutputs(*(self.stage.broadcast_from(last, part.contiguous()) for part in outputs)) for outputs in own
@@ -145,15 +153,15 @@ class _StageModule(nn.Module):
     It isn't the model itself, since torch keeps the gradients of a stage's module unsharded until the last micro-batch.
     """
 
-    def __init__(self, forward: StageForward, rows: Sequence[MicroBatch], boundary: StageBoundary) -> None:
+    def __init__(self, forward: StageForward, micro_batches: Sequence[MicroBatch], boundary: StageBoundary) -> None:
         super().__init__()
         self._boundary = boundary
         self._forward = forward
-        self._rows = rows
+        self._micro_batches = micro_batches
 
     def forward(self, *received: Tensor, index: Tensor) -> Tensor:
         self._boundary.receive(received[0] if received else None)
-        output = self._forward(int(index), self._rows[int(index)])
+        output = self._forward(int(index), self._micro_batches[int(index)])
         # The boundary would keep activations alive until the next micro-batch.
         self._boundary.receive(None)
         return output
