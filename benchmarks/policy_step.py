@@ -119,7 +119,7 @@ def bare_step(side: Side, algorithm: Any, prepared: list[Any]) -> Callable[[int,
 
     def step(number: int, _payloads: list[bytes]) -> None:
         plan = prepared[number]
-        for micro in plan.micro:
+        for micro in plan.micro_batches:
             loss, _ = algorithm.loss(micro.token_batch(side.built.model(micro)), plan.totals)
             loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -46,8 +46,8 @@ def planned(policy, algorithm, groups, advantages, *, ranks, max_tokens, packing
     loss, counts = 0.0, []
     for rank in range(ranks):
         plan = plan_step(groups, advantages, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
-        counts.append(len(plan.micro))
-        for micro in plan.micro:
+        counts.append(len(plan.micro_batches))
+        for micro in plan.micro_batches:
             share, _ = algorithm.loss(micro.token_batch(policy(micro)), plan.totals)
             share.backward()
             loss += float(share.detach())
@@ -184,7 +184,7 @@ def test_an_idle_rank_reaches_every_parameter_with_a_zero_gradient(tiny, groups)
     policy = PolicyModel(tiny(tied=False), temperature=1.0, chunk=17)
     for packing in (True, False):
         policy.zero_grad()
-        idle = plan_step([groups[0][:1]], [[1.0]], ranks=2, rank=1, max_tokens=100, packing=packing).micro
+        idle = plan_step([groups[0][:1]], [[1.0]], ranks=2, rank=1, max_tokens=100, packing=packing).micro_batches
         assert [micro.empty for micro in idle] == [True]
         policy(idle[0]).logprobs.sum().backward()
         gradients = [parameter.grad for parameter in policy.parameters()]
@@ -194,7 +194,7 @@ def test_an_idle_rank_reaches_every_parameter_with_a_zero_gradient(tiny, groups)
 @torch.no_grad()
 def test_temperature_can_be_replaced_for_scoring(tiny, groups):
     policy = PolicyModel(tiny(), temperature=TEMPERATURE, chunk=17)
-    (micro,) = plan_step(groups, [[0.0] * 4] * 3, ranks=1, rank=0, max_tokens=9999, packing=True).micro
+    (micro,) = plan_step(groups, [[0.0] * 4] * 3, ranks=1, rank=0, max_tokens=9999, packing=True).micro_batches
     cool, raw = policy(micro).logprobs, policy(micro, temperature=1.0).logprobs
     policy.temperature = 1.0
     torch.testing.assert_close(policy(micro).logprobs, raw)

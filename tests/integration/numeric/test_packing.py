@@ -53,11 +53,11 @@ def position_paths(micro):
 def test_every_trained_token_is_planned_once_after_its_own_history(shapes, ranks, max_tokens, packing):
     groups = episodes(shapes)
     plans = all_plans(groups, ranks=ranks, max_tokens=max_tokens, packing=packing)
-    assert len({len(plan.micro) for plan in plans}) == 1
+    assert len({len(plan.micro_batches) for plan in plans}) == 1
     assert len({plan.totals for plan in plans}) == 1
     seen = []
     for plan in plans:
-        for micro in plan.micro:
+        for micro in plan.micro_batches:
             paths = position_paths(micro)
             for position, target, advantage in zip(
                 micro.logit_positions.tolist(), micro.targets.tolist(), micro.advantages.tolist(), strict=True
@@ -79,20 +79,21 @@ def test_every_trained_token_is_planned_once_after_its_own_history(shapes, ranks
 @given(GROUPS, st.integers(1, 4), st.integers(1, 60), st.booleans())
 def test_the_budget_is_kept_but_for_single_sequences(shapes, ranks, max_tokens, packing):
     for plan in all_plans(episodes(shapes), ranks=ranks, max_tokens=max_tokens, packing=packing):
-        for micro in plan.micro:
+        for micro in plan.micro_batches:
             assert micro.tokens.numel() <= max_tokens or len(set(micro.episode.tolist())) == 1
 
 
 def test_a_prompt_is_in_a_packed_row_once():
     groups = episodes([([7] * 10, [[1, 2], [3], [4, 5, 6]])])
     (plan,) = all_plans(groups, ranks=1, max_tokens=1000, packing=True)
-    assert [micro.tokens.numel() for micro in plan.micro] == [10 + 6]
+    assert [micro.tokens.numel() for micro in plan.micro_batches] == [10 + 6]
 
 
 def test_ranks_get_even_shares():
     groups = episodes([([7] * 40, [[1] * (20 + (7 * i) % 23) for i in range(8)]) for _ in range(4)])
     shares = [
-        sum(m.tokens.numel() for m in plan.micro) for plan in all_plans(groups, ranks=2, max_tokens=8192, packing=True)
+        sum(m.tokens.numel() for m in plan.micro_batches)
+        for plan in all_plans(groups, ranks=2, max_tokens=8192, packing=True)
     ]
     assert max(shares) <= 1.1 * min(shares)
 
@@ -100,7 +101,8 @@ def test_ranks_get_even_shares():
 def test_one_group_is_spread_over_ranks():
     groups = episodes([([7] * 4, [[1] * 20] * 8)])
     shares = [
-        sum(m.tokens.numel() for m in plan.micro) for plan in all_plans(groups, ranks=2, max_tokens=8192, packing=True)
+        sum(m.tokens.numel() for m in plan.micro_batches)
+        for plan in all_plans(groups, ranks=2, max_tokens=8192, packing=True)
     ]
     assert shares == [84, 84]
 
@@ -116,7 +118,7 @@ def test_logprobs_stay_with_their_tokens():
         ]
     )
     (plan,) = all_plans([[Episode(0, 0, 0, [trajectory])]], ranks=1, max_tokens=100, packing=True)
-    (micro,) = plan.micro
+    (micro,) = plan.micro_batches
     assert micro.targets.tolist() == [3, 4, 7, 8]
     assert micro.sampler_logprobs.tolist() == [-3.0, -4.0, -7.0, -8.0]
     assert micro.logit_positions.tolist() == [1, 2, 5, 6]
@@ -124,7 +126,7 @@ def test_logprobs_stay_with_their_tokens():
 
 def test_a_token_that_was_not_sampled_counts_as_the_policys_own():
     (plan,) = all_plans(episodes([([1], [[2, 3]])]), ranks=1, max_tokens=100, packing=True)
-    (micro,) = plan.micro
+    (micro,) = plan.micro_batches
     assert all(math.isnan(value) for value in micro.sampler_logprobs)
     logprobs = torch.tensor([-1.0, -2.0], requires_grad=True)
     batch = micro.token_batch(TokenOutputs(logprobs, logprobs.detach()))
@@ -144,13 +146,13 @@ def test_scores_come_back_by_sequence(packing):
     found = {}
     for rank in range(2):
         plan = score_plan(sequences, ranks=2, rank=rank, max_tokens=6, packing=packing)
-        for micro in plan.micro:
+        for micro in plan.micro_batches:
             found |= micro.by_episode(micro.targets)
     assert found == {0: [6, 7], 2: [10], 3: [2, 3, 4, 5]}
 
 
 def test_moving_keeps_everything():
     (plan,) = all_plans(episodes([([1, 2], [[2, 3], [4]])]), ranks=1, max_tokens=100, packing=True)
-    moved = plan.micro[0].to("meta")
+    moved = plan.micro_batches[0].to("meta")
     assert {moved.tokens.device.type, moved.layout.first_cells.device.type, moved.advantages.device.type} == {"meta"}
     assert {moved.layout.cells.device.type, moved.layout.repeated_cells.device.type} == {"meta"}

@@ -90,7 +90,7 @@ def test_a_plugins_model_runs_padded_with_its_own_logits():
     policy = PolicyModel(ForeignModel(), temperature=1.0, chunk=17)
     assert settings(policy) == (False, True)
     assert self_check(policy) == []
-    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
+    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro_batches
     found = micro.by_episode(policy(micro).logprobs)
     for index, tokens in enumerate(SEQUENCES):
         logits = policy.causal_lm(torch.tensor([tokens]), torch.arange(len(tokens))[None]).logits[0]
@@ -133,7 +133,7 @@ def test_features_of_a_base_model_are_used(toy, toy_model, variant, expected, fi
     policy = PolicyModel(model, temperature=1.0, chunk=17)
     assert len(self_check(policy)) == findings
     assert settings(policy) == expected
-    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro
+    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro_batches
     found = micro.by_episode(policy(micro).logprobs)
     for index, tokens in enumerate(SEQUENCES):
         logits = model(torch.tensor([tokens]), torch.arange(len(tokens))[None]).logits[0]

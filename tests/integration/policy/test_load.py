@@ -26,7 +26,7 @@ def _logprobs(built, sequences):
     plan = score_plan(sequences, max_tokens=64, packing=built.model.packing)
     found = {}
     with torch.no_grad():
-        for micro in plan.micro:
+        for micro in plan.micro_batches:
             found.update(micro.by_episode(built.model(micro).logprobs))
     return found
 
@@ -74,7 +74,7 @@ def test_gradient_checkpointing_changes_no_gradient(build, tied, sequences):
     for recompute in (False, True):
         built = build(tied, gradient_checkpointing=recompute)
         built.model.train()
-        (micro,) = score_plan(sequences, max_tokens=1000, packing=True).micro
+        (micro,) = score_plan(sequences, max_tokens=1000, packing=True).micro_batches
         built.model(micro).logprobs.sum().backward()
         gradients.append({name: p.grad.full_tensor() for name, p in built.network.named_parameters()})
     plain, recomputed = gradients

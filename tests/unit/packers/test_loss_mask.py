@@ -72,7 +72,7 @@ def test_the_trainer_learns_what_the_default_packer_s_mask_says(tokenizer):
     ]
     batch = packer.policy_collate_fn(samples, packer.policy_compute_max_len(samples))
     plan = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=False)
-    (micro,) = plan.micro
+    (micro,) = plan.micro_batches
     predicted = torch.zeros(batch["input_ids"].shape, dtype=torch.bool).view(-1)
     predicted[micro.logit_positions] = True
     assert micro.tokens.tolist() == batch["input_ids"].tolist()
@@ -133,7 +133,7 @@ def test_only_what_the_mask_covers_reaches_the_loss(tokenizer):
     packer = set_up(masking(0, 3), tokenizer)
     group = group_of(tokenizer, "1+1=", [10, 11, 12, 13], [20, 21])
     apply_policy_input(packer, "1+1=", group, tokenizer)
-    (micro,) = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=True).micro
+    (micro,) = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=True).micro_batches
     assert micro.targets.tolist() == [10, 13, 20]
     assert micro.sampler_logprobs.tolist() == pytest.approx([-0.1, -0.4, -0.1])
     assert [episode.sampled_tokens for episode in group] == [4, 2]
@@ -217,7 +217,7 @@ def test_who_opts_in_trains_its_own_tokens_without_sampler_logprobs(merging):
     ]
     assert same == group_of(merging, "pp", [3, 1])[0].trajectories[0].segments
     assert [episode.metrics for episode in group] == [{RETOKENIZED_METRIC: 1.0}, {RETOKENIZED_METRIC: 0.0}]
-    (micro,) = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=True).micro
+    (micro,) = plan_step([group], [[1.0, 1.0]], ranks=1, rank=0, max_tokens=64, packing=True).micro_batches
     assert micro.targets.tolist() == [3, 1, 3, 1]
     assert micro.sampler_logprobs.isnan().tolist() == [True, True, False, False]
 

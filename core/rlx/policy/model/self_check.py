@@ -67,7 +67,7 @@ def _score_probe(policy: PolicyModel) -> Tensor:
     """Return the log-probabilities of the probe's tokens, sequence after sequence, with the policy's settings."""
     sequences = _probe(policy.adapter.vocab_size)
     plan = plan_sequences(sequences, ranks=1, rank=0, max_tokens=1 << 20, packing=policy.packing)
-    (micro,) = plan.micro
+    (micro,) = plan.micro_batches
     device = next(parameter.device for parameter in policy.parameters() if not parameter.is_meta)
     (outputs,) = policy.outputs([micro.to(device)], temperature=1.0)
     scores = micro.by_episode(outputs.logprobs)

@@ -122,5 +122,5 @@ class MicroBatch:
 class StepPlan:
     """The micro-batches of one rank in an optimizer step, as many as on every other rank; and the step's totals."""
 
-    micro: list[MicroBatch]
+    micro_batches: list[MicroBatch]
     totals: StepTotals

@@ -105,7 +105,7 @@ class Trainer:
             "grad_norm": norm,
             "lr": rate,
             "tokens/trained": float(plan.totals.tokens),
-            "microbatches": float(len(plan.micro)),
+            "microbatches": float(len(plan.micro_batches)),
             "time/policy_plan": planned - began,
             "time/policy_compute": computed - planned,
             "time/policy_update": updated - computed,
@@ -124,7 +124,8 @@ class Trainer:
         )
         scores: dict[int, list[float]] = {}
         self._model.eval()
-        for micro, outputs in zip(plan.micro, self._model.outputs(self._to_device(plan), temperature=1.0), strict=True):
+        step_outputs = self._model.outputs(self._to_device(plan), temperature=1.0)
+        for micro, outputs in zip(plan.micro_batches, step_outputs, strict=True):
             scores.update(micro.by_episode(outputs.logprobs))
         reshard(self._model)
         for part in self._ranks.gather_bytes(msgspec.msgpack.encode(scores)):
@@ -162,24 +163,24 @@ class Trainer:
         """Accumulate the gradients of this rank's micro-batches."""
         self._model.train()
         tally = Tally()
-        micro = self._to_device(plan)
-        references: list[Tensor | None] = [None] * len(micro)
+        micro_batches = self._to_device(plan)
+        references: list[Tensor | None] = [None] * len(micro_batches)
         if self._reference is not None:
-            references = [outputs.logprobs for outputs in self._reference.outputs(micro)]
+            references = [outputs.logprobs for outputs in self._reference.outputs(micro_batches)]
 
         def loss_of(index: int, outputs: TokenOutputs) -> Tensor:
-            batch = micro[index].token_batch(outputs, references[index])
+            batch = micro_batches[index].token_batch(outputs, references[index])
             loss, sums = self._algorithm.loss(batch, plan.totals)
             tally.loss += float(loss.detach())
             # An algorithm's metric replaces one of rlx's of the same name.
-            tally.add({**self._mismatch_metrics(tally, micro[index], outputs), **sums})
+            tally.add({**self._mismatch_metrics(tally, micro_batches[index], outputs), **sums})
             return loss
 
-        self._model.forward_backward(micro, loss_of)
+        self._model.forward_backward(micro_batches, loss_of)
         return tally
 
     def _to_device(self, plan: StepPlan) -> list[MicroBatch]:
-        return [micro.to(self._ranks.device) for micro in plan.micro]
+        return [micro.to(self._ranks.device) for micro in plan.micro_batches]
 
     @torch.no_grad()
     def _mismatch_metrics(self, tally: Tally, micro: MicroBatch, outputs: TokenOutputs) -> dict[str, Tensor]:
