@@ -1,8 +1,14 @@
-"""The generated part of the docs, and the check of all of them.
+"""The generated parts of the docs, and the check of all pages.
 
-`python docs/build.py` writes docs/reference/config.md from the config schema's own docstrings, docs/plugins/hooks.md from
-those of the hookspecs, and docs/plugins/contracts.md from the suites of rlx.testing. With `--check` it fails where a
-file is not what its source says, or where a relative link of a Markdown file leads nowhere.
+`python docs/build.py` writes
+
+* docs/reference/config.md from the docstrings of the config schema,
+* docs/reference/api.md from the public names of `rlx`,
+* docs/reference/contracts.md from the contract suites of `rlx.testing`,
+* the hook reference at the end of docs/hooks.md from the hookspecs.
+
+With `--check` it writes nothing, and fails if one of these is out of date or if a page has one of the problems that
+docs/checks.py looks for.
 """
 
 from __future__ import annotations
@@ -10,40 +16,60 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from types import FunctionType
+from typing import get_args
 
+from checks import ROOT, markdown_pages, problems
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import rlx
 import rlx.testing
 from rlx import Config
 from rlx.plugins import hookspecs
 
-ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "docs" / "reference" / "config.md"
-HOOKS = ROOT / "docs" / "plugins" / "hooks.md"
-HOOKS_HEAD = """# Hook reference
-
-Generated from the hookspecs by `python docs/build.py`. How hooks are written and enabled: [plugins](../plugins.md#hooks).
-
-An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of `[plugins] enable`; where a hook says "first answer", calling stops at the first result that is not None. A hook holds up the process that it runs in; how long is told in the metrics (`time/hook/<plugin>/<hook>`), and at the end of a run.
-"""
-CONTRACTS = ROOT / "docs" / "plugins" / "contracts.md"
-CONTRACTS_HEAD = """# Contract reference
-
-Generated from the suites of `rlx.testing` by `python docs/build.py`: the rules of each, by the names that a `ContractError` gives them. How suites are used: [testing a plugin](testing.md).
-"""
-HEAD = """# Config reference
+DOCS = ROOT / "docs"
+CONFIG = DOCS / "reference" / "config.md"
+CONFIG_HEAD = """# Config reference
 
 Generated from the schema by `python docs/build.py`; `rlx schema` prints the same as JSON Schema, for editors.
 An unknown key is an error. Everything but `model.path` and `dataset.name` has a default.
 """
-LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+CONTRACTS = DOCS / "reference" / "contracts.md"
+CONTRACTS_HEAD = """# Contract reference
+
+Generated from the suites of `rlx.testing` by `python docs/build.py`. Each rule has the name that a `ContractError` gives it. How to use the suites: [testing a plugin](../testing.md).
+"""
+API = DOCS / "reference" / "api.md"
+API_HEAD = """# Python API
+
+Generated from `rlx.__all__` by `python docs/build.py`. Plugins, launch scripts and tests import these names from `rlx`; every other module is rlx's own and may change. `import rlx` is cheap: a name is loaded when it is first used.
+"""
+HOOKS = DOCS / "hooks.md"
+HOOKS_MARK = "<!-- Generated from the hookspecs by `python docs/build.py`: do not edit below this line. -->\n"
+
+PAGES = {
+    "rlx.algorithms": "algorithms.md",
+    "rlx.episodes": "algorithms.md",
+    "rlx.models": "models.md",
+    "rlx.packers": "packers.md",
+    "rlx.rewards": "rewards.md",
+    "rlx.datasets": "datasets.md",
+    "rlx.loggers": "loggers.md",
+    "rlx.launchers": "launchers.md",
+    "rlx.plugins": "hooks.md",
+    "rlx.script": "launch-scripts.md",
+    "rlx.errors": "plugins.md",
+    "rlx.config": "plugins.md",
+    "rlx": "plugins.md",
+}
+"""Module prefix -> the page that documents its public names. The longest prefix counts."""
 
 
-def section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: object) -> type[BaseModel] | None:
     """The config section behind `X`, `X | None` or `list[X]`; None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
@@ -78,14 +104,18 @@ def tables(model: type[BaseModel], path: str = "") -> list[str]:
 
 
 def hooks_page() -> str:
+    """docs/hooks.md: what was written by hand up to the mark, then every hookspec."""
+    written, mark, _ = HOOKS.read_text(encoding="utf-8").partition(HOOKS_MARK)
+    if not mark:
+        raise SystemExit(f"docs/hooks.md lacks the line {HOOKS_MARK.strip()}")
     names = [name for name in vars(hookspecs) if name.startswith("rlx_")]
-    return "\n".join([HOOKS_HEAD, *(hook_section(name) for name in names)]).rstrip() + "\n"
+    return "\n".join([written + mark, *(hook_section(name) for name in names)]).rstrip() + "\n"
 
 
 def hook_section(name: str) -> str:
     function = getattr(hookspecs, name)
     signature = ", ".join(inspect.signature(function).parameters)
-    return f"## `{name}({signature})`\n\n{markdown(inspect.getdoc(function) or '')}\n"
+    return f"### `{name}({signature})`\n\n{markdown(inspect.getdoc(function) or '')}\n"
 
 
 def contracts_page() -> str:
@@ -93,10 +123,12 @@ def contracts_page() -> str:
     return "\n".join([CONTRACTS_HEAD, *map(contract_section, suites)]).rstrip() + "\n"
 
 
-def contract_section(suite: Any) -> str:
-    rules = inspect.getmodule(suite).RULES  # type: ignore[union-attr]
+def contract_section(suite: FunctionType) -> str:
+    module = inspect.getmodule(suite)
+    assert module is not None
+    rules: dict[str, str] = module.RULES
     rows = [f"| `{name}` | {rule} |" for name, rule in rules.items()]
-    return "\n".join([f"## `{suite.__name__}`", "", "| rule | |", "|---|---|", *rows, ""])
+    return "\n".join([f"## `{getattr(suite, '__name__', '')}`", "", "| rule | |", "|---|---|", *rows, ""])
 
 
 def markdown(docstring: str) -> str:
@@ -105,34 +137,100 @@ def markdown(docstring: str) -> str:
     return re.sub(r"\b(Process|Frequency): ", r"**\1:** ", "\n\n".join(paragraphs))
 
 
-def dead_links() -> list[str]:
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+def api_page() -> str:
+    """docs/reference/api.md: the public names of rlx, by the page that documents them."""
+    by_page: dict[str, list[str]] = {}
+    for name in sorted(set(rlx.__all__) - {"__version__"}, key=str.lower):
+        by_page.setdefault(page_of(name), []).append(name)
+    parts = [API_HEAD]
+    for page, names in sorted(by_page.items()):
+        title = (DOCS / page).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        parts += [f"## {title}\n\nDocumented in [{page}](../{page}).\n", *map(api_section, names)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def home_of(name: str) -> str:
+    """The module that defines a public name."""
+    where: dict[str, str] = rlx._WHERE  # noqa: SLF001 - the public table is the only record of it
+    return where.get(name, "rlx.lazy")  # what is missing there is imported at once: rlx.lazy_exports
+
+
+def page_of(name: str) -> str:
+    home = home_of(name)
+    return PAGES[max((prefix for prefix in PAGES if f"{home}.".startswith(f"{prefix}.")), key=len)]
+
+
+def api_section(name: str) -> str:
+    thing = getattr(rlx, name)
+    doc = inspect.getdoc(thing) or ""
+    if isinstance(thing, type):
+        lines = [*class_lines(thing)]
+    elif callable(thing):
+        lines = [f"{name}{signature(thing)}"]
+        doc = doc if inspect.isfunction(thing) else ""
+    else:
+        lines, doc = [name], ""
+    first = " ".join(doc.partition("\n\n")[0].split())
+    text = "\n".join(lines)
+    return f"### `{name}`\n\n```text\n{text}\n```\n\n{first}\n" if first else f"### `{name}`\n\n```text\n{text}\n```\n"
+
+
+def class_lines(cls: type) -> Iterator[str]:
+    """A class with its public methods and properties, one a line."""
+    if issubclass(cls, BaseModel):
+        yield f"class {cls.__name__}"
+        return
+    protocol = getattr(cls, "_is_protocol", False)
+    bare = protocol or (issubclass(cls, BaseException) and "__init__" not in vars(cls))
+    yield f"class {cls.__name__}{'  (protocol)' if protocol else '' if bare else signature(cls)}"
+    for name, member in vars(cls).items():
+        function = member.__func__ if isinstance(member, staticmethod | classmethod) else member
+        if isinstance(member, property):
+            yield f"    {name}"
+        elif inspect.isfunction(function) and (not name.startswith("_") or (protocol and name == "__call__")):
+            yield f"    {name}{signature(function)}"
+
+
+def signature(thing: object) -> str:
+    """`(groups: Sequence[Sequence[Episode]]) -> list[list[float]]`: annotations without quotes and module names."""
+    try:
+        found = inspect.signature(thing)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return ""
+    parameters = [each for each in found.parameters.values() if each.name not in ("self", "cls")]
+    text = str(found.replace(parameters=parameters)).removesuffix(" -> None").replace("<factory>", "...")
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text).replace("rlx.episodes.", "")
+
+
+def undocumented() -> list[str]:
+    """Public names of rlx that the page of their kind does not mention."""
     return [
-        f"{page.relative_to(ROOT)}: {target} does not exist"
-        for page in pages
-        for target in LINK.findall(page.read_text(encoding="utf-8"))
-        if "://" not in target and not (page.parent / target).exists()
+        f"docs/{page_of(name)} does not document rlx.{name}"
+        for name in rlx.__all__
+        if name != "__version__" and not re.search(rf"\b{name}\b", (DOCS / page_of(name)).read_text(encoding="utf-8"))
     ]
 
 
-def pages() -> dict[Path, str]:
+def generated() -> dict[Path, str]:
     """Every generated page, as it must be."""
-    reference = "\n".join([HEAD, *tables(Config)]).rstrip() + "\n"
-    return {REFERENCE: reference, HOOKS: hooks_page(), CONTRACTS: contracts_page()}
+    config = "\n".join([CONFIG_HEAD, *tables(Config)]).rstrip() + "\n"
+    return {CONFIG: config, HOOKS: hooks_page(), CONTRACTS: contracts_page(), API: api_page()}
 
 
 def main() -> int:
+    pages = generated()
     if "--check" not in sys.argv:
-        for path, text in pages().items():
+        for path, text in pages.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         return 0
-    problems = dead_links()
-    for path, text in pages().items():
+    found = [*problems(markdown_pages()), *undocumented()]
+    for path, text in pages.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            problems.append(f"{path.relative_to(ROOT)} is not what its source says: run `python docs/build.py`")
-    print("\n".join(problems) or "docs: links and generated pages are right", file=sys.stderr)
-    return int(bool(problems))
+            found.append(f"{path.relative_to(ROOT)} is out of date: run `python docs/build.py`")
+    print("\n".join(found) or "docs: links, paths, names and generated pages are right", file=sys.stderr)
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every hook fires in the processes, and as often, as docs/plugins/hooks.md says. What fires when a group fails is in
+"""Every hook fires in the processes, and as often, as docs/hooks.md says. What fires when a group fails is in
 test_failures.py.
 """
 

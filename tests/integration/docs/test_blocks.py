@@ -94,7 +94,7 @@ def test_commands_exist(page):
 
 
 def test_pages_are_found():
-    assert {Path("README.md"), Path("docs/plugins.md"), Path("docs/plugins/testing.md")} <= set(PAGES)
+    assert {Path("README.md"), Path("docs/plugins.md"), Path("docs/testing.md")} <= set(PAGES)
 
 
 COMMANDS = set(typer.main.get_command(app).commands)
