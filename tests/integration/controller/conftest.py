@@ -91,7 +91,7 @@ def write(path: Path, text: str) -> None:
 
 @dataclass
 class Script:
-    """What the peers do out of the ordinary."""
+    """Unusual behaviour of the peers."""
 
     sample_seconds: float = 0.0
     train_seconds: float = 0.0
@@ -102,31 +102,31 @@ class Script:
     flat_all: bool = False
     fails: set[int] = field(default_factory=set)
     lags: str = ""
-    """This replica never takes new weights."""
+    """This replica does not load new weights."""
     lags_from: int = 0
-    """It takes those of earlier versions."""
+    """It does load those of earlier versions."""
     data: dict[str, Fingerprints] = field(default_factory=dict)
-    """What a peer sees that sees another dataset."""
+    """The datasets of peers that see others."""
     at_train: Any = None
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
     losses: dict[int, float] = field(default_factory=dict)
-    """Of evaluations, by version, where they do not just fall."""
+    """Evaluation losses by version; those of other versions fall steadily."""
     silent: set[str] = field(default_factory=set)
-    """Connected, and never ready."""
+    """Peers that are connected but never ready."""
     absent: set[str] = field(default_factory=set)
-    """Never connected."""
+    """Peers that never connect."""
     at_start: Any = None
-    """async fn(run): awaited once everybody who comes is connected, before any is ready."""
+    """async fn(run): awaited once all peers are connected, before any is ready."""
     twice: bool = False
     dies: dict[str, list[int]] = field(default_factory=dict)
-    """Replica -> which of its leases (the messages, counted over all attempts) kill it."""
+    """Replica -> which of its `Leases` messages, counted over all attempts, kill it."""
     dies_at_weights: str = ""
-    """This replica dies of weights."""
+    """This replica dies when it receives weights (but not the first ones)."""
     last_words: bool = False
-    """Of a replica that dies, it is its engine that dies, and the replica tells of it."""
+    """If a replica dies, only its engine dies, and the replica reports it."""
     stays_away: bool = False
-    """A replica that died does not come again."""
+    """A replica that died is not started again."""
 
 
 class Replica:
@@ -231,7 +231,7 @@ class Policy:
 
 
 class FakeRun:
-    """`await run()` is a whole run; afterwards everything that happened is at hand."""
+    """`await run()` is a whole run; its attributes then hold everything that happened."""
 
     def __init__(
         self, run_dir: Path, config: dict[str, Any], script: Script, *, rollouts: bool, resume: str | None
@@ -357,7 +357,7 @@ class FakeRun:
 
 @pytest.fixture
 def make_run(tmp_path: Path):
-    """`make_run(k=0, replicas=2, steps=3, ...)`: a run in `tmp_path`, always the same, so that it can be resumed."""
+    """`make_run(k=0, replicas=2, steps=3, ...)` returns a run in `tmp_path`; always the same, so it can be resumed."""
 
     def make(
         *, script: Script | None = None, rollouts: bool = True, resume: str | None = None, k: int = 0, steps: int = 3,

@@ -1,4 +1,4 @@
-"""The best checkpoint: kept beside the newest, named, exported; for rows and for samples."""
+"""The best checkpoint, in SFT and RL: kept beside the newest, reported and exported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_without_it_the_final_version_is_exported(make_run, script):
     assert (kept(run), exported(run), ended.summary["best"]) == (["step_00008"], "8", None)
 
 
-async def test_is_remembered_by_a_run_that_was_cut_off(make_run, script):
+async def test_is_remembered_by_a_run_that_was_interrupted(make_run, script):
     options = {"rollouts": False, "steps": 8, "eval": EVAL, "checkpoint": LOSS | {"every": 1, "keep": 1}}
 
     async def at_train(run, step):
@@ -72,7 +72,7 @@ async def test_is_remembered_by_a_run_that_was_cut_off(make_run, script):
 
 @pytest.mark.parametrize("k", [0, 2])
 async def test_accuracy_of_samples(make_run, script, k):
-    """Every version is right half of the time: the first of equals is the best."""
+    """Every version has the same accuracy: the first of equals is the best."""
     best = {"best": {"metric": "eval/accuracy"}, "keep": 1}
     run = make_run(k=k, steps=7, eval=EVAL | {"samples": 2}, checkpoint=best)
     ended = await run()
@@ -81,8 +81,8 @@ async def test_accuracy_of_samples(make_run, script, k):
     assert (kept(run), exported(run)) == (["step_00002", "step_00007"], "2")
 
 
-async def test_an_evaluation_that_is_cut_off_leaves_no_checkpoint_behind(make_run, script):
-    """Saved while it was being evaluated, it is one more of the old ones once the run is stopped."""
+async def test_an_evaluation_that_is_cancelled_leaves_no_checkpoint_behind(make_run, script):
+    """Its version was saved as a candidate; when the run stops, it is just an old checkpoint."""
     held = asyncio.Event()
 
     async def at_train(run, step):

@@ -1,4 +1,4 @@
-"""Replicas that die in the middle of a run, and come again."""
+"""Replicas that die in the middle of a run and are restarted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
 
 
 def whole(run, ended, *, restarts, steps=3, groups=4, syncs=None):
-    """Nothing is lost, and nothing is trained twice."""
+    """Assert that the run is complete: no group was lost or trained twice."""
     assert ended.status == "done", ended.error
     assert sum(run.times_trained().values()) == groups * steps
     assert set(run.times_trained().values()) == {1}
@@ -37,7 +37,7 @@ async def test_a_synchronous_run_trains_what_it_would_have_trained(make_run, scr
     whole(run, await run(), restarts=1)
     assert run.trained == plain.trained
     assert [step.payloads for step in run.policy.steps] == [step.payloads for step in plain.policy.steps]
-    # What it was sampling when it died, it samples again as one batch.
+    # The batch that it was sampling when it died is sampled again as one batch.
     leases = run.replicas["rollout-1"].leases
     assert leases[3] == leases[2]
     assert [*leases[:3], *leases[4:]] == plain.replicas["rollout-1"].leases
@@ -56,7 +56,7 @@ async def test_a_death_in_a_synchronous_evaluation(make_run, script):
     assert {lease.kind for lease in leases[0].leases} == {"eval"}
 
 
-async def test_what_had_arrived_is_not_taken_twice(make_run, script):
+async def test_groups_that_had_arrived_are_not_counted_twice(make_run, script):
     """The second batch of a step is one lease: the others of the step came from it before it died."""
     odd = script(dies={"rollout-1": [2]}, drops={1}, sample_seconds=0.01)
     run = make_run(k=0, script=odd)
@@ -128,11 +128,11 @@ async def test_one_that_falls_silent_is_replaced(make_run, script):
 
 
 async def test_one_that_dies_again_before_it_gets_weights(make_run, script):
-    """The policy trains a long step meanwhile: weights come after that."""
+    """It dies while the policy trains a long step; weights are sent after that."""
 
     async def at_train(run, step):
         if step == 2:
-            # Leased at version 2: it is proven, so no weights are on their way.
+            # Leased at version 2: it is verified, so no weights are on their way.
             while not any(lease.version == 2 for lease in leases_of(run)):  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.01)
             for attempt in (1, 2):

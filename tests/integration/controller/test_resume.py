@@ -1,4 +1,4 @@
-"""A run that is cut off at any moment and resumed: nothing is lost, nothing is trained twice."""
+"""A run that is interrupted at any moment and resumed: no group is lost or trained twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def cut(run, after_step: int) -> None:
 
 
 @pytest.mark.parametrize("flat", [set(), {1, 6, 9, 19, 22}])
-async def test_synchronous_run_goes_on_as_if_never_cut_off(make_run, script, tmp_path, tmp_path_factory, flat):
+async def test_a_synchronous_run_continues_as_if_never_interrupted(make_run, script, tmp_path, tmp_path_factory, flat):
     options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat)}
     first = make_run(checkpoint={"every": 2}, **options)
     await cut(first, after_step=5)
@@ -54,8 +54,10 @@ async def test_synchronous_run_goes_on_as_if_never_cut_off(make_run, script, tmp
     assert ended.summary["groups/lost"] == 0
 
 
-async def test_rows_go_on_in_the_middle_of_an_epoch_as_if_never_cut_off(make_run, script, tmp_path_factory):
-    """20 rows, 4 of them a step: cut off in the second epoch, 2 steps after its newest checkpoint."""
+async def test_an_sft_run_continues_in_the_middle_of_an_epoch_as_if_never_interrupted(
+    make_run, script, tmp_path_factory
+):
+    """20 rows, 4 a step: interrupted in the second epoch, in the step after its newest checkpoint."""
     options = {"rollouts": False, "steps": 15}
     first = make_run(checkpoint={"every": 2}, **options)
     await cut(first, after_step=8)
@@ -74,7 +76,7 @@ async def test_rows_go_on_in_the_middle_of_an_epoch_as_if_never_cut_off(make_run
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_run_with_staleness_loses_and_repeats_nothing(make_run, script, tmp_path, seed):
+async def test_a_run_with_staleness_loses_and_repeats_no_group(make_run, script, tmp_path, seed):
     rng = random.Random(seed)
     steps, k, resume = 8, 2, None
     trained: dict[int, list[int]] = {}
@@ -98,14 +100,14 @@ async def test_run_with_staleness_loses_and_repeats_nothing(make_run, script, tm
     assert {row.group_id for row in rows if row.state == "trained"} == set(counts)
     assert [row.group_id for row in rows] == list(range(len(rows))), "no id is missing"
     assert {row.group_id for row in rows if row.state == "dropped"} >= {3, 5, 11, 17, 20, 21}
-    assert {row.state for row in rows} <= {"trained", "dropped"}, "every prompt that was begun was brought to its end"
+    assert {row.state for row in rows} <= {"trained", "dropped"}, "every group that was begun was trained or dropped"
 
 
 def ids_of(run) -> list[list[int]]:
     return [[group_id for group_id, _ in step] for step in run.trained]
 
 
-async def test_finished_groups_are_used_again(make_run, script):
+async def test_finished_groups_are_reused(make_run, script):
     first = make_run(k=1, steps=4, checkpoint={"every": 1})
     await cut(first, after_step=2)
     leased_before = {lease.group_id for r in first.replicas.values() for m in r.leases for lease in m.leases}
@@ -146,7 +148,7 @@ async def test_another_dataset_is_refused(make_run, script, rollouts):
     assert "the dataset is not the one that the run began with (they differ in row 19 of 20)" in ended.error
 
 
-async def test_torn_checkpoints_are_told(make_run, script):
+async def test_torn_checkpoints_are_reported(make_run, script):
     first = make_run(k=0, steps=2)
     await first()
     torn = checkpoint.begin(first.run_dir, 9)

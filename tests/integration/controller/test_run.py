@@ -36,7 +36,7 @@ async def test_synchronous_run_is_on_policy_and_complete(make_run, script):
     assert json.dumps(summary)
 
 
-async def test_a_step_is_told_with_its_figures(make_run):
+async def test_a_step_is_reported_with_its_metrics(make_run):
     run = make_run(k=0, steps=2)
     await run()
     first, second = [m.metrics for m in run.metrics if m.kind == "train"]
@@ -49,7 +49,7 @@ async def test_a_step_is_told_with_its_figures(make_run):
 
 
 @pytest.mark.parametrize("k", [1, 2])
-async def test_overlapped_run_keeps_its_promise_on_staleness(make_run, script, k):
+async def test_an_overlapped_run_stays_within_its_staleness(make_run, script, k):
     run = make_run(k=k, steps=6, script=script(sample_seconds=0.02, train_seconds=0.01))
     ended = await run()
     assert ended.status == "done", ended.error
@@ -148,7 +148,7 @@ async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(
     assert (summary["groups/uninformative"], summary["groups/dropped"], summary["groups/lost"]) == (64, 0, 0)
 
 
-async def test_what_plugins_cost_is_told_by_step_and_in_all(make_run, script, hooks_record):
+async def test_timings_of_plugins_are_reported_by_step_and_in_total(make_run, script, hooks_record):
     plugins = {"enable": ["./hooks.py:Watch"]}
     odd = script(drops={1}, flat={2})
     run = make_run(k=0, steps=4, eval=EVAL, plugins=plugins, script=odd, records=[hooks_record], algorithm=INFORMATIVE)
@@ -182,7 +182,7 @@ async def test_a_replica_that_did_not_get_the_weights_is_named(make_run, script)
 
 
 @pytest.mark.parametrize("k", [0, 1])
-async def test_a_later_sync_that_fails_its_proof_ends_the_run(make_run, script, k):
+async def test_a_later_sync_that_fails_verification_ends_the_run(make_run, script, k):
     ended = await make_run(k=k, steps=5, script=script(lags="rollout-0", lags_from=2))()
     assert ended.status == "failed"
     assert "rollout-0 does not hold the policy's weights of version 2" in ended.error
@@ -203,7 +203,7 @@ async def test_a_reward_that_raises_ends_the_run_with_its_owner(make_run, script
         ("rlx.controller.groups.ledger.sqlite3.connect", "ledger.sqlite cannot be written"),
     ],
 )
-async def test_a_full_disk_is_named_by_what_it_did_not_take(make_run, monkeypatch, what, said):
+async def test_a_full_disk_is_reported_with_the_file_that_failed(make_run, monkeypatch, what, said):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -227,7 +227,7 @@ async def test_a_process_that_ends_is_named_with_its_last_lines(make_run, script
     assert "  killed" in ended.error
 
 
-async def test_a_failure_told_by_a_peer_ends_the_run(make_run, script):
+async def test_a_failure_reported_by_a_peer_ends_the_run(make_run, script):
     async def at_train(run, step):
         await run.clients["rollout-0"].notify(Failed("the engine is gone", "vLLM"))
         await asyncio.sleep(30)
@@ -260,13 +260,13 @@ async def test_processes_that_disagree_on_the_dataset_end_the_run(make_run, scri
     assert "do not see the same dataset" in run.refused
 
 
-async def test_who_does_not_come_up_is_named(make_run, script):
+async def test_a_process_that_is_not_ready_in_time_is_named(make_run, script):
     ended = await make_run(run={"start_seconds": 0.5}, script=script(silent={"rollout-1"}))()
     assert ended.status == "failed"
     assert "not ready within 0 s: rollout-1" in ended.error or "not ready within 1 s: rollout-1" in ended.error
 
 
-async def test_draining_before_all_are_there_waits_for_nobody(make_run, script):
+async def test_draining_before_all_are_ready_does_not_wait(make_run, script):
     async def at_start(run):
         await run.say(Drain("Ctrl-C"))
 
@@ -376,7 +376,7 @@ def hooks_record(tmp_path):
     return hooks_at(tmp_path, "hooks.py:Watch", HOOKS)
 
 
-async def test_hooks_see_the_run_and_have_their_say(make_run, script, hooks_record, tmp_path):
+async def test_hooks_see_the_run_and_their_answers_count(make_run, script, hooks_record, tmp_path):
     plugins = {"enable": ["./hooks.py:Watch"]}
     run = make_run(k=0, steps=5, eval=EVAL, plugins=plugins, script=script(fails={1}), records=[hooks_record])
     ended = await run()
@@ -390,7 +390,7 @@ async def test_hooks_see_the_run_and_have_their_say(make_run, script, hooks_reco
     ]  # fmt: skip
 
 
-async def test_a_stall_is_told_with_who_holds_what(make_run, script):
+async def test_a_stall_is_reported_with_what_is_waited_for(make_run, script):
     async def at_train(run, step):
         if step == 1:
             await run.clients["rollout-1"].notify(RolloutStats(1, 480.0, "reward 'judge'", 1.0, 0))
@@ -399,11 +399,11 @@ async def test_a_stall_is_told_with_who_holds_what(make_run, script):
     run = make_run(k=1, steps=3, run={"stall_seconds": 0.2}, script=script(at_train=at_train))
     ended = await run()
     assert ended.status == "done", ended.error
-    told = [line.text for line in run.logs if "nothing has moved" in line.text]
-    assert told
-    assert "policy trains step 1" in told[0]
-    assert "oldest 480 s in reward 'judge' on rollout-1" in told[0]
-    assert len(told) <= 3, "it backs off"
+    warnings = [line.text for line in run.logs if "nothing has moved" in line.text]
+    assert warnings
+    assert "policy trains step 1" in warnings[0]
+    assert "oldest 480 s in reward 'judge' on rollout-1" in warnings[0]
+    assert len(warnings) <= 3, "it backs off"
 
 
 async def test_a_silent_process_is_taken_for_dead(make_run, script):

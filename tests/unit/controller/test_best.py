@@ -54,21 +54,21 @@ def test_a_version_that_is_being_evaluated_is_spared():
     assert best.spared == {4}
 
 
-def test_without_a_rule_nothing_is_best_and_nothing_spared(tmp_path):
+def test_without_a_rule_no_version_is_best_and_none_is_spared(tmp_path):
     best = Best(None, evaluations({2: 1.0}))
     best.expect(4)
     best.evaluated(4, {"eval/accuracy": 1.0})
     assert (best.version, best.spared, best.entry(tmp_path)) == (None, set(), None)
 
 
-def test_a_metric_that_is_not_there_is_named_with_those_that_are():
+def test_a_missing_metric_is_named_with_those_that_exist():
     with pytest.raises(RunError, match=r"'eval/los'.* It has eval/loss, eval/perplexity\. Did you mean 'eval/loss'\?"):
         Best(BestConfig(metric="eval/los", prefer="lowest"), []).evaluated(
             0, {"eval/perplexity": 2.0, "eval/loss": 1.0}
         )
 
 
-def test_the_summary_says_where_the_best_lies(tmp_path):
+def test_the_summary_has_the_path_of_the_best(tmp_path):
     best = Best(LOSS, evaluations({2: 3.0, 4: 2.0}))
     assert best.entry(tmp_path) == {"step": 4, "metric": "eval/loss", "value": 2.0, "checkpoint": None}
     path_of(tmp_path, 4).mkdir(parents=True)

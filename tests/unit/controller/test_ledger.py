@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlx.controller.groups.ledger import Ledger, LedgerRow
-from rlx.controller.groups.resume import plan, reconcile
+from rlx.controller.groups.resume import plan_resume, reconcile
 from rlx.controller.groups.staleness import Window
 from rlx.controller.records import checkpoint
 from rlx.controller.records.checkpoint import SavedState
@@ -151,7 +151,7 @@ def test_a_resume_loses_no_id_and_uses_none_twice(seed, version, k):
         rows.append(
             LedgerRow(group_id, 0, state, lease, lease, lease + rng.randrange(3), None, None, rng.random() < 0.9)
         )
-    found = plan(rows, version=version, max_staleness=k, next_id=0)
+    found = plan_resume(rows, version=version, max_staleness=k, next_id=0)
     reuse = {row.group_id for row in found.reuse}
     closed = {row.group_id for row in rows if row.state in {"trained", "dropped"}}
     assert reuse | set(found.resample) | closed == set(range(found.next_id))

@@ -23,7 +23,7 @@ from rlx.transport.messages import GroupDone
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResumePlan:
     """The groups that a resumed run uses or samples again."""
 
     reuse: list[LedgerRow]
@@ -34,7 +34,7 @@ class Plan:
     """The first id that was never used."""
 
 
-def plan(rows: list[LedgerRow], *, version: int, max_staleness: int, next_id: int) -> Plan:
+def plan_resume(rows: list[LedgerRow], *, version: int, max_staleness: int, next_id: int) -> ResumePlan:
     """Decide what to do with each group (pure).
 
     `rows`: the ledger after its rewind. `version`, `next_id`: of the checkpoint.
@@ -45,7 +45,7 @@ def plan(rows: list[LedgerRow], *, version: int, max_staleness: int, next_id: in
     last = max([next_id, *(group_id + 1 for group_id in known)])
     missing = set(range(last)) - known
     resample = {row.group_id for row in unfinished} - {row.group_id for row in reuse} | missing
-    return Plan(reuse, sorted(resample), last)
+    return ResumePlan(reuse, sorted(resample), last)
 
 
 def reconcile(ledger: Ledger, window: Window, *, version: int, frontier: int) -> dict[int, GroupDone]:
@@ -55,7 +55,7 @@ def reconcile(ledger: Ledger, window: Window, *, version: int, frontier: int) ->
     """
     ledger.rewind(version, frontier if window.max_staleness == 0 else None)
     ledger.flush()
-    found = plan(ledger.rows(), version=version, max_staleness=window.max_staleness, next_id=frontier)
+    found = plan_resume(ledger.rows(), version=version, max_staleness=window.max_staleness, next_id=frontier)
     finished = {}
     for row in found.reuse:
         message = ledger.stored(row.group_id)
