@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections.abc import Callable
 from typing import Protocol
@@ -38,7 +39,10 @@ Handler = Callable[[Message], Message]
 def serve_commands(ranks: Ranks, source: CommandSource | None, handle: Handler, failures: FailureStore) -> None:
     """Execute commands until `Stop`. Only rank 0 has a source. Raises what `handle` raises, after answering."""
     while True:
-        command = _next_command(source)
+        command = None
+        if source is not None:
+            with contextlib.suppress(queue.Empty):
+                command = source.commands.get(timeout=IDLE_SECONDS)
         data = ranks.broadcast_bytes(None if source is None else encode(command.message) if command else _NO_OP)
         if data == _NO_OP:
             continue
@@ -49,15 +53,6 @@ def serve_commands(ranks: Ranks, source: CommandSource | None, handle: Handler, 
             command.reply(answer)
         if stopping:
             return
-
-
-def _next_command(source: CommandSource | None) -> Command | None:
-    if source is None:
-        return None
-    try:
-        return source.commands.get(timeout=IDLE_SECONDS)
-    except queue.Empty:
-        return None
 
 
 def _execute(

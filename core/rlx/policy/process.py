@@ -24,7 +24,6 @@ from rlx.platform import PLATFORMS
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 """Loggers that would write the agent's traceback after a rank's exit, and hide the rank's own last lines."""
@@ -32,31 +31,21 @@ _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multip
 
 def main(boot: Boot) -> int:
     """Start the ranks and wait for them. Raises UsageError if a rank exited with its exit code, else ProcessDied."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = boot.load_config()
     os.environ.update({**PLATFORMS[config.run.device].policy_env, **config.policy.env})
     _log_path(boot, 0).parent.mkdir(parents=True, exist_ok=True)
     for name in _AGENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        elastic_launch(_launch_config(boot.name, config.policy.parallel.world_size), rank_main)(encode_boot(boot))
-    except ChildFailedError as error:
-        raise _exit_error(boot, error) from None
-    return 0
-
-
-def _launch_config(name: str, ranks: int) -> LaunchConfig:
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.launcher.api import LaunchConfig
-
-    return LaunchConfig(
+    launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=ranks,
-        run_id=name,
-        role=name,
+        nproc_per_node=config.policy.parallel.world_size,
+        run_id=boot.name,
+        role=boot.name,
         rdzv_backend="c10d",
         rdzv_endpoint=f"{LOOPBACK}:0",
         local_addr=LOOPBACK,
@@ -65,6 +54,11 @@ def _launch_config(name: str, ranks: int) -> LaunchConfig:
         # Ranks write their logs themselves.
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
+    try:
+        elastic_launch(launch, rank_main)(encode_boot(boot))
+    except ChildFailedError as error:
+        raise _exit_error(boot, error) from None
+    return 0
 
 
 def _exit_error(boot: Boot, error: ChildFailedError) -> RlxError:

@@ -56,8 +56,10 @@ def make_worker(boot: Boot, config: Config, plugins: Plugins, ranks: Ranks) -> W
     trainer = Trainer(ranks, built.model, optimizer, algorithm, config.policy, reference=reference)
     if boot.resume_from is not None:
         trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", ranks, built.network, optimizer)
-    rows, eval_rows = (None, None) if boot.rollouts else _open_rows(config, plugins, built)
-    fingerprints = None if rows is None else _fingerprints(rows, eval_rows, ranks)
+    rows = eval_rows = fingerprints = None
+    if not boot.rollouts:
+        rows, eval_rows = _open_rows(config, plugins, built)
+        fingerprints = _fingerprints(rows, eval_rows, ranks)
     weights = FullWeights(built, torch_dtype(config.rollout.dtype or config.policy.dtype))
     return Worker(
         ranks=ranks,
@@ -106,10 +108,10 @@ def _open_rows(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows,
         view = open_dataset(plugins, dataset, config, tokenizer)
         return SFTRows(view, open_packer(plugins, packer, config, tokenizer), tokenizer, longest)
 
-    held_out = config.eval
-    return open_rows(config.dataset, config.packer), (
-        open_rows(held_out.dataset, held_out.packer or config.packer) if held_out is not None else None
-    )
+    rows = open_rows(config.dataset, config.packer)
+    if config.eval is None:
+        return rows, None
+    return rows, open_rows(config.eval.dataset, config.eval.packer or config.packer)
 
 
 def _fingerprints(rows: SFTRows, eval_rows: SFTRows | None, ranks: Ranks) -> Fingerprints:

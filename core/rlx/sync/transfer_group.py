@@ -113,16 +113,13 @@ def _make_backend(
         nccl_options._timeout = timeout  # noqa: SLF001 - torch has no public setter
         return dist.ProcessGroupNCCL(store, rank, size, nccl_options), device
     gloo: Any = dist.ProcessGroupGloo  # torch's stub lacks `_Options` and the constructor that takes them
-    options = gloo._Options()  # noqa: SLF001 - torch has no public way to choose the interface
-    options._timeout = timeout  # noqa: SLF001
-    options._devices = [gloo.create_device(hostname=_address_towards(host))]  # noqa: SLF001
-    backend: Backend = gloo(store, rank, size, options)
-    return backend, torch.device("cpu")
-
-
-def _address_towards(host: str) -> str:
-    """Return the local address from which `host` is reached; for a loopback address, that is a loopback address."""
+    # Use the interface from which `host` is reached: for a loopback address, that is the loopback interface.
     family, _, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect(address)
-        return str(probe.getsockname()[0])
+        interface = str(probe.getsockname()[0])
+    options = gloo._Options()  # noqa: SLF001 - torch has no public way to choose the interface
+    options._timeout = timeout  # noqa: SLF001
+    options._devices = [gloo.create_device(hostname=interface)]  # noqa: SLF001
+    backend: Backend = gloo(store, rank, size, options)
+    return backend, torch.device("cpu")

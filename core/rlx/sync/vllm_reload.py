@@ -84,7 +84,7 @@ def reset_expert_kernels(model: nn.Module) -> None:
 
 
 def incomplete_layers(model: nn.Module, ties: Ties) -> list[str]:
-    """Return the layers that got no or too few elements. Call it before the reload is finalized."""
+    """Return the layers that got no or too few elements. Call it before the reload is finalised."""
     incomplete = []
     for name, layer in model.named_modules():
         info: LayerReloadingInfo = get_layerwise_info(layer)

@@ -34,7 +34,7 @@ async def _exported(controller, path, checkpoint=None):
 
 
 @pytest.mark.parametrize("parallel", [{"dp_shard": 2}, {"pp": 2}])
-async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, tied, groups, parallel, tmp_path):
+async def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_run(policy, tied, groups, parallel, tmp_path):
     tables = {"policy": {"parallel": parallel}}
     async with policy(tied, **tables) as controller:
         for step in range(4):
@@ -57,7 +57,7 @@ async def test_stopped_and_resumed_is_bit_for_bit_the_run_that_went_on(policy, t
     assert any(not torch.equal(earlier[name], straight[name]) for name in straight)
 
 
-async def test_a_reference_in_stages_is_what_the_policy_was(policy, tied, groups):
+async def test_a_reference_in_stages_has_the_first_weights(policy, tied, groups):
     tables = {"policy": {"parallel": {"pp": 2}}, "algorithm": {"name": "grpo", "args": {"kl_coef": 0.1}}}
     async with policy(tied, **tables) as controller:
         first, second = [(await controller.train(step, groups(0))).metrics["kl/reference"] for step in range(2)]
@@ -66,7 +66,7 @@ async def test_a_reference_in_stages_is_what_the_policy_was(policy, tied, groups
     assert second > 0
 
 
-async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequences):
+async def test_sends_its_weights_under_checkpoint_names(policy, untied, sequences):
     async with policy(untied, rollout={"dtype": "bfloat16"}) as controller:
         opened = await controller.ask(OpenTransfer(2, 30))
         manifest = await controller.ask(WeightPlan())
@@ -91,7 +91,7 @@ async def test_sends_what_it_has_under_checkpoint_names(policy, untied, sequence
             await controller.ask(SendWeights(1))
 
 
-async def test_learns_from_rows(policy, tied):
+async def test_learns_from_dataset_rows(policy, tied):
     tables = {"policy": {"groups_per_step": 16, "optimizer": {"lr": 3e-3}}, "plugins": {"enable": ["./hooks.py:Watch"]}}
     dataset = {"name": "arithmetic"}
     async with policy(tied, rollouts=False, dataset=dataset, eval={"dataset": dataset}, **tables) as controller:
@@ -112,7 +112,7 @@ async def test_learns_from_rows(policy, tied):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-async def test_a_rank_that_raises_is_reported_with_its_words(policy, tied, groups, ranks, tmp_path, monkeypatch):
+async def test_a_rank_that_raises_is_reported_with_its_message(policy, tied, groups, ranks, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file where a folder must be made")
     async with policy(tied, ranks=ranks) as controller:
         with pytest.raises(PeerFailed, match=r"NotADirectoryError|FileExistsError"):
@@ -123,7 +123,7 @@ async def test_a_rank_that_raises_is_reported_with_its_words(policy, tied, group
         assert "ended with exit code 1. Its last lines:" in (controller.run_dir / "logs" / "policy.log").read_text()
 
 
-async def test_a_failure_of_another_rank_alone_is_reported_with_its_words(policy, tied):
+async def test_a_failure_of_another_rank_alone_is_reported_with_its_message(policy, tied):
     async with policy(tied, rollouts=False, dataset={"name": "./rows.py:UnevenRows"}) as controller:
         await controller.server.notify("policy", TrainStep(0, rows=[0, 1]))
         failed = await asyncio.wait_for(controller.failed, 60)
@@ -132,7 +132,7 @@ async def test_a_failure_of_another_rank_alone_is_reported_with_its_words(policy
         assert await asyncio.wait_for(controller.process.wait(), 40) != 0
 
 
-async def test_ranks_that_see_other_rows_end_the_policy_before_the_first_step(policy, tied):
+async def test_ranks_that_see_different_rows_end_the_policy_before_the_first_step(policy, tied):
     async with policy(tied, rollouts=False, dataset={"name": "./rows.py:OwnRows"}) as controller:
         failed = await asyncio.wait_for(controller.failed, 60)
         assert "policy ranks 0 and 1 do not see the same dataset; they differ in row 31 of 40" in failed.error
@@ -148,7 +148,7 @@ async def test_a_rank_that_is_killed_ends_the_policy(policy, tied):
         assert "was killed by signal 9" in (controller.run_dir / "logs" / "policy.log").read_text()
 
 
-async def test_a_model_that_does_not_fit_its_config_ends_it_with_the_exit_code_of_misuse(policy, untied, tmp_path):
+async def test_a_model_that_does_not_fit_its_config_ends_the_policy_with_a_usage_error(policy, untied, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(untied, folder)
     config = json.loads((folder / "config.json").read_text())

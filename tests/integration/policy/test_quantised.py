@@ -1,4 +1,4 @@
-"""A policy from an FP8 checkpoint (through rlx-plugin-deepseek): what it loads, and what it exports."""
+"""Loading and exporting a policy from an FP8 checkpoint (through rlx-plugin-deepseek)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlx_plugin_deepseek.plugin import plugin
 
 @pytest.fixture
 def quantised(tmp_path):
-    """Projections in FP8, all with the scale 0.5; and what they are worth."""
+    """A checkpoint whose projections are in FP8, all with the scale 0.5; and its dequantised tensors."""
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
     config = DeepseekV3Config(
@@ -44,30 +44,30 @@ def quantised(tmp_path):
     )
     torch.manual_seed(0)
     DeepseekV3ForCausalLM(config).bfloat16().save_pretrained(tmp_path)
-    tensors, worth = load_file(tmp_path / "model.safetensors"), {}
+    tensors, dequantised = load_file(tmp_path / "model.safetensors"), {}
     for name, tensor in list(tensors.items()):
-        worth[name] = tensor
+        dequantised[name] = tensor
         if name.endswith("_proj.weight"):
             tensors[name] = (2 * tensor.float()).to(torch.float8_e4m3fn)
             tensors[f"{name}_scale_inv"] = torch.full((1, 1), 0.5)
-            worth[name] = (tensors[name].float() / 2).bfloat16()
+            dequantised[name] = (tensors[name].float() / 2).bfloat16()
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     said = json.loads((tmp_path / "config.json").read_text())
     fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
     (tmp_path / "config.json").write_text(json.dumps({**said, "quantization_config": fp8}))
-    return tmp_path, worth
+    return tmp_path, dequantised
 
 
 def test_export_is_the_same_model_without_quantisation(world, quantised, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    folder, worth = quantised
+    folder, dequantised = quantised
     config = load_hf_config(ModelConfig(path=str(folder)), folder)
     built = build_policy(plugin, config, folder, world, PolicyConfig(dtype="float32"), 1.0)
     export(built, tmp_path / "export", leads=True, tokenizer=None, chat_template=None)
     seen = load_file(tmp_path / "export" / "model.safetensors")
-    assert {name: tensor.dtype for name, tensor in seen.items()} == {name: t.dtype for name, t in worth.items()}
-    assert not [name for name, tensor in seen.items() if not torch.equal(tensor, worth[name])]
+    assert {name: tensor.dtype for name, tensor in seen.items()} == {name: t.dtype for name, t in dequantised.items()}
+    assert not [name for name, tensor in seen.items() if not torch.equal(tensor, dequantised[name])]
     model, report = AutoModelForCausalLM.from_pretrained(tmp_path / "export", output_loading_info=True)
     assert not any(report.values()), report
     assert getattr(model.config, "quantization_config", None) is None

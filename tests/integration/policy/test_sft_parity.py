@@ -21,7 +21,7 @@ LEARNING = {"lr": 3e-3, "weight_decay": 0.01, "max_grad_norm": 1.0, "schedule": 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Prompts and completions of ragged lengths, with something to learn: a completion counts on from its prompt."""
+    """Prompts and completions of ragged lengths, learnable: a completion continues counting from its prompt."""
     draw = random.Random(3)
     starts = [(draw.randrange(3, 60), draw.randrange(2, 12), draw.randrange(1, 20)) for _ in range(ROWS * STEPS)]
     return [
@@ -77,7 +77,7 @@ def test_learning_curve_is_that_of_trl(trainer, rows, tied, tmp_path):
 
 
 def trl_losses(rows, folder, out):
-    """The loss of each step of TRL's SFTTrainer on the same rows in the same order, with the same optimizer."""
+    """Return the loss of each step of TRL's SFTTrainer on the same rows in the same order, with the same optimizer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from datasets import Dataset

@@ -1,4 +1,4 @@
-"""The trainer in one rank: what it leaves behind, and what it says."""
+"""The trainer on one rank: weights, metrics, scores and checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlx.policy.weights.full_weights import FullWeights
 
 @pytest.fixture
 def make(world, build):
-    """`make(folder, algorithm, **policy)`: a trainer and what it was built on."""
+    """`make(folder, algorithm, **policy)`: a trainer, its built model and its optimizer."""
 
     def trainer(folder, algorithm, **policy):
         config = PolicyConfig.model_validate({"dtype": "float32", "optimizer": {"lr": 1e-2}, **policy})
@@ -37,7 +37,7 @@ def _gathered(built):
 
 @pytest.mark.parametrize("work", ["score", "evaluate"])
 def test_a_forward_alone_leaves_the_master_weights_in_place(make, tied, sequences, groups, work):
-    """What a forward in bfloat16 gathers is rounded; weights that are sent or saved must not come from there."""
+    """A forward gathers weights rounded to bfloat16. Weights that are sent or saved must not be those."""
     trainer, built, _ = make(tied, SFT(), dtype="bfloat16")
     if work == "score":
         trainer.score(sequences)

@@ -4,6 +4,6 @@
 * `optimizer`: AdamW over sharded parameters, learning rate schedule, gradient clipping
 * `sft_data`: dataset rows as the episodes that SFT trains on
 
-Rule: losses are shares of the step's loss, normalized by counts over the whole step, so the result doesn't depend on
+Rule: losses are shares of the step's loss, normalised by counts over the whole step, so the result doesn't depend on
 the number of ranks or micro-batches.
 """

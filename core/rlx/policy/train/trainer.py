@@ -3,7 +3,7 @@
 Rules:
 
 * Every rank gets the data of the whole step and plans the same micro-batches, then computes its own share. Losses are
-  shares of the step's loss, normalized by global counts, and gradients are summed: the result doesn't depend on the
+  shares of the step's loss, normalised by global counts, and gradients are summed: the result doesn't depend on the
   number of ranks.
 * Metrics are sums over tokens, added up over ranks, divided once by the step's tokens.
 """

@@ -3,7 +3,7 @@
 Rules:
 
 * The export is the source folder with other weights: same files, same tensor names, same dtypes.
-* Tensors that were quantized in the source are written in bfloat16, and config.json's quantization entry is removed.
+* Tensors that were quantised in the source are written in bfloat16, and config.json's quantisation entry is removed.
 * One decoder layer is gathered, written and freed at a time. The folder is written under another name and renamed when
   it is complete.
 """
