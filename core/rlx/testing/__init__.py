@@ -1,12 +1,19 @@
-"""For people who test a plugin of rlx: contract suites, stand-ins, and fixtures for pytest.
+"""Tools for tests of plugins: contract suites, stand-ins, and fixtures for pytest.
 
-The rules of this part:
+Files:
+
+* suites/: a contract suite for each kind of plugin.
+* stand_ins/: a tokenizer, tiny models, a config, episodes. Import the first two as tokenizer.py and models.py.
+* fixtures.py: pytest fixtures, made with dist.py (fake distributions) and project.py (a user's project).
+* bare.py, probe.py: contract checks for any installed plugin, in a process of its own (`rlx plugins check`).
+
+Rules:
 
 * A suite `check_KIND(target, ...)` returns None, or raises one `ContractError` that lists every broken rule.
-* A suite calls a plugin through the code that a run calls it through.
-* Nothing is imported before it is used: `import rlx.testing` is free, and only what tests algorithms or models needs
+* A suite calls a plugin through the code of a run.
+* Nothing is imported before it is used: `import rlx.testing` is free, and only tests of algorithms and models need
   torch.
-* pytest finds no plugin here by itself. The fixtures are opted into: `pytest_plugins = ["rlx.testing.fixtures"]`.
+* pytest does not load the fixtures by itself. Enable them: `pytest_plugins = ["rlx.testing.fixtures"]`.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from typing import TYPE_CHECKING
 from rlx.lazy import lazy_exports
 
 _WHERE = {
-    "CharTokenizer": "rlx.testing.tokenizer",
+    "CharTokenizer": "rlx.testing.stand_ins.tokenizer",
     "ContractError": "rlx.testing.suites.contract",
     "Example": "rlx.testing.suites.reward_calls",
     "check_algorithm": "rlx.testing.suites.algorithm",
@@ -30,6 +37,7 @@ _WHERE = {
 __all__ = [*_WHERE]  # noqa: PLE0604 - the keys are strings
 
 if TYPE_CHECKING:
+    from rlx.testing.stand_ins.tokenizer import CharTokenizer as CharTokenizer
     from rlx.testing.suites.algorithm import check_algorithm as check_algorithm
     from rlx.testing.suites.contract import ContractError as ContractError
     from rlx.testing.suites.dataset import check_dataset as check_dataset
@@ -38,6 +46,5 @@ if TYPE_CHECKING:
     from rlx.testing.suites.packer import check_packer as check_packer
     from rlx.testing.suites.reward import check_reward as check_reward
     from rlx.testing.suites.reward_calls import Example as Example
-    from rlx.testing.tokenizer import CharTokenizer as CharTokenizer
 else:
     __getattr__, __dir__ = lazy_exports(__name__, _WHERE)

@@ -1,4 +1,4 @@
-"""Installed distributions that are made up: metadata and modules in a folder, as pip would leave them."""
+"""Fake installed distributions: metadata and modules in a folder, as pip would write them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 class FakeDists:
-    """What the fixture `fake_dist` gives; each call installs one distribution until the test ends."""
+    """The fixture `fake_dist`: each call installs one distribution until the test ends."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._root = root
@@ -29,7 +29,7 @@ class FakeDists:
         version: str = "1.0",
         requires: Iterable[str] = (),
     ) -> Path:
-        """Install distribution `name`; returns the folder that stands for its site-packages.
+        """Install distribution `name`, and return the folder that serves as its site-packages.
 
         points: entry-point group -> name -> `module:attribute`. files: path -> text. requires: `Requires-Dist` lines.
         It is first on `sys.path`, and on PYTHONPATH for the processes that the test starts.
@@ -45,7 +45,7 @@ class FakeDists:
         return site
 
     def forget(self) -> None:
-        """Drop the modules that were imported from below the root."""
+        """Remove modules from `sys.modules` that were imported from fake distributions."""
         for module in set(sys.modules) - self._modules:
             if str(self._root) in str(getattr(sys.modules[module], "__file__", "")):
                 del sys.modules[module]

@@ -1,8 +1,8 @@
-"""Fixtures for the tests of plugins. They are opted into, in the top conftest.py or in a test module:
+"""pytest fixtures for tests of plugins. Enable them in the top conftest.py or in a test module:
 
     pytest_plugins = ["rlx.testing.fixtures"]
 
-Installing rlx changes nobody's pytest run: no entry point names this module.
+No entry point names this module, so installing rlx does not change any pytest run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import pytest
 
 from rlx.testing.dist import FakeDists
 from rlx.testing.project import Project
-from rlx.testing.tokenizer import CHAT_TEMPLATE, CharTokenizer
+from rlx.testing.stand_ins.tokenizer import CHAT_TEMPLATE, CharTokenizer
 
 
 @pytest.fixture
 def fake_dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDists]:
-    """Installs a distribution for this test, as pip would: entry points, version, requirements, modules.
+    """Install a distribution for one test, as pip would: entry points, version, requirements, modules.
 
     `fake_dist("my-dist", {"rlx.rewards": {"judge": "judges:judge"}}, {"judges.py": "def judge(text): ..."})`.
     Processes that the test starts see it too.
@@ -31,7 +31,7 @@ def fake_dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeD
 
 @pytest.fixture(scope="session")
 def char_tokenizer() -> CharTokenizer:
-    """A tokenizer of characters, without transformers."""
+    """A tokenizer with one token per character, without transformers."""
     return CharTokenizer()
 
 
@@ -39,9 +39,9 @@ def char_tokenizer() -> CharTokenizer:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face folder: a character-level Qwen3 of 0.8M random float32 parameters, with a chat template.
 
-    Its context is 1024 tokens, so that a config of defaults fits it. Needs torch and transformers; made once a session.
+    Its context is 1024 tokens, enough for a config of defaults. Needs torch and transformers; made once per session.
     """
-    from rlx.testing.models import make_char_model
+    from rlx.testing.stand_ins.models import make_char_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     return make_char_model(folder, seed=1, chat_template=CHAT_TEMPLATE, max_position_embeddings=1024)
@@ -51,7 +51,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rlx_project(tmp_path: Path) -> Project:
     """An empty project: `.write({"config.toml": ..., "shape.py": ...})`, then `.check()` or `.run()`.
 
-    These are processes of their own; what they give has `.code`, `.out`, `.err`. After a run: `.summary`, `.metrics`.
+    Both run in processes of their own and return a result with `.code`, `.out`, `.err`. After a run, the project has
+    `.summary` and `.metrics`.
     """
     path = tmp_path / "project"
     path.mkdir()

@@ -1,10 +1,10 @@
-"""One plugin, looked at in a process of its own: `rlx plugins check`, and the schema of third-party plugins.
+"""Inspect a plugin in a process of its own, for `rlx plugins check` and for the schema of third-party plugins.
 
-The rules of this part:
+Rules:
 
-* The plugin is imported there, never here. One that hangs, prints, or ends its process gives a report like any other.
-* It finds what this process would find (`sys.path`), and goes to no network: hubs are told that they are offline.
-* The process's stdout belongs to the report; what the plugin prints goes to its stderr.
+* The plugin is imported in that process only. A plugin that hangs, prints, or ends its process gets a report, too.
+* The process has the same `sys.path` as this one. Hugging Face libraries are put into offline mode.
+* The process's stdout is reserved for the report; output of the plugin goes to its stderr.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -26,42 +25,43 @@ from rlx.boot import PluginRecord
 from rlx.errors import PluginError
 
 LAST_LINES = 5
-"""How much of its stderr is shown of a process that ended without a report."""
+"""How many lines of stderr are shown if a process ends without a report."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What was seen of a plugin."""
+    """The result of inspecting a plugin."""
 
     error: str = ""
-    """Why it can't be had; the rest is empty then."""
+    """Why it can't be imported; the other fields are empty then."""
     traceback: str = ""
-    """Where its import failed."""
+    """The traceback of its import."""
     import_seconds: float | None = None
     broken: str = ""
     """The rules of its contract that it breaks."""
     untested: str = ""
-    """What could not be looked at, and why."""
+    """Why its contract could not be tested."""
     args_schema: dict[str, Any] = {}
     """JSON Schema of its `args`."""
 
     @property
     def fine(self) -> bool:
+        """Whether nothing is wrong with the plugin."""
         return not (self.error or self.broken)
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What the process is told."""
+    """The task of the process."""
 
     record: PluginRecord
     contract: bool
-    """Whether to ask for its contract, or for its schema only."""
+    """Whether to test its contract, or only make its schema."""
     ref_template: str
 
 
 def probe(
     record: PluginRecord, *, contract: bool, timeout_seconds: float, ref_template: str = "#/$defs/{model}"
 ) -> Report:
-    """Imports the plugin elsewhere and reports. Raises nothing that the plugin could cause."""
+    """Inspect a plugin in another process. Raises nothing that the plugin could cause."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -69,55 +69,46 @@ def probe(
         "HF_DATASETS_OFFLINE": "1",
     }
     task = msgspec.json.encode(Task(record, contract, ref_template))
-    # Chatter goes to a file: a process that the plugin started would keep a pipe open.
-    with tempfile.TemporaryFile() as chatter, _started(environment, chatter) as process:
-        try:
-            answer, _ = process.communicate(task, timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            return Report(error=f"took more than {timeout_seconds:g} s")
-        finally:
-            _kill_all(process.pid)
+    # stderr is a file: a process that the plugin has started would keep a pipe open.
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-P", "-m", "rlx.testing.probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                answer, _ = process.communicate(task, timeout=timeout_seconds)
+            except subprocess.TimeoutExpired:
+                return Report(error=f"took more than {timeout_seconds:g} s")
+            finally:
+                # The process, if it still runs, and all processes that it has started.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
         if process.returncode == 0:
             return msgspec.json.decode(answer, type=Report)
-        chatter.seek(0)
-        return Report(error=_ended(process.returncode, chatter.read().decode(errors="replace")))
-
-
-def _started(environment: Mapping[str, str], chatter: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-P", "-m", "rlx.testing.probe"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=chatter,
-        env=environment,
-        start_new_session=True,
-    )
-
-
-def _kill_all(group: int) -> None:
-    """The process, where it still runs, and whatever it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
-def _ended(code: int, chatter: str) -> str:
+        stderr.seek(0)
+        lines = stderr.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+    code = process.returncode
     how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    lines = chatter.splitlines()[-LAST_LINES:]
-    return "\n".join([f"the process that imported it {how}", *(f"| {line}" for line in lines)])
+    return Report(error="\n".join([f"the process that imported it {how}", *(f"| {line}" for line in lines)]))
 
 
 def main() -> None:
-    """The process: a Task on stdin, a Report on stdout."""
+    """Run the process: read a Task from stdin, write a Report to stdout."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
-    answer.write(msgspec.json.encode(_look(task)))
+    answer.write(msgspec.json.encode(_inspect(task)))
     answer.close()
-    os._exit(0)  # threads that the plugin left running must not hold the report up
+    os._exit(0)  # threads of the plugin must not delay the report
 
 
-def _look(task: Task) -> Report:
-    # What rlx itself needs is imported before the clock starts: the time is to be the plugin's own.
+def _inspect(task: Task) -> Report:
+    # These imports precede the measurement: it is about the plugin's own import.
     from rlx.plugins.load import load
     from rlx.preflight.describe import args_schema
     from rlx.testing.bare import check_bare

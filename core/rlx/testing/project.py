@@ -16,37 +16,37 @@ CONFIG = "config.toml"
 
 @dataclass(frozen=True)
 class Result:
-    """How an `rlx` command ended."""
+    """Exit code and output of an `rlx` command."""
 
     code: int
-    """Exit code: 0; 1 where a run failed; 2 where nothing was started."""
+    """0: success; 1: a run failed; 2: nothing was started."""
     out: str
     err: str
 
 
 class Project:
-    """What the fixture `rlx_project` gives. `path` is its folder; a run writes `run_dir`."""
+    """The fixture `rlx_project`. `path` is the project's folder; a run writes to `run_dir`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run_dir = path / "run"
 
     def write(self, files: Mapping[str, str]) -> None:
-        """Write files, by their paths in the project, without their common indentation. The config: `config.toml`."""
+        """Write files (path in the project -> text), without their common indentation. The config is `config.toml`."""
         for name, text in files.items():
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             (self.path / name).write_text(dedent(text).lstrip("\n"), encoding="utf-8")
 
     def check(self, *options: str, timeout: float = 120) -> Result:
-        """`rlx check config.toml OPTIONS`."""
+        """Run `rlx check config.toml OPTIONS`."""
         return self.rlx("check", CONFIG, *options, timeout=timeout)
 
     def run(self, *options: str, timeout: float = 600) -> Result:
-        """`rlx run --config config.toml --run-dir run OPTIONS`, to its end."""
+        """Run `rlx run --config config.toml --run-dir run OPTIONS`."""
         return self.rlx("run", "--config", CONFIG, "--run-dir", str(self.run_dir), *options, timeout=timeout)
 
     def rlx(self, *arguments: str, timeout: float = 120) -> Result:
-        """Any `rlx` command, in the project's folder. Raises subprocess.TimeoutExpired."""
+        """Run any `rlx` command in the project's folder. Raises subprocess.TimeoutExpired."""
         done = subprocess.run(
             [sys.executable, "-m", "rlx_cli.main", *arguments],
             cwd=self.path,
@@ -60,12 +60,12 @@ class Project:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """summary.json of the run."""
+        """Contents of the run's summary.json."""
         summary: dict[str, Any] = json.loads((self.run_dir / "summary.json").read_text(encoding="utf-8"))
         return summary
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl of the run, a dict for each line. Needs the logger `jsonl`, which is on by default."""
+        """Lines of the run's metrics.jsonl, as dicts. Needs the logger `jsonl`, which is on by default."""
         lines = (self.run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]

@@ -1,71 +1,7 @@
-"""A tokenizer of characters, without transformers: a plugin's tests need nothing but rlx.
-
-It gives what `rlx.testing.models.save_char_tokenizer` gives to transformers, id for id.
-"""
+"""A tokenizer with one token per character, without transformers (public path of `stand_ins.tokenizer`)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from rlx.testing.stand_ins.tokenizer import CHARACTERS, CHAT_TEMPLATE, SPECIAL, CharTokenizer
 
-CHARACTERS = "0123456789+-*/=() .,abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?!:'\n"
-
-CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-
-SPECIAL = ("<pad>", "<eos>", "<unk>")
-_TOKEN = re.compile(r"<pad>|<eos>|<unk>|[\s\S]")
-
-
-class CharTokenizer:
-    """One token for each character. Ids: 0 pad, 1 end of text, 2 unknown, then those of CHARACTERS.
-
-    Has what rlx and most packers use of a Hugging Face tokenizer.
-    """
-
-    pad_token, eos_token, unk_token = SPECIAL
-    pad_token_id, eos_token_id, unk_token_id = 0, 1, 2
-    bos_token = None
-    bos_token_id = None
-    chat_template = CHAT_TEMPLATE
-    name_or_path = "rlx.testing.CharTokenizer"
-    vocab_size = 128
-
-    def __init__(self) -> None:
-        words = [*SPECIAL, *CHARACTERS]
-        self._words = words + [f"<unused{i}>" for i in range(self.vocab_size - len(words))]
-        self._ids = {word: i for i, word in enumerate(words)}
-
-    def __len__(self) -> int:
-        return self.vocab_size
-
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:  # noqa: ARG002 - it adds none
-        return [self._ids.get(token, self.unk_token_id) for token in _TOKEN.findall(text)]
-
-    def __call__(self, text: str, add_special_tokens: bool = True, **_: Any) -> dict[str, list[int]]:
-        ids = self.encode(text, add_special_tokens)
-        return {"input_ids": ids, "attention_mask": [1] * len(ids)}
-
-    def decode(self, token_ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        ids = [int(token) for token in token_ids]
-        return "".join(self._words[i] for i in ids if not (skip_special_tokens and i < len(SPECIAL)))
-
-    def batch_decode(self, sequences: Iterable[Iterable[int]], skip_special_tokens: bool = False) -> list[str]:
-        return [self.decode(sequence, skip_special_tokens) for sequence in sequences]
-
-    def apply_chat_template(
-        self,
-        conversation: Sequence[Mapping[str, Any]],
-        add_generation_prompt: bool = False,
-        tokenize: bool = True,
-        return_dict: bool = True,
-    ) -> str | list[int] | dict[str, list[int]]:
-        """What CHAT_TEMPLATE makes of a conversation."""
-        text = "".join(f"{message['role']}: {message['content']}\n" for message in conversation)
-        text += "assistant: " * add_generation_prompt
-        if not tokenize:
-            return text
-        return self(text) if return_dict else self.encode(text)
+__all__ = ["CHARACTERS", "CHAT_TEMPLATE", "SPECIAL", "CharTokenizer"]

@@ -1,4 +1,4 @@
-"""`check_model_plugin`: who keeps the contract, and that each rule is missed where it is broken."""
+"""`check_model_plugin`: plugins that keep the contract, and a plugin that breaks it for each rule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def toy():
 
 
 def mapper(to_hf=None, to_policy=None):
-    """The built-in's, with a mistake."""
+    """The built-in mapper, with a mistake."""
 
     class Mistaken(HFWeightMapper):
         def policy_to_hf(self, name, tensor):
@@ -48,13 +48,13 @@ def mapper(to_hf=None, to_policy=None):
 
 
 def but(pairs, change):
-    """Each pair of the value projection's first layer changed."""
+    """Change the pairs of the output projection of the first layer."""
     for name, tensor in pairs:
         yield from [(name, tensor)] if "layers.0.self_attn.o_proj" not in name else change(name, tensor)
 
 
 def dead(hf_config, **options):
-    """Built with a parameter that no forward uses."""
+    """Build a network with a parameter that gets no gradient."""
     network = build(hf_config, **options)
     network.model.embed_tokens.weight.requires_grad_(requires_grad=False)
     return network

@@ -9,7 +9,7 @@ from rlx.testing.suites.algorithm import RULES
 
 
 class Reinforce:
-    """From nothing: rewards less their mean, times log-probabilities."""
+    """Written from scratch: rewards minus their mean, times log-probabilities."""
 
     rollouts = True
     needs_reference = False
@@ -79,7 +79,7 @@ class Zeroing(Reinforce):
         return super().of_group([reward or 0.0 for reward in rewards])
 
 
-class Untold(Reinforce):
+class NotReduced(Reinforce):
     def loss(self, batch, totals):
         return -(batch.logprobs * batch.advantages) / totals.tokens, {}
 
@@ -100,7 +100,7 @@ class Flat(Reinforce):
 
 
 class Root(Reinforce):
-    """The gradient of a root at 0 is no number."""
+    """The gradient of a square root at 0 is not finite."""
 
     def loss(self, batch, totals):
         return (batch.logprobs - batch.logprobs.detach()).abs().sqrt().sum() / totals.tokens, {}
@@ -147,15 +147,15 @@ BROKEN = [
     ("needs-reference", AsksLater, {}, "Make it a property"),
     ("advantages", PerGroup, {}, r"groups of \[4, 4, 2, 2, 1\] episodes got \[1, 1, 1, 1, 1\] numbers"),
     ("advantages", ZScores, {}, r"rewards of \[1.0, 1.0\] got \[nan, nan\]"),
-    ("advantages", Indifferent, {}, "nothing would be learnt"),
+    ("advantages", Indifferent, {}, "nothing would be learned"),
     ("unscored", Zeroing, {}, r"rewards of \[0.5, None, 0.25, -2.0\] got"),
-    ("loss", Untold, {}, r"Return a tensor of shape \[\]"),
+    ("loss", NotReduced, {}, r"Return a tensor of shape \[\]"),
     ("loss", NeedsReference, {}, "TypeError: .*NoneType"),
     ("gradient", Detached, {}, "has no gradient"),
     ("gradient", Flat, {}, "it is 0 at every token"),
     ("gradient", Root, {}, "nan"),
     ("shares", OwnMean, {}, "at once and .* in two micro-batches(.|\n)*Divide by `totals`"),
-    ("empty", Empty, {}, "it gave nan"),
+    ("empty", Empty, {}, "it returned nan"),
     ("metrics", MeanMetric, {}, r"entropy is .* at once, and .* \+ .* in two parts"),
     ("metrics", LiveMetric, {}, r"Return `values.detach\(\).sum\(\)`"),
     ("metrics", PlainMetric, {}, "they are a list"),
@@ -164,7 +164,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "algorithm", "args", "text"), BROKEN)
-def test_a_broken_rule_is_told_with_what_was_seen(rule, algorithm, args, text):
+def test_a_broken_rule_is_reported_with_the_observation(rule, algorithm, args, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_algorithm(algorithm, args=args)
     assert caught.value.rules == [rule]

@@ -49,7 +49,7 @@ class target(rlx.DecoderOnlyLLMDataPacker):
         ("loggers", "target = 3", "it is a int, which can't be called", ""),
     ],
 )  # fmt: skip
-def test_contract_as_far_as_it_goes(kind, text, broken, untested):
+def test_the_contract_is_checked_as_far_as_possible(kind, text, broken, untested):
     namespace = {"__name__": "bare_plugin"}
     exec(text, namespace)
     found = check_bare(kind, namespace["target"])

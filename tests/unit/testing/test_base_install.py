@@ -1,4 +1,4 @@
-"""Plugin authors need the base install of rlx, and their CI no more than that."""
+"""The suites need nothing but the base install of rlx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every component that comes with rlx passes the suite that its authors' peers are given.
+"""Every built-in component passes the suite that plugin authors use.
 
 A new entry point of these kinds needs a case in CASES: the keyword arguments of its suite. `files` are written into the
 folder that the test runs in.
@@ -122,7 +122,7 @@ def built_in():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """What `datasets` makes of the files stays in the test."""
+    """Keep the cache of `datasets` in the test's folder."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -148,11 +148,11 @@ def test_built_in_component_keeps_its_contract(kind, name, target, server, tmp_p
         SUITES[kind](component, **{**{key: value for key, value in case.items() if key != "files"}, "args": args})
 
 
-def test_no_case_is_for_a_component_that_is_gone():
+def test_every_case_is_for_an_existing_component():
     assert {(kind, name) for kind in CASES for name in CASES[kind]} <= {(kind, name) for kind, name, _ in built_in()}
 
 
 @pytest.mark.parametrize("kind", SUITES)
-def test_a_component_without_a_case_is_told_how_to_get_one(kind, tmp_path, monkeypatch):
+def test_a_component_without_a_case_fails_with_instructions(kind, tmp_path, monkeypatch):
     with pytest.raises(pytest.fail.Exception, match=rf"Add CASES\['{kind}'\]\['new'\] in .*test_builtins.py"):
         test_built_in_component_keeps_its_contract(kind, "new", "mod:new", None, tmp_path, monkeypatch)

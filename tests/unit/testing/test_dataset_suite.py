@@ -10,7 +10,7 @@ from rlx.testing.suites.dataset import RULES
 
 
 class Rows:
-    """A dataset to be broken in one way each."""
+    """A dataset that subclasses break in one way each."""
 
     rows = ("1+1=", "2+2=", "3+3=")
 
@@ -25,7 +25,7 @@ class Rows:
 
 
 class Chatty(Rows):
-    """Everything that may be there, with `setup` in its two forms."""
+    """All optional methods and parameters."""
 
     def __init__(self, size: int = 3, *, config=None, tokenizer=None):
         assert tokenizer.encode("1") == [4]
@@ -66,7 +66,7 @@ def test_datasets_that_keep_the_contract(dataset, args):
     check_dataset(dataset, args=args)
 
 
-def test_torch_s_and_hugging_face_s_datasets_are_taken_as_they_are():
+def test_datasets_of_torch_and_hugging_face_keep_the_contract():
     import datasets
     from torch.utils.data import ConcatDataset
 
@@ -163,15 +163,20 @@ BROKEN = [
     ("instances", Drawn, {}, r"row 0 is '\d+\+1=' in one instance and '\d+\+1=' in another"),
     ("instances", Growing, {}, "one instance has 3 rows, another 2"),
     ("instances", Exclusive, {}, "opening it raised OSError: the file is locked"),
-    ("prompts", Questions, {}, r"no column 'prompt' or 'messages'; the columns are: 'question'\n *and so rows 2\n"),
+    (
+        "prompts",
+        Questions,
+        {},
+        r"no column 'prompt' or 'messages'; the columns are: 'question'\n *the same holds for row 2\n",
+    ),
     ("prompts", [""], {}, "the prompt is empty"),
-    ("transport", Opaque, {}, "row 0 of .*builtins.object is not plain data(.|\n)*and so rows 1, 2"),
+    ("transport", Opaque, {}, "row 0 of .*builtins.object is not plain data(.|\n)*the same holds for rows 1, 2"),
     ("reference-name", Misspelt, {}, "get_reference_anwser, which nothing calls\n.*Call it get_reference_answer"),
 ]
 
 
 @pytest.mark.parametrize(("rule", "dataset", "options", "text"), BROKEN)
-def test_a_broken_rule_is_told_with_what_was_seen(rule, dataset, options, text):
+def test_a_broken_rule_is_reported_with_the_observation(rule, dataset, options, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_dataset(dataset, **options)
     assert caught.value.rules == [rule]
@@ -182,7 +187,7 @@ def test_every_rule_has_a_dataset_that_breaks_it():
     assert {rule for rule, *_ in BROKEN} == set(RULES)
 
 
-def test_items_may_be_for_a_packer_of_their_own():
+def test_items_may_be_for_a_custom_packer():
     class Asks(DecoderOnlyLLMDataPacker):
         def get_rollout_input(self, item):
             return item["question"]
@@ -196,14 +201,14 @@ def test_items_may_be_for_a_packer_of_their_own():
         check_dataset(Asked)
 
 
-def test_a_tokenizer_without_a_chat_template_is_found_out():
+def test_a_missing_chat_template_is_reported():
     bare = CharTokenizer()
     bare.chat_template = None
     with pytest.raises(ContractError, match="has no chat template"):
         check_dataset(Chatty, tokenizer=bare)
 
 
-def test_so_many_rows_are_looked_at():
+def test_rows_sets_how_many_rows_are_checked():
     class One(Rows):
         rows = ("1+1=",) * 50 + (3,) + ("1+1=",) * 50
 

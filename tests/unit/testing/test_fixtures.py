@@ -30,28 +30,28 @@ def test_next():
 
 
 def pytest_run(folder, *options):
-    """pytest, as an author has it: no configuration of ours."""
+    """Run pytest as an author does, without rlx's own configuration."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_it.py").write_text(AUTHORS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_installing_rlx_changes_nobody_s_pytest_run(tmp_path):
+def test_installing_rlx_does_not_change_pytest(tmp_path):
     assert "pytest11" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     done = pytest_run(tmp_path)
     assert done.returncode == 1
     assert "fixture 'fake_dist' not found" in done.stdout
 
 
-def test_authors_opt_in_by_one_line(tmp_path):
+def test_one_line_enables_the_fixtures(tmp_path):
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["rlx.testing.fixtures"]\n')
     done = pytest_run(tmp_path)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
 
 
-def test_a_fake_distribution_is_one_for_this_process_and_for_others(fake_dist):
+def test_a_fake_distribution_is_visible_to_this_and_other_processes(fake_dist):
     fake_dist(
         "my-judges",
         {"rlx.rewards": {"judge": "judges.mine:judge"}, "rlx.hooks": {"notes": "notes"}},
@@ -102,7 +102,7 @@ PARTS = """
 
 
 @pytest.mark.parametrize(("reward", "code", "said"), [("right", 0, ""), ("rihgt", 2, "Did you mean 'right'")])
-def test_a_project_is_checked_as_by_its_user(rlx_project, tiny_model, reward, code, said):
+def test_check_of_a_project(rlx_project, tiny_model, reward, code, said):
     rlx_project.write(
         {"config.toml": CONFIG.format(path=json.dumps(str(tiny_model)), reward=reward), "parts.py": PARTS}
     )
@@ -113,7 +113,7 @@ def test_a_project_is_checked_as_by_its_user(rlx_project, tiny_model, reward, co
     assert ("./parts.py:right" in result.out) == (code == 0)
 
 
-def test_a_project_is_run_in_its_folder_with_its_options(rlx_project, tiny_model):
+def test_a_run_of_a_project_gets_its_options(rlx_project, tiny_model):
     rlx_project.write(
         {"config.toml": CONFIG.format(path=json.dumps(str(tiny_model)), reward="right"), "parts.py": PARTS}
     )
@@ -123,7 +123,7 @@ def test_a_project_is_run_in_its_folder_with_its_options(rlx_project, tiny_model
     assert not rlx_project.run_dir.exists()
 
 
-def test_what_a_run_left_is_read(rlx_project):
+def test_summary_and_metrics_are_read(rlx_project):
     rlx_project.write(
         {"run/summary.json": '{"status": "done"}', "run/metrics.jsonl": '{"step": 0, "loss": 1.5}\n{"step": 1}\n'}
     )

@@ -86,7 +86,7 @@ def test_a_plugin_with_every_hook_keeps_the_contract():
     check_hooks(Everything, call=True)
 
 
-def test_all_hooks_are_called_with_what_their_specs_say_once_each():
+def test_every_hook_is_called_once_with_the_arguments_of_its_spec():
     assert sorted(ORDER) == sorted(HOOKS)
     called = []
     names = [name for name in HOOKS if name != "rlx_register"]
@@ -94,11 +94,11 @@ def test_all_hooks_are_called_with_what_their_specs_say_once_each():
     assert sorted(called) == sorted(names)
 
 
-def test_nothing_is_called_unless_that_is_asked_for():
+def test_no_hook_is_called_by_default():
     check_hooks(plugin(rlx_step_end=lambda step, metrics: 1 / 0))
 
 
-def test_a_module_of_functions_is_taken_too():
+def test_a_plugin_may_be_a_module():
     module = ModuleType("notes")
     module.rlx_step_end = rlx.hookimpl(lambda metrics: metrics.update(mine=1.0))
     check_hooks(module, call=True)
@@ -121,14 +121,18 @@ BROKEN = [
     (
         "marked",
         SimpleNamespace(rlx_step_edn=len, rlx_evaluated=rlx.hookimpl(lambda step: None)),
-        "rlx_step_edn has no marker, and is no hook. Did you mean 'rlx_step_end'",
+        "rlx_step_edn has no marker, and there is no hook of that name. Did you mean 'rlx_step_end'",
     ),
     ("call", plugin(rlx_step_end=lambda metrics: metrics["lsos"]), "its hook rlx_step_end raised KeyError: 'lsos'"),
     ("call", plugin(rlx_register=lambda registry: registry.add("rewrads", "x", 1)), "Did you mean 'rewards'"),
-    ("answer", plugin(rlx_should_stop=lambda step: 3), "rlx_should_stop answered 3"),
-    ("answer", plugin(rlx_rollout_failed=lambda error: "skip"), "answered 'skip'\n.*'drop', 'fail', None"),
+    ("answer", plugin(rlx_should_stop=lambda step: 3), "rlx_should_stop returned 3"),
+    ("answer", plugin(rlx_rollout_failed=lambda error: "skip"), "returned 'skip'\n.*'drop', 'fail', None"),
     ("metrics", plugin(rlx_step_end=lambda metrics: metrics.update(why="late")), "rlx_step_end added 'why': 'late'"),
-    ("summary", plugin(rlx_run_end=lambda summary: summary.update(x=object())), "what JSON can't hold"),
+    (
+        "summary",
+        plugin(rlx_run_end=lambda summary: summary.update(x=object())),
+        "after rlx_run_end, the summary can't be written as JSON: Object of type object",
+    ),
     ("history", plugin(rlx_group_scored=spoil), "rlx_group_scored changed"),
     ("history", plugin(rlx_group_scored=reward), "rlx_group_scored changed"),
     (
@@ -140,7 +144,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "broken", "text"), BROKEN)
-def test_a_broken_rule_is_told_with_what_was_seen(rule, broken, text):
+def test_a_broken_rule_is_reported_with_the_observation(rule, broken, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_hooks(broken, call=True)
     assert caught.value.rules == [rule]

@@ -21,7 +21,7 @@ class Prefixed(DecoderOnlyLLMDataPacker):
 
 
 class Delegating(DataPacker):
-    """In the older form: with two arguments, everything handed on."""
+    """The older form: `get_policy_input` has two arguments, and all calls are delegated."""
 
     def __init__(self, *args, **kwargs):
         super().__init__()
@@ -84,7 +84,7 @@ def test_packers_that_keep_the_contract(packer, options):
     check_packer(packer, **options)
 
 
-def test_a_tokenizer_of_transformers_is_taken_too(tmp_path):
+def test_a_tokenizer_of_transformers_is_accepted(tmp_path):
     from transformers import AutoTokenizer
 
     from rlx.testing.models import save_char_tokenizer
@@ -128,7 +128,7 @@ class Retokenizing(Plain):
 
 
 class Greedy(Plain):
-    """Its mask is not shifted: the last sampled token is said to predict another."""
+    """Its mask is not shifted: it covers the last sampled token, which predicts nothing."""
 
     def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
         ids, mask = super().get_policy_input(item, rollout_output)
@@ -184,7 +184,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "packer", "options", "text"), BROKEN)
-def test_a_broken_rule_is_told_with_what_was_seen(rule, packer, options, text):
+def test_a_broken_rule_is_reported_with_the_observation(rule, packer, options, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_packer(packer, **{"items": ["1+1="], **options})
     assert caught.value.rules == [rule]
@@ -195,7 +195,7 @@ def test_every_rule_has_a_packer_that_breaks_it():
     assert {rule for rule, *_ in BROKEN} == set(RULES)
 
 
-def test_a_packer_may_say_that_it_tokenises_again():
+def test_a_packer_may_declare_that_it_retokenizes():
     class Open(Retokenizing):
         retokenizes = True
 
@@ -207,16 +207,16 @@ def test_a_packer_may_say_that_it_tokenises_again():
     check_packer(Open, items=["1+1="])
 
 
-def test_without_torch_batches_of_tensors_are_left_out_with_a_warning(monkeypatch):
+def test_without_torch_batches_of_tensors_are_skipped_with_a_warning(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.warns(UserWarning, match="torch is not installed"):
+    with pytest.warns(UserWarning, match="^torch is not installed: the batches of this packer were not checked$"):
         check_packer(Delegating, items=["1+1="])
     check_packer(Plain, items=["1+1="])
     with pytest.raises(ContractError, match="first difference"):
         check_packer(Retokenizing, items=["1+1="])
 
 
-def test_what_is_given_to_it_is_what_a_run_would_give():
+def test_arguments_are_those_of_a_run():
     class Looks(Plain):
         def setup(self, config, tokenizer):
             super().setup(config, tokenizer)

@@ -21,7 +21,7 @@ def reward(text, reference=None, *, scale: float = 1.0, **kwargs):
 
 @pytest.fixture
 def report(fake_dist):
-    """`report("rewards", text)`: what is seen of `reward` in a module with that text."""
+    """`report("rewards", text)`: the report about `reward` in a module with that text."""
 
     def look(kind, text, timeout_seconds=60.0, contract=True):
         fake_dist("some-dist", {f"rlx.{kind}": {"one": "probed_mod:reward"}}, {"probed_mod.py": text})
@@ -46,17 +46,17 @@ def test_a_good_plugin_is_never_imported_here(report):
         ("import not_there_xyz", "reward 'one' (some-dist 1.0, probed_mod:reward) can't be imported: Module"),
         ("def rewrad(): ...", "probed_mod has no 'reward'. Did you mean 'rewrad'?"),
         ("import sys; sys.exit(3)", "can't be imported: SystemExit: 3"),
-        ("import os; print('last words'); os._exit(3)", "that imported it ended with exit code 3\n| last words"),
+        ("import os; print('last line'); os._exit(3)", "that imported it ended with exit code 3\n| last line"),
         ("import os; os.kill(os.getpid(), 11)", "the process that imported it was ended by signal SIGSEGV"),
     ],
 )  # fmt: skip
-def test_one_that_can_not_be_imported(report, text, message):
+def test_a_plugin_that_cannot_be_imported(report, text, message):
     seen = report("rewards", text)
     assert message in seen.error
     assert not seen.fine
 
 
-def test_one_that_hangs_is_killed_with_all_that_it_started(report, tmp_path):
+def test_a_plugin_that_hangs_is_killed_with_its_children(report, tmp_path):
     seen = report(
         "rewards",
         "import pathlib, subprocess, time\n"
@@ -67,14 +67,14 @@ def test_one_that_hangs_is_killed_with_all_that_it_started(report, tmp_path):
     )
     assert seen.error == "took more than 3 s"
     child = int((tmp_path / "child").read_text())
-    # A killed process that is not ours to reap may be seen for a moment more.
+    # A killed process of another parent may be visible for a moment.
     deadline = time.monotonic() + 5
     while _lives(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _lives(child)
 
 
-def test_what_a_plugin_started_does_not_hold_its_report_up(report):
+def test_children_and_threads_of_a_plugin_do_not_delay_its_report(report):
     text = "import subprocess, threading, time\nsubprocess.Popen(['sleep', '600'])\n"
     text += "threading.Thread(target=time.sleep, args=[600]).start()\n"
     assert report("rewards", text + GOOD).fine
@@ -87,13 +87,13 @@ def test_what_a_plugin_started_does_not_hold_its_report_up(report):
         ("def reward(text, reference, *, url: str): return 1.0", "", "it needs args: url"),
     ],
 )
-def test_its_contract_is_asked_for_there(report, text, broken, untested):
+def test_the_contract_is_checked_in_the_process(report, text, broken, untested):
     seen = report("rewards", text)
     assert (broken in seen.broken, untested in seen.untested) == (True, True)
     assert (seen.fine, seen.error) == (not broken, "")
 
 
-def test_only_its_schema(report):
+def test_the_schema_alone(report):
     seen = report("rewards", "def reward(text, reference=None, *, size: int): return None", contract=False)
     assert (seen.broken, seen.untested) == ("", "")
     assert seen.args_schema["required"] == ["size"]

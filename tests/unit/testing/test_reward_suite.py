@@ -138,9 +138,9 @@ BROKEN = [
         "expected",
         right,
         {"examples": [("2", "3", 1.0)]},
-        r"it gave \[0\.0\], not \[1\.0\], for the reference '3'. The completion: '2'",
+        r"it returned \[0\.0\], not \[1\.0\], for the reference '3'. The completion: '2'",
     ),
-    ("repeat", draws, {"examples": [("2", "2")]}, r"it gave \[\d+\.0\] and then \[\d+\.0\]. The completion: '2'"),
+    ("repeat", draws, {"examples": [("2", "2")]}, r"it returned \[\d+\.0\] and then \[\d+\.0\]. The completion: '2'"),
     ("unchanged", changes, {"examples": [("2", [2])]}, "changed the reference answer or the dataset's item"),
     ("any-text", sometimes_none, {}, "returned None(.|\n)*Return a number for an empty completion too"),
     (
@@ -159,7 +159,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "reward", "options", "text"), BROKEN)
-def test_a_broken_rule_is_told_with_what_was_seen(rule, reward, options, text):
+def test_a_broken_rule_is_reported_with_the_observation(rule, reward, options, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_reward(reward, **options)
     assert caught.value.rules[0] == rule
@@ -170,7 +170,7 @@ def test_every_rule_has_a_reward_that_breaks_it():
     assert {rule for rule, *_ in BROKEN} == set(RULES)
 
 
-def test_a_reward_that_refuses_on_purpose_says_so():
+def test_exceptions_may_be_declared_as_refusals():
     with pytest.raises(ContractError, match=r"refuses=\(IndexError,\)"):
         check_reward(first_word, examples=[("2", "2")])
     check_reward(first_word, examples=[("2", "2")], refuses=(IndexError,))
@@ -199,23 +199,23 @@ def test_all_broken_rules_are_in_one_message_each_rule_once():
     assert isinstance(caught.value, AssertionError)
 
 
-def test_what_cannot_be_sent_is_told_once():
+def test_an_example_that_cannot_be_sent_breaks_one_rule():
     with pytest.raises(ContractError) as caught:
         check_reward(right, examples=[("2", object())])
     assert caught.value.rules == ["transport"]
 
 
-async def test_an_async_test_is_told_to_be_a_plain_one():
-    with pytest.raises(RuntimeError, match="call it from a plain function"):
+async def test_it_refuses_to_run_in_an_event_loop():
+    with pytest.raises(RuntimeError, match="runs its own event loop: call it from a plain function, not an async one"):
         check_reward(slow)
 
 
 def test_a_list_of_completions_is_for_group_rewards():
-    with pytest.raises(TypeError, match="is no group reward"):
+    with pytest.raises(TypeError, match="is not a group reward"):
         check_reward(right, examples=[(["2"], "2")])
 
 
-def test_it_is_called_with_what_arrives_in_its_process():
+def test_arguments_are_those_that_arrive_in_the_reward_process():
     seen = {}
 
     def look(text, reference=None, **kwargs):

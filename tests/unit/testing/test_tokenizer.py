@@ -12,7 +12,7 @@ TURNS = [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+1
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """What transformers loads."""
+    """The tokenizer as transformers loads it."""
     from transformers import AutoTokenizer
 
     from rlx.testing.models import save_char_tokenizer
@@ -23,7 +23,7 @@ def real(tmp_path_factory):
 
 
 @given(st.text(st.sampled_from("19aZ \n?é<>eospadunk🎲"), max_size=20))
-def test_the_ids_and_texts_are_those_that_transformers_gives(real, text):
+def test_ids_and_texts_equal_those_of_transformers(real, text):
     ids = real.encode(text)
     assert CharTokenizer().encode(text) == CharTokenizer()(text)["input_ids"] == ids
     for skip in (False, True):

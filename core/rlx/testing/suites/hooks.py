@@ -1,7 +1,7 @@
 """The contract suite of hooks plugins: `check_hooks`.
 
-The rule of this part: a plugin is registered as a run registers it, and its hooks are called only where the author asks
-for that (`call=True`), as they may do what a test must not: write to a tracker, send messages.
+Rule: a plugin is registered as in a run. Its hooks are called only if the author asks for it (`call=True`), because
+they may do things that a test must not: write to a tracker, send messages.
 """
 
 from __future__ import annotations
@@ -10,61 +10,48 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from rlx.boot import PluginRecord
 from rlx.errors import did_you_mean
 from rlx.plugins.hooks import HOOKS, Hooks
-from rlx.testing.suites.contract import Broken, demand, name_of, told
+from rlx.testing.suites.contract import Broken, Raised, attempt, demand, name_of
 from rlx.testing.suites.hook_calls import broken_calls
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
-        "hooks": "It is a class, a module or an object with functions that are marked with `@rlx.hookimpl`, named as "
-        "hooks are, with arguments that the hooks have.",
-        "marked": "A function that is named as hooks are has the marker.",
-        "call": "A hook can be called with what a run gives it.",
-        "answer": "A hook that is asked for an answer gives one of those that count, or None.",
-        "metrics": "What it adds to metrics are numbers, under names of text.",
-        "summary": "What it adds to the summary can be written as JSON.",
-        "history": "Tokens, log-probabilities and rewards of a group, and the files of a checkpoint, stay as they are.",
+        "hooks": "It is a class, a module or an object with functions that are marked with `@rlx.hookimpl`; their "
+        "names and arguments are those of hooks.",
+        "marked": "A function with the name of a hook has the marker.",
+        "call": "A hook can be called with the arguments that it gets in a run.",
+        "answer": "A hook that may return an answer returns a valid one, or None.",
+        "metrics": "Metrics that it adds are numbers, and their names are text.",
+        "summary": "Entries that it adds to the summary can be written as JSON.",
+        "history": "It changes no tokens, log-probabilities or rewards of a group, and no files of a checkpoint.",
     }
 )
 
 
-def check_hooks(plugin: Any, *, call: bool = False) -> None:
-    """Raises ContractError, with every rule of RULES that the plugin breaks.
+def check_hooks(plugin: object, *, call: bool = False) -> None:
+    """Check a hooks plugin. Raises ContractError with every rule of RULES that it breaks.
 
-    call: also call each of its hooks once, in the order of a run, with made-up arguments of the right kinds (an
+    call: also call each of its hooks once, in the order of a run, with made-up arguments of the right types (an
     `rlx_model_built` gets a small torch module).
     """
     __tracebackhide__ = True
-    demand(f"hooks plugin {name_of(plugin)}", RULES, _broken(plugin, call))
 
+    def broken() -> Iterator[Broken]:
+        for name in dir(plugin):
+            found = getattr(plugin, name)
+            near = did_you_mean(name, HOOKS) if name.startswith("rlx_") and name not in HOOKS else ""
+            if near and callable(found) and not hasattr(found, "rlx_impl"):
+                seen = f"{name} has no marker, and there is no hook of that name.{near}"
+                yield Broken("marked", seen, "Mark it with @rlx.hookimpl.")
+        record = PluginRecord("hooks", "plugin", "", "", name_of(plugin), "")
+        hooks = attempt(lambda: Hooks([(record, plugin)]))
+        if isinstance(hooks, Raised):
+            yield Broken("hooks", str(hooks), "Correct the name, the arguments, or the marker.")
+        elif call:
+            with tempfile.TemporaryDirectory() as folder:
+                yield from broken_calls(hooks, record, Path(folder))
 
-def _broken(plugin: Any, call: bool) -> Iterator[Broken]:
-    yield from _unmarked(plugin)
-    record = PluginRecord("hooks", "plugin", "", "", name_of(plugin), "")
-    try:
-        hooks = Hooks([(record, plugin)])
-    except Exception as error:  # noqa: BLE001 - the boundary: a plugin's constructor ran
-        yield Broken("hooks", told(error), "Correct the name, the arguments, or the marker.")
-        return
-    if call:
-        with tempfile.TemporaryDirectory() as folder:
-            yield from broken_calls(hooks, record, Path(folder))
-
-
-def _unmarked(plugin: Any) -> Iterator[Broken]:
-    """Functions that were meant as hooks, and have neither a hook's name nor the marker."""
-    for name in dir(plugin):
-        near = did_you_mean(name, HOOKS)
-        found = getattr(plugin, name)
-        if (
-            name.startswith("rlx_")
-            and name not in HOOKS
-            and near
-            and callable(found)
-            and not hasattr(found, "rlx_impl")
-        ):
-            yield Broken("marked", f"{name} has no marker, and is no hook.{near}", "Mark it with @rlx.hookimpl.")
+    demand(f"hooks plugin {name_of(plugin)}", RULES, broken())

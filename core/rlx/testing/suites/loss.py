@@ -1,6 +1,7 @@
-"""The part of `check_algorithm` that is about the loss: its value, its gradient, its metrics, and how shares add up.
+"""The part of `check_algorithm` about the loss: its value, its gradient, its metrics, and additivity.
 
-A step of three episodes is computed at once and in micro-batches that are cut between episodes, as the trainer cuts.
+The loss of a step of three episodes is computed at once, and in micro-batches that are cut between episodes, as the
+trainer does.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlx.algorithms.base import StepTotals, TokenBatch
+from rlx.algorithms.base import Algorithm, StepTotals, TokenBatch
 from rlx.testing.suites.contract import Broken
 
 if TYPE_CHECKING:
@@ -21,65 +22,57 @@ _LENGTHS = (5, 4, 3)
 """Tokens of each episode of the step."""
 
 
-def broken_loss(algorithm: Any) -> Iterator[Broken]:
-    """The rules from `loss` on that the algorithm breaks."""
+def broken_loss(algorithm: Algorithm) -> Iterator[Broken]:
+    """Yield the findings for the rules from `loss` to `unchanged`."""
     totals = StepTotals(tokens=sum(_LENGTHS), episodes=len(_LENGTHS))
-    wrong = list(_of_whole(algorithm, totals))
-    yield from wrong or _of_shares(algorithm, totals)
+    wrong = list(_broken_at_once(algorithm, totals))
+    yield from wrong or _broken_shares(algorithm, totals)
 
 
-def _of_whole(algorithm: Any, totals: StepTotals) -> Iterator[Broken]:
+def _broken_at_once(algorithm: Algorithm, totals: StepTotals) -> Iterator[Broken]:
+    """Yield findings about the whole step as one batch."""
     import torch
 
-    leaf, whole = _step(algorithm)
-    before = {name: value.detach().clone() for name, value in _tensors(whole).items()}
-    loss, metrics = algorithm.loss(whole, totals)
+    logprobs, batch = _step(algorithm)
+    before = {name: value.detach().clone() for name, value in _tensors(batch).items()}
+    result: tuple[object, object] = algorithm.loss(batch, totals)
+    loss, metrics = result
     if not (isinstance(loss, torch.Tensor) and loss.shape == () and bool(loss.isfinite())):
-        yield Broken("loss", f"it gave {loss!r:.200}", "Return a tensor of shape [] that is finite.")
+        yield Broken("loss", f"it returned {loss!r:.200}", "Return a tensor of shape [] that is finite.")
         return
-    if changed := [name for name, value in _tensors(whole).items() if not torch.equal(value.detach(), before[name])]:
-        yield Broken("unchanged", f"{', '.join(changed)} changed", "Use no operation in place.")
-    yield from _of_gradient(loss, leaf)
-    yield from _of_metrics(metrics)
-
-
-def _of_gradient(loss: Tensor, leaf: Tensor) -> Iterator[Broken]:
-    import torch
-
-    nothing = "Compute the loss from batch.logprobs, not detached."
+    if changed := [name for name, value in _tensors(batch).items() if not torch.equal(value.detach(), before[name])]:
+        yield Broken("unchanged", f"{', '.join(changed)} changed", "Do not use in-place operations.")
+    depend = "Compute the loss from batch.logprobs, not detached."
     if not loss.requires_grad:
-        yield Broken("gradient", "the loss has no gradient", nothing)
-        return
-    (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=True)
-    if not bool(gradient.isfinite().all()):
-        seen = f"d loss / d logprobs is {gradient.tolist()}"
-        yield Broken("gradient", seen, "Guard the operation that divides by 0.")
-    elif not bool(gradient.any()):
-        yield Broken("gradient", "it is 0 at every token", nothing)
-
-
-def _of_metrics(metrics: Any) -> Iterator[Broken]:
-    import torch
-
+        yield Broken("gradient", "the loss has no gradient", depend)
+    else:
+        (gradient,) = torch.autograd.grad(loss, logprobs, retain_graph=True)
+        if not bool(gradient.isfinite().all()):
+            seen = f"d loss / d logprobs is {gradient.tolist()}"
+            yield Broken("gradient", seen, "Guard the operation that divides by 0.")
+        elif not bool(gradient.any()):
+            yield Broken("gradient", "it is 0 at every token", depend)
     if not isinstance(metrics, Mapping):
-        yield Broken("metrics", f"they are a {type(metrics).__name__}", "Return a dict of name -> tensor of shape [].")
+        seen = f"they are a {type(metrics).__name__}"
+        yield Broken("metrics", seen, "Return a dict of name -> tensor of shape [].")
         return
     for name, value in metrics.items():
-        fits = isinstance(value, torch.Tensor) and value.shape == () and bool(value.isfinite())
-        if not fits or value.requires_grad:
+        scalar = isinstance(value, torch.Tensor) and value.shape == () and bool(value.isfinite())
+        if not scalar or value.requires_grad:
             yield Broken("metrics", f"{name} is {value!r:.200}", "Return `values.detach().sum()`.")
 
 
-def _of_shares(algorithm: Any, totals: StepTotals) -> Iterator[Broken]:
+def _broken_shares(algorithm: Algorithm, totals: StepTotals) -> Iterator[Broken]:
+    """Yield findings about the step in micro-batches."""
     import torch
 
-    leaf, whole = _step(algorithm)
-    loss, metrics = algorithm.loss(whole, totals)
-    (gradient,) = torch.autograd.grad(loss, leaf)
+    logprobs, batch = _step(algorithm)
+    loss, metrics = algorithm.loss(batch, totals)
+    (gradient,) = torch.autograd.grad(loss, logprobs)
     edges = [0, _LENGTHS[0], sum(_LENGTHS)]
-    shares = [algorithm.loss(_part(whole, slice(*span)), totals) for span in itertools.pairwise(edges)]
+    shares = [algorithm.loss(_part(batch, slice(*span)), totals) for span in itertools.pairwise(edges)]
     total = torch.stack([share for share, _ in shares]).sum()
-    (together,) = torch.autograd.grad(total, leaf)
+    (together,) = torch.autograd.grad(total, logprobs)
     if not (torch.allclose(total, loss, rtol=1e-4) and torch.allclose(together, gradient, rtol=1e-4, atol=1e-7)):
         seen = f"the step's loss is {loss.item():g} at once and {total.item():g} in two micro-batches"
         yield Broken("shares", seen, "Divide by `totals`, which counts the whole step, and not by this batch's tokens.")
@@ -88,13 +81,13 @@ def _of_shares(algorithm: Any, totals: StepTotals) -> Iterator[Broken]:
         if not math.isclose(sum(parts), float(value), rel_tol=1e-4, abs_tol=1e-6):
             seen = f"{name} is {float(value):g} at once, and {' + '.join(f'{part:g}' for part in parts)} in two parts"
             yield Broken("metrics", seen, "Return sums over tokens; the trainer divides by the step's tokens.")
-    empty = algorithm.loss(_part(whole, slice(0, 0)), totals)[0].item()
+    empty = algorithm.loss(_part(batch, slice(0, 0)), totals)[0].item()
     if empty != 0:
-        yield Broken("empty", f"it gave {empty}", "Sum over tokens, then divide by totals: a mean of none is NaN.")
+        yield Broken("empty", f"it returned {empty}", "Sum over tokens, then divide by totals: a mean of none is NaN.")
 
 
-def _step(algorithm: Any) -> tuple[Tensor, TokenBatch]:
-    """The log-probabilities as a leaf, and all tokens of a step."""
+def _step(algorithm: Algorithm) -> tuple[Tensor, TokenBatch]:
+    """Return all tokens of a step, and their log-probabilities as a leaf tensor."""
     import torch
 
     source = torch.Generator().manual_seed(0)

@@ -1,108 +1,98 @@
 """The contract suite of rewards: `check_reward`.
 
-The rule of this part: a completion is scored as a run scores it. It travels to the reward as MessagePack, with what rlx
-offers besides, and the result is read by the code of the reward process. Only the process itself is missing, so that
-the debugger of an author's test stops in the author's function.
+Rule: a completion is scored as in a run. It reaches the reward as MessagePack, together with everything else that rlx
+offers, and the code of the reward process reads the result. Only the process itself is missing, so that a debugger
+stops in the author's function.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from types import MappingProxyType
-from typing import Any
 
+from rlx.config.schema import Config
+from rlx.packers.protocol import Packer
+from rlx.packers.tokenizer import Tokenizer
 from rlx.rewards.bound import BoundReward, check_reward_args
 from rlx.rewards.call import RewardCaller, loaded_message
-from rlx.testing.suites.contract import Broken, demand, example_config, name_of, told
-from rlx.testing.suites.reward_calls import Caller, Example, broken_example, broken_odd_texts
-from rlx.testing.tokenizer import CharTokenizer
+from rlx.testing.stand_ins.config import example_config
+from rlx.testing.stand_ins.tokenizer import CharTokenizer
+from rlx.testing.suites.contract import Broken, Raised, attempt, demand, name_of
+from rlx.testing.suites.reward_calls import Example, ExampleCaller, ExampleTuple, broken_example, broken_odd_texts
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
-        "options": "A reward is a function, or a class whose instances are called; it takes the completion and the "
+        "options": "A reward is a function, or a class whose instances are callable. It takes the completion and the "
         "reference answer by position, and its args fit its signature.",
-        "transport": "What it is given can be sent to its process: text, numbers, lists, mappings, arrays.",
-        "score": "It returns a finite number, or (number, dict of numbers); a group reward returns a list of numbers "
+        "transport": "Its arguments can be sent to its process: text, numbers, lists, mappings, arrays.",
+        "score": "It returns a finite number, or (number, dict of numbers). A group reward returns a list of numbers "
         "(None: not scored), or that and a list of dicts.",
-        "expected": "It returns what the example expects.",
-        "repeat": "The same completion gets the same score every time.",
-        "unchanged": "It leaves the reference answer and the dataset's item as they are.",
-        "any-text": "A policy may write anything: whatever the completion, it gets a number, and never None or NaN.",
-        "any-group": "A group reward bears any number of completions, from one on.",
+        "expected": "It returns the score that the example expects.",
+        "repeat": "The same completion gets the same score each time.",
+        "unchanged": "It does not change the reference answer or the dataset's item.",
+        "any-text": "A policy may write anything: every completion gets a number, never None or NaN.",
+        "any-group": "A group reward accepts any number of completions, including one.",
     }
 )
 
 
 def check_reward(
-    target: Any,
+    target: object,
     *,
-    args: Mapping[str, Any] | None = None,
-    examples: Iterable[Example | tuple[Any, ...]] = (),
+    args: Mapping[str, object] | None = None,
+    examples: Iterable[Example | ExampleTuple] = (),
     group: bool | None = None,
-    config: Any = None,
-    tokenizer: Any = None,
-    data_packer: Any = None,
+    config: Config | None = None,
+    tokenizer: Tokenizer | None = None,
+    data_packer: Packer | None = None,
     repeatable: bool = True,
     refuses: tuple[type[Exception], ...] = (),
 ) -> None:
-    """Raises ContractError, with every rule of RULES that the reward breaks.
+    """Check a reward. Raises ContractError with every rule of RULES that it breaks.
 
     examples: `(completion, reference)`, `(completion, reference, expected score)`, or an `Example`. For a group reward
-    a completion is a list of texts, and what is expected a list of scores.
-    group: as in the config; default: what the reward's author says (`@rlx.group_reward`).
-    config, tokenizer, data_packer: what the reward gets where it takes them; default: a config of defaults, a character
+    the completion is a list of texts, and the expected score a list of scores.
+    group: as in the config; default: as the reward is marked (`@rlx.group_reward`).
+    config, tokenizer, data_packer: passed to the reward if it takes them; default: a config of defaults, a character
     tokenizer, no packer.
     repeatable: False for a reward that cannot repeat itself, such as a judge that samples.
     refuses: exceptions by which it refuses a completion on purpose. With an example's reference answer, any other
-    exception breaks `any-text`; without examples, exceptions are taken to be about the missing reference answer.
+    exception breaks `any-text`; without examples, exceptions are attributed to the missing reference answer.
 
-    Rewards that are async run in an event loop of its own: it is called from a plain function, not from an async one.
+    Async rewards run in an event loop of the suite: call it from a plain function, not from an async one.
     """
     __tracebackhide__ = True
-    _refuse_running_loop()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError("check_reward runs its own event loop: call it from a plain function, not an async one")
     own = {
-        "config": example_config() if config is None else config,
-        "tokenizer": CharTokenizer() if tokenizer is None else tokenizer,
+        "config": config or example_config(),
+        "tokenizer": tokenizer if tokenizer is not None else CharTokenizer(),
         "data_packer": data_packer,
     }
     given = [one if isinstance(one, Example) else Example(*one) for one in examples]
     subject = f"reward {name_of(target)}"
 
+    def bind() -> BoundReward:
+        check_reward_args(target, dict(args or {}), owner=subject, where="args")
+        assert callable(target)
+        return BoundReward(target, dict(args or {}))
+
     def broken() -> Iterator[Broken]:
-        rewards: list[BoundReward] = []
-        yield from _unfit(target, dict(args or {}), subject, rewards)
-        for reward in rewards:
-            with closing(RewardCaller()) as ask:
-                caller = Caller(reward, loaded_message(reward, subject, group=group), own, ask)
-                yield from _of_calls(caller, given, repeatable, refuses)
+        reward = attempt(bind)
+        if isinstance(reward, Raised):
+            yield Broken("options", str(reward), "Give it the args that a config would, or correct its signature.")
+            return
+        with closing(RewardCaller()) as call:
+            caller = ExampleCaller(reward, loaded_message(reward, subject, group=group), own, call)
+            found = [one for example in given for one in broken_example(caller, example, repeatable)]
+            yield from found
+            if not any(one.rule == "transport" for one in found):
+                yield from broken_odd_texts(caller, given[0] if given else None, refuses)
 
     demand(subject, RULES, broken())
-
-
-def _refuse_running_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError("check_reward runs an event loop of its own: call it from a plain function, not an async one")
-
-
-def _unfit(target: Any, args: Mapping[str, Any], subject: str, into: list[BoundReward]) -> Iterator[Broken]:
-    try:
-        check_reward_args(target, args, owner=subject, where="args")
-        reward = BoundReward(target, args)
-    except Exception as error:  # noqa: BLE001 - the boundary: a class's constructor ran
-        yield Broken("options", told(error), "Give it the args that a config would, or correct its signature.")
-        return
-    into.append(reward)
-
-
-def _of_calls(
-    caller: Caller, examples: Sequence[Example], repeatable: bool, refuses: tuple[type[Exception], ...]
-) -> Iterator[Broken]:
-    broken = [one for example in examples for one in broken_example(caller, example, repeatable)]
-    yield from broken
-    if not any(one.rule == "transport" for one in broken):
-        yield from broken_odd_texts(caller, examples[0] if examples else None, refuses)

@@ -1,4 +1,4 @@
-"""The part of `check_reward` that asks the reward: about the author's examples, and about odd completions."""
+"""The part of `check_reward` that calls the reward: with the author's examples, and with odd completions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rlx.errors import RewardError
 from rlx.fingerprint import digest
@@ -16,8 +17,8 @@ from rlx.rewards.call import RewardCaller
 from rlx.rewards.messages import LENGTH, Call, Loaded, frame, to_worker
 from rlx.rewards.result import Score, quote_first
 from rlx.rewards.scoring import RewardInput, call_message
-from rlx.testing.suites.contract import Broken, told
-from rlx.testing.tokenizer import CharTokenizer
+from rlx.testing.stand_ins.tokenizer import CharTokenizer
+from rlx.testing.suites.contract import Broken, Raised, attempt
 
 ODD_TEXTS: Mapping[str, str] = MappingProxyType(
     {
@@ -31,33 +32,38 @@ ODD_TEXTS: Mapping[str, str] = MappingProxyType(
 )
 
 
+Completion: TypeAlias = str | Sequence[str]
+Expected: TypeAlias = float | Sequence[float | None] | None
+ExampleTuple: TypeAlias = tuple[Completion, object] | tuple[Completion, object, Expected] | tuple[Completion]
+
+
 @dataclass(frozen=True)
 class Example:
-    """A completion, its reference answer, the score that is expected (None: any), and what else rlx would offer.
+    """A completion, its reference answer, its expected score (None: any), and other arguments that rlx offers.
 
-    For a group reward: a list of texts, and lists of scores, of `token_ids` and of finish reasons; or those of one.
+    For a group reward: a list of texts, and lists of scores, of `token_ids` and of finish reasons; or one of each.
     """
 
-    completion: str | Sequence[str]
-    reference: Any = None
-    expected: float | Sequence[float | None] | None = None
+    completion: Completion
+    reference: object = None
+    expected: Expected = None
     prompt: str = field(default="What is it? ", kw_only=True)
     token_ids: Sequence[Any] | None = field(default=None, kw_only=True)
     """Default: one token for each character."""
     finish_reason: str | Sequence[str] = field(default="stop", kw_only=True)
-    example: Any = field(default="What is it? ", kw_only=True)
+    example: object = field(default="What is it? ", kw_only=True)
     """The dataset's item."""
 
     @property
     def texts(self) -> list[str]:
         return [self.completion] if isinstance(self.completion, str) else list(self.completion)
 
-    def completions(self) -> list[RewardInput]:
-        """What a run would ask about."""
+    def inputs(self) -> list[RewardInput]:
+        """Return the completions as a run scores them."""
         count, one = len(self.texts), isinstance(self.completion, str)
-        ids = [CharTokenizer().encode(text) for text in self.texts]
+        ids: list[list[int]] = [CharTokenizer().encode(text) for text in self.texts]
         if self.token_ids is not None:
-            ids = [list(self.token_ids)] if one else [list(each) for each in self.token_ids]
+            ids = [[*self.token_ids]] if one else [[*each] for each in self.token_ids]
         reasons = [self.finish_reason] * count if isinstance(self.finish_reason, str) else list(self.finish_reason)
         return [
             RewardInput(text, self.reference, self.prompt, tokens, reason, self.example)
@@ -66,84 +72,81 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Caller:
-    """A reward, asked as its process asks it."""
+class ExampleCaller:
+    """Calls a reward as its process does."""
 
     reward: BoundReward
     loaded: Loaded
-    own: Mapping[str, Any]
-    ask: RewardCaller
+    own: Mapping[str, object]
+    call: RewardCaller
 
-    def sent(self, example: Example) -> Call:
-        """What its process would get. Raises RewardError where that can't be sent."""
-        call = call_message(example.completions(), 0, self.loaded)
-        received = to_worker(frame(call)[LENGTH.size :])
-        assert isinstance(received, Call)
-        return received
+    def received(self, example: Example) -> Call:
+        """Return the call as the reward's process receives it. Raises RewardError if it can't be sent."""
+        call = to_worker(frame(call_message(example.inputs(), 0, self.loaded))[LENGTH.size :])
+        assert isinstance(call, Call)
+        return call
 
     def scores(self, call: Call) -> list[Score]:
-        """Raises what the reward raises, and RewardError where it returns no reward."""
-        return self.ask(self.reward, self.loaded, call, self.own)
+        """Call the reward. Raises its exceptions, and RewardError if its result isn't a score."""
+        return self.call(self.reward, self.loaded, call, self.own)
 
 
-def broken_example(caller: Caller, example: Example, repeatable: bool) -> Iterator[Broken]:
-    """The rules that the reward breaks on an example of its author's."""
+def broken_example(caller: ExampleCaller, example: Example, repeatable: bool) -> Iterator[Broken]:
+    """Yield the findings for one of the author's examples."""
     if not (caller.loaded.group or isinstance(example.completion, str)):
-        raise TypeError(f"this reward is no group reward: an example is about one text, not {example.completion!r:.80}")
+        raise TypeError(
+            f"this reward is not a group reward: an example is about one text, not {example.completion!r:.80}"
+        )
     try:
-        call = caller.sent(example)
+        call = caller.received(example)
     except RewardError as error:
         yield Broken("transport", str(error), "Make reference answers and items plain data.")
         return
     before = _given(call)
-    try:
-        scores, again = caller.scores(call), caller.scores(caller.sent(example))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: whatever a reward raises is reported
-        yield _failed("score", error, example, "Return a number for this example.")
+    twice = attempt(lambda: (caller.scores(call), _score(caller, example)))
+    if isinstance(twice, Raised):
+        yield _failed("score", twice, example, "Return a number for this example.")
         return
+    scores, again = twice
     if digest(before) != digest(_given(call)):
         seen = f"the call changed the reference answer or the dataset's item that it got. {quote_first(example.texts)}"
         yield Broken("unchanged", seen, "Work on a copy.")
+    values = [score.value for score in scores]
     if repeatable and scores != again:
-        seen = f"it gave {_plain(scores)} and then {_plain(again)}. {quote_first(example.texts)}"
+        seen = f"it returned {values} and then {[score.value for score in again]}. {quote_first(example.texts)}"
         yield Broken("repeat", seen, "Keep no state between calls and draw nothing; or say repeatable=False.")
-    yield from _unexpected(example, scores)
+    if example.expected is not None:
+        wanted = [example.expected] if isinstance(example.expected, int | float) else list(example.expected)
+        if len(wanted) != len(values) or not all(map(_equal, values, wanted)):
+            reference = f"the reference {example.reference!r:.80}"
+            seen = f"it returned {values}, not {wanted}, for {reference}. {quote_first(example.texts)}"
+            yield Broken("expected", seen, "Correct the reward, or the example.")
 
 
-def broken_odd_texts(caller: Caller, example: Example | None, refuses: tuple[type[Exception], ...]) -> Iterator[Broken]:
-    """`any-text` and `any-group`, with the reference answer of one of the author's examples where there is one."""
-    known = replace(example or Example(""), token_ids=None, finish_reason="stop")
-    for what, text in ODD_TEXTS.items():
-        odd = replace(known, completion=[text, "a completion"] if caller.loaded.group else text)
-        yield from _of_odd(caller, odd, "any-text", what, refuses, strict=example is not None)
-    if caller.loaded.group:
-        alone = replace(known, completion=["a completion"])
-        yield from _of_odd(caller, alone, "any-group", "a single completion", refuses, strict=example is not None)
-
-
-def _of_odd(
-    caller: Caller, odd: Example, rule: str, what: str, refuses: tuple[type[Exception], ...], *, strict: bool
+def broken_odd_texts(
+    caller: ExampleCaller, example: Example | None, refuses: tuple[type[Exception], ...]
 ) -> Iterator[Broken]:
-    todo = f"Return a number for {what} too"
-    try:
-        caller.scores(caller.sent(odd))
-    except RewardError as error:
-        yield _failed(rule, error, odd, f"{todo}.")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary: whatever a reward raises is reported
-        if strict and not isinstance(error, refuses):
-            yield _failed(rule, error, odd, f"{todo}; if it refuses on purpose: refuses=({type(error).__name__},).")
+    """Yield the findings for `any-text` and `any-group`. The reference answer is that of `example`, if there is one."""
+    base = replace(example or Example(""), token_ids=None, finish_reason="stop")
+    odd = [
+        ("any-text", description, replace(base, completion=[text, "a completion"] if caller.loaded.group else text))
+        for description, text in ODD_TEXTS.items()
+    ]
+    if caller.loaded.group:
+        odd.append(("any-group", "a single completion", replace(base, completion=["a completion"])))
+    for rule, description, one in odd:
+        raised = attempt(partial(_score, caller, one))
+        todo = f"Return a number for {description} too"
+        if isinstance(raised, Raised):
+            if isinstance(raised.error, RewardError):
+                yield _failed(rule, raised, one, f"{todo}.")
+            elif example is not None and not isinstance(raised.error, refuses):
+                refusal = f"if it refuses on purpose: refuses=({type(raised.error).__name__},)."
+                yield _failed(rule, raised, one, f"{todo}; {refusal}")
 
 
-def _unexpected(example: Example, scores: Sequence[Score]) -> Iterator[Broken]:
-    if example.expected is None:
-        return
-    wanted = [example.expected] if isinstance(example.expected, int | float) else list(example.expected)
-    found = _plain(scores)
-    if len(wanted) != len(found) or not all(map(_equal, found, wanted)):
-        seen = (
-            f"it gave {found}, not {wanted}, for the reference {example.reference!r:.80}. {quote_first(example.texts)}"
-        )
-        yield Broken("expected", seen, "Correct the reward, or the example.")
+def _score(caller: ExampleCaller, example: Example) -> list[Score]:
+    return caller.scores(caller.received(example))
 
 
 def _equal(found: float | None, wanted: float | None) -> bool:
@@ -152,14 +155,10 @@ def _equal(found: float | None, wanted: float | None) -> bool:
     return math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-9)
 
 
-def _plain(scores: Sequence[Score]) -> list[float | None]:
-    return [score.value for score in scores]
-
-
-def _given(call: Call) -> list[Any]:
+def _given(call: Call) -> list[object]:
     return copy.deepcopy([call.texts, call.reference, call.offered.get("example")])
 
 
-def _failed(rule: str, error: BaseException, example: Example, todo: str) -> Broken:
-    seen = str(error) if isinstance(error, RewardError) else f"{told(error)}\n{quote_first(example.texts)}"
-    return Broken(rule, seen, todo)
+def _failed(rule: str, raised: Raised, example: Example, todo: str) -> Broken:
+    known = isinstance(raised.error, RewardError)
+    return Broken(rule, str(raised.error) if known else f"{raised}\n{quote_first(example.texts)}", todo)

@@ -1,6 +1,6 @@
-"""A real vLLM engine in a process of its own: started on a folder, sent other weights, asked what it makes of tokens.
+"""A real vLLM engine in a process of its own: started on a folder, sent other weights, and asked to score tokens.
 
-A process of its own, since vLLM reads its environment when it is imported, and a test may have imported it.
+vLLM reads its environment when it is imported, and a test may have imported it: hence the other process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
 from rlx.errors import RunError
@@ -22,23 +22,25 @@ from rlx.names import LOOPBACK
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rlx.rollout.engine import Engine
+
 SECONDS = 300.0
 _ANSWER = "ENGINE SCORES "
 
 
 def engine_scores(folder: Path, weights: Mapping[str, Tensor], sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Log-probabilities of each token but the first, after one sync of `weights` (checkpoint names, float32).
+    """Return log-probabilities of all tokens but the first, after one sync of `weights` (checkpoint names, float32).
 
-    Raises RunError where the engine does not start, or does not take the weights.
+    Raises RunError if the engine does not start, or rejects the weights.
     """
     from safetensors.torch import save_file
 
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "weights.safetensors"
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "weights.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, file)
         task = json.dumps({"folder": str(folder), "weights": str(file), "sequences": list(map(list, sequences))})
         done = subprocess.run(
-            [sys.executable, "-m", "rlx.testing.engine_probe"],
+            [sys.executable, "-m", "rlx.testing.suites.engine_probe"],
             input=task,
             capture_output=True,
             text=True,
@@ -46,13 +48,15 @@ def engine_scores(folder: Path, weights: Mapping[str, Tensor], sequences: Sequen
             check=False,
         )
     if done.returncode != 0:
-        raise RunError("the engine did not take the weights:\n" + "\n".join(done.stderr.splitlines()[-8:]))
+        raise RunError(
+            "the engine failed to start or rejected the weights:\n" + "\n".join(done.stderr.splitlines()[-8:])
+        )
     scores: list[list[float]] = json.loads(done.stdout.rpartition(_ANSWER)[2])
     return scores
 
 
 def main() -> None:
-    """The process: a task on stdin, the scores on stdout."""
+    """Run the process: read a task from stdin, write the scores to stdout."""
     from rlx.rollout.engine_arguments import engine_environment
 
     task = json.load(sys.stdin)
@@ -68,7 +72,7 @@ def main() -> None:
     sys.stdout.write(f"\n{_ANSWER}{json.dumps(scores)}\n")
 
 
-async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> Any:
+async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> list[list[float]]:
     from safetensors.torch import load_file
 
     from rlx.rollout.engine import Engine
@@ -82,8 +86,8 @@ async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> 
         engine.close()
 
 
-async def _sync(engine: Any, tensors: list[tuple[str, Tensor]]) -> None:
-    """As the policy's rank 0 does it, in one bucket."""
+async def _sync(engine: Engine, tensors: list[tuple[str, Tensor]]) -> None:
+    """Send weights as the policy's rank 0 does, in one bucket."""
     from rlx.sync import transfer_group
     from rlx.sync.buckets import send_buckets, tensor_meta
     from rlx.transport.messages import InitTransfer, ReceiveWeights
@@ -92,8 +96,8 @@ async def _sync(engine: Any, tensors: list[tuple[str, Tensor]]) -> None:
     _store, port = transfer_group.open_store(LOOPBACK, ranks, SECONDS)
     join = asyncio.to_thread(transfer_group.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
     manifest = [[tensor_meta(name, tensor) for name, tensor in tensors]]
-    place = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, manifest)
-    group, _ = await asyncio.gather(join, engine.init_transfer(place))
+    init = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, manifest)
+    group, _ = await asyncio.gather(join, engine.init_transfer(init))
     sending = asyncio.to_thread(send_buckets, group, 1, manifest, [[tensor for _, tensor in tensors]])
     await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))
 

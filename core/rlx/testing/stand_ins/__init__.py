@@ -1,0 +1,15 @@
+"""Small replacements for the things that a plugin meets in a run.
+
+Files:
+
+* tokenizer.py: a tokenizer with one token per character, without transformers.
+* models.py: tiny Hugging Face models, and the same tokenizer for transformers.
+* config.py: a config in which everything with a default has it.
+* episodes.py: a sampled and scored episode.
+* hook_arguments.py: arguments for every hook.
+
+Rule: the suites import from here, and nothing here imports a suite. Users import `rlx.testing.tokenizer` and
+`rlx.testing.models`.
+"""
+
+from __future__ import annotations
