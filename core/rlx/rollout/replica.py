@@ -163,7 +163,7 @@ class Replica:
 
 def describe_failure(error: Exception, name: str, log: Path) -> Failed:
     """Return the message that reports why the replica cannot continue."""
-    failure = failure_message(error, owner=name)
+    failure = failure_message(error, name)
     if not isinstance(error, ProcessDied):
         return failure
     text = f"{failure.error}; the end of its output is in {log}"

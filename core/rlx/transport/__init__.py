@@ -3,6 +3,7 @@
 Files:
 
 * messages.py: every message, with its encoding.
+* failure.py: the message that reports the exception of a process.
 * keys.py: the CurveZMQ keys of one run.
 * curve.py: sockets that are set up with these keys.
 * zmq_loop.py: a ZeroMQ socket in an asyncio event loop.
