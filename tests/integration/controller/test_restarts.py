@@ -117,7 +117,7 @@ async def test_one_that_does_not_come_again_is_named(make_run, script):
 async def test_one_that_falls_silent_is_replaced(make_run, script):
     async def at_train(run, step):
         if step == 1 and not run.again:
-            run.clients["rollout-1"]._beating.cancel()
+            run.clients["rollout-1"]._heartbeats.cancel()
             while not run.again:  # noqa: ASYNC110 - the test has no event for it
                 await asyncio.sleep(0.01)
 

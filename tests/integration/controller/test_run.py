@@ -408,7 +408,7 @@ async def test_a_stall_is_reported_with_what_is_waited_for(make_run, script):
 
 async def test_a_silent_process_is_taken_for_dead(make_run, script):
     async def at_train(run, step):
-        run.clients["rollout-1"]._beating.cancel()
+        run.clients["rollout-1"]._heartbeats.cancel()
         await asyncio.sleep(30)
 
     rollout = {"replicas": 2, "restarts": 0}
