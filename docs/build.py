@@ -78,7 +78,13 @@ def section_of(annotation: object) -> type[BaseModel] | None:
 
 def type_text(field: FieldInfo) -> str:
     text = str(field.annotation) if get_args(field.annotation) else getattr(field.annotation, "__name__", "")
+    text = re.sub(r"\brlx(\.\w+)+\.", "", text)
     return text.replace("typing.", "").replace("NoneType", "None").replace("|", "\\|")
+
+
+def takes_text(annotation: Any) -> bool:
+    """Whether a list of sections takes names in place of them."""
+    return any(inner is str or takes_text(inner) for inner in get_args(annotation))
 
 
 def default_text(field: FieldInfo) -> str:
@@ -93,10 +99,10 @@ def tables(model: type[BaseModel], path: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         key = f"{path}.{field.alias or name}".lstrip(".")
         child = section_of(field.annotation)
-        if child is None:
+        if child is None or takes_text(field.annotation):
             text = " ".join((field.description or "").split()).replace("|", "\\|")
             rows.append(f"| `{field.alias or name}` | {type_text(field)} | {default_text(field)} | {text} |")
-        else:
+        if child is not None:
             below += tables(child, key)
     title = [f"## `[{path}]`", "", " ".join((model.__doc__ or "").split()), ""] if path else []
     head = ["| key | type | default | meaning |", "|---|---|---|---|"] if rows else []

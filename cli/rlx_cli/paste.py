@@ -21,13 +21,14 @@ _HEADS: Mapping[str, str] = MappingProxyType(
         "hooks": "[plugins]\nenable = [{name}]",
     }
 )
+_HOOKS_WITH_OPTIONS = "[[plugins.enable]]\nname = {name}"
 
 
 def toml_for(kind: str, name: str, options: Sequence[Option]) -> str:
     """Empty for a command, which no config names."""
     if kind not in _HEADS:
         return ""
-    head = _HEADS[kind].format(name=value(name))
+    head = (_HOOKS_WITH_OPTIONS if kind == "hooks" and options else _HEADS[kind]).format(name=value(name))
     if not options:
         return head
     section = head.partition("\n")[0].strip("[]")

@@ -28,6 +28,7 @@ HOLDERS: Mapping[str, str] = MappingProxyType(
         "rewards": "RewardConfig",
         "packers": "PackerConfig",
         "algorithms": "AlgorithmConfig",
+        "hooks": "HooksConfig",
     }
 )
 """Kind -> the definition that has `name` and `args`."""

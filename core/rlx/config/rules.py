@@ -49,7 +49,7 @@ def _engine_keys(config: Config) -> Iterator[str]:
 
 def _best_effort(config: Config) -> Iterator[str]:
     for name in config.plugins.best_effort:
-        if name not in config.plugins.enable:
+        if name not in config.plugins.names:
             yield f"[plugins] best_effort: {name!r} is not in `enable`, so it is never called"
 
 
@@ -60,7 +60,7 @@ def _repeats(config: Config) -> Iterator[str]:
         "[[rewards]]": rewards,
         "[[filter_rewards]]": [reward.name for reward in config.filter_rewards],
         "[[eval.rewards]]": eval_rewards,
-        "[plugins] enable": config.plugins.enable,
+        "[plugins] enable": config.plugins.names,
         "[run] loggers": config.run.loggers,
     }
     for where, names in lists.items():

@@ -118,8 +118,9 @@ class Controller:
         try:
             self._services.hooks.rlx_run_end(summary=summary)
         finally:
-            # The time of these hooks themselves is part of the summary.
+            # The time and the failures of these hooks themselves are part of the summary.
             summary["costs"] = timing_table(self._services.timings.total)
+            summary["hooks_failed"] = dict(self._services.hook_failures.total)
 
     async def _send_status(self) -> None:
         while True:

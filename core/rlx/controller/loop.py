@@ -20,7 +20,7 @@ from rlx.controller.modes.mode import TrainingMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
 from rlx.controller.records.checkpoint import SavedState
-from rlx.controller.records.metrics import TrainedStep, rate, timing_metrics
+from rlx.controller.records.metrics import TrainedStep, hook_failure_metrics, rate, timing_metrics
 from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
 from rlx.controller.state import RunState, StateMachine
@@ -105,6 +105,7 @@ class Loop:
     def _step_metrics(self, trained: TrainedStep, seconds: float, generated: float) -> dict[str, float]:
         metrics = {
             **timing_metrics(self._services.timings.take()),
+            **hook_failure_metrics(self._services.hook_failures.take()),
             "time/step": seconds,
             "time/train": trained.train_seconds,
             "time/train_busy": rate(trained.train_seconds, seconds),

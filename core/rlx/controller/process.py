@@ -52,6 +52,7 @@ async def serve(boot: Boot) -> RunEnded:
         failure=failure,
         progress=Progress(),
         timings=plugins.costs,
+        hook_failures=plugins.hook_failures,
         order=order,
     )
     controller = Controller(services, boot)

@@ -35,6 +35,7 @@ class Router:
         match message:
             case GroupDone() | GroupFailed():
                 self._services.timings.merge(message.costs)
+                self._services.hook_failures.merge(message.hook_failures)
                 await self._run.sampling.handle(peer, message)
             case RolloutStats():
                 await self._run.sampling.handle(peer, message)
@@ -43,6 +44,7 @@ class Router:
                 await self._run.sampling.handle(peer, message)
             case PolicyReady():
                 self._services.timings.merge(message.costs)
+                self._services.hook_failures.merge(message.hook_failures)
                 self._members.policy_ready(message)
             case Log():
                 self._services.log(message.level, f"{peer}: {message.text}")

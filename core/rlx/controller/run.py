@@ -99,6 +99,7 @@ class Run:
             lost=lost,
             best=Best(config.checkpoint.best, self._totals.evaluations).entry(self._services.run_dir),
             timings=self._services.timings.total,
+            hooks_failed=self._services.hook_failures.total,
         )
         return summarise(result, self._totals)
 

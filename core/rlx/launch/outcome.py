@@ -1,7 +1,8 @@
 """How a run ended, and the report that the user gets of it.
 
-The report has, in this order: the rewards and hooks that took longest (as pytest's --durations), one line with the
-outcome, and the processes that failed, with the last lines of their logs.
+The report has, in this order: the rewards and hooks that took longest (as pytest's --durations), the plugins whose
+hooks failed without ending the run, one line with the outcome, and the processes that failed, with the last lines of
+their logs.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Outcome:
         """Return the last message of the run. It names processes that failed on their way out of a good run, too."""
         result = f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}{best_version(self.summary)}"
         exits = [process_exit.report(self.error) for process_exit in self.exits]
-        return "\n\n".join(filter(None, [slowest_calls(self.summary), f"rlx run {self.status}{result}", *exits]))
+        tables = [slowest_calls(self.summary), failed_hooks(self.summary)]
+        return "\n\n".join(filter(None, [*tables, f"rlx run {self.status}{result}", *exits]))
 
 
 def best_version(summary: Summary) -> str:
@@ -120,3 +122,12 @@ def slowest_calls(summary: Summary) -> str:
         return ""
     head = f"Slowest rewards and hooks (seconds, calls; all processes together, in a run of {seconds:.0f} s):"
     return "\n".join([head, *(f"{timing['seconds']:>10.2f} {timing['calls']:>9}  {name}" for name, timing in shown)])
+
+
+def failed_hooks(summary: Summary) -> str:
+    """Return a table of the plugins in `[plugins] best_effort` whose hooks failed, or "" if none did."""
+    failed = sorted(summary.get("hooks_failed", {}).items(), key=lambda item: -item[1])
+    if not failed:
+        return ""
+    head = "Failures of hooks in [plugins] best_effort (all processes together; the logs say why):"
+    return "\n".join([head, *(f"{count:>10}  {plugin}" for plugin, count in failed)])

@@ -11,17 +11,18 @@ import functools
 import inspect
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pluggy
 
 from rlx.boot import PluginRecord
-from rlx.errors import HookError, PluginError, RlxError, attribute, did_you_mean
+from rlx.config.sections.plugins import PluginsConfig
+from rlx.errors import ConfigError, HookError, PluginError, RlxError, attribute, did_you_mean
 from rlx.plugins import hookspecs
+from rlx.plugins.options import make
 from rlx.plugins.records import owner
-from rlx.plugins.timings import CallTimings
+from rlx.plugins.timings import CallTimings, HookFailures
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +39,24 @@ class Implementations:
 class Hooks:
     """The enabled hooks plugins of one process."""
 
-    def __init__(self, plugins: Sequence[tuple[PluginRecord, Any]] = (), best_effort: Sequence[str] = ()) -> None:
-        self.failures: Counter[str] = Counter()
-        """Plugin -> how often one of its hooks raised (those of `best_effort` only)."""
+    def __init__(
+        self, plugins: Sequence[tuple[PluginRecord, object]] = (), section: PluginsConfig | None = None
+    ) -> None:
+        """Make the plugins that are classes from their options, and register all of them.
+
+        section: `[plugins]` of the config. Raises ConfigError if options do not fit, PluginError for other failures.
+        """
+        section = PluginsConfig() if section is None else section
+        self.failures = HookFailures()
+        """Of the plugins in `best_effort`."""
         self.costs = CallTimings()
-        self._best_effort = frozenset(best_effort)
+        self._best_effort = frozenset(section.best_effort)
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)
-        for record, plugin in reversed(plugins):
-            self._register(record, _made(record, plugin) if inspect.isclass(plugin) else plugin)
+        options = {hook.name: hook.args for hook in section.hooks}
+        made = [(record, _made(record, plugin, options.get(record.name, {}))) for record, plugin in plugins]
+        for record, plugin in reversed(made):
+            self._register(record, plugin)
 
     @property
     def relay(self) -> pluggy.HookRelay:
@@ -82,7 +92,7 @@ class Hooks:
             except RlxError as error:
                 if record.name not in self._best_effort:
                     raise
-                self.failures[record.name] += 1
+                self.failures.merge({record.name: 1})
                 log.warning("best effort: %s", error)
                 return None
             finally:
@@ -91,9 +101,17 @@ class Hooks:
         return guarded
 
 
-def _made(record: PluginRecord, plugin: type[Any]) -> Any:
-    with attribute(owner(record), "its constructor"):
-        return plugin()
+def _made(record: PluginRecord, plugin: object, args: Mapping[str, object]) -> object:
+    where = "[plugins] enable, args"
+    if inspect.isclass(plugin):
+        return make(plugin, args, where=where, owner=owner(record))
+    if args:
+        raise ConfigError(f"{where}: {owner(record)} is {_kind(plugin)}, not a class: it takes no args.")
+    return plugin
+
+
+def _kind(plugin: object) -> str:
+    return "a module" if inspect.ismodule(plugin) else "an object"
 
 
 def _options(plugin: Any, name: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -37,8 +37,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, core_schema
 
 from rlx.config.errors import UNKNOWN_KEY, branches, is_table, keys, problems, report
-from rlx.errors import ConfigError
+from rlx.errors import ConfigError, attribute
 from rlx.plugins.signature import named, parameters, takes_any
+
+Made = TypeVar("Made")
 
 _as_json = partial(json.dumps, default=str)
 
@@ -137,6 +139,21 @@ class Options:
         loc = error["loc"]
         inside = self._whole is None and len(loc) > 1 and not _holds_model(keys(self._model)[str(loc[0])])
         return not (inside and error["type"] in UNKNOWN_KEY)
+
+
+def make(target: Callable[..., Made], args: Mapping[str, object], *, where: str, owner: str) -> Made:
+    """Call a class or function with the config's `args`; `where` is their place in the config.
+
+    Raises ConfigError if the args do not fit or `target` refuses them (ValueError), and PluginError for anything else
+    that it raises.
+    """
+    options = Options(target)
+    options.check(args, where=where, owner=owner)
+    with attribute(owner, "its constructor"):
+        try:
+            return target(**options.bind(args))
+        except ValueError as error:
+            raise ConfigError(f"{where} of {owner}: {error}") from error
 
 
 def _derived(options: Sequence[Parameter], annotations: Mapping[str, object], *, extra: bool) -> type[BaseModel]:

@@ -6,7 +6,6 @@ scores with other code than the launcher saw; then it registers the enabled hook
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,16 +13,17 @@ from typing import Any, Protocol
 import pluggy
 
 from rlx.boot import Boot, PluginRecord
-from rlx.errors import ConfigError, PluginError, attribute, did_you_mean
+from rlx.config.sections.plugins import PluginsConfig
+from rlx.errors import PluginError, did_you_mean
 from rlx.plugins.catalog import Catalog, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
-from rlx.plugins.options import Options
+from rlx.plugins.options import make
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
 from rlx.plugins.resolve import resolve, unknown
-from rlx.plugins.timings import CallTimings
+from rlx.plugins.timings import CallTimings, HookFailures
 
 
 class ComponentSource(Protocol):
@@ -51,7 +51,8 @@ class Plugins:
         named = [record for record in boot.plugins if not record.part]  # a script compares itself before it is run
         enabled = [record for record in boot.plugins if record.kind == "hooks"]
         _verify([record for record in named if record.kind == "hooks"], catalog, base_dir, Registry())
-        hooks, registry = open_hooks(enabled, boot.config.get("plugins", {}).get("best_effort", []), script)
+        section = PluginsConfig.model_validate(boot.config.get("plugins", {}))
+        hooks, registry = open_hooks(enabled, section, script)
         _verify([record for record in named if record.kind != "hooks"], catalog, base_dir, registry)
         return cls(boot.plugins, hooks, registry, script)
 
@@ -71,8 +72,8 @@ class Plugins:
         return self._hooks.costs
 
     @property
-    def hook_failures(self) -> Counter[str]:
-        """Plugin -> how often a hook of it raised; only those of `[plugins] best_effort` get here."""
+    def hook_failures(self) -> HookFailures:
+        """Failures of hooks in this process; others may be added to them."""
         return self._hooks.failures
 
     def load(self, kind: str, name: str) -> Any:
@@ -95,13 +96,7 @@ class Plugins:
         target, owner = self.load(kind, name), self.owner(kind, name)
         if not callable(target):
             raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
-        options = Options(target)
-        options.check(args, where=where, owner=owner)
-        with attribute(owner, "its constructor"):
-            try:
-                return target(**options.bind(args))
-            except ValueError as error:
-                raise ConfigError(f"{where} of {owner}: {error}") from error
+        return make(target, args, where=where, owner=owner)
 
     def owner(self, kind: str, name: str) -> str:
         """`reward 'judge' (my-dist 1.2, my_mod:judge)`."""
@@ -119,11 +114,14 @@ class Plugins:
 
 
 def open_hooks(
-    records: Sequence[PluginRecord], best_effort: Sequence[str], script: ComponentSource | None = None
+    records: Sequence[PluginRecord], section: PluginsConfig, script: ComponentSource | None = None
 ) -> tuple[Hooks, Registry]:
-    """Import and register hooks plugins, and let each add its components."""
+    """Import the hooks plugins that `[plugins]` enables, make those that are classes, and let each add its components.
+
+    Raises ConfigError if options do not fit, and PluginError if a plugin can't be imported, made or registered.
+    """
     loaded = [(record, _loaded(record, script)) for record in records]
-    hooks, registry = Hooks(loaded, best_effort), Registry()
+    hooks, registry = Hooks(loaded, section), Registry()
     for record in records:
         with registry.provided_by(record):
             hooks.only(record.name, "rlx_register")(registry=registry)

@@ -1,11 +1,12 @@
-"""What rewards and hooks cost a process: seconds and calls.
+"""Seconds and calls of rewards and hooks, and failures of hooks, counted in each process and sent on to the controller.
 
-A cost is called `reward/<name>` or `hook/<plugin>/<hook>`, by the names in the config. Seconds are those of the call
-itself, however it ended, without waiting or transport; calls that run at the same time count in full.
+A timing is called `reward/<name>` or `hook/<plugin>/<hook>`, by the names in the config. Seconds are those of the call
+itself, whether it succeeded or not, without waiting or transport; calls that run at the same time count in full.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 Timing = tuple[float, int]
@@ -13,7 +14,7 @@ Timing = tuple[float, int]
 
 
 class CallTimings:
-    """Adds up. What is new goes from process to process with messages that are sent anyway."""
+    """A sum for each name. What is new travels from process to process with messages that are sent anyway."""
 
     def __init__(self) -> None:
         self.total: dict[str, Timing] = {}
@@ -25,11 +26,29 @@ class CallTimings:
             costs[name] = (before[0] + seconds, before[1] + calls)
 
     def merge(self, costs: Mapping[str, Timing]) -> None:
-        """What another process has taken."""
+        """Add what another process has taken."""
         for name, (seconds, calls) in costs.items():
             self.add(name, seconds, calls)
 
     def take(self) -> dict[str, Timing]:
-        """What was added since this was last called."""
+        """Return what was added since the last call."""
         taken, self._new = self._new, {}
+        return taken
+
+
+class HookFailures:
+    """How often a hook of each plugin raised, for those in `[plugins] best_effort`. Travels as `CallTimings` do."""
+
+    def __init__(self) -> None:
+        self.total: Counter[str] = Counter()
+        self._new: Counter[str] = Counter()
+
+    def merge(self, failures: Mapping[str, int]) -> None:
+        """Add the failures of a plugin, or what another process has taken."""
+        self.total.update(failures)
+        self._new.update(failures)
+
+    def take(self) -> dict[str, int]:
+        """Return what was added since the last call."""
+        taken, self._new = dict(self._new), Counter()
         return taken

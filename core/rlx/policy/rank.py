@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlx.platform import PLATFORMS
-from rlx.plugins.timings import CallTimings, Timing
+from rlx.plugins.timings import CallTimings, HookFailures, Timing
 from rlx.policy.command_loop import serve_commands
 from rlx.policy.failures import FailureStore, report_failure, watch_other_ranks
 from rlx.policy.parallel.mesh import Ranks, join_ranks, rendezvous_store
@@ -47,11 +47,14 @@ def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, 
     plugins.hooks.rlx_worker_start(process=boot.name, config=config)
     worker = make_worker(boot, config, plugins, ranks)
     # This gather also makes rank 0 wait until every rank is ready.
-    timings = CallTimings()
-    for taken in ranks.gather_bytes(msgspec.msgpack.encode(plugins.costs.take())):
-        timings.merge(msgspec.msgpack.decode(taken, type=dict[str, Timing]))
+    timings, hook_failures = CallTimings(), HookFailures()
+    for taken in ranks.gather_bytes(msgspec.msgpack.encode((plugins.costs.take(), plugins.hook_failures.take()))):
+        rank_timings, rank_failures = msgspec.msgpack.decode(taken, type=tuple[dict[str, Timing], dict[str, int]])
+        timings.merge(rank_timings)
+        hook_failures.merge(rank_failures)
     if client is not None:
-        ready = msgspec.structs.replace(worker.ready(), costs=timings.take())
+        ready = worker.ready()
+        ready = msgspec.structs.replace(ready, costs=timings.take(), hook_failures=hook_failures.take())
         client.request(ready, timeout=config.run.start_seconds, what="the policy reports that it is ready")
     serve_commands(ranks, client, worker.handle, failures)
     worker.sender.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from pydantic.json_schema import JsonSchemaValue
 
 from rlx.datasets.open import dataset_options, is_factory
@@ -28,4 +30,6 @@ def _options_of(kind: str, target: object) -> Options | None:
         return dataset_options(target) if is_factory(target) else None
     if kind == "rewards":
         return reward_options(target)
+    if kind == "hooks":
+        return Options(target) if inspect.isclass(target) else None
     return Options(target) if kind in ("packers", "algorithms") else None

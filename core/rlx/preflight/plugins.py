@@ -47,9 +47,9 @@ class Sources:
         catalog, given = discover(), ScriptPlugins(script, config) if script else None
         records = [
             (given and given.record("hooks", name)) or resolve("hooks", name, catalog, base_dir)
-            for name in config.plugins.enable
+            for name in config.plugins.names
         ]
-        hooks, registry = open_hooks(records, config.plugins.best_effort, given)
+        hooks, registry = open_hooks(records, config.plugins, given)
         return cls(catalog, registry, hooks, records, base_dir, given)
 
     def resolve(self, kind: str, name: str) -> PluginRecord:

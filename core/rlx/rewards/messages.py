@@ -58,6 +58,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """The rewards are loaded; in the order of the Start."""
 
     rewards: list[Loaded]
+    hook_failures: dict[str, int] = {}
+    """Plugin -> failures of its hooks so far, if `[plugins] best_effort` lists it."""
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):

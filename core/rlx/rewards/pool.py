@@ -20,7 +20,7 @@ import msgspec
 
 from rlx.boot import Boot, Endpoint
 from rlx.errors import RewardError, RlxError
-from rlx.plugins.timings import CallTimings
+from rlx.plugins.timings import CallTimings, HookFailures
 from rlx.rewards.messages import Raised, Ready, RewardSpec, Scored, Start
 from rlx.rewards.process import RewardProcess, WorkerDied
 from rlx.rewards.roles import GroupKind, reward_roles, rewards_of
@@ -30,10 +30,14 @@ from rlx.rewards.scoring import RewardCall, RewardInput, Scores, collect_scores,
 class RewardPool:
     """Scores completions with the run's rewards in `config.rollout.reward_workers` processes. `async with` opens it."""
 
-    def __init__(self, boot: Boot, timings: CallTimings | None = None) -> None:
+    def __init__(
+        self, boot: Boot, timings: CallTimings | None = None, hook_failures: HookFailures | None = None
+    ) -> None:
         config = boot.load_config()
         self.timings = CallTimings() if timings is None else timings
         """Calls and seconds of each reward, failed calls included."""
+        self.hook_failures = HookFailures() if hook_failures is None else hook_failures
+        """Failures of the hooks that ran in the processes."""
         self._roles = reward_roles(config)
         specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._roles)]
         self._start_message = Start(_for_rewards(boot), specs)
@@ -108,6 +112,7 @@ class RewardPool:
 
     async def _spawn(self) -> RewardProcess:
         process, self._ready = await RewardProcess.start(self._start_message, self._start_seconds)
+        self.hook_failures.merge(self._ready.hook_failures)
         self._processes.add(process)
         return process
 

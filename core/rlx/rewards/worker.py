@@ -54,7 +54,7 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - the boundary: a plugin's code ran; the pool reports it
         _write(outbox, _broken(error))
         return
-    _write(outbox, Ready(scorer.loaded))
+    _write(outbox, Ready(scorer.loaded, scorer.hook_failures))
     while (call := _read(inbox)) is not None:
         assert isinstance(call, Call)
         _write(outbox, scorer.answer(call))
@@ -74,6 +74,7 @@ class Scorer:
             loaded_message(reward, plugins.owner("rewards", spec.name), group=spec.group)
             for spec, reward in zip(start.rewards, self._rewards, strict=True)
         ]
+        self.hook_failures = plugins.hook_failures.take()
         # Loaded now, so that it is not part of the first call's time.
         self._offers = [_loaded_offers(lazy, reward) for reward in self._rewards]
 

@@ -69,7 +69,8 @@ def _with_lists(config: Config, parts: ScriptParts) -> Config:
     loggers = [offer.name for offer in offered if offer.kind == "loggers"]
     hooks = [offer.name for offer in offered if offer.kind == "hooks"]
     run = _changed(config.run, loggers=_joined(config.run.loggers, loggers))
-    plugins = _changed(config.plugins, enable=_joined(config.plugins.enable, hooks))
+    own = [name for name in hooks if name not in config.plugins.names]
+    plugins = _changed(config.plugins, enable=[*config.plugins.enable, *own])
     return _changed(config, run=run, plugins=plugins)
 
 

@@ -120,6 +120,8 @@ class GroupDone(Message, frozen=True):
     """Filter total of each episode: the group is informative if these differ. If empty, `rewards` decide."""
     costs: dict[str, tuple[float, int]] = {}
     """Name -> seconds and calls of the replica's rewards and hooks since its last group, finished or failed."""
+    hook_failures: dict[str, int] = {}
+    """Plugin -> failures of its hooks in the same time, if `[plugins] best_effort` lists it."""
 
 
 class GroupFailed(Message, frozen=True):
@@ -131,7 +133,8 @@ class GroupFailed(Message, frozen=True):
     owner: str = ""
     drop: bool = False
     costs: dict[str, tuple[float, int]] = {}
-    """As in `GroupDone`."""
+    hook_failures: dict[str, int] = {}
+    """Both as in `GroupDone`."""
 
 
 class RolloutStats(Message, frozen=True):
@@ -253,6 +256,8 @@ class PolicyReady(Message, frozen=True):
     """SFT only: fingerprints of the datasets, the same on all ranks."""
     costs: dict[str, tuple[float, int]] = {}
     """Name -> seconds and calls of the hooks, summed over all ranks."""
+    hook_failures: dict[str, int] = {}
+    """As in `GroupDone`, summed over all ranks."""
 
 
 class TrainStep(Message, frozen=True):

@@ -59,8 +59,7 @@ def tiny(tmp_path_factory):
 def sft(begin, tiny):
     settings = {
         "model.path": tiny,
-        "plugins.enable": '["deepseek_bias_update"]',
-        "meta": "{deepseek_bias_rate = 0.01}",
+        "plugins.enable": '[{name = "deepseek_bias_update", args = {bias_rate = 0.01}}]',
         "policy.gradient_checkpointing": "true",
     }
     run = begin(["sft.toml", "rlx_plugin_deepseek.moonlight_launcher"], cwd=PROJECT, **QUIET, **settings)

@@ -68,3 +68,21 @@ def test_the_counts_are_of_every_hook():
 
 def pids(run, hook, process):
     return {call["pid"] for call in run.calls(hook) if call["process"] == process}
+
+
+def test_failures_of_best_effort_are_counted_in_every_process(start, warm, quick_engine):
+    name = "./parts.py:Failing"
+    settings = {
+        "run.steps": 2,
+        "plugins.enable": f'[{{name = "{name}", args = {{text = "no tracker today"}}}}]',
+        "plugins.best_effort": f'["{name}"]',
+    }
+    run = start("rl", warm, **settings, **quick_engine)
+    assert run.wait() == 0, run.output
+    register, worker_start, model_built = 6, 4, 2  # register: controller, engine, its two reward processes, two ranks
+    before = register + worker_start + model_built
+    assert [line.get(f"hooks/failed/{name}") for line in run.metrics()] == [before, 1]
+    assert run.summary["hooks_failed"] == {name: before + 2}
+    assert f"{before + 2:>10}  {name}" in run.output
+    for process in ("controller", "rollout-0", "policy"):
+        assert "RuntimeError: no tracker today" in run.log(process)

@@ -125,6 +125,8 @@ class Script:
     """This replica dies when it receives weights (but not the first ones)."""
     last_words: bool = False
     """If a replica dies, only its engine dies, and the replica reports it."""
+    hook_failures: dict[str, int] = field(default_factory=dict)
+    """Sent with every group, and by the policy when it is ready."""
     stays_away: bool = False
     """A replica that died is not started again."""
 
@@ -171,7 +173,7 @@ class Replica:
             await script.hold_eval.wait()
         if lease.kind == "train" and (lease.group_id in script.drops or script.drop_all):
             dropped = GroupFailed(lease.group_id, lease.kind, "no reward today", "reward 'judge'", drop=True)
-            await client.notify(structs.replace(dropped, costs=COSTS))
+            await client.notify(structs.replace(dropped, costs=COSTS, hook_failures=script.hook_failures))
         elif lease.kind == "train" and lease.group_id in script.fails:
             await client.notify(
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")
@@ -179,7 +181,8 @@ class Replica:
         else:
             for _ in range(1 + script.twice):
                 flat = lease.kind == "train" and (lease.group_id in script.flat or script.flat_all)
-                await client.notify(structs.replace(make_group(lease, self.version, flat=flat), costs=COSTS))
+                group = make_group(lease, self.version, flat=flat)
+                await client.notify(structs.replace(group, costs=COSTS, hook_failures=script.hook_failures))
 
 
 class Policy:
@@ -317,7 +320,8 @@ class FakeRun:
         data = self.script.data.get(name, DATA)
         ready: Message = RolloutReady(data, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
-            ready = PolicyReady(self.start_version, data=None if self.rollouts else data, costs=POLICY_COSTS)
+            sent = {"costs": POLICY_COSTS, "hook_failures": self.script.hook_failures}
+            ready = PolicyReady(self.start_version, data=None if self.rollouts else data, **sent)
         try:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:

@@ -170,6 +170,38 @@ async def test_timings_of_plugins_are_reported_by_step_and_in_total(make_run, sc
     assert [costs[f"{watch}/rlx_{hook}"]["calls"] for hook in ("step_end", "evaluated", "run_end")] == [2, 2, 1]
 
 
+FAILING = """
+import rlx
+
+class Failing:
+    @rlx.hookimpl
+    def rlx_step_end(self, step):
+        raise RuntimeError("no tracker today")
+
+    @rlx.hookimpl
+    def rlx_run_end(self, summary):
+        raise RuntimeError("no tracker today")
+"""
+
+
+async def test_failures_of_best_effort_hooks_are_metrics_and_in_the_summary(make_run, script, tmp_path):
+    failing = hooks_at(tmp_path, "failing.py:Failing", FAILING)
+    plugins = {"enable": [failing.name], "best_effort": [failing.name]}
+    sent = script(drops={1}, hook_failures={failing.name: 1, "other": 2})
+    run = make_run(k=0, steps=3, plugins=plugins, script=sent, records=[failing])
+    ended = await run()
+    assert ended.status == "done", ended.error
+    steps = [m.metrics for m in run.metrics if m.kind == "train"]
+    messages = 1 + sum(len(message.leases) for replica in run.replicas.values() for message in replica.leases)
+    others = [step["hooks/failed/other"] for step in steps]
+    assert sum(others) == 2 * messages
+    # In the controller: each step's own failure comes with the next one's metrics.
+    assert [step[f"hooks/failed/{failing.name}"] - other / 2 for step, other in zip(steps, others, strict=True)] == [
+        0, 1, 1,
+    ]  # fmt: skip
+    assert ended.summary["hooks_failed"] == {failing.name: messages + 4, "other": 2 * messages}
+
+
 async def test_a_replica_that_did_not_get_the_weights_is_named(make_run, script):
     run = make_run(script=script(lags="rollout-1"))
     run.replicas["rollout-1"].version = 7

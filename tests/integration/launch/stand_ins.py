@@ -202,7 +202,7 @@ def run_plan(path):
     plan = RunPlan(
         config=config,
         base_dir=Path(),
-        plugins=Plugins([], Hooks([], []), Registry()),
+        plugins=Plugins([], Hooks(), Registry()),
         rollouts=values["rollouts"],
     )
     recorder = Recorder(Path("recorded"), config.meta.get("bomb", ""))

@@ -246,7 +246,7 @@ def _boot(run_dir: Path, config: Config, rollouts: bool, endpoint, resume: Path 
     catalog = discover()
     words = {"models": "hf", "algorithms": config.algorithm.name, "datasets": config.dataset.name}
     words["packers"] = config.packer.name
-    words |= {"hooks": name for name in config.plugins.enable}
+    words |= {"hooks": name for name in config.plugins.names}
     return Boot(
         kind="policy",
         name="policy",

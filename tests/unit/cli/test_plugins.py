@@ -26,6 +26,11 @@ def brief(text, reference=None, *, limits: Limits, **kwargs):
     return 1.0
 
 rows = ["a", "b"]
+
+class Notes:
+    """Takes notes."""
+
+    def __init__(self, every: int = 10): ...
 '''
 
 
@@ -96,6 +101,14 @@ def test_show_for_programs_knows_files_and_models(rlx, mine):
         "word = ...  # required: str", "# slope.per_character = 0.01",
     ]  # fmt: skip
     assert (shown["file"], shown["dist"], shown["doc"]) == (str(mine), "", "Short is good.")
+
+
+def test_show_of_a_hooks_plugin_has_its_options(rlx, mine):
+    shown = json.loads(rlx("plugins", "show", "hooks", "./mine.py:Notes", "--json")[1])
+    assert [option["name"] for option in shown["options"]] == ["every"]
+    assert shown["toml"].splitlines() == [
+        "[[plugins.enable]]", 'name = "./mine.py:Notes"', "", "[plugins.enable.args]", "# every = 10",
+    ]  # fmt: skip
 
 
 def test_show_of_an_object_tells_what_its_module_says(rlx, mine):
@@ -222,6 +235,24 @@ def test_schema_has_those_of_other_plugins_only_when_asked(schema, three, fake_d
     assert [note for note in notes if "no such device" in note]
     assert [note for note in notes if "wants rlx<0.1" in note]
     assert len(notes) == 2
+
+
+HOOKED = """
+import rlx
+
+class Notes:
+    def __init__(self, every: int = 10): ...
+
+    @rlx.hookimpl
+    def rlx_step_end(self, step): ...
+"""
+
+
+def test_schema_has_the_options_of_hooks(schema, fake_dist):
+    fake_dist("noted", {"rlx.hooks": {"notes": "noted_mod:Notes"}}, {"noted_mod.py": HOOKED})
+    asked, _ = schema("--plugins")
+    assert problems(asked, plugins={"enable": ["notes", {"name": "notes", "args": {"every": 3}}]}) == []
+    assert problems(asked, plugins={"enable": [{"name": "notes", "args": {"evry": 3}}]}) != []
 
 
 NESTED = """

@@ -16,7 +16,7 @@ from rlx.transport.keys import RunKeys
 def test_the_controller_gets_the_fingerprints_of_the_datasets_in_the_launcher(tmp_path):
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}})
     data = Fingerprints(Fingerprint(20, ["a", "b"]), Fingerprint(2, ["c", "d"]))
-    plugins = Plugins([], Hooks([], []), Registry())
+    plugins = Plugins([], Hooks(), Registry())
     plan = RunPlan(config=config, base_dir=Path(), plugins=plugins, rollouts=True, data=data)
     processes = RunProcesses(plan, tmp_path, RunKeys.make(client_names(plan)), None, {})
     assert decode_boot(encode_boot(processes.controller())).data == data

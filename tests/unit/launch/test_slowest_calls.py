@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlx.launch.outcome import Outcome, slowest_calls
+from rlx.launch.outcome import Outcome, failed_hooks, slowest_calls
 from rlx.transport.messages import RunEnded
 
 
@@ -49,3 +49,15 @@ def test_the_report_has_the_table_before_the_last_words():
         "",
         "rlx run done; all of it is in /r",
     ]
+
+
+def test_plugins_whose_hooks_failed_are_listed_with_how_often(tmp_path):
+    ended = RunEnded("done", {"hooks_failed": {"./h.py:A": 2, "b": 30}})
+    table = [
+        "Failures of hooks in [plugins] best_effort (all processes together; the logs say why):",
+        "        30  b",
+        "         2  ./h.py:A",
+    ]
+    assert failed_hooks(ended.summary).splitlines() == table
+    assert Outcome.from_controller(ended).report(tmp_path).splitlines()[:4] == [*table, ""]
+    assert failed_hooks({}) == failed_hooks({"hooks_failed": {}}) == ""

@@ -7,6 +7,7 @@ import pytest
 
 import rlx
 from rlx.boot import PluginRecord
+from rlx.config.sections.plugins import PluginsConfig
 from rlx.errors import ConfigError, HookError, PluginError
 from rlx.plugins import hookspecs
 from rlx.plugins.hooks import HOOKS, Hooks
@@ -91,11 +92,15 @@ def test_best_effort_is_counted_and_the_others_still_called(caplog):
         (record("a"), plugin(rlx_step_end=fail)),
         (record("b"), plugin(rlx_step_end=lambda step: called.append(step))),
     ]
-    hooks = Hooks(plugins, best_effort=["a"])
+    hooks = Hooks(plugins, PluginsConfig(enable=["a", "b"], best_effort=["a"]))
     for step in (1, 2):
         hooks.relay.rlx_step_end(step=step, metrics={})
     assert called == [1, 2]
-    assert hooks.failures == {"a": 2}
+    assert hooks.failures.take() == {"a": 2}
+    hooks.relay.rlx_step_end(step=3, metrics={})
+    assert hooks.failures.take() == {"a": 1}
+    assert hooks.failures.take() == {}
+    assert hooks.failures.total == {"a": 3}
     assert "rlx_step_end raised" in caplog.text
 
 
@@ -105,3 +110,42 @@ def test_a_hook_may_refuse_the_config_in_its_own_words():
 
     with pytest.raises(ConfigError, match="who are you"):
         Hooks([(record("a"), plugin(rlx_configure=refuse))]).relay.rlx_configure(config=None)
+
+
+class Rated:
+    def __init__(self, rate: float, *, unit: str = "s"):
+        if rate < 0:
+            raise ValueError("rate must not be negative")
+        self.rate, self.unit = rate, unit
+
+    @rlx.hookimpl
+    def rlx_step_end(self, metrics):
+        metrics["rate"] = self.rate
+
+
+def enabled(**args):
+    return PluginsConfig.model_validate({"enable": ["other", {"name": "a", "args": args}]})
+
+
+def test_a_class_gets_its_options():
+    metrics = {}
+    Hooks([(record("a"), Rated)], enabled(rate=0.5)).relay.rlx_step_end(step=1, metrics=metrics)
+    assert metrics == {"rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("target", "args", "message"),
+    [
+        (Rated, {}, " of OWNER: rate: this is missing"),
+        (Rated, {"rate": "x"}, ' of OWNER: rate: expected a number, got "x" (text)'),
+        (Rated, {"rate": 1.0, "unti": "h"}, " of OWNER: unti: unknown key. Did you mean 'unit'?"),
+        (Rated, {"rate": -1.0}, " of OWNER: rate must not be negative"),
+        (plugin(rlx_step_end=fail), {"rate": 1.0}, ": OWNER is an object, not a class: it takes no args."),
+        (pytest, {"rate": 1.0}, ": OWNER is a module, not a class: it takes no args."),
+    ],
+)
+def test_options_that_do_not_fit(target, args, message):
+    with pytest.raises(ConfigError) as caught:
+        Hooks([(record("a"), target)], enabled(**args))
+    owner = "hooks plugin 'a' (a-dist 1.0, a_mod:plugin)"
+    assert str(caught.value) == f"[plugins] enable, args{message.replace('OWNER', owner)}"

@@ -11,6 +11,7 @@ import rlx
 from rlx.algorithms.make import make_algorithm
 from rlx.boot import Boot, Endpoint, PluginRecord
 from rlx.config.schema import Config
+from rlx.config.sections.plugins import PluginsConfig
 from rlx.datasets.open import check_dataset_args
 from rlx.errors import HookError, PluginError, RlxError
 from rlx.plugins.catalog import discover
@@ -230,8 +231,9 @@ def test_algorithm_that_is_none(tmp_path, text, message):
     assert said(make_algorithm, plugins, config) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A){message}"
 
 
-class Needy:
-    def __init__(self, path): ...
+class Unlicensed:
+    def __init__(self):
+        raise OSError("no licence")
 
 
 def hooks(**functions):
@@ -257,13 +259,18 @@ def hooks(**functions):
          "Did you mean 'step'? Passed are, without defaults: step, metrics.")),
         (SimpleNamespace(rlx_step_end=rlx.hookimpl(wrapper=True)(lambda step: (yield))),
          ": rlx_step_end is a hook wrapper; rlx calls plain hooks only."),
-        (Needy,
-         ": its constructor raised TypeError: Needy.__init__() missing 1 required positional argument: 'path'"),
     ],
 )  # fmt: skip
 def test_hooks_that_would_not_be_called(plugin, message):
     record = PluginRecord("hooks", "notes", "my-dist", "1.0", "my_mod:Notes", "")
     assert said(Hooks, [(record, plugin)]) == f"hooks plugin 'notes' (my-dist 1.0, my_mod:Notes){message}"
+
+
+def test_hooks_plugin_that_can_not_be_made():
+    record = PluginRecord("hooks", "notes", "my-dist", "1.0", "my_mod:Notes", "")
+    assert said(Hooks, [(record, Unlicensed)]) == (
+        "hooks plugin 'notes' (my-dist 1.0, my_mod:Notes): its constructor raised OSError: no licence"
+    )
 
 
 def test_hook_that_raises():
@@ -310,14 +317,14 @@ REGISTERS = "import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    {call}\
 def test_wrong_registration(fake_dist, call, message):
     fake_dist("my-dist", {"rlx.hooks": {"mine": "my_hooks"}}, {"my_hooks.py": REGISTERS.format(call=call)})
     record = resolve("hooks", "mine", discover(), Path())
-    assert said(open_hooks, [record], []) == f"hooks plugin 'mine' (my-dist 1.0, my_hooks) {message}"
+    assert said(open_hooks, [record], PluginsConfig()) == f"hooks plugin 'mine' (my-dist 1.0, my_hooks) {message}"
 
 
 def test_name_that_is_installed_and_registered(fake_dist):
     call = 'registry.add("rewards", "exact_match", 1)'
     fake_dist("my-dist", {"rlx.hooks": {"mine": "my_hooks"}}, {"my_hooks.py": REGISTERS.format(call=call)})
     catalog = discover()
-    _, registry = open_hooks([resolve("hooks", "mine", catalog, Path())], [])
+    _, registry = open_hooks([resolve("hooks", "mine", catalog, Path())], PluginsConfig())
     assert said(resolve_component, "rewards", "exact_match", catalog, registry, Path()) == (
         "reward 'exact_match' is offered by rlx/exact_match and registered by "
         "reward 'exact_match' (my-dist 1.0, my_hooks).\n"

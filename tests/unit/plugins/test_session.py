@@ -5,8 +5,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from rlx.boot import Boot, Endpoint
+from rlx.config.schema import Config
+from rlx.config.sections.plugins import PluginsConfig
 from rlx.errors import PluginError
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
@@ -71,7 +74,7 @@ def test_components_registered_by_code_are_found_and_owned_in_every_process(fake
     fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": FAMILY})
     catalog = discover()
     hook = resolve("hooks", "fam", catalog, Path())
-    _, registry = open_hooks([hook], [])
+    _, registry = open_hooks([hook], PluginsConfig())
     reward = resolve_component("rewards", "family-hard", catalog, registry, Path())
     plugins = Plugins.open(boot([hook, reward]))
     assert plugins.load("rewards", "family-hard")("x") == "hard"
@@ -83,7 +86,7 @@ def test_components_registered_by_code_are_found_and_owned_in_every_process(fake
 def test_registered_name_never_overrides_an_installed_one(fake_dist):
     text = 'import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    registry.add("rewards", "exact_match", 1)\n'
     fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": text})
-    _, registry = open_hooks([resolve("hooks", "fam", discover(), Path())], [])
+    _, registry = open_hooks([resolve("hooks", "fam", discover(), Path())], PluginsConfig())
     with pytest.raises(PluginError, match="rlx/exact_match and registered by"):
         resolve_component("rewards", "exact_match", discover(), registry, Path())
     assert resolve_component("rewards", "rlx/exact_match", discover(), registry, Path()).dist == "rlx"
@@ -106,3 +109,28 @@ def test_a_component_is_made_with_the_model_that_it_asks_for(fake_dist):
     plugins = Plugins.open(boot([resolve("algorithms", "mine", discover(), Path())]))
     made = plugins.make("algorithms", "mine", {"scale": 2.0})
     assert made.options == sys.modules["opt_mod"].Options(scale=2.0)
+
+
+RATED = """
+import rlx
+
+class Rated:
+    def __init__(self, rate: float = 1.0):
+        self.rate = rate
+
+    @rlx.hookimpl
+    def rlx_step_end(self, metrics):
+        metrics["rate"] = self.rate
+"""
+
+
+@pytest.mark.parametrize(("enable", "rate"), [("rated", 1.0), ({"name": "rated", "args": {"rate": 0.25}}, 0.25)])
+def test_every_process_makes_a_hooks_plugin_with_the_options_of_the_config(fake_dist, enable, rate):
+    fake_dist("mod", {"rlx.hooks": {"rated": "rated_mod:Rated"}}, {"rated_mod.py": RATED})
+    config = {"model": {"path": "m"}, "dataset": {"name": "d"}, "plugins": {"enable": [enable]}}
+    config = Config.model_validate(config).model_dump(by_alias=True, mode="json")
+    assert config["plugins"]["enable"] == [enable]
+    made = boot([resolve("hooks", "rated", discover(), Path())])
+    metrics = {}
+    Plugins.open(structs.replace(made, config=config)).hooks.rlx_step_end(step=1, metrics=metrics)
+    assert metrics == {"rate": rate}

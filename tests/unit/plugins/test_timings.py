@@ -6,7 +6,8 @@ import pytest
 
 import rlx
 from rlx.boot import PluginRecord
-from rlx.controller.records.metrics import timing_metrics
+from rlx.config.sections.plugins import PluginsConfig
+from rlx.controller.records.metrics import hook_failure_metrics, timing_metrics
 from rlx.errors import HookError
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.timings import CallTimings
@@ -31,6 +32,11 @@ def test_calls_are_a_metric_of_rewards_alone():
     }
 
 
+def test_failures_of_hooks_are_metrics_by_plugin():
+    assert hook_failure_metrics({"./h.py:A": 2}) == {"hooks/failed/./h.py:A": 2.0}
+    assert hook_failure_metrics({}) == {}
+
+
 def record(name):
     return PluginRecord("hooks", name, f"{name}-dist", "1.0", f"{name}_mod:plugin", "")
 
@@ -42,7 +48,8 @@ def rlx_step_end(step, metrics):
 
 
 def test_each_call_of_a_hook_is_counted_for_its_plugin():
-    hooks = Hooks([(record(name), SimpleNamespace(rlx_step_end=rlx_step_end)) for name in ("a", "b")], ["b"])
+    plugins = [(record(name), SimpleNamespace(rlx_step_end=rlx_step_end)) for name in ("a", "b")]
+    hooks = Hooks(plugins, PluginsConfig(best_effort=["b"]))
     hooks.relay.rlx_step_end(step=0, metrics={})
     with pytest.raises(HookError):
         hooks.relay.rlx_step_end(step=1, metrics={})

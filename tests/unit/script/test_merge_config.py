@@ -97,6 +97,13 @@ def test_loggers_and_hooks_are_added_to_the_configs(load):
     assert loaded.config.plugins.enable == ["Hook", "Hook-2"]
 
 
+def test_the_config_gives_options_to_the_scripts_hooks(load):
+    enable = 'model = { path = "m" }\n[plugins]\nenable = ["other", { name = "Hook", args = { rate = 1 } }]\n'
+    loaded = load(script_text("dataset=rows, hooks=[Hook, Hook()]"), enable)
+    assert loaded.config.plugins.names == ["other", "Hook", "Hook-2"]
+    assert loaded.config.plugins.hooks[1].args == {"rate": 1}
+
+
 def test_doing_it_twice_changes_nothing(load):
     loaded = load(script_text(
         "dataset=rows, reward_fns=[(judge, 2)], val_dataset=['x'], data_packer=Packer, hooks=[Hook], "

@@ -104,6 +104,18 @@ def test_a_plugin_may_be_a_module():
     check_hooks(module, call=True)
 
 
+def test_a_class_is_made_with_its_options():
+    class Rated:
+        def __init__(self, rate: float) -> None:
+            self.rate = rate
+
+        @rlx.hookimpl
+        def rlx_step_end(self, metrics):
+            metrics["rate"] = self.rate
+
+    check_hooks(Rated, args={"rate": 0.5}, call=True)
+
+
 def spoil(group):
     group[0].trajectories[0].segments[1].tokens.append(3)
 
@@ -117,7 +129,11 @@ BROKEN = [
     ("hooks", plugin(rlx_step_end=lambda stpe: None), "stpe"),
     ("hooks", SimpleNamespace(rlx_step_end=lambda step: None), "lacks the marker"),
     ("hooks", SimpleNamespace(), "implements no hook"),
-    ("hooks", type("Needs", (), {"__init__": lambda self, path: None}), "TypeError: .*'path'"),
+    (
+        "hooks",
+        type("Needs", (), {"__init__": lambda self, path: None}),
+        r"args of hooks plugin .*Needs\): path: this is missing",
+    ),
     (
         "marked",
         SimpleNamespace(rlx_step_edn=len, rlx_evaluated=rlx.hookimpl(lambda step: None)),

@@ -103,7 +103,7 @@ class Ledger:
 
     def finish(self, message: GroupDone, newest: int) -> None:
         """Record a finished group. `newest`: the newest version that any of its tokens may have."""
-        facts = encode(structs.replace(message, payload=b"", costs={}))
+        facts = encode(structs.replace(message, payload=b"", costs={}, hook_failures={}))
         self._queue.put((_FINISH, (message.oldest_version, newest, message.group_id)))
         self._queue.put((_STORE, (message.group_id, facts, message.payload)))
 

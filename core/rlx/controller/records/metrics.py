@@ -105,6 +105,11 @@ def timing_metrics(timings: Mapping[str, Timing]) -> dict[str, float]:
     return seconds | calls
 
 
+def hook_failure_metrics(failures: Mapping[str, int]) -> dict[str, float]:
+    """`hooks/failed/<plugin>`: how often hooks of a plugin in `[plugins] best_effort` raised."""
+    return {f"hooks/failed/{plugin}": float(count) for plugin, count in failures.items()}
+
+
 def is_informative(group: GroupDone) -> bool:
     """Whether the filter totals of the group's completions differ; its rewards, if the run has no filters."""
     return differ(group.filters or group.rewards)

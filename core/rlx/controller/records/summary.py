@@ -75,6 +75,8 @@ class RunResult:
     best: Mapping[str, object] | None = None
     """Entry of the best version."""
     timings: Mapping[str, Timing] = field(default_factory=dict)
+    hooks_failed: Mapping[str, int] = field(default_factory=dict)
+    """Plugin -> failures of its hooks, for those in `[plugins] best_effort`."""
 
 
 def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
@@ -100,6 +102,7 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         "tokens/generated_per_s": rate(totals.generated_tokens, totals.generate_busy_seconds),
         "tokens/trained_per_s": rate(totals.trained_tokens, totals.train_seconds),
         "costs": timing_table(result.timings),
+        "hooks_failed": dict(result.hooks_failed),
         "paths": paths(result.run_dir),
     }
 

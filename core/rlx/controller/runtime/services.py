@@ -17,7 +17,7 @@ from rlx.controller.runtime.progress import PATIENCE, Progress
 from rlx.datasets.order import EpochOrder
 from rlx.errors import RunError
 from rlx.names import LAUNCHER
-from rlx.plugins.timings import CallTimings
+from rlx.plugins.timings import CallTimings, HookFailures
 from rlx.transport.messages import Log, Message
 
 Answer = TypeVar("Answer", bound=Message)
@@ -69,6 +69,8 @@ class Services:
     progress: Progress
     timings: CallTimings
     """Of rewards and hooks, all processes together."""
+    hook_failures: HookFailures = field(default_factory=HookFailures)
+    """Of all processes together."""
     order: EpochOrder | None = None
     """Order of the dataset's rows, if a launch script gives one."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rlx.boot import PluginRecord
+from rlx.config.sections.plugins import HooksConfig, PluginsConfig
 from rlx.errors import did_you_mean
 from rlx.plugins.hooks import HOOKS, Hooks
 from rlx.testing.suites.contract import Broken, Raised, attempt, demand, name_of
@@ -31,9 +32,10 @@ RULES: Mapping[str, str] = MappingProxyType(
 )
 
 
-def check_hooks(plugin: object, *, call: bool = False) -> None:
+def check_hooks(plugin: object, *, args: Mapping[str, object] | None = None, call: bool = False) -> None:
     """Check a hooks plugin. Raises ContractError with every rule of RULES that it breaks.
 
+    args: options of a class, as the config's `args`.
     call: also call each of its hooks once, in the order of a run, with made-up arguments of the right types (an
     `rlx_model_built` gets a small torch module).
     """
@@ -47,7 +49,8 @@ def check_hooks(plugin: object, *, call: bool = False) -> None:
                 seen = f"{name} has no marker, and there is no hook of that name.{near}"
                 yield Broken("marked", seen, "Mark it with @rlx.hookimpl.")
         record = PluginRecord("hooks", "plugin", "", "", name_of(plugin), "")
-        hooks = attempt(lambda: Hooks([(record, plugin)]))
+        section = PluginsConfig(enable=[HooksConfig(name=record.name, args=dict(args or {}))])
+        hooks = attempt(lambda: Hooks([(record, plugin)], section))
         if isinstance(hooks, Raised):
             yield Broken("hooks", str(hooks), "Correct the name, the arguments, or the marker.")
         elif call:

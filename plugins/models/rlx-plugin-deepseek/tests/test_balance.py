@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlx import UsageError
+from rlx import ConfigError, UsageError
 from rlx.testing import check_hooks
 from rlx_plugin_deepseek import hooks
 from rlx_plugin_deepseek.balance import Balance, metrics
@@ -83,17 +83,25 @@ def test_hooks(model):
         hooks.BiasUpdate().rlx_model_built(model)
 
 
-def test_rate_from_the_config(model):
-    hook = hooks.BiasUpdate()
-    hook.rlx_worker_start("policy", SimpleNamespace(meta={"deepseek_bias_rate": 0.5}))
-    hook.rlx_model_built(model)
+def test_rate_is_an_option(model):
+    hooks.BiasUpdate(bias_rate=0.5).rlx_model_built(model)
     assert model.balance.bias_rate == 0.5
 
 
-@pytest.mark.parametrize("rate", [0, -1, "fast", True])
-def test_a_rate_that_is_none(rate):
-    with pytest.raises(UsageError, match="deepseek_bias_rate"):
-        hooks.BiasUpdate().rlx_configure(SimpleNamespace(meta={"deepseek_bias_rate": rate}))
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+def test_a_rate_must_be_above_0(rate):
+    with pytest.raises(ValueError, match=r"bias_rate = .*: must be greater than 0"):
+        hooks.BiasUpdate(rate)
+
+
+def test_a_rate_in_meta_is_refused_with_what_to_write():
+    hooks.BiasUpdate().rlx_configure(SimpleNamespace(meta={"other": 1}))
+    with pytest.raises(ConfigError) as caught:
+        hooks.BiasUpdate().rlx_configure(SimpleNamespace(meta={"deepseek_bias_rate": 0.01}))
+    assert str(caught.value) == (
+        "[meta] deepseek_bias_rate = 0.01: this is an option of the hooks plugin now. Write in [plugins]:\n"
+        '  enable = [{ name = "deepseek_bias_update", args = { bias_rate = 0.01 } }]'
+    )
 
 
 def test_another_model():

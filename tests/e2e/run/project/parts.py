@@ -137,6 +137,29 @@ class Recorder:
 EMBEDDING = "model.embed_tokens.weight"
 
 
+class Failing:
+    """Raises `text` at every call."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    @rlx.hookimpl
+    def rlx_register(self):
+        raise RuntimeError(self.text)
+
+    @rlx.hookimpl
+    def rlx_worker_start(self):
+        raise RuntimeError(self.text)
+
+    @rlx.hookimpl
+    def rlx_model_built(self):
+        raise RuntimeError(self.text)
+
+    @rlx.hookimpl
+    def rlx_step_end(self):
+        raise RuntimeError(self.text)
+
+
 class Stale(rlx.WeightMapper):
     """Goes on sending the embedding that it saw first."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import rlx
-from rlx import UsageError
+from rlx import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,30 +27,26 @@ class ExpertLoad:
 class BiasUpdate:
     """`deepseek_bias_update`: the metrics, and routers' corrections move towards an even load at each step.
 
-    By 0.001, or by what the config says as `[meta] deepseek_bias_rate`.
+    bias_rate: how far a correction moves in a step.
     """
 
-    def __init__(self) -> None:
-        self._rate = BIAS_RATE
+    def __init__(self, bias_rate: float = BIAS_RATE) -> None:
+        if not bias_rate > 0:
+            raise ValueError(f"bias_rate = {bias_rate:g}: must be greater than 0")
+        self._rate = bias_rate
 
     @rlx.hookimpl
     def rlx_configure(self, config: Config) -> None:
-        _rate(config)
-
-    @rlx.hookimpl
-    def rlx_worker_start(self, process: str, config: Config) -> None:  # noqa: ARG002 - pluggy goes by names
-        self._rate = _rate(config)
+        if "deepseek_bias_rate" in config.meta:
+            rate = config.meta["deepseek_bias_rate"]
+            raise ConfigError(
+                f"[meta] deepseek_bias_rate = {rate}: this is an option of the hooks plugin now. Write in [plugins]:\n"
+                f'  enable = [{{ name = "deepseek_bias_update", args = {{ bias_rate = {rate} }} }}]'
+            )
 
     @rlx.hookimpl
     def rlx_model_built(self, model: nn.Module) -> None:
         _look_after(model, self._rate, "deepseek_bias_update")
-
-
-def _rate(config: Config) -> float:
-    rate = config.meta.get("deepseek_bias_rate", BIAS_RATE)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate <= 0:
-        raise UsageError(f"[meta] deepseek_bias_rate = {rate!r}: must be a number above 0, as 0.001 is.")
-    return float(rate)
 
 
 def _look_after(model: nn.Module, rate: float, hook: str) -> None:
