@@ -82,7 +82,7 @@ def type_text(field: FieldInfo) -> str:
     return text.replace("typing.", "").replace("NoneType", "None").replace("|", "\\|")
 
 
-def takes_text(annotation: Any) -> bool:
+def takes_text(annotation: object) -> bool:
     """Whether a list of sections takes names in place of them."""
     return any(inner is str or takes_text(inner) for inner in get_args(annotation))
 
