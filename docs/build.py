@@ -5,7 +5,8 @@
 * docs/reference/config.md from the docstrings of the config schema,
 * docs/reference/api.md from the public names of `rlx`,
 * docs/reference/contracts.md from the contract suites of `rlx.testing`,
-* the hook reference at the end of docs/hooks.md from the hookspecs.
+* the hook reference at the end of docs/hooks.md from the hookspecs,
+* the layers in docs/architecture.md from the import-linter contract in pyproject.toml.
 
 With `--check` it writes nothing, and fails if one of these is out of date or if a page has one of the problems that
 docs/checks.py looks for.
@@ -16,12 +17,13 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 from typing import get_args
 
-from checks import ROOT, markdown_pages, problems
+from checks import ARCHITECTURE, ROOT, markdown_pages, problems
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -48,6 +50,8 @@ API_HEAD = """# Python API
 
 Generated from `rlx.__all__` by `python docs/build.py`. Plugins, launch scripts and tests import these names from `rlx`; every other module is rlx's own and may change. `import rlx` is cheap: a name is loaded when it is first used.
 """
+LAYERS_MARK = "<!-- Generated from pyproject.toml by `python docs/build.py`. -->"
+LAYERS_END = "<!-- End of the generated part. -->"
 HOOKS = DOCS / "hooks.md"
 HOOKS_MARK = "<!-- Generated from the hookspecs by `python docs/build.py`: do not edit below this line. -->\n"
 
@@ -122,6 +126,19 @@ def hook_section(name: str) -> str:
     function = getattr(hookspecs, name)
     signature = ", ".join(inspect.signature(function).parameters)
     return f"### `{name}({signature})`\n\n{markdown(inspect.getdoc(function) or '')}\n"
+
+
+def architecture_page() -> str:
+    """docs/architecture.md with the layers of the core between its two marks."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["rlx"])
+    before, mark, rest = ARCHITECTURE.read_text(encoding="utf-8").partition(LAYERS_MARK)
+    _, end, after = rest.partition(LAYERS_END)
+    if not mark or not end:
+        raise SystemExit(f"docs/architecture.md lacks {LAYERS_MARK} or {LAYERS_END}")
+    return "\n".join([before + mark, "", "```text", *layers, "```", "", end + after])
 
 
 def contracts_page() -> str:
@@ -221,7 +238,13 @@ def undocumented() -> list[str]:
 def generated() -> dict[Path, str]:
     """Every generated page, as it must be."""
     config = "\n".join([CONFIG_HEAD, *tables(Config)]).rstrip() + "\n"
-    return {CONFIG: config, HOOKS: hooks_page(), CONTRACTS: contracts_page(), API: api_page()}
+    return {
+        CONFIG: config,
+        HOOKS: hooks_page(),
+        CONTRACTS: contracts_page(),
+        API: api_page(),
+        ARCHITECTURE: architecture_page(),
+    }
 
 
 def main() -> int:

@@ -6,7 +6,6 @@ Each check returns one line for each problem. `python docs/build.py --check` run
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -102,16 +101,6 @@ def unmapped_modules(text: str) -> Iterator[str]:
     yield from (f"it does not name `{name}` of core/rlx" for name in names if f"`{name}`" not in text)
 
 
-def old_layers(text: str) -> Iterator[str]:
-    """The layers of docs/architecture.md, if they are not those of import-linter."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
-    layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["rlx"])
-    if "\n".join(layers) not in text:
-        yield "the layers are not those of [tool.importlinter] in pyproject.toml"
-
-
 def problems(pages: Iterable[Path]) -> list[str]:
     """Every problem of every page, with the page's name."""
     found = [
@@ -124,9 +113,5 @@ def problems(pages: Iterable[Path]) -> list[str]:
     name, text = ARCHITECTURE.relative_to(ROOT), ARCHITECTURE.read_text(encoding="utf-8")
     return [
         *found,
-        *(
-            f"{name}: {problem}"
-            for check in (unmapped_packages, unmapped_modules, old_layers)
-            for problem in check(text)
-        ),
+        *(f"{name}: {problem}" for check in (unmapped_packages, unmapped_modules) for problem in check(text)),
     ]

@@ -1,7 +1,8 @@
-"""Every code block of the docs runs: Python is executed, tests among it are run, TOML is checked against the schema
-and the plugins that it names, and commands exist.
+"""Every code block of the docs works: Python is executed, its tests are run, TOML is checked against the schema and
+the plugins that it names, commands exist, and output of commands that start nothing is as shown.
 
-A block that the line above it calls `name.py:` is that file; a page's files lie in one folder.
+If the line above a block ends in `name.py`:, the block is written to a file of that name. All files of a page are in
+one folder.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +40,7 @@ _NAME = re.compile(r"`([\w./-]+\.(?:py|toml))`.*:$")
 
 @dataclass(frozen=True)
 class Block:
-    """`name`: the file that the line above the block speaks of; empty where it speaks of none."""
+    """`name`: the file that the line above the block names; empty if it names none."""
 
     language: str
     text: str
@@ -62,7 +64,7 @@ def page(request):
 
 
 BASE = {"model": {"path": "m", "plugin": "hf"}, "dataset": {"name": "arithmetic"}, "rewards": [{"name": "exact_match"}]}
-"""What a piece of a config leaves out."""
+"""Sections that a piece of a config leaves out."""
 
 
 def test_python_runs(page, tmp_path):
@@ -93,6 +95,22 @@ def test_commands_exist(page):
                 assert words[1] in COMMANDS, f"{page}:{block.line}: {line}"
 
 
+@pytest.mark.parametrize(
+    "command", ["rlx --help", "rlx run --help", "rlx check --help", "rlx plugins show reward exact_match"]
+)
+def test_output_is_as_shown(command):
+    shown = [shown for page in PAGES for block in blocks_of(page) for shown in _outputs(block, command)]
+    done = subprocess.run(
+        [sys.executable, "-m", "rlx_cli.main", *command.split()[1:]],
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert shown == [_plain(done.stdout)]
+
+
 def test_pages_are_found():
     assert {Path("README.md"), Path("docs/plugins.md"), Path("docs/testing.md")} <= set(PAGES)
 
@@ -101,7 +119,7 @@ COMMANDS = set(typer.main.get_command(app).commands)
 
 
 def _written(page: Path, folder: Path) -> tuple[list[Path], list[Path]]:
-    """The page's Python files, and those with tests."""
+    """Write the page's blocks; return the Python files without tests, and those with tests."""
     scripts, tests = [], []
     for block in blocks_of(page):
         if block.language != "python" and not (block.language == "toml" and block.name):
@@ -115,8 +133,20 @@ def _written(page: Path, folder: Path) -> tuple[list[Path], list[Path]]:
     return scripts, tests
 
 
+def _outputs(block: Block, command: str) -> Iterator[str]:
+    """The output that a block shows for a command: every line up to the next `$`."""
+    if not block.language and f"$ {command}\n" in block.text:
+        yield _plain(block.text.partition(f"$ {command}\n")[2].partition("\n$ ")[0])
+
+
+def _plain(output: str) -> str:
+    """Output without trailing spaces, and without the folder of rlx and line numbers of its files."""
+    lines = (re.sub(r"^\S+/(rlx_rewards/\S+):\d+$", r"\1", line.rstrip()) for line in output.splitlines())
+    return "\n".join(lines).strip()
+
+
 def _write_trajectories(folder: Path) -> None:
-    """What the quickstart would have left, for pages that read it."""
+    """Write a file as the quickstart does, for pages that read it."""
     episode = Episode(0, 0, 0, [single_turn([1, 2], [3])], text="3", prompt_text="1+2=", rewards=[Reward("x", 1.0)])
     folder.mkdir(parents=True)
     write_groups(folder / "step_00000.parquet", [encode_episodes([episode])], step=0)
