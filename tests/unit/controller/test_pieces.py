@@ -17,7 +17,7 @@ from rlx.controller.runtime.failure import Failure, together
 from rlx.controller.runtime.progress import PATIENCE, Progress
 from rlx.controller.state import LEGAL, RunState, StateMachine
 from rlx.datasets.order import RowOrder, derive_seed, plain_order
-from rlx.episodes import Episode, encode_episodes, single_turn
+from rlx.episodes import Episode, encode_episodes, named_means, single_turn
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, RolloutStats
 
@@ -111,6 +111,11 @@ def test_unscored_is_not_zero():
     assert (metrics["staleness/mean"], metrics["staleness/max"]) == (1.5, 2.0)
     assert metrics["completion/truncated"] == 0.5
     assert metrics["reward/exact"] == 0.5
+
+
+def test_named_means_skip_what_was_not_scored():
+    values = [("exact", 1.0), ("judge", None), ("exact", 0.0), ("length", None), ("judge", 0.5)]
+    assert list(named_means(values).items()) == [("exact", 0.5), ("judge", 0.5)]
 
 
 @pytest.mark.parametrize(
