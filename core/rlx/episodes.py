@@ -1,9 +1,9 @@
-"""Episode, trajectory, segment: what a sampler produced and a trainer learns from.
+"""Episode, trajectory, segment: the data that a sampler produces and a trainer learns from.
 
-The rules of this part:
+Rules:
 
-* Tokens are the source of truth. A segment's ids are what the engine read or emitted; text is never tokenised again on
-  the way to the loss.
+* Tokens are the source of truth. A segment's ids are those that the engine read or emitted; text is never tokenised
+  again on the way to the loss.
 * A *segment* is a run of tokens of one kind. A *trajectory* is an append-only list of segments: every prompt that the
   engine saw is a prefix of its trajectory. An *episode* is one or more trajectories of one dataset row, with its
   rewards.
@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 SegmentKind = Literal["prompt", "sampled", "observed"]
+"""prompt: read by the engine first. sampled: emitted by the engine, or an SFT target. observed: read between turns."""
 
 
 class VersionSpan(msgspec.Struct, frozen=True, array_like=True):
@@ -30,18 +31,19 @@ class VersionSpan(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Segment(msgspec.Struct, omit_defaults=True):
-    """A run of tokens of one kind.
-
-    `logprobs` (sampled segments only): natural-log probability of each token under the distribution that it was drawn
-    from, temperature applied; as many as `tokens`. Empty where nothing was sampled (prompts, SFT targets).
-    """
+    """A run of tokens of one kind."""
 
     kind: SegmentKind
     tokens: list[int]
     logprobs: list[float] = []
+    """Natural-log probability of each token under the distribution that it was drawn from, temperature applied; one for
+    each of `tokens`. Empty for tokens that were not sampled (prompts, SFT targets)."""
     versions: list[VersionSpan] = []
+    """The weight versions that sampled the tokens, in order; empty for tokens that were not sampled."""
     trainable: bool = True
+    """False: sampled, but left out of the loss."""
     finish_reason: str | None = None
+    """`stop` or `length`, for a sampled segment that ends a completion."""
 
     @property
     def learns(self) -> bool:
@@ -50,12 +52,13 @@ class Segment(msgspec.Struct, omit_defaults=True):
 
 
 class Trajectory(msgspec.Struct):
-    """An append-only list of segments."""
+    """An append-only list of segments. Its length is that of its tokens."""
 
     segments: list[Segment]
 
     @property
     def tokens(self) -> list[int]:
+        """The tokens of all segments, in order."""
         return [token for segment in self.segments for token in segment.tokens]
 
     def __len__(self) -> int:
@@ -63,15 +66,16 @@ class Trajectory(msgspec.Struct):
 
 
 class Reward(msgspec.Struct, omit_defaults=True):
-    """What one reward said of one episode.
-
-    `segment` anchors it to a sampled segment (trajectory index, segment index); None anchors it to the end.
-    """
+    """One reward's score of one episode."""
 
     name: str
     value: float | None
+    """None: not scored."""
     weight: float = 1.0
+    """Its share of the total reward."""
     segment: tuple[int, int] | None = None
+    """The sampled segment (trajectory index, segment index) that it belongs to; None: the whole episode. rlx stores it
+    and sets None itself; it is for algorithms that assign rewards to segments."""
 
 
 class Episode(msgspec.Struct, omit_defaults=True):
@@ -79,23 +83,29 @@ class Episode(msgspec.Struct, omit_defaults=True):
 
     group_id: int
     sample: int
+    """Its index within the group."""
     dataset_index: int
+    """The number of the dataset row."""
     trajectories: list[Trajectory]
     text: str = ""
+    """The completion, decoded without special tokens."""
     prompt_text: str = ""
     rewards: list[Reward] = []
+    """In the config's order."""
     metrics: dict[str, float] = {}
     stop_reason: str | None = None
+    """`stop` or `length`."""
     error: str | None = None
     seed: int = 0
+    """The seed that it was sampled with."""
 
     @property
     def total_reward(self) -> float | None:
-        """Sum of weight * value over the rewards that scored; None where none did."""
+        """Sum of weight * value over the rewards that scored; None if none did."""
         return total_of(self.rewards)
 
     def sampled_segments(self) -> Iterator[Segment]:
-        """Every segment that the sampler wrote, in order."""
+        """Yield the sampled segments, in order."""
         for trajectory in self.trajectories:
             for segment in trajectory.segments:
                 if segment.kind == "sampled":
@@ -103,17 +113,18 @@ class Episode(msgspec.Struct, omit_defaults=True):
 
     @property
     def sampled_tokens(self) -> int:
+        """The number of sampled tokens."""
         return sum(len(segment.tokens) for segment in self.sampled_segments())
 
     @property
     def oldest_version(self) -> int | None:
-        """The oldest weight version among the sampled tokens; None where the sampler left none."""
+        """The oldest weight version among the sampled tokens; None if there is none."""
         spans = [span.version for segment in self.sampled_segments() for span in segment.versions]
         return min(spans, default=None)
 
 
 def total_of(rewards: Sequence[Reward]) -> float | None:
-    """Sum of weight * value over those that scored; None where none did."""
+    """Return the sum of weight * value over the rewards that scored; None if none did."""
     scored = [reward.weight * reward.value for reward in rewards if reward.value is not None]
     return sum(scored) if scored else None
 
@@ -138,7 +149,10 @@ def single_turn(
     versions: Sequence[VersionSpan] = (),
     finish_reason: str | None = None,
 ) -> Trajectory:
-    """A prompt and its completion: the trajectory of a single-turn episode."""
+    """Return a prompt and its completion as the trajectory of a single-turn episode.
+
+    logprobs: one for each completion token, or none. versions: spans that cover the completion, or none.
+    """
     return Trajectory(
         [
             Segment("prompt", list(prompt_tokens)),
@@ -148,7 +162,10 @@ def single_turn(
 
 
 def masked_tokens(tokens: Sequence[int], trained: Sequence[bool]) -> Trajectory:
-    """Tokens that nobody sampled, of which some are trained; what precedes the first of those is the prompt."""
+    """Return tokens that were not sampled as a trajectory, with those trained for which `trained` is true.
+
+    The tokens before the first trained one are the prompt.
+    """
     segments: list[Segment] = []
     for learns, run in groupby(zip(tokens, trained, strict=True), key=lambda pair: bool(pair[1])):
         context: SegmentKind = "observed" if segments else "prompt"
@@ -160,16 +177,10 @@ _EPISODES = msgspec.msgpack.Decoder(list[Episode])
 
 
 def encode_episodes(episodes: Sequence[Episode]) -> bytes:
-    """A group's episodes as MessagePack."""
+    """Encode a group's episodes as MessagePack."""
     return msgspec.msgpack.encode(list(episodes))
 
 
 def decode_episodes(payload: bytes) -> list[Episode]:
-    """The inverse of `encode_episodes`."""
+    """Decode what `encode_episodes` encoded."""
     return _EPISODES.decode(payload)
-
-
-def to_json(episode: Episode) -> dict[str, Any]:
-    """An episode as plain JSON types."""
-    builtins: dict[str, Any] = msgspec.to_builtins(episode)
-    return builtins

@@ -1,4 +1,4 @@
-"""What an algorithm is: how rewards become a gradient, in three separate pieces.
+"""The contract of algorithms: how rewards become a gradient, in three separate pieces.
 
 An algorithm plugin is a class (entry-point group `rlx.algorithms`) whose constructor takes its options as keyword
 arguments; the config's `args` are checked against that signature. It recombines:
@@ -6,6 +6,8 @@ arguments; the config's `args` are checked against that signature. It recombines
 * an advantage estimator: rewards of groups -> one value per token (constant within an episode for GRPO);
 * an objective: per-token loss from log-probabilities and advantages;
 * an aggregation: per-token losses -> one scalar whose gradient does not depend on ranks or micro-batches.
+
+Shapes: T trained tokens of a micro-batch, that is, tokens in its loss mask; [] a scalar.
 """
 
 from __future__ import annotations
@@ -22,27 +24,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The trained tokens of one micro-batch, flat: T = number of tokens in the loss mask. All float32 [T].
-
-    logprobs: the policy's, with gradient, temperature applied.
-    sampler_logprobs: what the engine reported for the same tokens (`logprobs.detach()` where nothing was sampled).
-    advantages: one per token.
-    reference_logprobs: of the frozen reference; None unless the algorithm asks for a reference.
-    entropy: of the policy's distribution at each token, no gradient.
-    episode: [T] int64, which episode of the step a token belongs to.
-    """
+    """The trained tokens of one micro-batch, flat. All log-probabilities are natural logarithms."""
 
     logprobs: Tensor
+    """[T] float32: log-probability of each token under the policy, temperature applied; with gradient."""
     sampler_logprobs: Tensor
+    """[T] float32: the same as the engine reported it; `logprobs.detach()` for tokens that were not sampled."""
     advantages: Tensor
+    """[T] float32: the advantage of each token's episode."""
     reference_logprobs: Tensor | None
+    """[T] float32: the same under the frozen reference; None unless the algorithm needs a reference."""
     entropy: Tensor
+    """[T] float32: entropy of the policy's distribution at each token, in nats; without gradient."""
     episode: Tensor
+    """[T] int64: the episode of the step that each token belongs to."""
 
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Counts over the whole optimizer step (all ranks and micro-batches): what losses are normalised by."""
+    """Counts over the whole optimizer step (all ranks and micro-batches), to normalise losses by."""
 
     tokens: int
     """Tokens in the loss mask."""
@@ -62,13 +62,14 @@ class Algorithm(Protocol):
         """Whether a frozen copy of the first weights must score every batch."""
 
     def advantages(self, groups: Sequence[Sequence[Episode]]) -> list[list[float]]:
-        """One number for each episode of each group (it holds for all trained tokens of the episode).
+        """Return one number for each episode of each group, which holds for all trained tokens of the episode.
 
         An episode without a reward (None) gets 0.0 and does not count in its group's baseline.
         """
 
     def loss(self, batch: TokenBatch, totals: StepTotals) -> tuple[Tensor, dict[str, Tensor]]:
-        """The micro-batch's share of the step's loss, and metrics as *sums over tokens* ([] float32 each).
+        """Return the micro-batch's share of the step's loss ([] float32, with gradient), and metrics as *sums over
+        tokens* ([] float32 each).
 
         Shares add up: the sum over micro-batches and ranks is the step's loss. The trainer divides metric sums by
         `totals.tokens`.

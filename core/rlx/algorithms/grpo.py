@@ -27,9 +27,9 @@ class GRPO:
         loss = 1/N sum_t  rho_t * -min(r_t A, clip(r_t, 1 - clip_low, 1 + clip_high) A) + kl_coef * k3(lp_t, ref_t)
         rho  = min(exp(old - smp), importance_cap)          1 if importance_cap is 0 or ratio is "sampler"
 
-    There is one update for each batch. So with ratio "policy" r is 1 and what differs from the sampler is corrected by
-    rho alone; with ratio "sampler" r carries it, and the clip bounds it. kl_coef > 0 keeps a frozen copy of the first
-    weights as reference.
+    There is one update for each batch. With ratio "policy" r is therefore 1, and rho alone corrects for the difference
+    from the sampler; with ratio "sampler" r carries that difference, and the clip bounds it. kl_coef > 0 keeps a frozen
+    copy of the first weights as reference.
     """
 
     rollouts: ClassVar[bool] = True
@@ -80,16 +80,17 @@ class GRPO:
         return token_mean(per_token, totals), metrics
 
 
+# A constructor's ValueErrors become the config's errors: they name the option and what it may be.
+
+
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
 
 
 def _number(name: str, value: object, *, low: float, high: float = math.inf) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value!r}")
-    assert isinstance(value, int | float)
     if not low <= value <= high:
         upper = f" and <= {high:g}" * (high < math.inf)
         raise ValueError(f"{name} must be >= {low:g}{upper}, not {value!r}")

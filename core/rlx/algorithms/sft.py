@@ -23,7 +23,7 @@ class SFT:
         return False
 
     def advantages(self, groups: Sequence[Sequence[Episode]]) -> list[list[float]]:
-        """Not used by the loss: rows have no rewards."""
+        """Return zeros, which the loss does not use: rows have no rewards."""
         return [[0.0] * len(group) for group in groups]
 
     def loss(self, batch: TokenBatch, totals: StepTotals) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,7 +1,7 @@
-"""Paths of rlx 0.1 (`from rlx.api.packer import DataPacker`): they work for one more release, with a warning.
+"""Paths of rlx 0.1 (`from rlx.api.packer import DataPacker`). They work for one more release, with a warning.
 
-Each of the modules in `_MOVED` exists as soon as this package is imported. Using a name of one warns, with the path
-that replaces it.
+Each module of `_MOVED` exists as soon as this package is imported. Using a name of one gives a DeprecationWarning with
+the path that replaces it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 import rlx
 
@@ -29,38 +28,77 @@ _MOVED = {
     "packer_calls": "rlx.packers.batches",
     "policy_input": "rlx.packers.loss_mask",
     "prompt": "rlx.packers.prompt",
-    "reward": "rlx.rewards.base",
-    "rows": "rlx.datasets.open",
+    "reward": "rlx.rewards.result",
+    "rows": "rlx.datasets.view",
     "sft": "rlx.packers.sft_rows",
     "signature": "rlx.plugins.signature",
     "tensor_parallel": "rlx.models.tensor_parallel",
     "turns": "rlx.packers.chat_turns",
     "types": "rlx.episodes",
 }
+"""Old module -> the module that has most of its names now."""
+
+_RENAMED = {
+    "dataset.DatasetView": "rlx.datasets.view.DatasetView",
+    "dataset.offered": "rlx.datasets.open.run_objects",
+    "dataset.open_dataset": "rlx.datasets.open.make_dataset",
+    "fingerprint.not_the_same": "rlx.fingerprint.mismatch_message",
+    "model.packer_word": "rlx.plugins.registry.packer_name",
+    "packer.prompt_token_ids": "rlx.packers.prompt.prompt_token_ids",
+    "packer.sft_trajectories": "rlx.packers.sft_rows.sft_trajectories",
+    "packer_calls.attributed": "rlx.packers.batches.attribute_to",
+    "policy_input.RETOKENIZED": "rlx.packers.loss_mask.RETOKENIZED_METRIC",
+    "policy_input.rehearse_policy_input": "rlx.packers.loss_mask.dry_run_policy_input",
+    "reward.AnyReward": "rlx.rewards.base.AnyReward",
+    "reward.BoundReward": "rlx.rewards.bound.BoundReward",
+    "reward.OFFERED": "rlx.rewards.base.OFFERED",
+    "reward.SHOWN_CHARACTERS": "rlx.rewards.result.EXCERPT_CHARACTERS",
+    "reward.about": "rlx.rewards.result.quote_first",
+    "reward.check_reward_args": "rlx.rewards.bound.check_reward_args",
+    "reward.group_reward": "rlx.rewards.base.group_reward",
+    "reward.shown": "rlx.rewards.result.excerpt",
+    "reward.wanted": "rlx.rewards.bound.accepted_offers",
+    "rows.check_shape": "rlx.datasets.view.checked",
+    "tensor_parallel.share_slots": "rlx.models.tensor_parallel.share_positions",
+}
+"""Old name -> its new path, for names that are not found under the same name in the module of `_MOVED`."""
+
+_REMOVED = {
+    "logger.LoggerClass": "annotate it as `type[rlx.Logger]`",
+    "types.to_json": "use `msgspec.to_builtins(episode)`",
+}
+"""Old name -> its replacement, for names that are gone."""
 
 
 class _MovedModule(ModuleType):
-    """Stands in for a module that moved to `home`."""
+    """Stand-in for the old module `rlx.api.<name>`."""
 
-    def __init__(self, name: str, home: str) -> None:
-        super().__init__(name, f"Moved to {home}.")
-        self.__spec__ = ModuleSpec(name, None)
-        self._home = home
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{__name__}.{name}", f"Moved to {_MOVED[name]}.")
+        self.__spec__ = ModuleSpec(self.__name__, None)
+        self._name = name
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
+        old = f"{self._name}.{name}"
+        missing = f"module {self.__name__!r} has no attribute {name!r}"
         if name.startswith("__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(self._home), name, None)
-        if found is None:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}; it moved to {self._home}")
-        home = "rlx" if name in rlx.__all__ else self._home
+            raise AttributeError(missing)
+        if old in _REMOVED:
+            raise AttributeError(f"{missing} any more: {_REMOVED[old]}")
+        module, _, new = _RENAMED.get(old, f"{_MOVED[self._name]}.{name}").rpartition(".")
+        try:
+            found: object = getattr(importlib.import_module(module), new)
+        except AttributeError:
+            raise AttributeError(f"{missing}; it moved to {module}") from None
+        public = new in rlx.__all__ and getattr(rlx, new) is found
         warnings.warn(
-            f"{self.__name__}.{name} is deprecated and goes with the next release: use {home}.{name}",
+            f"rlx.api.{old} is deprecated and will be removed in the next release: use "
+            f"{'rlx' if public else module}.{new}",
             DeprecationWarning,
             stacklevel=2,
         )
         return found
 
 
-for _name, _home in _MOVED.items():
-    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _MovedModule(f"{__name__}.{_name}", _home)
+for _name in _MOVED:
+    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _MovedModule(_name)

@@ -1,13 +1,13 @@
-"""`rlx.BaseModel`: the base of models that are not transformers'.
+"""`rlx.BaseModel`: the base class of models that are not from transformers.
 
-The rules of this part:
+Rules:
 
-* A model says what it computes: hidden states of tokens, and which module makes logits of them. Log-probabilities in
+* A model says what it computes: hidden states of tokens, and which module turns them into logits. Log-probabilities in
   chunks of the vocabulary, packed rows, sharding, recomputation, loading and sending are rlx's.
-* Attention is handed in. A model that passes its queries, keys and values to what it is handed runs on packed rows,
-  and on whatever else rlx makes of a sequence; one that doesn't take it runs on padded rows.
+* Attention is passed in. A model that calls it with its queries, keys and values runs on packed rows and on any other
+  layout of sequences that rlx uses; one that doesn't take it runs on padded rows.
 
-Shapes: B rows, L token slots, H the hidden size, V the vocabulary, D the size of a head.
+Shapes: B rows, S positions of a row, H the hidden size, V the vocabulary, D the size of a head.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -25,79 +25,85 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
+HFConfig: TypeAlias = Any
+"""The Hugging Face config of a model: an object with the attributes of its config.json."""
+
+
 class Attention(Protocol):
-    """Causal attention within each sequence of a batch, whichever way its rows hold sequences."""
+    """Causal attention within each sequence of a batch, however the rows hold sequences."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
-        """From query [B, heads, L, D], key [B, kv_heads, L, D], value [B, kv_heads, L, Dv] -> [B, heads, L, Dv].
+        """Return the attention's output [B, heads, S, Dv].
 
-        heads is a multiple of kv_heads: query heads share theirs in order. scale: of the scores; None: D ** -0.5.
+        query: [B, heads, S, D]. key: [B, kv_heads, S, D]. value: [B, kv_heads, S, Dv]. heads is a multiple of kv_heads:
+        consecutive query heads share a key and value head. scale: factor of the scores; None: D ** -0.5.
         """
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
-    """`Attention` over rows that each hold one sequence, padded on the right or not at all."""
+    """Compute `Attention` over rows that each hold one sequence, padded on the right or not at all."""
     shared = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=shared)
 
 
 @dataclass
 class CausalLMOutput:
-    """What a model's forward returns."""
+    """The output of a model's forward."""
 
     logits: Tensor
-    """[B, L, V], in the dtype that the model computes in."""
+    """[B, S, V], in the dtype that the model computes in."""
 
 
 class BaseModel(nn.Module, ABC):
     """A causal language model of a plugin. Write the constructor, `supported_model_types` and `hidden_states` with
-    `output_embedding`; or, where logits are more than one product, `forward` alone.
+    `output_embedding`; or, if logits are more than one matrix product, `forward` alone.
 
-    Its constructor takes the Hugging Face config. rlx calls it with parameters on the meta device and buffers real:
-    buffers that no checkpoint holds (rotary frequencies) are best registered with `persistent=False`. Values of
-    parameters come from the checkpoint. Where a model is only counted or planned, its buffers are on the meta device,
-    too: constructors must not look at their values.
+    Its constructor takes the Hugging Face config. rlx calls it with parameters on the meta device and buffers on the
+    real one: register buffers that no checkpoint holds (rotary frequencies) with `persistent=False`. Values of
+    parameters come from the checkpoint. If a model is only counted or planned, its buffers are on the meta device, too:
+    constructors must not read their values.
     """
 
-    def __init__(self, hf_config: Any) -> None:
+    def __init__(self, hf_config: HFConfig) -> None:
         super().__init__()
         self.hf_config = hf_config
 
     @staticmethod
     @abstractmethod
     def supported_model_types() -> list[str]:
-        """The values of `model_type` in config.json that this class can build."""
+        """Return the values of `model_type` in config.json that this class can build."""
 
     def hidden_states(self, input_ids: Tensor, position_ids: Tensor, attention: Attention = causal_attention) -> Tensor:
-        """What `output_embedding` makes logits of: after the last norm, [B, L, H] in the compute dtype.
+        """Return the hidden states after the last norm, which `output_embedding` turns into logits: [B, S, H] in the
+        compute dtype.
 
-        input_ids, position_ids: [B, L] int64; a position counts from the start of its sequence, wherever that lies in
-        the row. attention: see `Attention`; leave the parameter out where the model can't use it.
+        input_ids, position_ids: [B, S] int64; position ids count from the start of each sequence, wherever it is in the
+        row. attention: see `Attention`; leave the parameter out if the model can't use it.
         """
         raise NotImplementedError(f"{type(self).__name__} has neither hidden_states nor a forward of its own")
 
     def output_embedding(self) -> nn.Module | None:
-        """The module whose `weight` [V, H] (and `bias` [V], if it has one) makes logits of hidden states; may be the
-        input embedding. None: only `forward` knows, and all [B, L, V] logits are made at once.
+        """Return the module whose `weight` [V, H] (and `bias` [V], if it has one) turns hidden states into logits; may
+        be the input embedding. None: only `forward` can, and all [B, S, V] logits are made at once.
         """
         return None
 
     def input_embedding(self) -> nn.Module | None:
-        """The module that makes hidden states of input_ids, for `[policy.parallel] pp`. None: the model can't be cut
-        into stages.
+        """Return the module that turns input_ids into hidden states, for `[policy.parallel] pp`. None: the model can't
+        be split into pipeline stages.
 
         With it, the first stage has this module, each stage a run of `decoder_layers`, and the last stage every other
-        module that holds parameters; a parameter outside of modules can't be cut. Each rank calls `hidden_states`:
-        modules of other stages return their first argument, and in the place of the embedding comes what the stage
-        before made. So hidden states go from the embedding through the layers to what follows as they are, as first
-        argument and only result. A weight that is the head's and the embedding's lies on both stages.
+        module that holds parameters; parameters outside of these modules can't be placed. Each rank calls
+        `hidden_states`: modules of other stages return their first argument, and the embedding returns the output of
+        the previous stage. Hidden states must therefore go from the embedding through the layers to the last modules
+        unchanged, as first argument and only result. A weight that head and embedding share is on both stages.
         """
         return None
 
     def forward(
         self, input_ids: Tensor, position_ids: Tensor, attention: Attention = causal_attention
     ) -> CausalLMOutput:
-        """Logits of every slot; arguments as in `hidden_states`."""
+        """Return the logits of every position; arguments as in `hidden_states`."""
         more = {} if attention is causal_attention else {"attention": attention}
         hidden = self.hidden_states(input_ids, position_ids, **more)
         head: Any = self.output_embedding()
@@ -106,29 +112,29 @@ class BaseModel(nn.Module, ABC):
         return CausalLMOutput(F.linear(hidden, head.weight, getattr(head, "bias", None)))
 
     def decoder_layers(self) -> nn.ModuleList:
-        """The list whose modules FSDP shards one by one, and whose tensors are sent together. Default: the longest
-        list of modules that lies in no other one.
+        """Return the list whose modules FSDP shards one by one, and whose tensors are sent together. Default: the
+        longest list of modules that is not inside another one.
         """
         return longest_list(self)[1]
 
     def parallelize(self, mesh: DeviceMesh) -> None:
-        """Split parameters in other ways than over data, in place. Default: nothing.
+        """Split parameters in other ways than over data, in place. Default: split nothing.
 
         Called once on every rank, with parameters on the meta device, before rlx applies FSDP to each decoder layer.
         `mesh` has a dimension for each kind of parallelism, by name: `tp` and `ep` are the model's (the others are
-        rlx's), and have size 1 where they are not in use. What is split becomes a DTensor over one of the two. FSDP
-        shards it over the other ranks; parameters that are left are sharded over all, and gradients are sums.
+        rlx's), and have size 1 if they are not in use. A parameter that is split becomes a DTensor over one of the two,
+        and FSDP shards it over the other ranks; other parameters are sharded over all ranks. Gradients are sums.
 
-        ep: ranks have micro-batches of their own. tp: rlx hands a decoder layer the hidden states of this rank's run of
-        the slots, [B, L / tp, H], and wants those of the same slots back. A block that is split gathers the others' and
-        hands back what all have made of them: `rlx.models.tensor_parallel.split_block` does it.
+        ep: ranks have micro-batches of their own. tp: rlx passes a decoder layer the hidden states of this rank's run
+        of the positions, [B, S / tp, H], and expects those of the same positions back. A block that is split gathers
+        the other ranks' positions and returns the sum of all ranks' outputs for its own: `rlx.split_block` does that.
         """
 
     def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:
-        """Why the model can't be split over so many ranks, for the user to read; None where it can.
+        """Return the reason why the model can't be split over `sizes` ranks, as a text for the user; None if it can.
 
-        `rlx check` asks it. sizes: of each dimension of the mesh. Default: a model without `parallelize` can't have
-        tp or ep.
+        `rlx check` calls it. sizes: the size of each dimension of the mesh. Default: a model without `parallelize`
+        can't have tp or ep.
         """
         used = [f"{name} = {sizes[name]}" for name in ("tp", "ep") if sizes[name] > 1]
         if not used or type(self).parallelize is not BaseModel.parallelize:
@@ -136,22 +142,22 @@ class BaseModel(nn.Module, ABC):
         return f"{type(self).__name__} has no parallelize, which {' and '.join(used)} would need"
 
     def step_end(self) -> dict[str, float]:
-        """What a step has to tell of this model, as metrics of the step. Default: nothing.
+        """Return the model's own metrics of a step. Default: none.
 
-        Called on every rank after each optimizer update; what rank 0 returns is told, under names that are not rlx's
-        own. The place to change buffers that learn without a gradient, alike on all ranks. With pp, a rank has
-        computed the layers of its stage only: what is counted in them is told after a sum over all ranks. Of a layer's
-        buffers, those of its stage are saved and sent.
+        Called on every rank after each optimizer update; rank 0's metrics are reported, and must not have names of
+        rlx's own. This is the place to update buffers that learn without a gradient, identically on all ranks. With pp,
+        a rank has computed only the layers of its stage: sum counts over all ranks before you return them. A layer's
+        buffers are saved and sent by its own stage.
         """
         return {}
 
     @classmethod
-    def get_nparams_and_flops(cls, hf_config: Any, seq_len: int) -> tuple[int, int]:
-        """The number of parameters, and the floating-point operations of forward and backward for each token of a
-        sequence of `seq_len`.
+    def get_nparams_and_flops(cls, hf_config: HFConfig, seq_len: int) -> tuple[int, int]:
+        """Return the number of parameters, and the floating-point operations of forward and backward for each token of
+        a sequence of `seq_len`.
 
         Default: 6 N + 12 * layers * heads * D * seq_len (PaLM, appendix B), N without tables that are only looked up;
-        right where every parameter is used for every token.
+        correct if every parameter is used for every token.
         """
         with torch.device("meta"):
             model = cls(hf_config)
@@ -166,7 +172,9 @@ class BaseModel(nn.Module, ABC):
 
 
 def longest_list(network: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The longest list of modules that lies in no other one, and its name. Raises ValueError where there is none."""
+    """Return the longest list of modules that is not inside another one, and its name. Raises ValueError if there is
+    none.
+    """
     lists = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
     outer = [item for item in lists if not any(item[0].startswith(f"{name}.") for name, _ in lists)]
     if not outer:

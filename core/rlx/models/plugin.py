@@ -1,11 +1,14 @@
-"""What a model plugin is: how to build the policy's network, and what its tensors are called in a checkpoint."""
+"""The contract of model plugins: how to build the policy's network, and what its tensors are called in a checkpoint.
+
+Shapes: B rows, S positions of a row.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rlx.errors import PluginError, UsageError
 
@@ -13,59 +16,62 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from rlx.models.base_model import BaseModel
+    from rlx.models.base_model import BaseModel, HFConfig
 
 
 class WeightMapper(ABC):
     """Policy tensors <-> Hugging Face checkpoint tensors, both ways, streaming.
 
-    Names on the Hugging Face side are checkpoint names: what a safetensors file of the model holds, and what vLLM's
-    loader reads. They may differ from `named_parameters()` (fused experts, renamed modules); tied tensors that a
-    checkpoint leaves out are left out here too.
+    Names on the Hugging Face side are checkpoint names: those in a safetensors file of the model, which vLLM's loader
+    reads. They may differ from `named_parameters()` (fused experts, renamed modules); tied tensors that a checkpoint
+    leaves out are left out here too.
     """
 
     @abstractmethod
     def policy_to_hf(self, name: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
-        """Checkpoint names and tensors that one full (unsharded) policy tensor becomes.
+        """Return the checkpoint names and tensors of one full (unsharded) policy tensor.
 
         Must be deterministic, and may be called with meta tensors to learn names, shapes and dtypes.
         """
 
     @abstractmethod
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Full policy tensors from a stream of checkpoint tensors; names that the model does not know come out as they
-        are. May be called with meta tensors, to learn whether a checkpoint fits.
+        """Yield full policy tensors from a stream of checkpoint tensors; names that the model does not know come out as
+        they are. May be called with meta tensors, to learn whether a checkpoint fits.
         """
 
 
 @dataclass(frozen=True)
 class ModelPlugin:
-    """What an `rlx.models` entry point names."""
+    """The object that an `rlx.models` entry point names."""
 
     build: Callable[..., nn.Module]
     """`build(hf_config, dtype=torch.float32, attn_implementation=None)`: the network on the current default device (rlx
-    keeps its parameters on `meta`). Its forward takes `input_ids [B, T]`, `position_ids [B, T]` and returns an object
-    with `.logits`. `attn_implementation` is what the config's `[policy] attention` says."""
-    weight_mapper: Callable[[Any], WeightMapper]
+    keeps its parameters on `meta`). Its forward takes `input_ids [B, S]`, `position_ids [B, S]` (int64) and returns an
+    object with `.logits`. `attn_implementation` is `[policy] attention` of the config."""
+    weight_mapper: Callable[[HFConfig], WeightMapper]
     """`weight_mapper(hf_config)`."""
-    packer: Callable[..., Any] | None = None
-    """The default packer for this model, where it is not `decoder_only_llm`."""
+    packer: Callable[..., object] | None = None
+    """The default packer for this model, if it isn't `decoder_only_llm`."""
     model_types: frozenset[str] | None = None
-    """What it can build, as `model_type` in config.json says it; None: that shows when it is built."""
+    """The values of `model_type` in config.json that it can build; None: only building shows."""
 
     @classmethod
     def of(
         cls,
         model: type[BaseModel],
-        weight_mapper: Callable[[Any], WeightMapper],
-        packer: Callable[..., Any] | None = None,
+        weight_mapper: Callable[[HFConfig], WeightMapper],
+        packer: Callable[..., object] | None = None,
     ) -> Self:
-        """A plugin from a `BaseModel`, its mapper, and its packer where it has one of its own."""
-        return cls(_Construction(model), weight_mapper, packer, frozenset(supported_model_types(model)))
+        """Make a plugin from a `BaseModel`, its mapper, and its packer if it has one of its own.
+
+        Raises PluginError if the model does not say which `model_type`s it supports.
+        """
+        return cls(_BaseModelBuilder(model), weight_mapper, packer, frozenset(supported_model_types(model)))
 
 
 def supported_model_types(model: type[BaseModel]) -> list[str]:
-    """What a model class says of itself. Raises PluginError where it says nothing."""
+    """Return the `model_type`s that a model class declares. Raises PluginError if there are none."""
     declared = getattr(model, "supported_model_types", None)
     types = list(declared()) if callable(declared) else []
     if not types or not all(isinstance(name, str) for name in types):
@@ -77,13 +83,13 @@ def supported_model_types(model: type[BaseModel]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Construction:
-    """How a `BaseModel` is built. A value: two plugins of the same class are equal."""
+class _BaseModelBuilder:
+    """`ModelPlugin.build` for a `BaseModel`. A value: two plugins of the same class are equal."""
 
     model: type[BaseModel]
 
     def __call__(
-        self, hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None
+        self, hf_config: HFConfig, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None
     ) -> nn.Module:
         import torch
 
@@ -101,7 +107,7 @@ class _Construction:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """`float32` -> torch.float32."""
+    """Return the dtype of a name: `float32` -> torch.float32."""
     import torch
 
     dtype = getattr(torch, name)

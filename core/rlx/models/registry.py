@@ -6,26 +6,27 @@
         ModelRegistry.register_model(MyModel, MyWeightMapper)
         launch_worker()
 
-The rules of this part:
+Rules:
 
-* It holds what a script registers until rlx has run the script, and nothing of what is installed or named by a config.
+* It holds the models that a script registers until rlx has run the script, and none that are installed or named by a
+  config.
 * A model_type belongs to one model: nothing overrides silently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rlx.errors import PluginError
 from rlx.models.plugin import ModelPlugin, WeightMapper, supported_model_types
 
 if TYPE_CHECKING:
-    from rlx.models.base_model import BaseModel
+    from rlx.models.base_model import BaseModel, HFConfig
 
 
 class ModelRegistry:
-    """What one process's launch script registered."""
+    """The models that this process's launch script registered."""
 
     _models: ClassVar[dict[str, tuple[type[BaseModel], ModelPlugin]]] = {}
 
@@ -33,26 +34,26 @@ class ModelRegistry:
     def register_model(
         cls,
         model_cls: type[BaseModel],
-        weight_mapper_cls: Callable[[Any], WeightMapper],
-        data_packer_cls: Callable[..., Any] | None = None,
+        weight_mapper_cls: Callable[[HFConfig], WeightMapper],
+        data_packer_cls: Callable[..., object] | None = None,
     ) -> None:
-        """Use this model, mapper and (where given) packer for each of `model_cls.supported_model_types()`.
+        """Use this model, mapper and (if given) packer for each of `model_cls.supported_model_types()`.
 
-        Raises PluginError where a model_type is taken.
+        Raises PluginError if a model_type is taken.
         """
         plugin = ModelPlugin.of(model_cls, weight_mapper_cls, data_packer_cls)
         for model_type in supported_model_types(model_cls):
             taken = cls._models.get(model_type)
             if taken is not None:
                 raise PluginError(
-                    f"ModelRegistry: model_type {model_type!r} is registered twice, by {_name(taken[0])} and by "
-                    f"{_name(model_cls)}. Register one of them."
+                    f"ModelRegistry: model_type {model_type!r} is registered twice, by {_qualified(taken[0])} and by "
+                    f"{_qualified(model_cls)}. Register one of them."
                 )
             cls._models[model_type] = (model_cls, plugin)
 
     @classmethod
     def plugins(cls) -> dict[str, ModelPlugin]:
-        """`model_type` -> plugin, of everything that was registered."""
+        """Return `model_type` -> plugin, for everything that was registered."""
         return {model_type: plugin for model_type, (_, plugin) in cls._models.items()}
 
     @classmethod
@@ -61,5 +62,5 @@ class ModelRegistry:
         cls._models.clear()
 
 
-def _name(model: type[BaseModel]) -> str:
+def _qualified(model: type[BaseModel]) -> str:
     return f"{model.__module__}.{model.__qualname__}"

@@ -1,14 +1,16 @@
-"""Tensor parallelism: ranks that share the matrices of a block, and between blocks the token slots.
+"""Tensor parallelism: ranks share the matrices of a block, and between blocks the positions of the rows.
 
-The rules of this part:
+Rules:
 
-* Between blocks each rank has a run of the slots: what lies there (norms, residuals, whatever is not split) is computed
-  once, by the rank that has the slot (sequence parallelism, arXiv 2205.05198). A block gathers all slots before its
-  first matrices and adds up after its last ones what every rank has made of them, each rank keeping its own run.
-* So the gradient of a parameter that is split is whole on its rank, and that of any other one is a share of it, which
-  is summed over ranks: FSDP does so, as it does over ranks with other data.
-* Parameters are DTensors, and what is computed is of plain tensors. DTensor would work out anew how to do each
-  operation for each length of a row, which takes longer than the operation.
+* Between blocks each rank has a run of the positions: modules that are not split there (norms, residuals) compute each
+  position once, on the rank that has it (sequence parallelism, arXiv 2205.05198). A block gathers all positions before
+  its first matrices and sums all ranks' partial outputs after its last ones, each rank keeping its own run.
+* The gradient of a parameter that is split is therefore complete on its rank, and that of any other one is a share,
+  which is summed over ranks: FSDP does so, as it does over ranks with other data.
+* Parameters are DTensors, and the computation runs on plain tensors: DTensor would plan each operation anew for each
+  length of a row, which takes longer than the operation.
+
+Shapes: B rows, S positions of a row, H the hidden size; "ranks" is the size of the mesh.
 """
 
 from __future__ import annotations
@@ -25,18 +27,22 @@ from rlx.torch_private import all_gather_single_autograd, reduce_scatter_single_
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-_SLOTS = -2
-"""The dimension of slots in [B, L, H], and in [L, H]."""
+_POSITIONS = -2
+"""The dimension of positions in [B, S, H], and in [S, H]."""
+
+# Forward hooks get the arguments and outputs of any module: torch types them as Any.
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
 def split_block(block: nn.Module, mesh: DeviceMesh, *, columns: Sequence[str], rows: Sequence[str]) -> None:
     """Split linear layers of a block over the ranks of `mesh`, in place.
 
-    block: takes the hidden states of this rank's slots, [B, L / ranks, H], as its first argument or as
-    `hidden_states`; inside it are all L of them. columns: its layers that make a part of the output's features on each
-    rank, as queries, keys, values and gates are (a rank has whole heads). rows: those that take such parts and make
-    hidden states of them: what they give is [B, L / ranks, H] again. Everything else in the block is whole on each
-    rank, and computes for its part of the features. Sizes that are split must be multiples of the number of ranks.
+    block: takes the hidden states of this rank's positions, [B, S / ranks, H], as its first argument or as
+    `hidden_states`; inside it are all S of them. columns: its layers of which each rank computes a part of the output
+    features, as queries, keys, values and gates are (a rank has whole heads). rows: those that take such parts and make
+    hidden states of them; their output is [B, S / ranks, H] again. Everything else in the block is whole on each rank,
+    and computes for its part of the features. Sizes that are split must be multiples of the number of ranks.
     """
     block.register_forward_pre_hook(lambda _, args, kwargs: _gathered(args, kwargs, mesh), with_kwargs=True)
     for name in columns:
@@ -46,56 +52,57 @@ def split_block(block: nn.Module, mesh: DeviceMesh, *, columns: Sequence[str], r
 
 
 def keep_block(block: nn.Module, mesh: DeviceMesh) -> None:
-    """Leave a block whole that needs the hidden states of other ranks' slots, as attention does.
+    """Leave a block whole that needs the hidden states of other ranks' positions, as attention does.
 
-    block: as in `split_block`; it gives hidden states, or a tuple that begins with them. Each rank computes all of it,
-    and keeps what its own slots get.
+    block: as in `split_block`; it returns hidden states [B, S, H], or a tuple that begins with them. Each rank computes
+    all of it, and keeps the results for its own positions.
     """
     block.register_forward_pre_hook(lambda _, args, kwargs: _gathered(args, kwargs, mesh), with_kwargs=True)
-    block.register_forward_hook(lambda _module, _args, output: _kept(output, mesh))
+    block.register_forward_hook(lambda _module, _args, output: _own_run(output, mesh))
 
 
-def share_slots(first: nn.Module, last: nn.Module, mesh: DeviceMesh) -> None:
-    """From the first argument of `first` to what `last` gives, each rank of `mesh` has its run of the slots.
+def share_positions(first: nn.Module, last: nn.Module, mesh: DeviceMesh) -> None:
+    """Give each rank of `mesh` its run of the positions from the first argument of `first` to the output of `last`.
 
-    last: gives hidden states, or an object that has them as `last_hidden_state`. The number of slots is a multiple of
-    that of ranks.
+    last: returns hidden states, or an object that has them as `last_hidden_state`. The number of positions is a
+    multiple of the number of ranks.
     """
 
-    def give(_module: nn.Module, _args: Any, output: Any) -> Any:
+    def gather(_module: nn.Module, _args: Args, output: Any) -> object:
         if isinstance(output, Tensor):
-            return _all_slots(output, mesh)
-        output.last_hidden_state = _all_slots(output.last_hidden_state, mesh)
+            return _all_positions(output, mesh)
+        output.last_hidden_state = _all_positions(output.last_hidden_state, mesh)
         return output
 
-    first.register_forward_pre_hook(lambda _module, args: _kept(args, mesh))
-    last.register_forward_hook(give)
+    first.register_forward_pre_hook(lambda _module, args: _own_run(args, mesh))
+    last.register_forward_hook(gather)
 
 
-def _gathered(
-    args: tuple[Any, ...], kwargs: dict[str, Any], mesh: DeviceMesh
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _gathered(args: Args, kwargs: Kwargs, mesh: DeviceMesh) -> tuple[Args, Kwargs]:
+    """Replace the hidden states in a block's arguments by those of all positions."""
     if args:
-        return (_all_slots(args[0], mesh), *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": _all_slots(kwargs["hidden_states"], mesh)}
+        return (_all_positions(args[0], mesh), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": _all_positions(kwargs["hidden_states"], mesh)}
 
 
-def _kept(values: Any, mesh: DeviceMesh) -> Any:
-    """The run of this rank of hidden states, which `values` are or begin with. It has no gradient for other slots."""
+def _own_run(values: Any, mesh: DeviceMesh) -> Any:
+    """Return this rank's run of hidden states, or of those that a tuple begins with. The other positions get no
+    gradient.
+    """
     if isinstance(values, tuple):
-        return _kept(values[0], mesh), *values[1:]
-    return values.chunk(mesh.size(), dim=_SLOTS)[mesh.get_local_rank()]
+        return _own_run(values[0], mesh), *values[1:]
+    return values.chunk(mesh.size(), dim=_POSITIONS)[mesh.get_local_rank()]
 
 
-def _all_slots(own: Tensor, mesh: DeviceMesh) -> Tensor:
-    """Every rank's run; the gradients that ranks have of it are added up."""
-    gathered: Tensor = all_gather_single_autograd(own.contiguous(), own.ndim + _SLOTS, mesh.get_group())
+def _all_positions(own: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return every rank's run; backward sums the ranks' gradients of it."""
+    gathered: Tensor = all_gather_single_autograd(own.contiguous(), own.ndim + _POSITIONS, mesh.get_group())
     return gathered
 
 
-def _own_slots(part: Tensor, mesh: DeviceMesh) -> Tensor:
-    """The sum of all ranks' parts, in this rank's run."""
-    summed: Tensor = reduce_scatter_single_autograd(part.contiguous(), "sum", part.ndim + _SLOTS, mesh.get_group())
+def _summed_own_run(part: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return the sum of all ranks' parts, for this rank's run."""
+    summed: Tensor = reduce_scatter_single_autograd(part.contiguous(), "sum", part.ndim + _POSITIONS, mesh.get_group())
     return summed
 
 
@@ -112,7 +119,7 @@ def _split_rows(layer: Any, mesh: DeviceMesh) -> None:
     _distribute(layer, mesh, weight=Shard(1))
 
     def forward(x: Tensor) -> Tensor:
-        own = _own_slots(F.linear(x, layer.weight.to_local()), mesh)
+        own = _summed_own_run(F.linear(x, layer.weight.to_local()), mesh)
         return own if layer.bias is None else own + layer.bias
 
     layer.forward = forward

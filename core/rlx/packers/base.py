@@ -10,7 +10,7 @@ Rules:
 * `rollout_output` is a `str` that also carries the sampled tokens (`RolloutOutput`), so that packers written for plain
   text keep working.
 
-Shapes: B samples of a batch, L the longest of them in tokens.
+Shapes: B samples of a batch, S their padded length in tokens.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class DataPacker(ABC):
         raise NotImplementedError(_missing(self, "policy_compute_max_len"))
 
     def policy_collate_fn(self, processed_samples: list[Sample], computed_max_len: int) -> Mapping[str, object]:
-        """Return `input_ids` and `logprob_masks` (1 where the *next* token is trained on), [B, L] integers, padded on
+        """Return `input_ids` and `logprob_masks` (1 where the *next* token is trained on), [B, S] integers, padded on
         the right.
         """
         raise NotImplementedError(_missing(self, "policy_collate_fn"))
@@ -127,7 +127,7 @@ class DataPacker(ABC):
     def sft_collate_fn(
         self, processed_samples: list[Sample], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
     ) -> Mapping[str, object]:
-        """Return `input_ids` and `labels` (not shifted, `ignore_label_id` at tokens that are not trained on), [B, L]
+        """Return `input_ids` and `labels` (not shifted, `ignore_label_id` at tokens that are not trained on), [B, S]
         integers, padded on the right.
         """
         raise NotImplementedError(_missing(self, "sft_collate_fn"))
@@ -165,7 +165,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     def policy_collate_fn(
         self, processed_samples: list[dict[str, list[int]]], computed_max_len: int
     ) -> dict[str, torch.Tensor]:
-        """Return `input_ids` int64 and `logprob_masks` bool, both [B, computed_max_len], padded on the right."""
+        """Return `input_ids` int64 and `logprob_masks` bool, both [B, S = computed_max_len], padded on the right."""
         import torch
 
         ids = [sample["input_ids"] for sample in processed_samples]
@@ -181,7 +181,7 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     def sft_collate_fn(
         self, processed_samples: list[Trajectory], computed_max_len: int, ignore_label_id: int = IGNORE_LABEL
     ) -> dict[str, torch.Tensor]:
-        """Return `input_ids` and `labels` (not shifted), int64 [B, computed_max_len], padded on the right."""
+        """Return `input_ids` and `labels` (not shifted), int64 [B, S = computed_max_len], padded on the right."""
         import torch
 
         ids = [trajectory.tokens for trajectory in processed_samples]

@@ -17,7 +17,7 @@ from rlx.datasets.open import open_dataset
 from rlx.errors import RunError
 from rlx.fingerprint import Fingerprints, differences, mismatch_message
 from rlx.models.plugin import torch_dtype
-from rlx.models.run_model import model_plugin
+from rlx.models.select import model_plugin
 from rlx.packers.open import open_packer
 from rlx.packers.tokenizer import load_tokenizer
 from rlx.platform import PLATFORMS

@@ -24,7 +24,7 @@ from rlx.datasets.open import open_dataset
 from rlx.datasets.view import DatasetView
 from rlx.errors import ConfigError, DatasetError, HookError, PluginError, UsageError
 from rlx.fingerprint import Fingerprint, Fingerprints
-from rlx.models.run_model import DEFAULT_MODEL_PLUGIN
+from rlx.models.select import DEFAULT_MODEL_PLUGIN
 from rlx.names import LOOPBACK
 from rlx.packers.loss_mask import dry_run_policy_input
 from rlx.packers.open import open_packer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
 from rlx.errors import UsageError, attribute
-from rlx.models.run_model import DEFAULT_MODEL_PLUGIN, model_plugin
+from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
 from rlx.preflight.model_facts import ModelFacts

@@ -16,7 +16,7 @@ from rlx.config.sections.data import DatasetConfig, PackerConfig, RewardConfig
 from rlx.datasets.open import check_dataset_args
 from rlx.episodes import Episode, Reward
 from rlx.errors import ConfigError, PluginError, attribute
-from rlx.models.run_model import DEFAULT_MODEL_PLUGIN, model_plugin
+from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.catalog import Catalog, Entry, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from rlx.models.base_model import BaseModel
-from rlx.models.tensor_parallel import share_slots
+from rlx.models.tensor_parallel import share_positions
 from rlx.policy.model.logprobs import LMHead
 from rlx.policy.packing import packed_attention
 from rlx.policy.packing.batch import MicroBatch
@@ -229,7 +229,7 @@ class BaseModelAdapter(ModelAdapter):
         self._module.parallelize(mesh)
         if mesh["tp"].size() > 1:
             layers = self._module.decoder_layers()
-            share_slots(layers[0], layers[-1], mesh["tp"])
+            share_positions(layers[0], layers[-1], mesh["tp"])
 
     def pipeline_parts(self) -> PipelineParts:
         module = self._module

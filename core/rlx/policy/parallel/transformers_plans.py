@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from rlx.models.tensor_parallel import keep_block, share_slots, split_block
+from rlx.models.tensor_parallel import keep_block, share_positions, split_block
 from rlx.policy.parallel.tensors import decoder_layers
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def apply_tensor_parallel(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     layers, modules = decoder_layers(model)
     for block in _whole_blocks(model, modules, layers, blocks):
         keep_block(block, mesh)
-    share_slots(modules[0], model.get_decoder(), mesh)
+    share_positions(modules[0], model.get_decoder(), mesh)
 
 
 def apply_expert_parallel(model: PreTrainedModel, mesh: DeviceMesh) -> None:

@@ -1,4 +1,4 @@
-"""The model plugin of a run; every process that asks gets the same one."""
+"""Select the model plugin of a run; every process gets the same one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from rlx.models.plugin import ModelPlugin
 from rlx.plugins.session import Plugins
 
 DEFAULT_MODEL_PLUGIN = "hf"
-"""What builds models that nothing else claims."""
+"""Builds models that no other plugin claims."""
 
 
 def model_plugin(plugins: Plugins) -> ModelPlugin:
-    """Raises PluginError where what the config names is something else."""
+    """Return the model plugin that the config names. Raises PluginError if that component isn't a ModelPlugin."""
     (name,) = plugins.names("models")
     plugin = plugins.load("models", name)
     if not isinstance(plugin, ModelPlugin):
