@@ -130,7 +130,7 @@ class Engine:
         self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
     ) -> PendingRequests:
         """Request `samples` completions of a prompt. Returns when the requests have entered the engine, in order."""
-        # Not n=samples: that is no faster, and vLLM refuses it at temperature 0.
+        # Not n=samples: it isn't faster, and vLLM rejects it at temperature 0.
         params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_TOKENS_ONLY)
         return await self._add([prompt] * samples, params)
 
@@ -193,22 +193,21 @@ class Engine:
         async with AsyncExitStack() as on_failure:
             on_failure.push_async_callback(pending.abort)
             for prompt in prompts:
-                pending.add(await self._add_one(prompt, params))
+                inputs = tokens_input(list(prompt), cache_salt=str(self._version))
+                try:
+                    pending.add(await self._llm.add_request(str(next(self._ids)), inputs, params))
+                except EngineDeadError:
+                    raise self.death() from None
+                except (VLLMClientError, ValueError) as error:
+                    raise RunError(
+                        f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}"
+                    ) from error
                 if not self._running:
                     self._busy_since = time.monotonic()
                     self.busy_changed.set()
                 self._running += 1
             on_failure.pop_all()
         return pending
-
-    async def _add_one(self, prompt: Sequence[int], params: SamplingParams) -> RequestOutputCollector:
-        try:
-            inputs = tokens_input(list(prompt), cache_salt=str(self._version))
-            return await self._llm.add_request(str(next(self._ids)), inputs, params)
-        except EngineDeadError:
-            raise self.death() from None
-        except (VLLMClientError, ValueError) as error:
-            raise RunError(f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}") from error
 
     # --- weights ------------------------------------------------------------------------------------------------
 

@@ -62,16 +62,25 @@ class Client:
         """Connect to the controller. Raises WaitTimeout if no controller answers these keys, PeerFailed if it refuses
         this attempt.
         """
-        socket = client_socket(self._context, self._endpoint)
+        socket = LoopSocket(
+            client_socket(self._context, self._endpoint),
+            self._receive,
+            lambda error: self._on_error(CONTROLLER, error),
+        )
+
+        def send(envelope: bytes, body: bytes) -> None:
+            socket.send(envelope, body)
+            self._last_sent = time.monotonic()
+
+        self._socket = socket
         self._conversation = Conversation(
             CONTROLLER,
             self._attempt,
-            self._send,
+            send,
             self._handler,
             on_error=self._on_error,
             on_notification=self._on_notification,
         )
-        self._socket = LoopSocket(socket, self._receive, lambda error: self._on_error(CONTROLLER, error))
         hello = Hello(self._name, self._attempt, os.getpid())
         where = f"{self._endpoint.host}:{self._endpoint.port}"
         try:
@@ -107,11 +116,6 @@ class Client:
         if self._conversation is None:
             raise PeerFailed(f"{self._name} is not connected to the controller yet")
         return self._conversation
-
-    def _send(self, envelope: bytes, body: bytes) -> None:
-        assert self._socket is not None
-        self._socket.send(envelope, body)
-        self._last_sent = time.monotonic()
 
     def _receive(self, frames: list[zmq.Frame]) -> None:
         try:

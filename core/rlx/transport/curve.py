@@ -9,6 +9,7 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from rlx.boot import Endpoint
+from rlx.errors import UsageError
 
 ZAP_DOMAIN = "rlx"
 
@@ -37,6 +38,21 @@ def server_socket(context: Context, endpoint: Endpoint) -> Socket:
     socket.curve_publickey = endpoint.server_public.encode()
     socket.curve_secretkey = endpoint.secret.encode()
     return socket
+
+
+def bind(socket: Socket, endpoint: Endpoint) -> int:
+    """Bind the controller's socket and return the port, a free one for port 0. Raises UsageError if it is taken."""
+    host, port = endpoint.host, endpoint.port
+    try:
+        if port == 0:
+            return socket.bind_to_random_port(f"tcp://{host}")
+        socket.bind(f"tcp://{host}:{port}")
+    except zmq.ZMQError as error:
+        raise UsageError(
+            f"the controller cannot listen on {host}:{port}: {error}. "
+            "Set run.port to a free port, or to 0 to take any free one."
+        ) from error
+    return port
 
 
 def authenticator(context: Context, client_names: Mapping[str, str]) -> AsyncioAuthenticator:

@@ -25,7 +25,7 @@ from rlx.boot import Endpoint
 from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, some
 from rlx.names import CONTROLLER
 from rlx.transport.conversation import Conversation, OnError, log_error
-from rlx.transport.curve import Context, Socket, authenticator, server_socket
+from rlx.transport.curve import Context, authenticator, bind, server_socket
 from rlx.transport.envelope import Envelope, decode_envelope, encode_envelope, encode_error
 from rlx.transport.messages import Heartbeat, Hello, Message, Ok, decode, encode
 from rlx.transport.zmq_loop import LoopSocket
@@ -78,7 +78,7 @@ class Server:
         self._authenticator.start()
         socket = server_socket(self._context, self._endpoint)
         try:
-            port = self._bind(socket)
+            port = bind(socket, self._endpoint)
         except UsageError:
             socket.close()
             raise
@@ -129,19 +129,6 @@ class Server:
         # In a thread: `term` blocks for as long as messages linger.
         await asyncio.to_thread(self._context.term)
 
-    def _bind(self, socket: Socket) -> int:
-        host, port = self._endpoint.host, self._endpoint.port
-        try:
-            if port == 0:
-                return socket.bind_to_random_port(f"tcp://{host}")
-            socket.bind(f"tcp://{host}:{port}")
-        except zmq.ZMQError as error:
-            raise UsageError(
-                f"the controller cannot listen on {host}:{port}: {error}. "
-                "Set run.port to a free port, or to 0 to take any free one."
-            ) from error
-        return port
-
     def _conversation(self, name: str) -> Conversation:
         if name not in self._peers:
             raise PeerFailed(f"{name} is not connected")
@@ -161,9 +148,8 @@ class Server:
         try:
             if peer is None or envelope.attempt != peer.state.attempt or address != peer.address:
                 self._register(self._checked_hello(name, envelope, body), address)
-                self._send_to(
-                    name, address, encode_envelope(Envelope("reply", envelope.id, envelope.attempt)), encode(Ok())
-                )
+                answer = encode_envelope(Envelope("reply", envelope.id, envelope.attempt))
+                self._send_to(name, address, answer, encode(Ok()))
                 return
             peer.state.last_heard = time.monotonic()
             if envelope.kind != "tell":

@@ -23,8 +23,8 @@ MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class LoopSocket:
-    """Passes each message that arrives to `on_frames`. What that raises goes to `on_error`, and reading continues. An
-    error of the socket itself goes there too and ends the reading.
+    """Passes each message that arrives to `on_frames`. Exceptions of `on_frames` go to `on_error`, and reading
+    continues; an error of the socket itself goes there, too, and ends the reading.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ BROKEN = [
     (
         "marked",
         SimpleNamespace(rlx_step_edn=len, rlx_evaluated=rlx.hookimpl(lambda step: None)),
-        "rlx_step_edn has no marker, and there is no hook of that name. Did you mean 'rlx_step_end'",
+        "rlx_step_edn has no marker, and its name is not that of a hook. Did you mean 'rlx_step_end'",
     ),
     ("call", plugin(rlx_step_end=lambda metrics: metrics["lsos"]), "its hook rlx_step_end raised KeyError: 'lsos'"),
     ("call", plugin(rlx_register=lambda registry: registry.add("rewrads", "x", 1)), "Did you mean 'rewards'"),

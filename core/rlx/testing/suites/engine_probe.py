@@ -22,8 +22,6 @@ from rlx.names import LOOPBACK
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlx.rollout.engine import Engine
-
 SECONDS = 300.0
 _ANSWER = "ENGINE SCORES "
 
@@ -73,33 +71,29 @@ def main() -> None:
 
 
 async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> list[list[float]]:
+    """Start the engine, send it the weights as the policy's rank 0 does (in one bucket), and score."""
     from safetensors.torch import load_file
 
     from rlx.rollout.engine import Engine
     from rlx.rollout.engine_arguments import engine_arguments
+    from rlx.sync import transfer_group
+    from rlx.sync.buckets import manifest_of, send_buckets
+    from rlx.transport.messages import InitTransfer, ReceiveWeights
 
+    tensors = load_file(weights)
+    manifest = manifest_of([tensors.items()])
     engine = await Engine.start(engine_arguments(config, 0), "engine")
     try:
-        await _sync(engine, list(load_file(weights).items()))
+        ranks = 1 + engine.workers
+        _store, port = transfer_group.open_store(LOOPBACK, ranks, SECONDS)
+        join = asyncio.to_thread(transfer_group.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
+        init = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, manifest)
+        group, _ = await asyncio.gather(join, engine.init_transfer(init))
+        sending = asyncio.to_thread(send_buckets, group, 1, manifest, [list(tensors.values())])
+        await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))
         return await engine.score(sequences)
     finally:
         engine.close()
-
-
-async def _sync(engine: Engine, tensors: list[tuple[str, Tensor]]) -> None:
-    """Send weights as the policy's rank 0 does, in one bucket."""
-    from rlx.sync import transfer_group
-    from rlx.sync.buckets import send_buckets, tensor_meta
-    from rlx.transport.messages import InitTransfer, ReceiveWeights
-
-    ranks = 1 + engine.workers
-    _store, port = transfer_group.open_store(LOOPBACK, ranks, SECONDS)
-    join = asyncio.to_thread(transfer_group.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
-    manifest = [[tensor_meta(name, tensor) for name, tensor in tensors]]
-    init = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, manifest)
-    group, _ = await asyncio.gather(join, engine.init_transfer(init))
-    sending = asyncio.to_thread(send_buckets, group, 1, manifest, [[tensor for _, tensor in tensors]])
-    await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))
 
 
 if __name__ == "__main__":

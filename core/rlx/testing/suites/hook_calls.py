@@ -11,7 +11,6 @@ from types import MappingProxyType
 import msgspec
 
 from rlx.boot import PluginRecord
-from rlx.episodes import Episode
 from rlx.errors import ConfigError
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.registry import Registry
@@ -72,13 +71,9 @@ def _history(arguments: Mapping[str, object]) -> object:
     """Return a copy of the arguments' parts that a hook must not change."""
     group, path = arguments.get("group"), arguments.get("path")
     if isinstance(group, list):
-        return [_fixed_part(episode) for episode in group]
+        segments = [[part for trajectory in one.trajectories for part in trajectory.segments] for one in group]
+        fixed = [[msgspec.structs.replace(part, trainable=True) for part in parts] for parts in segments]
+        return msgspec.json.encode([[episode.rewards for episode in group], fixed])
     if isinstance(path, Path):
         return {file: sha256(file) for file in sorted(path.rglob("*")) if file.is_file()}
     return None
-
-
-def _fixed_part(episode: Episode) -> bytes:
-    segments = [segment for trajectory in episode.trajectories for segment in trajectory.segments]
-    plain = [msgspec.structs.replace(segment, trainable=True) for segment in segments]
-    return msgspec.json.encode([episode.rewards, plain])

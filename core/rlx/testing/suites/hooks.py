@@ -46,7 +46,7 @@ def check_hooks(plugin: object, *, args: Mapping[str, object] | None = None, cal
             found = getattr(plugin, name)
             near = did_you_mean(name, HOOKS) if name.startswith("rlx_") and name not in HOOKS else ""
             if near and callable(found) and not hasattr(found, "rlx_impl"):
-                seen = f"{name} has no marker, and there is no hook of that name.{near}"
+                seen = f"{name} has no marker, and its name is not that of a hook.{near}"
                 yield Broken("marked", seen, "Mark it with @rlx.hookimpl.")
         record = PluginRecord("hooks", "plugin", "", "", name_of(plugin), "")
         section = PluginsConfig(enable=[HooksConfig(name=record.name, args=dict(args or {}))])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rlx.errors import RlxError
 from rlx.models.plugin import ModelPlugin, WeightMapper
-from rlx.testing.suites.contract import Broken, demand, guarded
+from rlx.testing.suites.contract import Broken, Raised, attempt, demand, guarded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,14 +53,17 @@ def check_model_plugin(
 
         config = AutoConfig.from_pretrained(folder)
         yield from guarded("meta", "Make no parameter outside the constructor.", _broken_meta(plugin, config))
-        models: list[_Model] = []
-        yield from guarded("covered", "Complete hf_to_policy.", _load(plugin, config, Path(folder), models))
-        for model in models:
-            yield from guarded("round-trip", "Correct policy_to_hf.", model.round_trip())
-            yield from guarded("logits", "Correct the forward, or the mapper.", model.logits(tolerance))
-            yield from guarded("gradient", "Keep the graph of the forward whole.", model.gradient())
-            if engine:
-                yield from guarded("engine", "Correct policy_to_hf.", model.engine(tolerance))
+        model = attempt(lambda: _Model.load(plugin, config, Path(folder)))
+        if isinstance(model, Raised):
+            known = isinstance(model.error, RlxError)
+            todo = "Map each tensor of the checkpoint, and no other." if known else "Complete hf_to_policy."
+            yield Broken("covered", str(model.error) if known else str(model), todo)
+            return
+        yield from guarded("round-trip", "Correct policy_to_hf.", model.round_trip())
+        yield from guarded("logits", "Correct the forward, or the mapper.", model.logits(tolerance))
+        yield from guarded("gradient", "Keep the graph of the forward whole.", model.gradient())
+        if engine:
+            yield from guarded("engine", "Correct policy_to_hf.", model.engine(tolerance))
 
     demand(f"model plugin for {folder}", RULES, broken())
 
@@ -84,19 +87,6 @@ def _broken_meta(plugin: ModelPlugin, config: object) -> Iterator[Broken]:
         yield Broken("meta", f"{', '.join(real[:3])} has memory of its own", "Register parameters as nn.Parameter.")
 
 
-def _load(plugin: ModelPlugin, config: object, folder: Path, models: list[_Model]) -> Iterator[Broken]:
-    """Add the model with the checkpoint's weights to `models`, or yield a finding."""
-    from rlx.policy.weights.load import load_weights
-
-    network = _build(plugin, config)
-    try:
-        load_weights(network, folder, plugin.weight_mapper(config))
-    except RlxError as error:
-        yield Broken("covered", str(error), "Map each tensor of the checkpoint, and no other.")
-        return
-    models.append(_Model(network.eval(), plugin.weight_mapper(config), folder))
-
-
 @dataclass(frozen=True)
 class _Model:
     """The network with the weights of the checkpoint in `folder`; its methods yield findings."""
@@ -104,6 +94,15 @@ class _Model:
     network: nn.Module
     mapper: WeightMapper
     folder: Path
+
+    @classmethod
+    def load(cls, plugin: ModelPlugin, config: object, folder: Path) -> _Model:
+        """Build the network and load the checkpoint. Raises RlxError if the mapper doesn't cover all tensors."""
+        from rlx.policy.weights.load import load_weights
+
+        network, mapper = _build(plugin, config), plugin.weight_mapper(config)
+        load_weights(network, folder, mapper)
+        return cls(network.eval(), mapper, folder)
 
     def round_trip(self) -> Iterator[Broken]:
         import torch

@@ -117,7 +117,11 @@ def broken_example(caller: ExampleCaller, example: Example, repeatable: bool) ->
         yield Broken("repeat", seen, "Keep no state between calls and draw nothing; or say repeatable=False.")
     if example.expected is not None:
         wanted = [example.expected] if isinstance(example.expected, int | float) else list(example.expected)
-        if len(wanted) != len(values) or not all(map(_equal, values, wanted)):
+        close = [
+            a is b if a is None or b is None else math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+            for a, b in zip(values, wanted, strict=False)
+        ]
+        if len(wanted) != len(values) or not all(close):
             reference = f"the reference {example.reference!r:.80}"
             seen = f"it returned {values}, not {wanted}, for {reference}. {quote_first(example.texts)}"
             yield Broken("expected", seen, "Correct the reward, or the example.")
@@ -147,12 +151,6 @@ def broken_odd_texts(
 
 def _score(caller: ExampleCaller, example: Example) -> list[Score]:
     return caller.scores(caller.received(example))
-
-
-def _equal(found: float | None, wanted: float | None) -> bool:
-    if found is None or wanted is None:
-        return found is wanted
-    return math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _given(call: Call) -> list[object]:
