@@ -16,7 +16,7 @@ from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.records import owner
 
 
-def packer_name(model: str) -> str:
+def model_packer_name(model: str) -> str:
     """The name under which a config finds the packer that the model plugin `model` brings."""
     return f"{model}.packer"
 
@@ -46,7 +46,7 @@ class Registry:
         self._components[kind, name] = (record, component)
         packer = getattr(component, "packer", None) if kind == "models" else None
         if packer is not None:
-            self.add("packers", packer_name(name), packer)
+            self.add("packers", model_packer_name(name), packer)
 
     @contextmanager
     def provided_by(self, record: PluginRecord) -> Iterator[None]:

@@ -1,1 +1,18 @@
-"""TODO preflight."""
+"""Preflight: everything that can be found wrong before a process is started. `rlx check`, and the start of `rlx run`.
+
+* load.py: the config as asked for: from a config file and a launch script, or from an earlier run's directory.
+* plan.py: `prepare`, the one pass through all checks, and its result, `RunPlan`.
+* plugins.py: the plugins that a config names: resolved, imported, their `args` checked.
+* check.py: checks of the machine, the parallel layout, dataset rows and hooks.
+* model.py, model_facts.py: the model: what is known without building it, and whether its plugin can build it.
+* memory.py: estimates of the memory that a run needs.
+* engine_args.py: the names of vLLM's engine arguments.
+* epochs.py: `run.epochs` in steps.
+* describe.py: the options of a component, for `rlx plugins show` and the config's JSON Schema.
+
+Rules:
+
+* Cheap checks come before costly ones.
+* Nothing is started and nothing is written.
+* Each failure is a UsageError (exit code 2) that names the key or the plugin.
+"""

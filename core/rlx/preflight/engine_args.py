@@ -1,4 +1,4 @@
-"""The names of vLLM's engine arguments, read from its source: importing vLLM takes seconds."""
+"""The names of vLLM's engine arguments, read from its source, since importing vLLM takes seconds."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ CLASSES = ("EngineArgs", "AsyncEngineArgs")
 
 
 def engine_arguments() -> frozenset[str]:
-    """Raises UsageError where vLLM is not installed."""
+    """Return the names of all engine arguments. Raises UsageError if vLLM is not installed."""
     source = find_module(MODULE)
     if source is None:
         raise UsageError(
             "vLLM is not installed, and completions are sampled by it: docs/installation.md has what to install."
         )
     classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
-    return frozenset(name for node in classes if node.name in CLASSES for name in _fields(node))
-
-
-def _fields(node: ast.ClassDef) -> list[str]:
-    return [
-        part.target.id for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
-    ]
+    return frozenset(
+        field.target.id
+        for node in classes
+        if node.name in CLASSES
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    )
 
 
 def check_engine_arguments(names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""`run.epochs` in steps, once it is known how many rows an epoch has."""
+"""`run.epochs` in steps, once the number of rows in an epoch is known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from rlx.errors import ConfigError
 
 
 def with_steps(config: Config, rows: int) -> Config:
-    """The config with `run.steps` in place of `run.epochs`: as many as it takes to begin no further epoch, the last one
-    filled up with rows of the next. Raises ConfigError where that contradicts another key.
+    """Return the config with `run.steps` in place of `run.epochs`.
+
+    Steps are rounded up: the last one is filled with rows of the next epoch. Raises ConfigError if the number of steps
+    contradicts another key.
     """
     if config.run.epochs is None:
         return config

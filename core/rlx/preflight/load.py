@@ -1,4 +1,4 @@
-"""What a run is asked to do, from a config file and a launch script, or from the directory of an earlier run."""
+"""Load a run as the user asks for it: from a config file and a launch script, or from an earlier run's directory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rlx.script.runner import Script
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run as it was asked for, before anything of it was checked."""
+    """A run as the user asks for it, before any check."""
 
     config: Config
-    """What the launch script gives is named in it."""
+    """With the components of the launch script named in it."""
     base_dir: Path
     """Folder that `./file.py:name` is relative to."""
     script: Script | None
@@ -38,7 +38,7 @@ def load_run(
     *,
     script: Script | None,
 ) -> LoadedRun:
-    """Reads the config, and runs the script. Raises ConfigError and PluginError."""
+    """Read the config and run the script. Raises ConfigError and PluginError."""
     if script is None:
         loaded = load_config(path, sets, policy, rollout)
         return LoadedRun(loaded.config, loaded.base_dir, None)
@@ -48,13 +48,13 @@ def load_run(
 
 
 def load_earlier(run_dir: Path) -> LoadedRun:
-    """The run whose directory this is, to go on with it. Raises UsageError where it is none."""
+    """Load the run that has this directory, to resume it. Raises UsageError if it isn't a run directory."""
     config = run_dir / CONFIG_FILE
     if not config.is_file():
         raise UsageError(
-            f"{run_dir} isn't a run directory: it has no config.json. --resume takes the one of an earlier run."
+            f"{run_dir} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the one of an earlier run."
         )
-    base_dir, record = _started(run_dir / ENVIRONMENT_FILE)
+    base_dir, record = _read_environment(run_dir / ENVIRONMENT_FILE)
     loaded = load_resolved(config, base_dir)
     if record is None:
         return LoadedRun(loaded.config, base_dir, None)
@@ -62,8 +62,8 @@ def load_earlier(run_dir: Path) -> LoadedRun:
     return LoadedRun(with_script(loaded.config, script.parts), base_dir, script)
 
 
-def _started(file: Path) -> tuple[Path, ScriptRecord | None]:
-    """The config's folder, which the run's `./file.py:name` are relative to, and its launch script."""
+def _read_environment(file: Path) -> tuple[Path, ScriptRecord | None]:
+    """Return the folder of the run's config file, and its launch script."""
     try:
         environment = json.loads(file.read_text())
         return Path(environment["base_dir"]), msgspec.convert(environment.get("script"), ScriptRecord | None)

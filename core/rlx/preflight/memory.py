@@ -1,20 +1,15 @@
-"""What a run will need of the machine's memory, before it starts.
+"""Estimates of the memory that a run needs, made before it starts.
 
-An estimate from below: parameters and their training state, the engines' weights and key-value space, and what a
-process with its libraries takes. Activations come on top, so a run that does not fit by this estimate can't fit.
-
-What a run will need on devices with memory of their own: one for each policy rank and each worker of an engine.
-
-An estimate from below, by how FSDP works: what surrounds the layers is gathered from forward to backward, layers one
-after another, the next one while the last is still there. Of a layer, tp and ep are taken to split everything, and
-stages to share what surrounds the layers evenly between the first and the last, though a head that is the embedding
-lies on both. What they leave for FSDP to gather, activations, key-value caches and what libraries take come on top.
+`MemoryPlan` is for a machine whose own memory is used by all processes, `DevicePlan` for devices with memory of their
+own, one for each policy rank and each worker of an engine. Both are lower bounds: activations and whatever else is
+allocated come on top, so a run that does not fit by these numbers can't fit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlx.algorithms.base import Algorithm
 from rlx.config.schema import Config
 from rlx.errors import UsageError
 from rlx.platform import PLATFORMS
@@ -25,12 +20,19 @@ GIB = 2**30
 TRAINING_BYTES = 16
 """For each parameter: master weight, gradient and the two moments of AdamW, float32 each."""
 REFERENCE_BYTES = 4
+"""For each parameter of the frozen reference, in float32."""
 POLICY_PROCESS_BYTES = int(0.25 * GIB)
-"""Unshared memory of a process that has imported torch and transformers (CPU builds; 0.39 GiB with what is shared)."""
+"""Unshared memory of a process that has imported torch and transformers (CPU builds; 0.39 GiB with shared pages)."""
 VLLM_PROCESS_BYTES = int(0.38 * GIB)
-"""The same after importing vLLM (0.56 GiB with what is shared)."""
+"""The same after importing vLLM (0.56 GiB with shared pages)."""
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+_REDUCED_BYTES = 4
+"""For each entry of a gradient while ranks reduce it, in float32."""
+_LAYERS_AT_ONCE = 2
+"""Layers that FSDP has gathered at once: the current one, and the next, which it prefetches."""
+_END_STAGES = 2
+"""Pipeline stages that hold parameters outside of the layers: the first and the last."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class MemoryPlan:
         return self.policy + self.reference + self.engine_weights + self.engine_cache + self.processes
 
     def lines(self) -> list[tuple[str, int]]:
-        """What each part is called, and its bytes; parts of 0 left out."""
+        """Return name and bytes of each part that isn't 0."""
         parts = {
             "policy: weights, gradients, Adam": self.policy,
             "frozen reference": self.reference,
@@ -59,17 +61,17 @@ class MemoryPlan:
         return [(name, size) for name, size in parts.items() if size]
 
 
-def plan_memory(config: Config, facts: ModelFacts, *, rollouts: bool, needs_reference: bool) -> MemoryPlan | None:
-    """None where it can't be told: weights that are not here yet, or a device with memory of its own."""
+def plan_memory(config: Config, facts: ModelFacts, algorithm: Algorithm) -> MemoryPlan | None:
+    """Estimate the host memory; None if the weights are not here yet, or if devices have memory of their own."""
     if facts.parameters is None or not PLATFORMS[config.run.device].host_memory:
         return None
     parallel, rollout = config.policy.parallel, config.rollout
-    engines = rollout.replicas if rollouts else 0
+    engines = rollout.replicas if algorithm.rollouts else 0
     item = ITEM_BYTES[rollout.dtype or config.policy.dtype]
     copies = parallel.dp_replicate * facts.parameters
     return MemoryPlan(
         policy=TRAINING_BYTES * copies,
-        reference=REFERENCE_BYTES * copies if needs_reference else 0,
+        reference=REFERENCE_BYTES * copies if algorithm.needs_reference else 0,
         engine_weights=engines * item * facts.parameters,
         engine_cache=engines * rollout.tensor_parallel * _cache_bytes(config),
         processes=parallel.world_size * POLICY_PROCESS_BYTES
@@ -86,38 +88,25 @@ def _cache_bytes(config: Config) -> int:
 
 
 def check_memory(plan: MemoryPlan, available: int) -> None:
-    """Raises UsageError where the run can't fit."""
+    """Raises UsageError if the run can't fit."""
     if plan.total > available:
-        parts = "\n".join(f"  {shown(size):>11}  {name}" for name, size in plan.lines())
+        parts = "\n".join(f"  {format_bytes(size):>11}  {name}" for name, size in plan.lines())
         raise UsageError(
-            f"Too little memory: the run needs at least {shown(plan.total)} and {shown(available)} are available.\n"
+            f"Too little memory: the run needs at least {format_bytes(plan.total)} and {format_bytes(available)} are "
+            "available.\n"
             f"{parts}\n"
             f"Use a smaller model, fewer replicas or dp_replicate, or less {KV_SPACE} in [rollout] env."
         )
 
 
-def shown(size: int) -> str:
-    if size < 2**20:
-        return "under 1 MiB"
-    return f"{size / GIB:.2f} GiB" if size >= GIB // 10 else f"{size / 2**20:.0f} MiB"
-
-
-def available_memory() -> int:
-    """Bytes that new processes can have without swapping."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-_REDUCED_BYTES = 4
-"""Of a gradient while ranks add it up, in float32."""
-_LAYERS_AT_ONCE = 2
-_ENDS = 2
-
-
 @dataclass(frozen=True)
 class DevicePlan:
-    """Bytes on one device."""
+    """Bytes on one device.
+
+    By how FSDP works: parameters outside of the layers stay gathered from forward to backward; layers are gathered one
+    after another, the next one while the current one is in use. tp and ep are taken to split all of a layer, and the
+    first and last pipeline stage to share the other parameters evenly, though a head that is the embedding is on both.
+    """
 
     shards: int
     gathered: int
@@ -127,11 +116,11 @@ class DevicePlan:
 
     @property
     def rank(self) -> int:
-        """All that a policy rank needs."""
+        """Bytes for a policy rank."""
         return self.shards + self.gathered + self.gradients + self.reference
 
     def lines(self) -> list[tuple[str, int]]:
-        """What each part of a rank is called, and its bytes; parts of 0 left out."""
+        """Return name and bytes of each part of a policy rank that isn't 0."""
         parts = {
             "its share of weights, gradients, Adam": self.shards,
             "gathered weights of two layers and what surrounds them": self.gathered,
@@ -141,14 +130,14 @@ class DevicePlan:
         return [(name, size) for name, size in parts.items() if size]
 
 
-def plan_devices(config: Config, size: ModelSize | None, *, rollouts: bool, needs_reference: bool) -> DevicePlan | None:
-    """None where it can't be told: a model that is not here yet, or a machine whose devices share its memory."""
+def plan_devices(config: Config, size: ModelSize | None, algorithm: Algorithm) -> DevicePlan | None:
+    """Estimate the memory of a device; None if the model is not here yet, or if devices use the host's memory."""
     if size is None or PLATFORMS[config.run.device].host_memory:
         return None
     item = ITEM_BYTES[config.policy.dtype]
     parallel = config.policy.parallel
     layer = size.layer // (parallel.tp * parallel.ep)
-    around = size.surroundings // min(parallel.pp, _ENDS)
+    around = size.surroundings // min(parallel.pp, _END_STAGES)
     layers = (size.parameters - size.surroundings) // parallel.pp
     own = (around + layers) // parallel.shard_size
     reduced = 0 if item == _REDUCED_BYTES else _REDUCED_BYTES
@@ -157,6 +146,19 @@ def plan_devices(config: Config, size: ModelSize | None, *, rollouts: bool, need
         shards=TRAINING_BYTES * own,
         gathered=item * (around + _LAYERS_AT_ONCE * layer),
         gradients=(item + reduced) * max(layer, around),
-        reference=REFERENCE_BYTES * own + item * around if needs_reference else 0,
-        engine_weights=engine_item * size.parameters // config.rollout.tensor_parallel if rollouts else 0,
+        reference=REFERENCE_BYTES * own + item * around if algorithm.needs_reference else 0,
+        engine_weights=engine_item * size.parameters // config.rollout.tensor_parallel if algorithm.rollouts else 0,
     )
+
+
+def format_bytes(size: int) -> str:
+    if size < 2**20:
+        return "under 1 MiB"
+    return f"{size / GIB:.2f} GiB" if size >= GIB // 10 else f"{size / 2**20:.0f} MiB"
+
+
+def available_memory() -> int:
+    """Return the bytes that new processes can use without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

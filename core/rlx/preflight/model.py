@@ -1,7 +1,7 @@
-"""The model that a config names: whether its plugin can build it, and whether its checkpoint fits what is built.
+"""Checks that the model plugin can build the model, and that the checkpoint fits the network.
 
-The rule of this part: nothing gets memory. The network is made on the meta device, and of a checkpoint the headers are
-read; what would be found wrong on loading it is found here.
+Rule: no memory is allocated for weights. The network is built on the meta device, and of a checkpoint only the headers
+are read. Loading the checkpoint would find no further error.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers that a network is made of."""
+    """Numbers of parameters of a network."""
 
     parameters: int
-    """All of them; tied ones count once."""
+    """In total; tied parameters count once."""
     layer: int
-    """Of the largest decoder layer."""
+    """In the largest decoder layer."""
     surroundings: int
-    """Of what lies outside of the layers."""
+    """Outside of the decoder layers."""
 
     @classmethod
     def of(cls, network: nn.Module) -> ModelSize:
@@ -44,7 +44,10 @@ class ModelSize:
 
 
 def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSize | None:
-    """None where the model is still on the Hub. Raises UsageError, or PluginError where the plugin's own code fails."""
+    """Return the size of the model; None if it is still on the Hub.
+
+    Raises UsageError if the plugin or the layout does not fit the model, PluginError if the plugin's own code fails.
+    """
     plugin = model_plugin(plugins)
     (name,) = plugins.names("models")
     owner = plugins.owner("models", name)
@@ -57,26 +60,22 @@ def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSiz
     if not folder.is_dir():
         return None
     try:
-        network = _built(plugin, config, folder, owner, weights=not facts.only_config)
+        network = _build(plugin, config, folder, owner, weights=not facts.only_config)
     except UsageError as error:
         hint = model_hint(facts.model_type)
         if name != DEFAULT_MODEL_PLUGIN or hint is None:
             raise
         raise UsageError(f"{error}\n{hint}") from error
-    _check_layout(network, config, owner)
-    return ModelSize.of(network)
-
-
-def _check_layout(network: nn.Module, config: Config, owner: str) -> None:
     from rlx.policy.model.adapters import adapter_for
     from rlx.policy.model.parallel_checks import check_parallel
 
     with attribute(owner, "its parallel_refusal"):
         check_parallel(adapter_for(network), config.policy)
+    return ModelSize.of(network)
 
 
-def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:
-    """The network on the meta device; where there are weights, they fit it."""
+def _build(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:
+    """Build the network on the meta device and, if there are weights, check that they fit it."""
     import torch
 
     from rlx.policy.build import parameters_on_meta
@@ -85,16 +84,12 @@ def _built(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, wei
     from rlx.policy.weights.load import check_weights
 
     hf_config = load_hf_config(config.model, folder)
-
-    def build() -> nn.Module:
-        # A plan asks for shapes only. A model that its machine is too small for could not even reserve memory.
-        with parameters_on_meta() if weights else torch.device("meta"):
-            network: nn.Module = plugin.build(hf_config, attn_implementation=config.policy.attention)
-        decoder_layers(network)
-        return network
-
     with attribute(owner, "building the model"):
-        network = build()
+        # parameters_on_meta allocates each parameter for a moment, and keeps real buffers. A model without weights is
+        # often too large for this machine, so nothing at all is allocated for it.
+        with parameters_on_meta() if weights else torch.device("meta"):
+            network = plugin.build(hf_config, attn_implementation=config.policy.attention)
+        decoder_layers(network)
     with attribute(owner, "its weight_mapper"):
         mapper = plugin.weight_mapper(hf_config)
     if weights:

@@ -1,56 +1,55 @@
-"""What can be told of a model without loading it: from config.json and the headers of its safetensors files."""
+"""Facts about a model that config.json and the headers of its safetensors files give, without loading it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlx.config.sections.model import ModelConfig
-from rlx.errors import UsageError
+from rlx.errors import UsageError, first_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """A model before it is loaded."""
+    """A model before it is loaded. A number that config.json does not give is None."""
 
     model_type: str
-    parameters: int | None
-    """None where its weights are not on this machine yet."""
-    attention_heads: int | None
-    layers: int | None
-    kv_heads: int | None
-    head_size: int | None
-    context: int | None
+    parameters: int | None = None
+    """None if its weights are not on this machine yet."""
+    attention_heads: int | None = None
+    kv_heads: int | None = None
+    context: int | None = None
     """Most tokens that it was made for."""
     quantised: bool = False
-    """Whether config.json says that its weights are."""
+    """Whether its weights are, by config.json."""
     only_config: bool = False
-    """Whether its folder has neither weights nor a tokenizer: enough to plan a run, not to start one."""
+    """Whether its folder has neither weights nor a tokenizer: enough to check a run, not to start one."""
 
 
 def model_facts(model: ModelConfig) -> ModelFacts:
-    """Raises UsageError: no such folder or Hub name, no config.json, no model_type, no weights (but a tokenizer)."""
+    """Read the facts.
+
+    Raises UsageError if there is no such folder or Hub name, no config.json, no model_type in it, or a tokenizer but no
+    weights.
+    """
     folder = Path(model.path)
     local = folder.is_dir()
     config = _read_config(folder / "config.json") if local else _hub_config(model)
     only_config = local and not any([*folder.glob("*.safetensors*"), *folder.glob("tokenizer*")])
-    text: Mapping[str, Any] = config.get("text_config") or config
+    text: dict[str, Any] = config.get("text_config") or config
     if not isinstance(config.get("model_type"), str):
         raise UsageError(
-            f"[model] path {model.path!r}: its config.json names no model_type, so it is no language model."
+            f"[model] path {model.path!r}: its config.json names no model_type, so it isn't a language model."
         )
-    heads, hidden = _number(text, "num_attention_heads"), _number(text, "hidden_size")
+    heads = _number(text, "num_attention_heads")
     return ModelFacts(
         model_type=config["model_type"],
         parameters=count_parameters(folder) if local and not only_config else None,
         attention_heads=heads,
-        layers=_number(text, "num_hidden_layers"),
         kv_heads=_number(text, "num_key_value_heads") or heads,
-        head_size=_number(text, "head_dim") or (hidden // heads if hidden and heads else None),
         context=_number(text, "max_position_embeddings"),
         quantised=bool(config.get("quantization_config")),
         only_config=only_config,
@@ -69,13 +68,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UsageError(
-            f"[model] path {str(path.parent)!r}: the folder has no config.json, so it is no Hugging Face model. "
+            f"[model] path {str(path.parent)!r}: the folder has no config.json, so it isn't a Hugging Face model. "
             "A folder that `save_pretrained` wrote has one."
         ) from error
     except ValueError as error:
-        raise UsageError(f"[model] path: {path} is no JSON: {error}") from error
+        raise UsageError(f"[model] path: {path} isn't JSON: {error}") from error
     if not isinstance(config, dict):
-        raise UsageError(f"[model] path: {path} is no JSON object.")
+        raise UsageError(f"[model] path: {path} isn't a JSON object.")
     return config
 
 
@@ -87,19 +86,18 @@ def _hub_config(model: ModelConfig) -> dict[str, Any]:
     try:
         found = cached_file(model.path, "config.json", revision=model.revision)
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"[model] path {model.path!r}: there is no such folder, and the Hub does not give a model of that name: "
-            f"{reason}"
+            f"{first_line(error)}"
         ) from error
     return _read_config(Path(found))
 
 
 def _looks_like_path(path: str) -> bool:
-    """A Hub name is `owner/name` or `name`."""
+    """Return whether it can't be a Hub name, which is `owner/name` or `name`."""
     return path.startswith((".", "/", "~")) or path.endswith("/") or path.count("/") > 1
 
 
-def _number(config: Mapping[str, Any], key: str) -> int | None:
+def _number(config: dict[str, Any], key: str) -> int | None:
     value = config.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,29 +1,106 @@
-"""What `run` is asked to do: a run that has been checked."""
+"""`prepare(loaded)`: check a run completely, in one pass. The result is the plan that `rlx run` carries out."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlx.algorithms.make import make_algorithm
 from rlx.boot import ScriptRecord
 from rlx.config.schema import Config
 from rlx.fingerprint import Fingerprints
+from rlx.models.select import DEFAULT_MODEL_PLUGIN
+from rlx.platform import PLATFORMS
+from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
+from rlx.preflight.check import call_configure, check_parallel, check_port, check_quantised, check_rows
+from rlx.preflight.engine_args import check_engine_arguments
+from rlx.preflight.epochs import with_steps
+from rlx.preflight.load import LoadedRun
+from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
+from rlx.preflight.model import ModelSize, check_model
+from rlx.preflight.model_facts import ModelFacts, model_facts
+from rlx.preflight.plugins import Sources, check_components, check_learning
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """The config holds, and its plugins are resolved."""
+    """A run that can start: a config without contradictions, its plugins resolved, and the results of the checks."""
 
     config: Config
-    """With `model.plugin` filled in."""
+    """With `model.plugin` and `packer.name` filled in, and `run.epochs` in steps."""
     base_dir: Path
     """Folder of the config file."""
     plugins: Plugins
-    """The launcher's own; its `records` are what plugins.json and every process's boot data hold."""
-    rollouts: bool
-    """Whether the algorithm learns from samples (RL) or from rows (SFT)."""
-    data: Fingerprints | None = None
-    """The datasets as the launcher saw them; None where it did not look."""
+    """The launcher's own; their records are the content of plugins.json and part of every process's boot data."""
     script: ScriptRecord | None = None
-    """The launch script, for the processes that need something of it."""
+    """The launch script, for the processes that need one of its components."""
+    rollouts: bool
+    """Whether the algorithm learns from samples (RL) or from dataset rows (SFT)."""
+    data: Fingerprints | None = None
+    """Of the datasets, as the launcher read them; None if there is no tokenizer to read them with."""
+    facts: ModelFacts
+    size: ModelSize | None = None
+    """None if the model is still on the Hub."""
+    memory: MemoryPlan | None = None
+    devices: DevicePlan | None = None
+    available: int = 0
+    """Bytes of free memory."""
+    notes: tuple[str, ...] = ()
+    """Things that the user should know and that don't stop the run."""
+
+
+def prepare(loaded: LoadedRun) -> RunPlan:
+    """Check a run. Raises UsageError, or a subclass of it, with the first problem found."""
+    check_port(loaded.config.run.port)
+    facts = model_facts(loaded.config.model)
+    sources = Sources.open(loaded.config, loaded.base_dir, loaded.script)
+    config, plugins = sources.open_plugins(loaded.config, facts.model_type)
+    algorithm = make_algorithm(plugins, config)
+    check_learning(algorithm, config, plugins)
+    if algorithm.rollouts:
+        check_engine_arguments(config.rollout.vllm)
+        check_parallel(config, facts)
+        check_quantised(config, facts)
+    memory, available = plan_memory(config, facts, algorithm), available_memory()
+    if memory is not None:
+        check_memory(memory, available)
+    check_components(config, plugins)
+    size = check_model(config, plugins, facts)
+    data = None
+    if not facts.only_config or config.model.tokenizer is not None:
+        data, epoch_rows = check_rows(config, plugins, rollouts=algorithm.rollouts)
+        config = with_steps(config, epoch_rows)
+    call_configure(config, plugins)
+    return RunPlan(
+        config=config,
+        base_dir=loaded.base_dir,
+        plugins=plugins,
+        script=loaded.script.record if loaded.script else None,
+        rollouts=algorithm.rollouts,
+        data=data,
+        facts=facts,
+        size=size,
+        memory=memory,
+        devices=plan_devices(config, size, algorithm),
+        available=available,
+        notes=tuple(_notes(config, facts, rollouts=algorithm.rollouts)),
+    )
+
+
+def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> Iterator[str]:
+    ranks = config.policy.parallel.world_size
+    engines = config.rollout.replicas * config.rollout.tensor_parallel if rollouts else 0
+    cores = os.cpu_count() or 1
+    hint = model_hint(facts.model_type)
+    if hint is not None and config.model.plugin == DEFAULT_MODEL_PLUGIN:
+        yield f"The model is built by transformers. {hint}"
+    if facts.only_config:
+        yield f"The weights and the tokenizer of {config.model.path} are not here yet: `rlx run` needs them."
+    if PLATFORMS[config.run.device].host_memory and ranks + engines > 2 * cores:
+        yield f"{ranks} policy ranks and {engines} engine workers share {cores} cores: expect them to wait."
+    groups, shares = config.policy.groups_per_step, config.policy.parallel.data_size
+    if groups < shares:
+        yield f"[policy] groups_per_step = {groups} is less than {shares} ranks: some idle."

@@ -1,6 +1,7 @@
-"""The plugins that a config names: resolved, imported, and their `args` checked, before anything is started.
+"""The plugins that a config names: resolved, imported, and their `args` checked.
 
-Cheap before costly: every name is resolved before the first plugin is imported.
+Rule: every name in the config is resolved before the first component is imported. (Hooks plugins are imported earlier,
+since they may add components.)
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from rlx.algorithms.base import Algorithm
 from rlx.boot import PluginRecord
+from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
+from rlx.config.sections.base import Section
 from rlx.config.sections.data import DatasetConfig, PackerConfig, RewardConfig
 from rlx.datasets.open import check_dataset_args
 from rlx.episodes import Episode, Reward
@@ -22,7 +25,7 @@ from rlx.plugins.hooks import Hooks
 from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
 from rlx.plugins.records import owner
-from rlx.plugins.registry import Registry, packer_name
+from rlx.plugins.registry import Registry, model_packer_name
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
 from rlx.rewards.bound import check_reward_args
@@ -32,7 +35,7 @@ from rlx.script.runner import Script
 
 @dataclass(frozen=True)
 class Sources:
-    """Where names are looked up."""
+    """The places where names are looked up: installed distributions, hooks plugins, and the launch script."""
 
     catalog: Catalog
     registry: Registry
@@ -43,7 +46,7 @@ class Sources:
 
     @classmethod
     def open(cls, config: Config, base_dir: Path, script: Script | None = None) -> Sources:
-        """Reads the metadata of what is installed, and imports the enabled hooks plugins (they may add components)."""
+        """Read the metadata of installed plugins, and import the enabled hooks plugins, which may add components."""
         catalog, given = discover(), ScriptPlugins(script, config) if script else None
         records = [
             (given and given.record("hooks", name)) or resolve("hooks", name, catalog, base_dir)
@@ -53,6 +56,7 @@ class Sources:
         return cls(catalog, registry, hooks, records, base_dir, given)
 
     def resolve(self, kind: str, name: str) -> PluginRecord:
+        """Return the record of the component that the config calls `name`; import nothing."""
         given = self.script.record(kind, name) if self.script else None
         if given is None:
             return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
@@ -65,42 +69,54 @@ class Sources:
         return given
 
     def _same(self, given: PluginRecord, installed: Sequence[Entry]) -> bool:
-        """Whether a script registers the very model that is installed: it may do what a config could do without it."""
+        """Return whether a script registers the very model plugin that is installed under that name, which it may."""
         if given.kind != "models" or len(installed) > 1 or self.script is None:
             return False
         return bool(load(resolve(given.kind, given.name, self.catalog, self.base_dir)) == self.script.component(given))
 
-    def plugins(self, config: Config) -> Plugins:
-        """Every plugin of the run."""
-        wanted = dict.fromkeys(_named(config))  # a dataset may be both training and evaluation data
-        components = [self.resolve(kind, name) for kind, name in wanted]
+    def open_plugins(self, config: Config, model_type: str) -> tuple[Config, Plugins]:
+        """Resolve every plugin of the run, once.
+
+        Returns the config with `model.plugin` and the packers filled in, and the plugins. The default packer is the
+        model plugin's own, if it has one, so the model plugin is imported here; it is the first import.
+        """
+        model = config.model.plugin or self._model_plugin(model_type)
+        records = {(kind, name): self.resolve(kind, name) for kind, name in _component_names(config, model)}
+        own = model_plugin(self._plugins([records["models", model]])).packer is not None
+        config = _with_defaults(config, model, self._packer_of(records["models", model]) if own else None)
+        names = dict.fromkeys(_component_names(config, model))  # a dataset may be both training and evaluation data
+        return config, self._plugins([records.get(key) or self.resolve(*key) for key in names])
+
+    def _plugins(self, components: Sequence[PluginRecord]) -> Plugins:
         return Plugins([*components, *self.hook_records], self.hooks, self.registry, self.script)
 
-    def model_plugin(self, model_type: str) -> str:
-        """The installed plugin that is keyed by the model's `model_type`, else `hf`."""
+    def _model_plugin(self, model_type: str) -> str:
+        """Return the name of the plugin that is keyed by the model's `model_type`, else `hf`."""
         given = self.script.names("models") if self.script else []
         known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
         return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
-    def with_packers(self, config: Config, plugins: Plugins) -> Config:
-        """`config` with the model plugin's own packer, if it brings one, wherever none is named."""
-        assert config.model.plugin is not None
-        own = model_plugin(plugins).packer is not None
-        name = self._packer_of(config.model.plugin) if own else PackerConfig().name
-        config = config.model_copy(update={"packer": config.packer.otherwise(name)})
-        if config.eval is None or config.eval.packer is None:
-            return config
-        held_out = config.eval.model_copy(update={"packer": config.eval.packer.otherwise(name)})
-        return config.model_copy(update={"eval": held_out})
-
-    def _packer_of(self, model: str) -> str:
-        """What every process understands as the packer of that model plugin."""
-        word, record = packer_name(model), self.resolve("models", model)
+    def _packer_of(self, model: PluginRecord) -> str:
+        """Return the name by which every process finds the packer of that model plugin."""
+        name = model_packer_name(model.name)
         added = [*self.registry.names("packers"), *(self.script.names("packers") if self.script else [])]
-        return packer_name(record.target) if record.dist and word not in added else word
+        return model_packer_name(model.target) if model.dist and name not in added else name
 
 
-def _named(config: Config) -> Iterator[tuple[str, str]]:
+def _with_defaults(config: Config, model: str, packer: str | None) -> Config:
+    """Return the config with the model plugin and, wherever no packer is named, the packer."""
+    packer = packer or PackerConfig().name
+    changes: dict[str, Section] = {
+        "model": config.model.model_copy(update={"plugin": model}),
+        "packer": config.packer.otherwise(packer),
+    }
+    if config.eval is not None and config.eval.packer is not None:
+        changes["eval"] = config.eval.model_copy(update={"packer": config.eval.packer.otherwise(packer)})
+    return config.model_copy(update=changes)
+
+
+def _component_names(config: Config, model: str) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of each component that the config names, and the model plugin's."""
     yield "algorithms", config.algorithm.name
     yield "datasets", config.dataset.name
     for reward in (*config.rewards, *config.filter_rewards):
@@ -108,8 +124,7 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
     for packer in (config.packer, config.eval.packer if config.eval else None):
         if packer is not None and packer.chosen:
             yield "packers", packer.name
-    assert config.model.plugin is not None
-    yield "models", config.model.plugin
+    yield "models", model
     if config.eval is not None:
         yield "datasets", config.eval.dataset.name
         for reward in config.eval.rewards or ():
@@ -119,24 +134,21 @@ def _named(config: Config) -> Iterator[tuple[str, str]]:
         yield "loggers", logger
 
 
-def check_components(config: Config, plugins: Plugins) -> None:
-    """Imports every component that has no check of its own elsewhere, and checks its args."""
-    _check_dataset(config.dataset, plugins, "[dataset] args")
-    _check_rewards(config.rewards, plugins, "[[rewards]]")
-    _check_rewards(config.filter_rewards, plugins, "[[filter_rewards]]")
-    if config.eval is not None:
-        _check_dataset(config.eval.dataset, plugins, "[eval.dataset] args")
-        _check_rewards(config.eval.rewards or [], plugins, "[[eval.rewards]]")
-    for kind in ("launchers", "loggers"):
-        for name in plugins.names(kind):
-            if not callable(plugins.load(kind, name)):
-                raise PluginError(f"{plugins.owner(kind, name)} is no class.")
+def check_learning(algorithm: Algorithm, config: Config, plugins: Plugins) -> None:
+    """Check the config's rules for such an algorithm, and that a group of this size can be informative.
 
-
-def check_learns(algorithm: Any, config: Config, owner: str) -> None:
-    """Raises ConfigError where a group of this size gets no advantage whatever its rewards are: nothing is learnt."""
-    size = config.algorithm.group_size
-    groups = [_group(number, size) for number in (0, 1)]
+    Raises ConfigError if a group's advantages are all 0 although its rewards differ: nothing would be learnt.
+    """
+    if found := learning_contradictions(config, rollouts=algorithm.rollouts):
+        raise ConfigError("\n".join(found))
+    if not algorithm.rollouts:
+        return
+    owner, size = plugins.owner("algorithms", config.algorithm.name), config.algorithm.group_size
+    rewards = [1.0, *[0.0] * (size - 1)]
+    groups = [
+        [Episode(group, i, 0, [], rewards=[Reward("probe", value)]) for i, value in enumerate(rewards)]
+        for group in (0, 1)
+    ]
     with attribute(owner, "advantages"):
         advantages = algorithm.advantages(groups)
     if not any(value for group in advantages for value in group):
@@ -146,10 +158,18 @@ def check_learns(algorithm: Any, config: Config, owner: str) -> None:
         )
 
 
-def _group(number: int, size: int) -> list[Episode]:
-    """One completion of reward 1, the others 0."""
-    rewards = [1.0, *[0.0] * (size - 1)]
-    return [Episode(number, i, 0, [], rewards=[Reward("probe", value)]) for i, value in enumerate(rewards)]
+def check_components(config: Config, plugins: Plugins) -> None:
+    """Import every component that no other check imports, and check its args."""
+    _check_dataset(config.dataset, plugins, "[dataset] args")
+    _check_rewards(config.rewards, plugins, "[[rewards]]")
+    _check_rewards(config.filter_rewards, plugins, "[[filter_rewards]]")
+    if config.eval is not None:
+        _check_dataset(config.eval.dataset, plugins, "[eval.dataset] args")
+        _check_rewards(config.eval.rewards or [], plugins, "[[eval.rewards]]")
+    for kind in ("launchers", "loggers"):
+        for name in plugins.names(kind):
+            if not callable(plugins.load(kind, name)):
+                raise PluginError(f"{plugins.owner(kind, name)} isn't a class.")
 
 
 def _check_dataset(dataset: DatasetConfig, plugins: Plugins, where: str) -> None:

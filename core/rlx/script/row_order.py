@@ -1,19 +1,19 @@
-"""The order of rows where a launch script gives a `sampler` or a `batch_sampler`.
+"""The order of rows by a launch script's `sampler` or `batch_sampler`.
 
-The rules of this part:
+Rules:
 
-* It depends on the run's seed and the epoch alone: the random generators of Python, NumPy and torch (as far as they are
-  loaded) are seeded before an epoch is drawn, so a sampler that draws from them repeats itself after a resume.
-* A batch of a batch sampler is one step: as many rows as `policy.groups_per_step`.
-* What a sampler raises, or gives that is no row, is reported as the script's.
+* The order depends on the run's seed and the epoch alone: the random generators of Python, NumPy and torch (as far as
+  they are loaded) are seeded before an epoch is drawn, so a sampler that draws from them repeats itself after a resume.
+* A batch of a batch sampler is one step: it has `policy.groups_per_step` rows.
+* A sampler that raises, or gives something that isn't a row, is reported as the script's.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import SupportsIndex
 
 from rlx.config.schema import Config
 from rlx.datasets.open import open_dataset
@@ -22,7 +22,7 @@ from rlx.datasets.view import DatasetView
 from rlx.errors import PluginError, attribute
 from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted
-from rlx.script.launch_worker import ScriptParts
+from rlx.script.launch_worker import BatchSampler, Sampler, ScriptParts
 from rlx.script.plugins import ScriptPlugins
 
 
@@ -30,56 +30,51 @@ class ScriptOrder:
     """An `EpochOrder` by the script's samplers."""
 
     def __init__(self, parts: ScriptParts, view: DatasetView, config: Config, script: str) -> None:
-        self._script = script
+        part = "sampler" if parts.batch_sampler is None else "batch_sampler"
+        self._owner = f"The {part} of the launch script {script}"
         self._size = len(view)
         self._seed = config.run.seed
-        self._step = config.policy.groups_per_step
-        self._length: int | None = None
-        owner = f"The sampler of the launch script {script}"
-        with attribute(owner, "making it"):
-            self._sampler = _sampler(parts.sampler, view.source, config)
-            self._batches = _batch_sampler(parts.batch_sampler, view.source, self._sampler, config)
+        self._step_rows = config.policy.groups_per_step
+        self._epoch_rows: int | None = None
+        with attribute(self._owner, "making it"):
+            self._sampler = _sampler(parts.sampler, view, config)
+            self._batches = _batch_sampler(parts.batch_sampler, view, self._sampler, config)
 
     def __call__(self, epoch: int) -> list[int]:
-        with attribute(f"The sampler of the launch script {self._script}", f"epoch {epoch}"):
+        with attribute(self._owner, f"epoch {epoch}"):
             _seed_all(derive_seed(self._seed, "sampler", epoch))
             for sampler in (self._sampler, self._batches):
-                if hasattr(sampler, "set_epoch"):
-                    sampler.set_epoch(epoch + 1)
-            rows = self._flat() if self._batches is not None else list(self._sampler)
-        return self._checked([self._row(row) for row in rows], epoch)
-
-    def _flat(self) -> list[Any]:
-        batches = [list(batch) for batch in self._batches]
-        wrong = [len(batch) for batch in batches if len(batch) != self._step]
-        if wrong:
+                if (set_epoch := getattr(sampler, "set_epoch", None)) is not None:
+                    set_epoch(epoch + 1)
+            drawn = list(self._sampler) if self._batches is None else self._rows_of_batches(self._batches)
+        rows = [self._row(row) for row in drawn]
+        self._epoch_rows = len(rows) if self._epoch_rows is None else self._epoch_rows
+        if not rows or len(rows) != self._epoch_rows:
             raise PluginError(
-                f"{self._owner}: a batch has {wrong[0]} rows, and a step [policy] groups_per_step = {self._step}. "
-                "They must be equal; leave out a last, smaller batch (drop_last)."
-            )
-        return [row for batch in batches for row in batch]
-
-    def _row(self, row: Any) -> int:
-        if not hasattr(row, "__index__") or not 0 <= row.__index__() < self._size:
-            raise PluginError(f"{self._owner} gave {row!r:.80}, which is no row of a dataset of {self._size} rows.")
-        return int(row.__index__())
-
-    def _checked(self, rows: list[int], epoch: int) -> list[int]:
-        self._length = len(rows) if self._length is None else self._length
-        if not rows or len(rows) != self._length:
-            raise PluginError(
-                f"{self._owner} gave {len(rows)} rows for epoch {epoch}, and {self._length} for the first one. Every "
-                "epoch must have as many, and at least one."
+                f"{self._owner} gave {len(rows)} rows for epoch {epoch}, and {self._epoch_rows} for the first one. "
+                "Every epoch must have the same number of rows, and at least one."
             )
         return rows
 
-    @property
-    def _owner(self) -> str:
-        return f"The {'sampler' if self._batches is None else 'batch_sampler'} of the launch script {self._script}"
+    def _rows_of_batches(self, batches: Iterable[Iterable[object]]) -> list[object]:
+        rows: list[object] = []
+        for batch in map(list, batches):
+            if len(batch) != self._step_rows:
+                raise PluginError(
+                    f"{self._owner}: a batch has {len(batch)} rows, and a step [policy] groups_per_step = "
+                    f"{self._step_rows}. They must be equal; leave out a last, smaller batch (drop_last)."
+                )
+            rows += batch
+        return rows
+
+    def _row(self, row: object) -> int:
+        if not isinstance(row, SupportsIndex) or not 0 <= row.__index__() < self._size:
+            raise PluginError(f"{self._owner} gave {row!r:.80}, which isn't a row of a dataset of {self._size} rows.")
+        return int(row.__index__())
 
 
 class PlainSampler:
-    """rlx's own order, for a batch sampler that wants a sampler to draw from."""
+    """rlx's own order as a sampler, for a batch sampler that draws from one."""
 
     def __init__(self, order: EpochOrder) -> None:
         self._order = order
@@ -96,7 +91,7 @@ class PlainSampler:
 
 
 def open_order(plugins: Plugins, config: Config) -> EpochOrder | None:
-    """None where the run has no script, or one that leaves the order to rlx."""
+    """Return the order by the script's samplers; None if the run has no script, or one without samplers."""
     source = plugins.script
     if not isinstance(source, ScriptPlugins) or not {"sampler", "batch_sampler"} & set(source.script.record.given):
         return None
@@ -106,21 +101,23 @@ def open_order(plugins: Plugins, config: Config) -> EpochOrder | None:
     return ScriptOrder(source.script.parts, view, config, source.script.record.target)
 
 
-def _sampler(given: Any, dataset: Any, config: Config) -> Any:
+def _sampler(given: Sampler | None, view: DatasetView, config: Config) -> Iterable[object]:
     shuffle = config.dataset.shuffle
     if given is None:
-        return PlainSampler(plain_order(len(dataset), seed=config.run.seed, shuffle=shuffle))
+        return PlainSampler(plain_order(len(view), seed=config.run.seed, shuffle=shuffle))
     if not callable(given):
         return given
     offered = {"num_replicas": 1, "rank": 0, "shuffle": shuffle, "drop_last": False}
-    return given(dataset, **accepted(given, offered))
+    return given(view.source, **accepted(given, offered))
 
 
-def _batch_sampler(given: Any, dataset: Any, sampler: Any, config: Config) -> Any:
+def _batch_sampler(
+    given: BatchSampler | None, view: DatasetView, sampler: Iterable[object], config: Config
+) -> Iterable[Iterable[object]] | None:
     if given is None or not callable(given):
         return given
     offered = {
-        "dataset": dataset,
+        "dataset": view.source,
         "num_replicas": 1,
         "rank": 0,
         "num_workers": 0,
@@ -133,6 +130,7 @@ def _batch_sampler(given: Any, dataset: Any, sampler: Any, config: Config) -> An
 
 
 def _seed_all(seed: int) -> None:
+    """Seed the random generators that a sampler may draw from, without importing any."""
     random.seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed)

@@ -114,7 +114,7 @@ def test_toml_syntax(refused, project):
     ("damage", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "is no JSON"),
+        (lambda folder: (folder / "config.json").write_text("{"), "isn't JSON"),
         (lambda folder: (folder / "config.json").write_text("{}"), "names no model_type"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no safetensors weights"),
         (
@@ -140,7 +140,7 @@ def test_port_in_use(refused, project):
 
 
 def test_too_little_memory_says_what_is_needed_and_what_there_is(refused, project, monkeypatch):
-    monkeypatch.setattr("rlx.preflight.check.available_memory", lambda: 2**30)
+    monkeypatch.setattr("rlx.preflight.plan.available_memory", lambda: 2**30)
     said = refused(project())
     assert "1.00 GiB are available" in said
     assert "key-value cache" in said

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from rlx.boot import Boot, Endpoint
 from rlx.plugins.session import Plugins
-from rlx.preflight.check import prepare
 from rlx.preflight.load import load_run
+from rlx.preflight.plan import prepare
 from rlx.script.runner import find_script
 
 EXAMPLE = Path(__file__).parents[3] / "examples/custom_model/toy_model.py"
@@ -157,7 +157,7 @@ def test_plugins_that_do_not_fit(refused, own, settings, message):
     ("model_type", "message"),
     [
         ("nonsense", "is a model of the type 'nonsense', which neither this transformers nor a plugin"),
-        ("vit", "transformers has no causal language model of model_type 'vit'. A plugin can bring one"),
+        ("vit", "transformers has no causal language model of model_type 'vit'. Install a plugin that has one"),
     ],
 )
 def test_a_model_type_that_nobody_knows(refused, own, model, model_type, message):
@@ -179,22 +179,22 @@ def packer(monkeypatch, tmp_path):
 
     def packer(config, *sets, script=None):
         found = find_script(script, [], tmp_path / "project") if script else None
-        prepared = prepare(load_run(config, sets, script=found))
-        resolved = prepared.config.model_dump(by_alias=True, mode="json")
+        plan = prepare(load_run(config, sets, script=found))
+        resolved = plan.config.model_dump(by_alias=True, mode="json")
         boot = Boot(
             kind="rollout",
             name="rollout-0",
             index=0,
             attempt=1,
             run_dir="",
-            base_dir=str(prepared.base_dir),
+            base_dir=str(plan.base_dir),
             config=resolved,
-            plugins=prepared.plugins.records,
+            plugins=plan.plugins.records,
             rollouts=True,
             endpoint=Endpoint("", 0, "", "", ""),
-            script=prepared.script,
+            script=plan.script,
         )
-        name = prepared.config.packer.name
+        name = plan.config.packer.name
         return name, Plugins.open(boot).load("packers", name).__name__
 
     return packer

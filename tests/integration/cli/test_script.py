@@ -53,7 +53,7 @@ def test_options_after_the_script_are_its_own(call, script):
 @pytest.mark.parametrize(
     ("text", "extra", "message"),
     [
-        ("1 / 0\n", "", "entry.py failed: ZeroDivisionError: division by zero"),
+        ("1 / 0\n", "", "entry.py: running it raised ZeroDivisionError: division by zero"),
         (
             "import rlx\nrlx.launch_worker(dataset=[], reward_fns=[lambda text, reference: 1])\n",
             "",

@@ -172,7 +172,4 @@ def _check_toml(block: Block, folder: Path) -> None:
     file = folder / "piece.toml"
     file.write_text(block.text)
     config = load_config(file, defaults=BASE).config
-    sources = Sources.open(config, folder)
-    if config.model.plugin is None:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"plugin": "hf"})})
-    check_components(config, sources.plugins(config))
+    check_components(*Sources.open(config, folder).open_plugins(config, model_type=""))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ FOLDER = "RLX_TEST_FOLDER"
 
 @pytest.fixture
 def boot(tmp_path, monkeypatch) -> Callable[..., Boot]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv(FOLDER, str(tmp_path))
 
     def make(kind: str, **values) -> Boot:

@@ -195,6 +195,7 @@ def run_plan(path):
     from rlx.plugins.hooks import Hooks
     from rlx.plugins.registry import Registry
     from rlx.plugins.session import Plugins
+    from rlx.preflight.model_facts import ModelFacts
     from rlx.preflight.plan import RunPlan
 
     values = msgspec.json.decode(Path(path).read_bytes())
@@ -204,6 +205,7 @@ def run_plan(path):
         base_dir=Path(),
         plugins=Plugins([], Hooks(), Registry()),
         rollouts=values["rollouts"],
+        facts=ModelFacts(model_type="x"),
     )
     recorder = Recorder(Path("recorded"), config.meta.get("bomb", ""))
     mains = {"controller": "stand_ins:controller", "policy": "stand_ins:client", "rollout": "stand_ins:client"}

@@ -201,13 +201,13 @@ def test_who_could_not_be_told_to_stop_is_not_waited_for(run, living):
 def test_a_logger_that_raises_ends_the_run_with_its_name(run):
     code, output = run.start(controller="waits", bomb="log").end()
     assert code == 1
-    assert "launcher says: logger 'recorder' failed: OSError: disk full" in output
+    assert "launcher says: logger 'recorder': log raised OSError: disk full" in output
 
 
 def test_a_logger_that_raises_at_the_end_is_reported(run):
     code, output = run.start(bomb="close").end()
     assert code == 1
-    assert "logger 'recorder' failed: OSError: disk full" in output
+    assert "logger 'recorder': close raised OSError: disk full" in output
     assert run.summary()["status"] == "done"
 
 

@@ -33,7 +33,7 @@ def modules(code):
         "import rlx; dir(rlx)",
         "import rlx.config.schema, rlx.config.load",
         "import rlx.plugins.session, rlx.plugins.hookspecs; rlx.hookimpl",
-        "import rlx.preflight.check",
+        "import rlx.preflight.plan",
         "import rlx.testing; dir(rlx.testing)",
         "from rlx.testing import *",
         "import rlx.testing.fixtures",

@@ -9,6 +9,7 @@ from rlx.launch.processes import RunProcesses, client_names
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.registry import Registry
 from rlx.plugins.session import Plugins
+from rlx.preflight.model_facts import ModelFacts
 from rlx.preflight.plan import RunPlan
 from rlx.transport.keys import RunKeys
 
@@ -17,6 +18,7 @@ def test_the_controller_gets_the_fingerprints_of_the_datasets_in_the_launcher(tm
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}})
     data = Fingerprints(Fingerprint(20, ["a", "b"]), Fingerprint(2, ["c", "d"]))
     plugins = Plugins([], Hooks(), Registry())
-    plan = RunPlan(config=config, base_dir=Path(), plugins=plugins, rollouts=True, data=data)
+    facts = ModelFacts(model_type="x")
+    plan = RunPlan(config=config, facts=facts, base_dir=Path(), plugins=plugins, rollouts=True, data=data)
     processes = RunProcesses(plan, tmp_path, RunKeys.make(client_names(plan)), None, {})
     assert decode_boot(encode_boot(processes.controller())).data == data

@@ -14,7 +14,7 @@ from rlx.preflight.model_facts import ModelFacts
 )
 def test_workers_of_an_engine_share_the_heads_evenly(heads, kv_heads, possible):
     """By vLLM's rule: workers divide the heads; those of keys and values too, or they divide the workers."""
-    facts = ModelFacts("x", 1, heads, 1, kv_heads, 8, None)
+    facts = ModelFacts(model_type="x", attention_heads=heads, kv_heads=kv_heads)
 
     def fits(ways):
         config = Config.model_validate(

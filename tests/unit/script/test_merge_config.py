@@ -6,7 +6,7 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
-from rlx.script.components import script_offers
+from rlx.script.components import script_components
 from rlx.script.merge_config import with_script
 
 HEAD = """
@@ -29,7 +29,7 @@ def script_text(arguments):
 
 
 def offers(loaded):
-    return {(offer.kind, offer.name): offer for offer in script_offers(loaded.script.parts, loaded.config)}
+    return {(offer.kind, offer.name): offer for offer in script_components(loaded.script.parts, loaded.config)}
 
 
 def test_dataset_is_called_after_the_script_where_the_config_has_none(load):
@@ -122,8 +122,8 @@ def test_doing_it_twice_changes_nothing(load):
         ("dataset=rows, val_reward_fns=[judge]", "", "nothing is evaluated: give val_dataset"),
         ("dataset=rows", '[dataset]\nname = "d"\n[eval.dataset]\nname = "d"', "Give held-out rows as val_dataset"),
         ("dataset=rows, val_dataset=rows", '[dataset]\nname = "d"\n[eval.dataset]\nname = "d"', "different names"),
-        ("dataset=rows, reward_fns=[3]", "", "launch_worker's reward_fns: 3 is no reward"),
-        ("dataset=rows, reward_fns=[(judge, 'x')]", "", "is no reward"),
+        ("dataset=rows, reward_fns=[3]", "", "launch_worker's reward_fns: 3 isn't a reward"),
+        ("dataset=rows, reward_fns=[(judge, 'x')]", "", "isn't a reward"),
         ("dataset=rows, reward_fns=[judge], filter_reward_fns=[1]", "", "numbers of reward_fns, or pairs"),
         ("reward_fns=[judge]", "", r"\[dataset\]: this section is missing"),
         ("dataset=rows, reward_fns=[judge], val_dataset=rows, val_reward_fns=[other]", "", "another function than the"),

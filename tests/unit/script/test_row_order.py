@@ -86,8 +86,8 @@ def test_batches_are_steps():
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"sampler": lambda dataset: [7]}, "gave 7, which is no row of a dataset of 5 rows"),
-        ({"sampler": lambda dataset: ["x"]}, "gave 'x', which is no row"),
+        ({"sampler": lambda dataset: [7]}, "gave 7, which isn't a row of a dataset of 5 rows"),
+        ({"sampler": lambda dataset: ["x"]}, "gave 'x', which isn't a row"),
         ({"sampler": lambda dataset: []}, "gave 0 rows for epoch 0"),
         ({"sampler": lambda dataset: 1 / 0}, "making it raised ZeroDivisionError"),
         ({"batch_sampler": [[0, 1], [2]]}, r"a batch has 1 rows, and a step \[policy\] groups_per_step = 2"),

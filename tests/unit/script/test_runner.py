@@ -74,12 +74,12 @@ def test_an_unknown_argument_is_a_type_error_with_a_hint():
         ("raise SystemExit(3)\n", "SystemExit: 3"),
     ],
 )
-def test_what_it_raises_is_told_with_its_own_lines_only(script, text, message):
+def test_an_error_is_reported_with_the_scripts_own_lines_only(script, text, message):
     found = script(text)
     with pytest.raises(PluginError) as caught:
         _ = found.parts
     said = str(caught.value)
-    assert f"The launch script {found.record.target} failed: {message}" in said
+    assert f"The launch script {found.record.target}: running it raised {message}" in said
     assert f'File "{found.record.target}", line ' in said
     assert "runpy" not in said
     assert "rlx/launch" not in said
