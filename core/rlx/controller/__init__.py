@@ -2,7 +2,7 @@
 
 * `process.py`: entry point; opens the server and runs the `Controller`.
 * `controller.py`: `Controller`, the lifecycle of a run: wait for the processes, train, end, say goodbye.
-* `router.py`: `Router`, takes the messages of other processes to the parts that handle them.
+* `router.py`: `MessageRouter`, takes the messages of other processes to the parts that handle them.
 * `run.py`: `Run`, the training mode and the loop of a run; its status and its summary.
 * `build.py`: builds the training mode from the config, the datasets and a checkpoint.
 * `loop.py`: `Loop`, steps, evaluations, checkpoints, export.

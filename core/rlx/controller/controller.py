@@ -19,7 +19,7 @@ from rlx.controller.health.members import Members, last_lines
 from rlx.controller.health.process_failures import ProcessFailures
 from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.records.summary import timing_table
-from rlx.controller.router import Router
+from rlx.controller.router import MessageRouter
 from rlx.controller.run import Run
 from rlx.controller.runtime.services import Services
 from rlx.controller.state import RunState, StateMachine
@@ -45,7 +45,7 @@ class Controller:
         self._members = Members(services, boot.data)
         self._run = Run(services, boot, self._members, self._state)
         self._failures = ProcessFailures(services, self._members, lambda: self._run.sampling)
-        self._router = Router(services, self._members, self._run, self._failures)
+        self._router = MessageRouter(services, self._members, self._run, self._failures)
 
     async def handle(self, peer: str, message: Message) -> Message:
         """Handle a message from a client. If that fails, the run fails, and so does the client's request."""

@@ -21,7 +21,7 @@ from rlx.transport.messages import (
 )
 
 
-class Router:
+class MessageRouter:
     """Hands each message to the members, the run or the process failures."""
 
     def __init__(self, services: Services, members: Members, run: Run, failures: ProcessFailures) -> None:
