@@ -1,4 +1,4 @@
-"""A dataset and a packer of one's own: `python custom_packer.py --config gsm8k.toml`."""
+"""A custom dataset and packer: `python custom_packer.py --config gsm8k.toml`."""
 
 from typing import Any, Dict, List
 

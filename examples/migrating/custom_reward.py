@@ -1,4 +1,4 @@
-"""A reward of one's own, in place of the config's: `rlx run --config dapo.toml custom_reward.py`."""
+"""A custom reward, in place of the config's: `rlx run --config dapo.toml custom_reward.py`."""
 
 import random
 from typing import Any, Optional

@@ -111,6 +111,12 @@ def test_output_is_as_shown(command):
     assert shown == [_plain(done.stdout)]
 
 
+@pytest.mark.parametrize("name", ["custom_entry.py", "custom_reward.py", "custom_packer.py"])
+def test_listings_are_the_examples(name):
+    page = blocks_of(Path("docs/migrating-from-cosmos-rl.md"))
+    assert [block.text for block in page if block.name == name] == [(ROOT / "examples/migrating" / name).read_text()]
+
+
 def test_pages_are_found():
     assert {Path("README.md"), Path("docs/plugins.md"), Path("docs/testing.md")} <= set(PAGES)
 
