@@ -30,12 +30,9 @@ def group_advantages(rewards: Sequence[float | None], *, scale: Scale = "group",
     if len(scored) < 2:
         return [0.0] * len(rewards)
     mean = math.fsum(scored) / len(scored)
-    divisor = _std(scored, mean) + eps if scale == "group" else 1.0
+    std = math.sqrt(math.fsum((reward - mean) ** 2 for reward in scored) / (len(scored) - 1))
+    divisor = std + eps if scale == "group" else 1.0
     return [0.0 if reward is None else (reward - mean) / divisor for reward in rewards]
-
-
-def _std(values: Sequence[float], mean: float) -> float:
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 # Objectives: log-probabilities and advantages -> a loss for each token.

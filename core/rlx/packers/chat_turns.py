@@ -10,8 +10,8 @@ Rules:
   error.
 * Marks that leave out the token which ends a turn are an error: a model that is trained so does not learn to stop.
 * A template that renders past turns differently from present ones (without their reasoning, say) rewrites history, and
-  rewritten history is a new trajectory: each turn is trained behind the prompt that would really have been read.
-* White space behind a turn is not trained. The last turn ends with an EOS.
+  rewritten history is a new trajectory: each turn is trained after the prompt that would really have been read.
+* White space after a turn is not trained. The last turn ends with an EOS.
 """
 
 from __future__ import annotations
@@ -141,5 +141,5 @@ def _check_ends(tokens: list[int], mask: list[bool], tokenizer: FastTokenizer) -
             raise UsageError(
                 f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} leave out the "
                 f"{tokenizer.decode(tokens[index : index + 1])!r} that ends the assistant's turn: the model would not "
-                "learn to stop. Move {% endgeneration %} behind it and set that template as model.chat_template."
+                "learn to stop. Move {% endgeneration %} after it and set that template as model.chat_template."
             )

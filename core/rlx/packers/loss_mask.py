@@ -43,7 +43,10 @@ def apply_policy_input(
     if not overrides(packer, "get_policy_input", "policy_compute_max_len", "policy_collate_fn"):
         return
     with attribute_to(packer, where):
-        for episode, (tokens, mask) in zip(group, _policy_rows(packer, item, group), strict=True):
+        samples = [_policy_input(packer.get_policy_input, item, episode) for episode in group]
+        batch = packer.policy_collate_fn(samples, packer.policy_compute_max_len(samples))
+        rows = list(batch_rows(batch, COLUMNS, len(group), f"{owner_of(packer)}: policy_collate_fn"))
+        for episode, (tokens, mask) in zip(group, rows, strict=True):
             prompt, sampled = episode.trajectories[0].segments
             row = _PolicyRow(
                 owner=owner_of(packer),
@@ -74,13 +77,6 @@ def dry_run_policy_input(
         made_up = single_turn(prompt, tokens, logprobs=[-1.0] * len(tokens), versions=spans, finish_reason="stop")
         group.append(Episode(0, sample, 0, [made_up], text=text))
     apply_policy_input(packer, item, group, tokenizer, where=where)
-
-
-def _policy_rows(packer: Packer, item: object, group: Sequence[Episode]) -> list[tuple[list[int], ...]]:
-    """Return, for each completion, tokens and mask as the packer collated them."""
-    samples = [_policy_input(packer.get_policy_input, item, episode) for episode in group]
-    batch = packer.policy_collate_fn(samples, packer.policy_compute_max_len(samples))
-    return list(batch_rows(batch, COLUMNS, len(group), f"{owner_of(packer)}: policy_collate_fn"))
 
 
 def _policy_input(get_policy_input: Callable[..., Sample], item: object, episode: Episode) -> Sample:
@@ -141,7 +137,7 @@ class _PolicyRow:
             f"{self.owner}: get_policy_input gives other tokens than those that were sampled. The first difference is "
             f"at {where} (position {index}): the sampler has {sampler}, the packer {packer}. Text was tokenised again, "
             "and a text has more than one tokenisation; only the sampled tokens may be trained. Use "
-            "rollout_output.token_ids, behind the tokens of get_rollout_input. Or give the class `retokenizes = True`: "
+            "rollout_output.token_ids, after the tokens of get_rollout_input. Or give the class `retokenizes = True`: "
             "then the packer's tokens are trained, and the trainer's own logprobs take the place of the sampler's."
         )
 

@@ -1,4 +1,4 @@
-"""What rlx calls on a packer, as a type. To write a packer, subclass `rlx.DataPacker` (`rlx.packers.base`)."""
+"""The methods that rlx calls on a packer, as a type. To write a packer, subclass `rlx.DataPacker`."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlx.config.sections.model import ModelConfig
-from rlx.errors import UsageError
+from rlx.errors import UsageError, first_line
 
 
 class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that rlx uses. `rlx.testing.CharTokenizer` has it, too."""
+    """The part of a Hugging Face tokenizer that rlx uses. `rlx.testing.CharTokenizer` has it too."""
 
     @property
     def name_or_path(self) -> str:
@@ -52,7 +52,7 @@ class Tokenizer(Protocol):
         tokenize: bool = True,
         return_dict: bool = True,
     ) -> Any:
-        """Text, token ids or a dict with `input_ids`, as the flags say. Raises an error if there is no template."""
+        """Text, token ids or a dict with `input_ids`, as the flags say. Raises ValueError if it has no template."""
 
 
 class FastTokenizer(Tokenizer, Protocol):
@@ -92,7 +92,7 @@ def load_tokenizer(model: ModelConfig) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise UsageError(_no_tokenizer(source, f"{type(error).__name__}: {_first_line(error)}")) from error
+        raise UsageError(_no_tokenizer(source, f"{type(error).__name__}: {first_line(error)}")) from error
     # transformers makes an empty tokenizer of some model types if the folder holds only a config.json.
     if len(tokenizer) == 0 or not tokenizer.encode("0", add_special_tokens=False):
         raise UsageError(_no_tokenizer(source, "it has no vocabulary"))
@@ -116,7 +116,3 @@ def _no_tokenizer(source: str, why: str) -> str:
         f"No tokenizer could be loaded from {source!r}: {why}\n"
         "Put tokenizer.json and tokenizer_config.json there, or name another place as model.tokenizer."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else ""

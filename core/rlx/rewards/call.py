@@ -28,7 +28,7 @@ class RewardCaller:
     def __call__(
         self, reward: BoundReward, loaded: Loaded, call: Call, process_offers: Mapping[str, object]
     ) -> list[Score]:
-        """Return a score for each of the call's texts. `process_offers` are passed besides what the call offers.
+        """Return a score for each of the call's texts. `process_offers` are offered in addition to those of the call.
 
         Raises what the reward raises, and RewardError if its result isn't a reward.
         """

@@ -35,7 +35,7 @@ def reward_roles(config: Config) -> dict[GroupKind, list[RewardRole]]:
     train = [RewardRole(index, reward, in_total=True) for index, reward in enumerate(config.rewards)]
     evaluation = list(train)
     for filtering in config.filter_rewards:
-        same = [place for place, role in enumerate(train) if role.in_total and _same(role.reward, filtering)]
+        same = [index for index, role in enumerate(train) if role.in_total and _key(role.reward) == _key(filtering)]
         if same:
             train[same[0]] = replace(train[same[0]], filter_weight=filtering.weight)
         else:
@@ -52,5 +52,5 @@ def rewards_of(roles: dict[GroupKind, list[RewardRole]]) -> list[RewardConfig]:
     return [found[index] for index in sorted(found)]
 
 
-def _same(one: RewardConfig, other: RewardConfig) -> bool:
-    return (one.name, one.args, one.group) == (other.name, other.args, other.group)
+def _key(reward: RewardConfig) -> tuple[object, ...]:
+    return (reward.name, reward.args, reward.group)

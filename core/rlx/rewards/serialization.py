@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 UNSENDABLE = (TypeError, OverflowError, RecursionError, UnicodeEncodeError)
-"""What msgspec raises for data that can't be sent."""
+"""Raised by msgspec for data that can't be sent."""
 
 
 def to_plain(value: object) -> object:

@@ -87,7 +87,10 @@ class Scorer:
         except RewardError as error:
             message = str(error)
         except BaseException as error:  # noqa: BLE001 - the boundary: a reward may raise anything, SystemExit too
-            message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}\n{_reward_frames(error)}"
+            # The traceback through the reward's own code, or all of it if there is none.
+            frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
+            trace = "".join(traceback.format_list(frames)).rstrip()
+            message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}\n{trace}"
         return Raised(message, time.perf_counter() - began)
 
 
@@ -151,12 +154,6 @@ def _broken(error: BaseException) -> Broken:
         return Broken(str(error), isinstance(error, UsageError))
     trace = "".join(traceback.format_exception(error)).rstrip()
     return Broken(f"The rewards could not be loaded.\n{trace}", usage=True)
-
-
-def _reward_frames(error: BaseException) -> str:
-    """Format the traceback through the reward's own code, or all of it if there is none."""
-    frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
-    return "".join(traceback.format_list(frames)).rstrip()
 
 
 if __name__ == "__main__":
