@@ -24,7 +24,7 @@ def test_importing_is_light(modules):
 
 
 @pytest.mark.parametrize("package", ["rlx_datasets", "rlx_rewards"])
-def test_public_names_are_there_and_others_are_told(package):
+def test_public_names_exist_and_others_are_errors(package):
     module = __import__(package)
     assert all(callable(getattr(module, name)) for name in module.__all__)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 import rlx
 import rlx.api
 
+DOCS = Path(__file__).parents[2] / "docs"
 PUBLIC = [name for name in rlx.__all__ if name != "__version__"]
 
 OLD = {
@@ -112,6 +115,13 @@ def test_a_public_name_has_a_docstring_of_its_own(name):
     assert doc, f"rlx.{name} has no docstring"
     if dataclasses.is_dataclass(found):
         assert not doc.startswith(f"{name}("), f"rlx.{name} has the docstring that dataclass made"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_name_is_in_the_api_reference_and_on_another_page(name):
+    pages = [path.name for path in DOCS.rglob("*.md") if re.search(rf"\b{name}\b", path.read_text(encoding="utf-8"))]
+    assert "api.md" in pages
+    assert len(pages) > 1
 
 
 def methods():

@@ -19,7 +19,7 @@ def length(to_be_evaluated, reference=None, *, scale=1.0):
     return len(to_be_evaluated) * scale
 
 def steerable(to_be_evaluated, reference=None, *args, **kwargs):
-    "Does what the completion says."
+    "Follows the instruction in the completion."
     if to_be_evaluated == "hang":
         time.sleep(60)
     if to_be_evaluated == "deaf":
@@ -70,7 +70,7 @@ def sees(to_be_evaluated, reference=None, *, config, token_ids, finish_reason, e
     return 1
 
 def tokens(to_be_evaluated, reference=None, **kwargs):
-    "Uses the tokenizer and the packer through what its **kwargs soak up."
+    "Uses the tokenizer and the packer from its **kwargs."
     ids = kwargs["tokenizer"].encode(to_be_evaluated)
     assert kwargs["data_packer"].get_rollout_input(to_be_evaluated) == ids
     assert kwargs["tokenizer"](to_be_evaluated).input_ids == ids
@@ -80,7 +80,7 @@ def named_tokenizer(to_be_evaluated, reference=None, *, tokenizer, data_packer):
     return float(type(tokenizer).__name__ != "Lazy" and type(data_packer).__name__ == "DecoderOnlyLLMDataPacker")
 
 def waits_for_file(to_be_evaluated, reference=None):
-    "Ends when the file that the completion names is there; a completion that is no path scores at once."
+    "Ends when the file that the completion names is there; a completion that is not a path scores at once."
     while to_be_evaluated.startswith("/") and not os.path.exists(to_be_evaluated):
         time.sleep(0.01)
     return 1.0

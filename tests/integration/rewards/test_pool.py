@@ -65,7 +65,7 @@ async def test_without_eval_rewards_evaluation_uses_the_training_rewards(pool):
 
 
 async def test_filters_are_values_of_their_own_and_one_that_is_a_reward_is_called_once(pool):
-    """Counting tells how often it was called."""
+    """Counting records how often it was called."""
     counting = {"name": "Counting", "args": {"start": 10}, "weight": 2.0}
     filters = [{**counting, "weight": 0.5}, {"name": "length"}, {"name": "place", "args": {"unscored": [0]}}]
     async with pool(counting, filter_rewards=filters) as p:
@@ -135,7 +135,7 @@ async def test_a_failing_call_is_an_error_with_owner_and_completion_and_the_next
     assert caught.value.drop is False
 
 
-async def test_on_error_drop_is_told_on_the_error(pool):
+async def test_the_error_says_that_on_error_is_drop(pool):
     async with pool({"name": "steerable", "on_error": "drop"}) as p:
         with pytest.raises(RewardError) as caught:
             await score(p, done("raise"))
@@ -251,7 +251,7 @@ async def test_many_calls_with_failures_among_them_lose_and_zero_nothing(pool):
             assert outcome.rewards[0].value == 1.0
 
 
-async def test_a_pool_that_broke_keeps_nobody_waiting(pool):
+async def test_a_pool_that_failed_answers_every_call_with_the_error(pool):
     async with pool({"name": "steerable", "on_error": "drop"}) as p:
         for text in ("garble", "fine"):
             with pytest.raises(RewardError, match="The reward pool failed: ValidationError") as caught:
@@ -336,17 +336,17 @@ async def test_a_worker_whose_pool_is_gone_exits_in_the_middle_of_a_call(boot):
         ({"name": "Broken"}, "class Broken:\n    def __init__(self): raise ValueError('no key')\n", "no key"),
     ],
 )
-async def test_a_reward_that_cannot_be_loaded_is_told_at_the_start(pool, reward, text, expected):
+async def test_a_reward_that_cannot_be_loaded_fails_the_start(pool, reward, text, expected):
     with pytest.raises(PluginError, match=expected):
         await pool(reward, text=text).start()
 
 
-async def test_a_process_that_dies_while_it_loads_is_told(pool):
+async def test_a_process_that_dies_while_it_loads_fails_the_start(pool):
     with pytest.raises(RewardError, match="exited with code 5 while it loaded"):
         await pool({"name": "length"}, text="import os\nos._exit(5)\n").start()
 
 
-async def test_a_reference_that_is_no_plain_data_is_an_error_not_a_hang(pool):
+async def test_a_reference_that_is_not_plain_data_is_an_error_not_a_hang(pool):
     async with pool({"name": "length"}) as p:
         with pytest.raises(RewardError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
             await score(p, RewardInput("x", reference={"a": object()}, where="row 3"))

@@ -104,7 +104,7 @@ def test_a_reference_method_that_exists_is_called(cls, expected):
     assert opened(cls).reference(1) == expected
 
 
-def test_a_mapping_s_own_columns_are_no_reference():
+def test_a_mapping_s_own_columns_are_not_a_reference():
     assert opened([{"prompt": "a", "answer": "b", "reference": "c"}]).reference(0) is None
 
 
@@ -119,7 +119,7 @@ def test_a_factory_gets_args_config_and_tokenizer():
     assert seen == {"size": 4, "config": CONFIG, "tokenizer": TOKENIZER, "step": 1}
 
 
-def test_an_annotation_tells_the_config_too():
+def test_a_parameter_annotated_as_config_gets_the_config():
     from rlx import Config
 
     def factory(settings: Config):
@@ -140,7 +140,7 @@ def test_hugging_face_rows():
     assert view.item(1) == {"prompt": "b"}
 
 
-def test_a_hugging_face_dataset_dict_is_told_apart():
+def test_a_hugging_face_dataset_dict_is_not_a_dataset():
     import datasets
 
     rows = datasets.Dataset.from_list([{"prompt": "a"}])
@@ -214,7 +214,7 @@ def test_an_iterable_that_never_ends_is_not_read_for_ever():
         opened(Endless("ab"))
 
 
-def test_what_an_iterable_raises_is_attributed():
+def test_an_error_in_an_iterable_names_the_dataset():
     class Broken(Stream):
         def __iter__(self):
             yield "a"
@@ -224,7 +224,7 @@ def test_what_an_iterable_raises_is_attributed():
         opened(Broken("ab"))
 
 
-def test_concatenated_and_selected_rows_are_asked_of_their_owner():
+def test_references_of_concatenated_and_selected_rows_come_from_their_owner():
     torch_data = pytest.importorskip("torch.utils.data")
     first, second = OldForm("ab"), NewForm("cde")
     view = opened(torch_data.ConcatDataset([first, torch_data.Subset(second, [2, 0])]))
@@ -233,7 +233,7 @@ def test_concatenated_and_selected_rows_are_asked_of_their_owner():
     assert len(first.setups) == len(second.setups) == 1
 
 
-def test_a_dataset_that_wraps_another_but_speaks_for_itself_is_asked_itself():
+def test_a_dataset_that_wraps_another_but_has_own_methods_is_used_itself():
     class Wrapper(NewForm):
         def __init__(self):
             super().__init__("ab")
@@ -316,7 +316,7 @@ def broken_reference():
         (broken_setup, "dataset 'mine': its setup raised FileNotFoundError: rows.json"),
     ],
 )
-def test_what_cannot_be_opened_says_why(thing, message):
+def test_the_error_says_why_a_dataset_cannot_be_opened(thing, message):
     with pytest.raises(DatasetError, match=message):
         opened(thing)
 
@@ -358,7 +358,7 @@ def test_samples_are_spread_over_the_rows(size, expected):
     assert opened([str(i) for i in range(size)]).sample(4) == expected
 
 
-def test_factories_and_objects_are_told_apart():
+def test_a_factory_is_not_an_object():
     assert is_factory(Rows)
     assert is_factory(lambda: ["a"])
     assert not is_factory(Rows())

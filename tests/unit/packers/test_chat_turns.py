@@ -49,7 +49,7 @@ def speaking(tokenizer, template):
 
 
 def shown(tokenizer, trajectories):
-    """Each trajectory as text, what is trained between square brackets."""
+    """Each trajectory as text, with the trained parts between square brackets."""
     texts = []
     for trajectory in trajectories:
         parts = [(tokenizer.decode(segment.tokens), segment.learns) for segment in trajectory.segments]
@@ -154,7 +154,7 @@ def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
         (PLAIN, CHAT[:4], DatasetError, "no target"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_told_apart_is_an_error_and_never_trained(template, messages, error, message, tokenizer):
+def test_turns_that_cannot_be_located_are_an_error_and_never_trained(template, messages, error, message, tokenizer):
     speaker = speaking(tokenizer, template)
     packer = DecoderOnlyLLMDataPacker()
     packer.setup(None, speaker)

@@ -50,7 +50,7 @@ def applied(packer, tokenizer, *completions, prompt="1+1="):
 
 
 def test_asking_the_default_packer_changes_nothing(tokenizer):
-    """What rlx trains without asking is what its own packer says: on any prompts and completions."""
+    """rlx trains what its own packer would return, without calling it: on any prompts and completions."""
     draw = random.Random(7)
     packer = set_up(Own, tokenizer)
     for _ in range(50):
@@ -223,7 +223,7 @@ def test_who_opts_in_trains_its_own_tokens_without_sampler_logprobs(merging):
 
 
 class Joined(DecoderOnlyLLMDataPacker):
-    """Tokenises prompt and completion as one text, so that a token may lie across the boundary; trains its end."""
+    """Tokenises prompt and completion as one text, so that a token may span the boundary; trains its end."""
 
     retokenizes = True
 

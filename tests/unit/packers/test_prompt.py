@@ -64,7 +64,7 @@ def test_bos_is_added_once_and_eos_never(wrapping_tokenizer):
         ({"prompt_token_ids": []}, "the prompt is empty"),
     ],
 )
-def test_a_row_that_is_no_prompt_is_named(item, message, tokenizer):
+def test_the_error_names_a_row_that_is_not_a_prompt(item, message, tokenizer):
     with pytest.raises(DatasetError, match=f"^row 3 of dataset 'x': .*{message}"):
         prompt_token_ids(packed(tokenizer), item, tokenizer, where="row 3 of dataset 'x'")
 

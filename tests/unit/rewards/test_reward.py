@@ -40,7 +40,7 @@ def test_a_reward_gets_of_what_is_offered_what_its_signature_takes():
     assert BoundReward(Made, {"scale": 3})("t", "r", ALL) == (3, "t", "the example")
 
 
-def test_what_it_names_is_told_from_what_it_soaks_up():
+def test_named_offers_differ_from_those_of_kwargs():
     assert BoundReward(seed_form, {}).names == frozenset()
     assert BoundReward(seed_form, {}).accepts == frozenset(OFFERED)
     assert BoundReward(named, {}).names == BoundReward(named, {}).accepts == {"prompt", "tokenizer"}
@@ -98,7 +98,7 @@ def test_everything_else_is_an_error_with_owner_and_completion(result):
     assert caught.value.owner == "reward 'x' (d 1)"
 
 
-def test_a_metric_that_is_no_number_is_named():
+def test_a_metric_that_is_not_a_number_is_an_error_with_its_name():
     with pytest.raises(RewardError, match="a metric that is not a number: why = 'short'"):
         score_of((1.0, {"why": "short"}), "r", "t")
 
@@ -109,7 +109,7 @@ def test_long_completions_are_cut():
     assert len(str(caught.value)) < 800
 
 
-def test_a_list_from_a_reward_of_one_completion_is_told_of_the_marker():
+def test_the_error_for_a_list_from_a_reward_of_one_completion_suggests_the_decorator():
     with pytest.raises(RewardError, match=r"marked with @rlx\.group_reward"):
         score_of([1.0], "r", "t")
 
@@ -170,7 +170,7 @@ def test_a_group_s_results_become_scores(result, values, metrics):
 
 
 @pytest.mark.parametrize(
-    ("result", "told"),
+    ("result", "message"),
     [
         (1.0, r"returned float 1\.0, which is not a reward(.|\n)*The first of its 2 completions: 'one'"),
         ((1.0, 0.0), r"returned float 1\.0, which is not a reward"),
@@ -188,8 +188,8 @@ def test_a_group_s_results_become_scores(result, values, metrics):
         (([1.0, 0.0], [{}, {"why": "short"}]), "returned a metric that is not a number: why = 'short'"),
     ],
 )
-def test_a_group_reward_that_returns_something_else_is_an_error_with_its_owner(result, told):
-    with pytest.raises(RewardError, match=rf"reward 'x' \(d 1\) {told}") as caught:
+def test_a_group_reward_that_returns_something_else_is_an_error_with_its_owner(result, message):
+    with pytest.raises(RewardError, match=rf"reward 'x' \(d 1\) {message}") as caught:
         scores_of(result, "reward 'x' (d 1)", ["one", "two"])
     assert caught.value.owner == "reward 'x' (d 1)"
 
@@ -209,6 +209,6 @@ def test_options_are_checked_by_signature():
 
 
 @pytest.mark.parametrize("target", [3, "text", type("NotCallable", (), {})])
-def test_what_cannot_be_called_is_no_reward(target):
+def test_an_object_that_cannot_be_called_is_not_a_reward(target):
     with pytest.raises(PluginError, match=r"reward 'x' is a"):
         check_reward_args(target, {}, owner="reward 'x'")
