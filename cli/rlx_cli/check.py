@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.catalog import SINGULAR
 from rlx.preflight.load import load_run
 from rlx.preflight.memory import format_bytes
 from rlx.preflight.plan import RunPlan, prepare

@@ -20,8 +20,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rlx.plugins.catalog import discover
-from rlx.plugins.kinds import SINGULAR, kind_of
+from rlx.plugins.catalog import SINGULAR, discover, kind_of
 from rlx.plugins.load import load
 from rlx.plugins.options import Option
 from rlx.plugins.records import split_target

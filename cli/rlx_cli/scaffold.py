@@ -21,8 +21,8 @@ from types import MappingProxyType
 
 import rlx
 from rlx.errors import UsageError
-from rlx.plugins.kinds import SINGULAR, kind_of
-from rlx.plugins.source import find_module
+from rlx.plugins.catalog import SINGULAR, kind_of
+from rlx.plugins.resolve import find_module
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)*")
 

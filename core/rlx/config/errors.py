@@ -61,7 +61,7 @@ _BOUNDS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
 
 
 def report(name: str, lines: Sequence[str]) -> str:
-    """One problem on one line, several in a list below `name`."""
+    """Return one problem on one line, or several in a list below `name`."""
     if len(lines) == 1:
         return f"{name}: {lines[0]}"
     return "\n".join([f"{name}: {len(lines)} problems", *(f"  {line}" for line in lines)])
@@ -72,7 +72,7 @@ def problems(
 ) -> list[str]:
     """Return one line for each value of `model` that is wrong.
 
-    `origin` says where the value at a path came from if that was not the file.
+    `origin` names the source of the value at a path if that was not the file.
     """
     lines: dict[Loc, str] = {}
     for error in errors:
@@ -142,7 +142,7 @@ def expectation(error: ErrorDetails) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a TOML file has it, with its type if that could be mistaken."""
+    """Return a value as TOML has it, with its type if that could be mistaken."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -202,7 +202,7 @@ def table_of(annotation: object) -> type[BaseModel] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a value is."""
+    """The place of a value in a model."""
 
     section: Loc
     """Path of the innermost table that holds it."""

@@ -1,7 +1,7 @@
 """From a TOML file and the command line to a validated `Config`.
 
-Later words win: the file, then `--policy` and `--rollout`, then each `--set` in order. Nothing is guessed: a key that
-the schema does not have is an error wherever it came from.
+Later settings win: the file, then `--policy` and `--rollout`, then each `--set` in order. Nothing is guessed: a key
+that the schema does not have is an error, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import tomli
 from pydantic import ValidationError
@@ -24,13 +23,13 @@ from rlx.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A valid config, and where it came from."""
+    """A valid config and its source."""
 
     config: Config
     base_dir: Path
     """Folder that `./file.py:name` is relative to."""
     source: Path
-    """The file that was read."""
+    """The file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,9 @@ class Setting:
     """One change from the command line."""
 
     path: tuple[str, ...]
-    value: Any
+    value: object
     origin: str
-    """What the user typed."""
+    """The option as the user typed it."""
 
 
 def load_config(
@@ -48,11 +47,11 @@ def load_config(
     sets: Sequence[str] = (),
     policy: int | None = None,
     rollout: int | None = None,
-    defaults: Mapping[str, Any] = MappingProxyType({}),
+    defaults: Mapping[str, object] = MappingProxyType({}),
 ) -> LoadedConfig:
-    """Read and check a config file. Raises ConfigError with every problem that was found.
+    """Read and check a config file. Raises ConfigError with every problem.
 
-    defaults: tables and keys that the file may leave out, since a launch script gives them.
+    defaults: tables and keys that the file may leave out because a launch script gives them.
     """
     settings = [*_shortcuts(policy, rollout), *map(_setting, sets)]
     tree = read_toml(path)
@@ -71,29 +70,29 @@ def load_resolved(path: Path, base_dir: Path) -> LoadedConfig:
     return LoadedConfig(validate(tree, (), str(path)), base_dir, path)
 
 
-def validate(tree: Mapping[str, Any], settings: Sequence[Setting], name: str) -> Config:
-    """`tree` against the schema, then against the rules between sections."""
+def validate(tree: Mapping[str, object], settings: Sequence[Setting], name: str) -> Config:
+    """Check `tree` against the schema, then against the rules between sections. Raises ConfigError.
+
+    name: the source of the tree, to begin the message with.
+    """
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise ConfigError(report(name, problems(Config, details, lambda loc: _origin(settings, loc)))) from error
+
+        def origin(loc: Loc) -> str:
+            path = tuple(map(str, loc))
+            found = (setting for setting in reversed(settings) if path[: len(setting.path)] == setting.path)
+            return next((f" (from {setting.origin})" for setting in found), "")
+
+        raise ConfigError(report(name, problems(Config, error.errors(include_url=False), origin))) from error
     found = contradictions(config)
     if found:
         raise ConfigError(report(name, found))
     return config
 
 
-def _origin(settings: Sequence[Setting], loc: Loc) -> str:
-    path = tuple(map(str, loc))
-    for setting in reversed(settings):
-        if path[: len(setting.path)] == setting.path:
-            return f" (from {setting.origin})"
-    return ""
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The file as it is. Raises ConfigError: no such file, not text, no TOML (with the line itself)."""
+def read_toml(path: Path) -> dict[str, object]:
+    """Read a file as it is. Raises ConfigError if it is missing, not text, or not TOML (with the line itself)."""
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
@@ -101,24 +100,21 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"The config file {str(path)!r} can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: this is not UTF-8 text, so it is no TOML file.") from error
+        raise ConfigError(f"{path}: this is not UTF-8 text, so it is not a TOML file.") from error
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        raise ConfigError(_syntax(path, error)) from error
+        lines = error.doc.splitlines() or [""]
+        line, column = (error.lineno, error.colno) if error.lineno <= len(lines) else (len(lines), len(lines[-1]) + 1)
+        shown = f"  {lines[line - 1]}\n  {' ' * (column - 1)}^"
+        raise ConfigError(f"{path}, line {line}, column {column}: {error.msg}\n{shown}") from error
 
 
-def _syntax(path: Path, error: tomli.TOMLDecodeError) -> str:
-    lines = error.doc.splitlines() or [""]
-    line, column = (error.lineno, error.colno) if error.lineno <= len(lines) else (len(lines), len(lines[-1]) + 1)
-    shown = lines[line - 1]
-    return f"{path}, line {line}, column {column}: {error.msg}\n  {shown}\n  {' ' * (column - 1)}^"
-
-
-def _fill(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+def _fill(tree: dict[str, object], defaults: Mapping[str, object]) -> None:
     for key, value in defaults.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(key), dict):
-            _fill(tree[key], value)
+        inner = tree.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, dict):
+            _fill(inner, value)
         else:
             tree.setdefault(key, value)
 
@@ -141,8 +137,8 @@ def _setting(text: str) -> Setting:
     return Setting(path, _value(value.strip()), f"--set {text}")
 
 
-def _value(text: str) -> Any:
-    """A TOML value; whatever is none is taken as text, so that no quotes are needed on a command line."""
+def _value(text: str) -> object:
+    """Parse a TOML value. Anything else is text, so that a command line needs no quotes."""
     try:
         parsed = tomli.loads(f"value = {text}")
     except tomli.TOMLDecodeError:
@@ -150,8 +146,8 @@ def _value(text: str) -> Any:
     return parsed["value"] if set(parsed) == {"value"} else text
 
 
-def _apply(tree: dict[str, Any], setting: Setting) -> None:
-    node: Any = tree
+def _apply(tree: dict[str, object], setting: Setting) -> None:
+    node: dict[str, object] | list[object] = tree
     for depth, part in enumerate(setting.path[:-1]):
         node = _descend(node, part, setting, depth)
     last = setting.path[-1]
@@ -161,14 +157,16 @@ def _apply(tree: dict[str, Any], setting: Setting) -> None:
         node[last] = setting.value
 
 
-def _descend(node: Any, part: str, setting: Setting, depth: int) -> Any:
+def _descend(
+    node: dict[str, object] | list[object], part: str, setting: Setting, depth: int
+) -> dict[str, object] | list[object]:
     inner = node[_index(node, part, setting)] if isinstance(node, list) else node.setdefault(part, {})
     if not isinstance(inner, dict | list):
         raise ConfigError(f"{setting.origin}: {'.'.join(setting.path[: depth + 1])} is a value, not a section.")
     return inner
 
 
-def _index(node: list[Any], part: str, setting: Setting) -> int:
+def _index(node: list[object], part: str, setting: Setting) -> int:
     if not part.isdecimal() or int(part) >= len(node):
         raise ConfigError(f"{setting.origin}: {part!r} is not one of the {len(node)} entries (counted from 0).")
     return int(part)

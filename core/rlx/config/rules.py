@@ -1,11 +1,12 @@
-"""What the schema can't say of one key alone: settings that contradict each other.
+"""Contradictions between settings, which the schema of one key can't express.
 
-Only real contradictions: what would be ignored, could never work, or would never end. Each rule yields messages.
+Only real ones count: a setting that would be ignored, could never work, or would never end. Each rule yields messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from rlx.config.schema import Config
@@ -26,17 +27,17 @@ ENGINE_KEYS: Mapping[str, str] = MappingProxyType(
         "weight_transfer_config": "",
     }
 )
-"""vLLM arguments that are rlx's to set -> the rlx key for it; empty where there is nothing to choose."""
+"""vLLM arguments that rlx sets -> the rlx key for it; empty if there is no choice."""
 
 
 def contradictions(config: Config) -> list[str]:
-    """Every rule that the config breaks, as messages."""
+    """Return a message for every rule that the config breaks."""
     return [message for rule in _RULES for message in rule(config)]
 
 
 def learning_contradictions(config: Config, *, rollouts: bool) -> list[str]:
-    """The rules that depend on whether the algorithm learns from samples, which only the algorithm itself knows."""
-    rules = _SAMPLING_RULES if rollouts else _ROW_RULES
+    """As `contradictions`, for the rules of RL (`rollouts`) or SFT: only the algorithm itself knows which it is."""
+    rules = _RL_RULES if rollouts else _SFT_RULES
     return [message for rule in rules for message in rule(config)]
 
 
@@ -73,23 +74,16 @@ def _length(config: Config) -> Iterator[str]:
         yield f"[run] epochs = {config.run.epochs:g} and steps = {config.run.steps}: say one of them"
 
 
-def _warmup(config: Config) -> Iterator[str]:
+def _optimizer(config: Config) -> Iterator[str]:
     optimizer, steps = config.policy.optimizer, config.run.steps
     if config.run.epochs is None and steps and optimizer.warmup_steps > steps:
         yield (
             f"[policy.optimizer] warmup_steps = {optimizer.warmup_steps} is more than [run] steps = {steps}: "
             "the learning rate would never be reached"
         )
-
-
-def _min_lr(config: Config) -> Iterator[str]:
-    optimizer = config.policy.optimizer
     if optimizer.schedule == "constant" and optimizer.min_lr_ratio > 0:
         yield "[policy.optimizer] min_lr_ratio: a constant schedule never gets there; choose linear or cosine"
-
-
-def _betas(config: Config) -> Iterator[str]:
-    for index, beta in enumerate(config.policy.optimizer.betas):
+    for index, beta in enumerate(optimizer.betas):
         if not 0 <= beta < 1:
             yield f"[policy.optimizer] betas[{index}]: must be at least 0 and less than 1, got {beta}"
 
@@ -106,45 +100,31 @@ def _best(config: Config) -> Iterator[str]:
         yield f"[checkpoint.best] prefer: say whether 'lowest' or 'highest' is the best {best.metric!r}"
 
 
-def _best_by(config: Config, having: tuple[str, ...]) -> Iterator[str]:
-    """Metrics that only the other way to learn has. Hooks may add any."""
+def _best_metric(config: Config, *, known: tuple[str, str]) -> Iterator[str]:
+    """Refuse a metric that only the other mode has. Hooks may add any."""
     best = config.checkpoint.best
-    if best and best.metric in PREFERENCES and best.metric not in having and not config.plugins.enable:
+    if best and best.metric in PREFERENCES and best.metric not in known and not config.plugins.enable:
         yield (
             f"[checkpoint.best] metric = {best.metric!r}: an evaluation of algorithm {config.algorithm.name!r} has "
-            f"{' and '.join(having)}"
+            f"{' and '.join(known)}"
         )
 
 
-def _best_by_samples(config: Config) -> Iterator[str]:
-    yield from _best_by(config, ("eval/accuracy", "eval/reward"))
-
-
-def _best_by_loss(config: Config) -> Iterator[str]:
-    yield from _best_by(config, ("eval/loss", "eval/perplexity"))
-
-
-def _needs_reward(config: Config) -> Iterator[str]:
+def _weights(config: Config) -> Iterator[str]:
     if not config.rewards:
         yield (
             f"[[rewards]]: algorithm {config.algorithm.name!r} learns from sampled completions and needs at least one "
             "reward. `rlx plugins` lists them"
         )
-
-
-def _all_weights_zero(config: Config) -> Iterator[str]:
-    if config.rewards and all(reward.weight == 0 for reward in config.rewards):
+    elif all(reward.weight == 0 for reward in config.rewards):
         yield "[[rewards]]: every weight is 0, so nothing could be learnt"
-
-
-def _no_filter(config: Config) -> Iterator[str]:
     if config.filter_rewards and all(reward.weight == 0 for reward in config.filter_rewards):
         yield "[[filter_rewards]]: every weight is 0, so no group would be informative"
+
+
+def _rl_limits(config: Config) -> Iterator[str]:
     if config.algorithm.drop_uninformative and config.algorithm.group_size < 2:
         yield "[algorithm] drop_uninformative: a group of one completion is never informative; set group_size"
-
-
-def _sequence_limit(config: Config) -> Iterator[str]:
     if config.policy.max_sequence_tokens is not None:
         yield "[policy] max_sequence_tokens: only SFT rows have it; completions are limited by [rollout] max_tokens"
 
@@ -175,12 +155,10 @@ def _no_sampling(config: Config) -> Iterator[str]:
 
 Rule = Callable[[Config], Iterator[str]]
 
-_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _length, _warmup, _min_lr, _betas, _best)
-_SAMPLING_RULES: tuple[Rule, ...] = (
-    _needs_reward,
-    _all_weights_zero,
-    _no_filter,
-    _sequence_limit,
-    _best_by_samples,
+_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _length, _optimizer, _best)
+_RL_RULES: tuple[Rule, ...] = (_weights, _rl_limits, partial(_best_metric, known=("eval/accuracy", "eval/reward")))
+_SFT_RULES: tuple[Rule, ...] = (
+    _no_rewards,
+    _no_sampling,
+    partial(_best_metric, known=("eval/loss", "eval/perplexity")),
 )
-_ROW_RULES: tuple[Rule, ...] = (_no_rewards, _no_sampling, _best_by_loss)

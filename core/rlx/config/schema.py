@@ -22,7 +22,7 @@ from rlx.config.sections.sync import SyncConfig
 
 
 class Config(Section):
-    """What `rlx run --config x.toml` reads."""
+    """The content of a config file, as `rlx run --config x.toml` reads it."""
 
     run: RunConfig = RunConfig()
     model: ModelConfig

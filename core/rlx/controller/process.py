@@ -51,7 +51,7 @@ async def serve(boot: Boot) -> RunEnded:
         hooks=plugins.hooks,
         failure=failure,
         progress=Progress(),
-        timings=plugins.costs,
+        timings=plugins.timings,
         hook_failures=plugins.hook_failures,
         order=order,
     )

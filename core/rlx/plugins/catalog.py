@@ -1,4 +1,4 @@
-"""What the installed distributions offer, from their metadata alone.
+"""Plugins that the installed distributions offer, read from their metadata alone.
 
 A catalog is a value: `discover()` makes a new one, and nothing keeps it. A distribution whose metadata can't be read is
 listed in `unreadable` and changes nothing else.
@@ -7,11 +7,38 @@ listed in `unreadable` and changes nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from types import MappingProxyType
 
-from rlx.plugins.kinds import GROUP_PREFIX, SINGULAR
+from rlx.errors import UsageError, did_you_mean
+
+GROUP_PREFIX = "rlx."
+
+SINGULAR: Mapping[str, str] = MappingProxyType(
+    {
+        "datasets": "dataset",
+        "rewards": "reward",
+        "packers": "packer",
+        "models": "model plugin",
+        "algorithms": "algorithm",
+        "launchers": "launcher",
+        "loggers": "logger",
+        "commands": "command",
+        "hooks": "hooks plugin",
+    }
+)
+"""Kind (the entry-point group without `rlx.`) -> its singular in messages."""
+
+
+def kind_of(word: str) -> str:
+    """Return the kind that a user calls `reward` or `rewards`. Raises UsageError for an unknown kind."""
+    for kind in (word, f"{word}s"):
+        if kind in SINGULAR:
+            return kind
+    known = [kind.removesuffix("s") for kind in SINGULAR]
+    raise UsageError(f"There is no kind of plugin {word!r}.{did_you_mean(word, known)} Kinds: {', '.join(known)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +52,7 @@ class Entry:
     target: str
     """`module:attribute`, or `module`."""
     requires_rlx: tuple[str, ...] = ()
-    """The distribution's `Requires-Dist` lines that are about rlx."""
+    """`Requires-Dist` lines of the distribution that are about rlx."""
 
     @property
     def qualified(self) -> str:
@@ -34,17 +61,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything that installed distributions offer to rlx."""
+    """All entry points of installed distributions for rlx."""
 
     entries: tuple[Entry, ...] = ()
     unreadable: tuple[str, ...] = ()
-    """One line for each distribution whose metadata is broken."""
+    """One line for each distribution with broken metadata."""
 
     def of(self, kind: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.kind == kind]
 
     def named(self, kind: str, name: str) -> list[Entry]:
-        """Entries of that name or qualified name (`dist/name`); more than one where distributions collide."""
+        """Return the entries of a name or qualified name (`dist/name`): more than one if distributions collide."""
         return [entry for entry in self.of(kind) if name in (entry.name, entry.qualified)]
 
     def names(self, kind: str) -> list[str]:
@@ -52,7 +79,7 @@ class Catalog:
 
 
 def discover(kinds: Collection[str] = tuple(SINGULAR)) -> Catalog:
-    """Read the metadata of all distributions on `sys.path`. Imports nothing."""
+    """Read the metadata of all distributions on `sys.path`. Imports none of them."""
     entries: list[Entry] = []
     unreadable: list[str] = []
     for dist in _distributions(kinds):
@@ -60,19 +87,17 @@ def discover(kinds: Collection[str] = tuple(SINGULAR)) -> Catalog:
             entries.extend(entry for entry in _entries(dist) if entry.kind in kinds)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             unreadable.append(f"{_location(dist)}: {type(error).__name__}: {error}")
-    return Catalog(tuple(sorted(entries, key=_order)), tuple(unreadable))
-
-
-def _order(entry: Entry) -> tuple[int, str, str]:
-    return list(SINGULAR).index(entry.kind), entry.name, entry.dist
+    order = list(SINGULAR)
+    entries.sort(key=lambda entry: (order.index(entry.kind), entry.name, entry.dist))
+    return Catalog(tuple(entries), tuple(unreadable))
 
 
 def _distributions(kinds: Collection[str]) -> Iterator[metadata.Distribution]:
-    """Those that offer such kinds; the first of a name on the path hides later ones, as for imports."""
+    """Yield those that offer such kinds. The first of a name on the path hides later ones, as in imports."""
     seen: set[str] = set()
     groups = [f"[{GROUP_PREFIX}{kind}]" for kind in kinds]
     for dist in metadata.distributions():
-        # Reading the small file as text first keeps hundreds of unrelated distributions cheap.
+        # A search in the text of the small file keeps hundreds of unrelated distributions cheap.
         text = dist.read_text("entry_points.txt")
         if not text or not any(group in text for group in groups):
             continue
@@ -86,28 +111,16 @@ def _location(dist: metadata.Distribution) -> str:
     return str(getattr(dist, "_path", dist))
 
 
-def _entries(dist: metadata.Distribution) -> list[Entry]:
+def _entries(dist: metadata.Distribution) -> Iterator[Entry]:
     headers = dist.metadata  # parsed at each access
     name, version = headers["Name"], headers["Version"]
     if not isinstance(name, str) or not isinstance(version, str):
         raise TypeError("its METADATA gives no name and version")
-    requires = tuple(
-        line for line in headers.get_all("Requires-Dist") or dist.requires or () if _project(line) == "rlx"
-    )
-    return [
-        Entry(kind, point.name, name, version, _target(point), requires)
-        for point in dist.entry_points
-        if point.group.startswith(GROUP_PREFIX) and (kind := point.group.removeprefix(GROUP_PREFIX)) in SINGULAR
-    ]
-
-
-def _project(requirement: str) -> str:
-    """The name that a `Requires-Dist` line begins with. Whether rlx fits is read by `packaging`, when it matters: its
-    import alone would double the time of a listing.
-    """
-    found = re.match(r"\s*([\w.-]+)", requirement)
-    return found.group(1).lower() if found else ""
-
-
-def _target(point: metadata.EntryPoint) -> str:
-    return f"{point.module}:{point.attr}" if point.attr else point.module
+    # Only the project's name is read here. `packaging`, which reads the rest, would double the time of a listing.
+    lines = headers.get_all("Requires-Dist") or dist.requires or ()
+    requires = tuple(line for line in lines if re.match(r"\s*rlx(?![\w.-])", line, re.IGNORECASE))
+    for point in dist.entry_points:
+        kind = point.group.removeprefix(GROUP_PREFIX)
+        if kind in SINGULAR and point.group.startswith(GROUP_PREFIX):
+            target = f"{point.module}:{point.attr}" if point.attr else point.module
+            yield Entry(kind, point.name, name, version, target, requires)

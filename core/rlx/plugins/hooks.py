@@ -1,7 +1,7 @@
-"""The hooks that a run has enabled: pluggy, with an owner for everything that goes wrong.
+"""The enabled hooks plugins of one process: pluggy, with an owner for every failure.
 
 * Call order is the order of `[plugins] enable` (pluggy calls the last registered first, so registration is reversed).
-* A misspelt hook is an error, and so is a plugin that implements none, or that forgot the marker.
+* A misspelt hook is an error, and so is a plugin that implements none, or that lacks the marker.
 * A hook that raises is a HookError with its plugin's name. Those of `best_effort` are logged and counted instead.
 """
 
@@ -11,8 +11,7 @@ import functools
 import inspect
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import pluggy
 
@@ -48,14 +47,14 @@ class Hooks:
         """
         section = PluginsConfig() if section is None else section
         self.failures = HookFailures()
-        """Of the plugins in `best_effort`."""
-        self.costs = CallTimings()
+        """Failures of the plugins in `best_effort`."""
+        self.timings = CallTimings()
         self._best_effort = frozenset(section.best_effort)
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)
         options = {hook.name: hook.args for hook in section.hooks}
-        made = [(record, _made(record, plugin, options.get(record.name, {}))) for record, plugin in plugins]
-        for record, plugin in reversed(made):
+        instances = [(record, _instance(record, plugin, options.get(record.name, {}))) for record, plugin in plugins]
+        for record, plugin in reversed(instances):
             self._register(record, plugin)
 
     @property
@@ -64,15 +63,16 @@ class Hooks:
         return self._manager.hook
 
     def only(self, plugin: str, hook: str) -> pluggy.HookCaller:
-        """One hook of one plugin; `plugin` is its name in `[plugins] enable`."""
+        """Return one hook of one plugin; `plugin` is its name in `[plugins] enable`."""
         others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
         return self._manager.subset_hook_caller(hook, others)
 
-    def _register(self, record: PluginRecord, plugin: Any) -> None:
-        names = _marked(plugin)
-        _check_names(record, plugin, names)
+    def _register(self, record: PluginRecord, plugin: object) -> None:
+        markers = {name: marker for name in dir(plugin) if (marker := _marker(plugin, name)) is not None}
+        _check_markers(record, plugin, markers)
         guarded = Implementations()
-        for name in names:
+        for name, marker in markers.items():
+            _check_signature(record, plugin, name, marker)
             setattr(guarded, name, self._guard(record, name, getattr(plugin, name)))
         try:
             self._manager.register(guarded, name=record.name)
@@ -80,11 +80,9 @@ class Hooks:
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(f"{owner(record)}: {error}") from error
 
-    def _guard(self, record: PluginRecord, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-        cost = f"hook/{record.name}/{name}"
-
+    def _guard(self, record: PluginRecord, name: str, hook: Callable[..., object]) -> Callable[..., object]:
         @functools.wraps(hook)
-        def guarded(*args: Any) -> Any:
+        def guarded(*args: object) -> object:
             began = time.perf_counter()
             try:
                 with attribute(owner(record), f"its hook {name}", as_=HookError, advice=_ADVICE):
@@ -96,72 +94,57 @@ class Hooks:
                 log.warning("best effort: %s", error)
                 return None
             finally:
-                self.costs.add(cost, time.perf_counter() - began)
+                self.timings.add(f"hook/{record.name}/{name}", time.perf_counter() - began)
 
         return guarded
 
 
-def _made(record: PluginRecord, plugin: object, args: Mapping[str, object]) -> object:
+def _instance(record: PluginRecord, plugin: object, args: Mapping[str, object]) -> object:
     where = "[plugins] enable, args"
     if inspect.isclass(plugin):
         return make(plugin, args, where=where, owner=owner(record))
     if args:
-        raise ConfigError(f"{where}: {owner(record)} is {_kind(plugin)}, not a class: it takes no args.")
+        thing = "a module" if inspect.ismodule(plugin) else "an object"
+        raise ConfigError(f"{where}: {owner(record)} is {thing}, not a class: it takes no args.")
     return plugin
 
 
-def _kind(plugin: object) -> str:
-    return "a module" if inspect.ismodule(plugin) else "an object"
-
-
-def _options(plugin: Any, name: str) -> dict[str, Any] | None:
-    """What `@hookimpl` left on a function; None where it is not marked."""
+def _marker(plugin: object, name: str) -> Mapping[str, object] | None:
+    """Return the options that `@hookimpl` stored on a function; None if the function is not marked."""
     found = inspect.getattr_static(plugin, name, None)
     options = getattr(getattr(found, "__func__", found), "rlx_impl", None)
     return options if isinstance(options, dict) else None
 
 
-def _marked(plugin: Any) -> list[str]:
-    return [name for name in dir(plugin) if _options(plugin, name) is not None]
-
-
-def _check_names(record: PluginRecord, plugin: Any, names: Sequence[str]) -> None:
-    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in names]
+def _check_markers(record: PluginRecord, plugin: object, markers: Mapping[str, object]) -> None:
+    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in markers]
     if unmarked:
         raise PluginError(
             f"{owner(record)}: {', '.join(unmarked)} lacks the marker `@rlx.hookimpl` and would not be called."
         )
-    if not names:
+    if not markers:
         raise PluginError(
             f"{owner(record)} implements no hook. Mark its functions with `@rlx.hookimpl`: {', '.join(HOOKS)}."
         )
-    for name in names:
-        _check_one(record, plugin, name)
 
 
-def _check_one(record: PluginRecord, plugin: Any, name: str) -> None:
-    options = _options(plugin, name) or {}
-    hook = options.get("specname") or name
+def _check_signature(record: PluginRecord, plugin: object, name: str, marker: Mapping[str, object]) -> None:
+    hook = str(marker.get("specname") or name)
     if hook not in HOOKS:
         known = ", ".join(HOOKS)
         raise PluginError(f"{owner(record)}: there is no hook {hook!r}.{did_you_mean(hook, HOOKS)} Hooks: {known}.")
-    if options.get("wrapper") or options.get("hookwrapper"):
+    if marker.get("wrapper") or marker.get("hookwrapper"):
         raise PluginError(f"{owner(record)}: {name} is a hook wrapper; rlx calls plain hooks only.")
     passed = inspect.signature(getattr(hookspecs, hook)).parameters
     for parameter in inspect.signature(getattr(plugin, name)).parameters.values():
-        if _never_passed(parameter, passed):
+        # pluggy passes, by position, the parameters that have no default, and silently leaves out the others.
+        required = parameter.default is parameter.empty
+        if parameter.name in passed:
+            gets = required and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        else:
+            gets = not required or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if not gets:
             raise PluginError(
                 f"{owner(record)}: {name} takes {str(parameter)!r} ({parameter.kind.description}), which is never "
                 f"passed.{did_you_mean(parameter.name, passed)} Passed are, without defaults: {', '.join(passed)}."
             )
-
-
-def _never_passed(parameter: inspect.Parameter, passed: Collection[str]) -> bool:
-    """Whether its author counts on it in vain: pluggy passes, by position, what has no default, and is silent about
-    the rest.
-    """
-    required = parameter.default is parameter.empty
-    if parameter.name in passed:
-        by_place = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        return not (by_place and required)
-    return required and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

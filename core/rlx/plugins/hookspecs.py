@@ -1,4 +1,4 @@
-"""The hooks of a run. An enabled plugin implements the ones it wants, marked with `@rlx.hookimpl`:
+"""The hooks of a run. An enabled plugin implements the ones that it wants, marked with `@rlx.hookimpl`:
 
     import rlx
 
@@ -7,9 +7,9 @@
         print(step, metrics["reward/mean"])
 
 An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of
-`[plugins] enable`; where a hook is marked "first answer", calling stops at the first result that is not None. A hook
-that raises ends the run and is named, unless `[plugins] best_effort` lists its plugin. Hooks run in the process that is
-named here and hold it up while they run.
+`[plugins] enable`; if a hook is marked "first answer", calling stops at the first result that is not None. A hook that
+raises ends the run with its plugin's name, unless `[plugins] best_effort` lists the plugin. A hook blocks the process
+that is named here while it runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def rlx_configure(config: Config) -> None:
 
 @hookspec
 def rlx_run_start(config: Config, run_dir: Path) -> None:
-    """The run starts (or goes on, after a resume).
+    """The run starts, or continues after a resume.
 
     Process: controller. Frequency: once. May write into `run_dir`.
     """
@@ -57,7 +57,7 @@ def rlx_run_start(config: Config, run_dir: Path) -> None:
 
 @hookspec
 def rlx_run_end(summary: dict[str, Any]) -> None:
-    """The run is over, however it ended; `summary["status"]` says how.
+    """The run has ended; `summary["status"]` says how.
 
     Process: controller. Frequency: once. May add keys to `summary` before it is written.
     """
@@ -132,9 +132,9 @@ def rlx_should_stop(step: int, metrics: dict[str, float]) -> bool | str | None:
 
 @hookspec(firstresult=True)
 def rlx_rollout_failed(error: str) -> str | None:
-    """A group could not be had. Answer `"drop"` to go on without it (it is counted), `"fail"` to end the run.
+    """A group failed. Answer `"drop"` to continue without it (it is counted), `"fail"` to end the run.
 
     First answer.
 
-    Process: controller; RL only. Frequency: once a failed group. None: what the reward's `on_error` says.
+    Process: controller; RL only. Frequency: once a failed group. None leaves it to the reward's `on_error`.
     """

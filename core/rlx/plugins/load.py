@@ -1,7 +1,7 @@
-"""Importing one plugin. This is the boundary where other people's import-time failures get an owner.
+"""Import of one plugin: the boundary where exceptions of other people's imports get an owner.
 
-A file's folder is appended to `sys.path` (last, so that it hides nothing): the file can import its neighbours,
-as Python scripts do.
+The folder of a file is appended to `sys.path`, last so that it hides nothing: the file can import its neighbours, as
+Python scripts do.
 """
 
 from __future__ import annotations
@@ -15,23 +15,19 @@ from types import ModuleType
 from typing import Any
 
 from rlx.boot import PluginRecord
-from rlx.errors import PluginError, RlxError, did_you_mean
+from rlx.errors import PluginError, attribute, did_you_mean
 from rlx.plugins.records import is_file, owner, split_target
 
 
 def load(record: PluginRecord) -> Any:
-    """The object that a record names. Raises PluginError where its import fails or the attribute is missing."""
-    place, attribute = split_target(record.target)
-    try:
-        module = _import_file(Path(place)) if is_file(place) else importlib.import_module(place)
-    except RlxError:
-        raise
-    except (Exception, SystemExit) as error:  # the boundary: whatever an import raised is the plugin's
-        raise PluginError(_failed(record, place, error)) from error
-    found: Any = module
-    for name in attribute.split(".") if attribute else ():
+    """Return the object that a record names. Raises PluginError if the import fails or the attribute is missing."""
+    place, path = split_target(record.target)
+    with attribute(owner(record), "its import", advice=lambda error: _advice(record, place, error)):
+        found: Any = _import_file(Path(place)) if is_file(place) else importlib.import_module(place)
+    for name in path.split(".") if path else ():
         if not hasattr(found, name):
-            raise PluginError(_missing(record, place, found, name))
+            public = [known for known in getattr(found, "__dict__", {}) if not known.startswith("_")]
+            raise PluginError(f"{owner(record)}: {place} has no {name!r}.{did_you_mean(name, public)}")
         found = getattr(found, name)
     return found
 
@@ -49,27 +45,19 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # before it runs: dataclasses and pickle look modules up by name
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException:  # undone whatever happens, Ctrl-C included: half a module must not stay
         del sys.modules[name]
         raise
     return module
 
 
-def _failed(record: PluginRecord, place: str, error: BaseException) -> str:
-    todo = _advice(record, place, error)
-    return f"{owner(record)} can't be imported: {type(error).__name__}: {error}\n{todo} (--traceback shows where.)"
-
-
 def _advice(record: PluginRecord, place: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Install what provides the module {error.name!r}."
-    if is_file(place):
-        return "Correct the file."
-    return (
-        f"Report it to the authors of {record.dist}, or try another version." if record.dist else "Correct the module."
-    )
-
-
-def _missing(record: PluginRecord, place: str, holder: object, name: str) -> str:
-    public = [known for known in vars(holder) if not known.startswith("_")] if hasattr(holder, "__dict__") else []
-    return f"{owner(record)}: {place} has no {name!r}.{did_you_mean(name, public)}"
+        advice = f"Install the distribution that provides the module {error.name!r}."
+    elif is_file(place):
+        advice = "Correct the file."
+    elif record.dist:
+        advice = f"Report it to the authors of {record.dist}, or try another version."
+    else:
+        advice = "Correct the module."
+    return f"{advice} (--traceback shows where.)"

@@ -120,11 +120,11 @@ class Options:
         return {name: models.get(name, value) for name, value in args.items()}
 
     def shown(self) -> list[Option]:
-        """Every option, in the signature's order."""
+        """Return every option, in the signature's order."""
         return list(_shown(self._model, ""))
 
     def json_schema(self, ref_template: str = "#/$defs/{model}") -> JsonSchemaValue:
-        """JSON Schema of `args`. Its own `$defs`, if it has any, are to be moved to where `ref_template` points."""
+        """Return the JSON Schema of `args`. The caller moves its `$defs`, if any, to the place in `ref_template`."""
         schema = self._model.model_json_schema(ref_template=ref_template, schema_generator=_JsonSchema)
         if not self._use_default({}) or "required" not in schema:
             return schema
@@ -135,7 +135,7 @@ class Options:
         return self._whole is not None and not args and not _required(self._whole)
 
     def _counts(self, error: ErrorDetails) -> bool:
-        """Unknown keys of a TypedDict or dataclass don't: it reaches the component as the dict that it is in `args`."""
+        """Return False for unknown keys of a TypedDict or dataclass: the component gets the dict itself."""
         loc = error["loc"]
         inside = self._whole is None and len(loc) > 1 and not _holds_model(keys(self._model)[str(loc[0])])
         return not (inside and error["type"] in UNKNOWN_KEY)
@@ -197,7 +197,7 @@ class _JsonSchema(GenerateJsonSchema):
 
 
 def _annotation(target: Callable[..., object], parameter: Parameter) -> object:
-    """The parameter's type; `Any` if it has none, or one that only a type checker can resolve."""
+    """Return the parameter's type; `Any` if it has none, or one that only a type checker can resolve."""
     if parameter.annotation is Parameter.empty:
         return Any
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
@@ -215,7 +215,7 @@ def _annotation(target: Callable[..., object], parameter: Parameter) -> object:
 
 
 def _model_of(annotation: object) -> type[BaseModel] | None:
-    """The model behind `Model` or `Model | None`."""
+    """Return the model behind `Model` or `Model | None`."""
     found = [branch for branch in branches(annotation) if branch is not type(None)]
     return found[0] if len(found) == 1 and is_table(found[0]) else None
 
@@ -236,7 +236,7 @@ def _shown(model: type[BaseModel], prefix: str) -> Iterator[Option]:
 
 
 def _type_name(annotation: object) -> str:
-    """As one would write it, without the modules' names."""
+    """Return an annotation as one would write it, without the names of modules."""
     return re.sub(r"(?<!['\"\w.])(?:[A-Za-z_]\w*\.)+(?=\w)", "", inspect.formatannotation(annotation))
 
 

@@ -1,34 +1,27 @@
-"""How a plugin record is spoken of, in messages and in plugins.json."""
+"""Plugin records in messages: owners, and the parts of a target."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
-
-import msgspec
-
 from rlx.boot import PluginRecord
-from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.catalog import SINGULAR
 
 
 def owner(record: PluginRecord) -> str:
-    """`reward 'judge' (my-dist 1.2, my_mod:judge)`: who answers for a plugin."""
-    where = f"{record.dist} {record.version}, {record.target}" if record.dist else record.target
-    where += f", {record.part}" if record.part else ""
-    return f"{SINGULAR[record.kind]} {record.name!r} ({where})"
+    """Return who is responsible for a plugin: `reward 'judge' (my-dist 1.2, my_mod:judge)`."""
+    return owner_text(record.kind, record.name, record.dist, record.version, record.target, record.part)
+
+
+def owner_text(kind: str, name: str, dist: str, version: str, target: str, part: str = "") -> str:
+    """Return the owner as `owner` does, from the fields of a record."""
+    places = [f"{dist} {version}" if dist else "", target, part]
+    return f"{SINGULAR[kind]} {name!r} ({', '.join(filter(None, places))})"
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """`module:attribute` or `/abs/file.py:attribute` in two; the attribute is empty where the target is the module."""
+    """Split `module:attribute` or `/abs/file.py:attribute`; the attribute is empty if the target is a module."""
     place, colon, attribute = target.rpartition(":")
     return (place, attribute) if colon else (target, "")
 
 
 def is_file(place: str) -> bool:
     return place.endswith(".py")
-
-
-def write_plugins_json(path: Path, records: Iterable[PluginRecord]) -> None:
-    """plugins.json of the run directory."""
-    path.write_text(json.dumps(msgspec.to_builtins(list(records)), indent=2) + "\n")

@@ -1,37 +1,36 @@
 """Components that enabled hooks plugins add by code, through `rlx_register(registry)`.
 
-For families of names that are known only at run time. A registry belongs to one process; every process fills its own by
-calling the same hooks.
+They are for families of names that are known only at run time. A registry belongs to one process; every process fills
+its own by calling the same hooks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rlx.boot import PluginRecord
 from rlx.errors import PluginError, did_you_mean
-from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.catalog import SINGULAR
 from rlx.plugins.records import owner
 
 
 def model_packer_name(model: str) -> str:
-    """The name under which a config finds the packer that the model plugin `model` brings."""
+    """Return the name under which a config finds the packer that the model plugin `model` brings."""
     return f"{model}.packer"
 
 
 class Registry:
-    """What `rlx_register` gets."""
+    """The argument of `rlx_register`."""
 
     def __init__(self) -> None:
-        self._components: dict[tuple[str, str], tuple[PluginRecord, Any]] = {}
+        self._components: dict[tuple[str, str], tuple[PluginRecord, object]] = {}
         self._provider: PluginRecord | None = None
 
-    def add(self, kind: str, name: str, component: Any) -> None:
+    def add(self, kind: str, name: str, component: object) -> None:
         """Offer `component` under `name`. `kind` is `datasets`, `rewards`, ...
 
-        Raises PluginError: no such kind, or the name is taken.
+        Raises PluginError if there is no such kind, or if the name is taken.
         """
         provider = self._provider
         assert provider is not None, "components are added inside rlx_register only"
@@ -50,7 +49,7 @@ class Registry:
 
     @contextmanager
     def provided_by(self, record: PluginRecord) -> Iterator[None]:
-        """What is added inside is owned by that hooks plugin."""
+        """Make that hooks plugin the owner of the components that are added inside."""
         self._provider = record
         try:
             yield
@@ -58,14 +57,11 @@ class Registry:
             self._provider = None
 
     def names(self, kind: str) -> list[str]:
-        """Return the names that were added of that kind, sorted."""
         return sorted(name for known, name in self._components if known == kind)
 
     def record(self, kind: str, name: str) -> PluginRecord | None:
-        """Return the record of a component that was added, or None."""
         found = self._components.get((kind, name))
         return found[0] if found else None
 
-    def component(self, kind: str, name: str) -> Any:
-        """Return a component that was added. Raises KeyError if there is none."""
+    def component(self, kind: str, name: str) -> object:
         return self._components[kind, name][1]

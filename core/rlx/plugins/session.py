@@ -1,7 +1,7 @@
 """The plugins of one process of a run: `Plugins.open(boot)`.
 
-Opening verifies each record of the launcher against this process's own environment, so that no process ever trains or
-scores with other code than the launcher saw; then it registers the enabled hooks. Components are imported when loaded.
+Opening compares each record of the launcher with the environment of this process, so that no process trains or scores
+with other code than the launcher saw; then it registers the enabled hooks. Components are imported when loaded.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ import pluggy
 from rlx.boot import Boot, PluginRecord
 from rlx.config.sections.plugins import PluginsConfig
 from rlx.errors import PluginError, did_you_mean
-from rlx.plugins.catalog import Catalog, discover
+from rlx.plugins.catalog import SINGULAR, Catalog, discover
 from rlx.plugins.hooks import Hooks
-from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
 from rlx.plugins.options import make
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry
-from rlx.plugins.resolve import resolve, unknown
+from rlx.plugins.resolve import resolve, unknown_message
 from rlx.plugins.timings import CallTimings, HookFailures
 
 
 class ComponentSource(Protocol):
-    """Components that are no plugins of this environment: those of a launch script."""
+    """Components from outside the environment's plugins: those of a launch script."""
 
-    def component(self, record: PluginRecord) -> Any:
-        """The object that `record` stands for. Raises PluginError if there is none."""
+    def component(self, record: PluginRecord) -> object:
+        """Return the object that `record` stands for. Raises PluginError if there is none."""
 
 
 class Plugins:
-    """What this process may load, each with its owner."""
+    """The components and hooks that this process may use, each with its owner."""
 
     def __init__(
         self, records: Sequence[PluginRecord], hooks: Hooks, registry: Registry, script: ComponentSource | None = None
@@ -46,7 +45,11 @@ class Plugins:
 
     @classmethod
     def open(cls, boot: Boot, script: ComponentSource | None = None) -> Plugins:
-        """Raises PluginError where this environment is not the launcher's, or a hooks plugin is not fit."""
+        """Verify the environment and register the hooks.
+
+        Raises PluginError if a plugin differs from the launcher's or a hooks plugin is unfit, and ConfigError if the
+        options of one do not fit.
+        """
         catalog, base_dir = discover(), Path(boot.base_dir)
         named = [record for record in boot.plugins if not record.part]  # a script compares itself before it is run
         enabled = [record for record in boot.plugins if record.kind == "hooks"]
@@ -58,37 +61,37 @@ class Plugins:
 
     @property
     def records(self) -> list[PluginRecord]:
-        """What plugins.json holds."""
+        """The content of plugins.json."""
         return list(self._records.values())
 
     @property
     def hooks(self) -> pluggy.HookRelay:
-        """`hooks.rlx_step_end(step=3, metrics={...})`: calls every enabled plugin."""
+        """The hooks of all enabled plugins: `hooks.rlx_step_end(step=3, metrics={...})`."""
         return self._hooks.relay
 
     @property
-    def costs(self) -> CallTimings:
-        """What the hooks cost this process; others may add to it."""
-        return self._hooks.costs
+    def timings(self) -> CallTimings:
+        """Seconds and calls of hooks in this process; others may be added to them."""
+        return self._hooks.timings
 
     @property
     def hook_failures(self) -> HookFailures:
         """Failures of hooks in this process; others may be added to them."""
         return self._hooks.failures
 
-    def load(self, kind: str, name: str) -> Any:
-        """The object that the config calls `name`. Raises PluginError where it can't be imported."""
-        record = self._record(kind, name)
-        if not record.part and self._registry.record(kind, name) is not None:
-            return self._registry.component(kind, name)
-        return _loaded(record, self._script)
-
     @property
     def script(self) -> ComponentSource | None:
         """The components of the run's launch script, if it has one."""
         return self._script
 
-    def make(self, kind: str, name: str, args: Mapping[str, Any], *, where: str = "args") -> Any:
+    def load(self, kind: str, name: str) -> Any:
+        """Return the object that the config calls `name`. Raises PluginError if its import fails."""
+        record = self._record(kind, name)
+        if not record.part and self._registry.record(kind, name) is not None:
+            return self._registry.component(kind, name)
+        return _loaded(record, self._script)
+
+    def make(self, kind: str, name: str, args: Mapping[str, object], *, where: str = "args") -> Any:
         """Call the class or function `name` with the config's `args`; `where` is their place in the config.
 
         Raises ConfigError if the args do not fit or the component refuses them (ValueError), PluginError otherwise.
@@ -99,11 +102,11 @@ class Plugins:
         return make(target, args, where=where, owner=owner)
 
     def owner(self, kind: str, name: str) -> str:
-        """`reward 'judge' (my-dist 1.2, my_mod:judge)`."""
+        """Return who is responsible for a plugin: `reward 'judge' (my-dist 1.2, my_mod:judge)`."""
         return owner(self._record(kind, name))
 
     def names(self, kind: str) -> list[str]:
-        """The names of that kind that this run uses, in the config's order."""
+        """Return the names of that kind that this run uses, in the config's order."""
         return [name for known, name in self._records if known == kind]
 
     def _record(self, kind: str, name: str) -> PluginRecord:
@@ -128,7 +131,7 @@ def open_hooks(
     return hooks, registry
 
 
-def _loaded(record: PluginRecord, script: ComponentSource | None) -> Any:
+def _loaded(record: PluginRecord, script: ComponentSource | None) -> object:
     if not record.part:
         return load(record)
     assert script is not None, "a part of a launch script comes with the script"
@@ -136,12 +139,15 @@ def _loaded(record: PluginRecord, script: ComponentSource | None) -> Any:
 
 
 def resolve_component(kind: str, word: str, catalog: Catalog, registry: Registry, base_dir: Path) -> PluginRecord:
-    """As `resolve`, with the components that hooks plugins added. A name that both offer is an error."""
+    """Resolve a name as `resolve` does, among the components that hooks plugins added, too.
+
+    Raises PluginError also if both an installed distribution and a hooks plugin offer the name.
+    """
     added = registry.record(kind, word)
     installed = catalog.named(kind, word)
     if added is None:
         if not installed and word not in catalog.names(kind) and not set(":/") & set(word):
-            raise PluginError(unknown(kind, word, sorted({*catalog.names(kind), *registry.names(kind)})))
+            raise PluginError(unknown_message(kind, word, sorted({*catalog.names(kind), *registry.names(kind)})))
         return resolve(kind, word, catalog, base_dir)
     if installed:
         raise PluginError(
@@ -154,16 +160,11 @@ def resolve_component(kind: str, word: str, catalog: Catalog, registry: Registry
 def _verify(records: Sequence[PluginRecord], catalog: Catalog, base_dir: Path, registry: Registry) -> None:
     for record in records:
         here = resolve_component(record.kind, record.name, catalog, registry, base_dir)
-        if here != record:
-            raise PluginError(
-                f"{owner(record)} is not the same in this process: {_difference(record, here)}.\n"
-                "Install the same versions everywhere, and leave plugin files alone while a run goes on."
-            )
-
-
-def _difference(there: PluginRecord, here: PluginRecord) -> str:
-    for field in ("dist", "version", "target", "sha256"):
-        a, b = getattr(there, field), getattr(here, field)
-        if a != b:
-            return f"{field} was {a!r} for the launcher and is {b!r} here"
-    raise AssertionError("records differ in no field")
+        for field in ("dist", "version", "target", "sha256"):
+            theirs, ours = getattr(record, field), getattr(here, field)
+            if theirs != ours:
+                raise PluginError(
+                    f"{owner(record)} is not the same in this process: {field} was {theirs!r} for the launcher and is "
+                    f"{ours!r} here.\n"
+                    "Install the same versions everywhere, and don't change plugin files during a run."
+                )

@@ -1,7 +1,7 @@
-"""How rlx calls what third parties write: by signature.
+"""Calls of other people's functions by signature.
 
-The rule of this part: what rlx offers (config, tokenizer, prompt ...) is passed only to a callable that takes it, so
-that older and shorter forms work.
+Rule: rlx passes what it offers (config, tokenizer, prompt ...) only to a callable that takes it, so that older and
+shorter signatures keep working.
 """
 
 from __future__ import annotations
@@ -9,28 +9,29 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from inspect import Parameter
-from typing import Any
+from typing import TypeVar
 
-_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+Value = TypeVar("Value")
 
 
-def parameters(call: Callable[..., Any]) -> list[Parameter]:
-    """The parameters of a function, a method, or a class's constructor, `self` left out."""
+def parameters(call: Callable[..., object]) -> list[Parameter]:
+    """Return the parameters of a function, a method, or a class's constructor, without `self`."""
     return list(inspect.signature(call).parameters.values())
 
 
-def takes_any(call: Callable[..., Any]) -> bool:
-    """Whether it has a `**kwargs`."""
+def takes_any(call: Callable[..., object]) -> bool:
+    """Return whether it has a `**kwargs`."""
     return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters(call))
 
 
-def named(call: Callable[..., Any]) -> dict[str, Parameter]:
-    """The parameters that can be given by name."""
-    return {parameter.name: parameter for parameter in parameters(call) if parameter.kind in _NAMED}
+def named(call: Callable[..., object]) -> dict[str, Parameter]:
+    """Return the parameters that can be given by name."""
+    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return {parameter.name: parameter for parameter in parameters(call) if parameter.kind in kinds}
 
 
-def accepted(call: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `offered` that the signature accepts: all of it where there is a `**kwargs`."""
+def accepted(call: Callable[..., object], offered: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the part of `offered` that the signature accepts: all of it if there is a `**kwargs`."""
     if takes_any(call):
         return dict(offered)
     known = named(call)

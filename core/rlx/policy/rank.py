@@ -48,7 +48,7 @@ def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, 
     worker = make_worker(boot, config, plugins, ranks)
     # This gather also makes rank 0 wait until every rank is ready.
     timings, hook_failures = CallTimings(), HookFailures()
-    for taken in ranks.gather_bytes(msgspec.msgpack.encode((plugins.costs.take(), plugins.hook_failures.take()))):
+    for taken in ranks.gather_bytes(msgspec.msgpack.encode((plugins.timings.take(), plugins.hook_failures.take()))):
         rank_timings, rank_failures = msgspec.msgpack.decode(taken, type=tuple[dict[str, Timing], dict[str, int]])
         timings.merge(rank_timings)
         hook_failures.merge(rank_failures)

@@ -12,13 +12,13 @@ from rlx.rewards.bound import reward_options
 
 
 def options(kind: str, target: object) -> list[Option]:
-    """Every option of `target`, in the signature's order; none for a kind, or an object, that takes no `args`."""
+    """Return every option of `target`, in the signature's order; none for a kind or object without `args`."""
     found = _options_of(kind, target)
     return found.shown() if found is not None else []
 
 
 def args_schema(kind: str, target: object, ref_template: str = "#/$defs/{model}") -> JsonSchemaValue:
-    """JSON Schema of `args`. Its own `$defs`, if it has any, are to be moved to where `ref_template` points."""
+    """Return the JSON Schema of `args`. The caller moves its `$defs`, if any, to the place in `ref_template`."""
     found = _options_of(kind, target)
     return found.json_schema(ref_template) if found is not None else {"type": "object", "additionalProperties": False}
 

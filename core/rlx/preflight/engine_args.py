@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 
 from rlx.errors import ConfigError, UsageError, did_you_mean
-from rlx.plugins.source import find_module
+from rlx.plugins.resolve import find_module
 
 MODULE = "vllm.engine.arg_utils"
 CLASSES = ("EngineArgs", "AsyncEngineArgs")

@@ -20,9 +20,8 @@ from rlx.datasets.open import check_dataset_args
 from rlx.episodes import Episode, Reward
 from rlx.errors import ConfigError, PluginError, attribute
 from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
-from rlx.plugins.catalog import Catalog, Entry, discover
+from rlx.plugins.catalog import SINGULAR, Catalog, Entry, discover
 from rlx.plugins.hooks import Hooks
-from rlx.plugins.kinds import SINGULAR
 from rlx.plugins.load import load
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry, model_packer_name

@@ -99,13 +99,13 @@ class Replica:
         plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
         train, evaluation = open_prompts(plugins, config)
         probes = train.probes()
-        pool = await self._resources.enter_async_context(RewardPool(self._boot, plugins.costs, plugins.hook_failures))
+        pool = await self._resources.enter_async_context(RewardPool(self._boot, plugins.timings, plugins.hook_failures))
         engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name)
         self._resources.callback(engine.close)
         self._engine = engine
 
         async def send(group: GroupDone | GroupFailed) -> None:
-            costs, failures = plugins.costs.take(), plugins.hook_failures.take()
+            costs, failures = plugins.timings.take(), plugins.hook_failures.take()
             await self._client.notify(structs.replace(group, costs=costs, hook_failures=failures))
 
         self._sampler = Sampler(

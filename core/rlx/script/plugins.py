@@ -8,7 +8,7 @@ from functools import cached_property
 from rlx.boot import Boot, PluginRecord, ScriptRecord
 from rlx.config.schema import Config
 from rlx.errors import PluginError
-from rlx.plugins.kinds import SINGULAR
+from rlx.plugins.catalog import SINGULAR
 from rlx.plugins.session import Plugins
 from rlx.script.components import ScriptComponent, script_components
 from rlx.script.runner import Script

@@ -23,7 +23,7 @@ import msgspec
 from rlx.boot import ScriptRecord
 from rlx.errors import PluginError, UsageError, attribute, foreign_frames
 from rlx.models.registry import ModelRegistry
-from rlx.plugins.source import find_module, sha256
+from rlx.plugins.resolve import find_module, sha256
 from rlx.script.launch_worker import ScriptFinished, ScriptParts, capture_launch
 
 

@@ -150,7 +150,7 @@ def test_plugin_that_fails_to_import(refused, project, tmp_path):
     (tmp_path / "project" / "bad.py").write_text("import not_there_xyz\n")
     said = refused(project(rewards="./bad.py:score"))
     assert "reward './bad.py:score'" in said
-    assert "Install what provides the module 'not_there_xyz'" in said
+    assert "Install the distribution that provides the module 'not_there_xyz'" in said
 
 
 PACKER = """

@@ -78,14 +78,14 @@ def test_ambiguous_name(fake_dist, lookup):
         (
             "import not_there_xyz",
             (
-                "can't be imported: ModuleNotFoundError: No module named 'not_there_xyz'\n"
-                "Install what provides the module 'not_there_xyz'. (--traceback shows where.)"
+                "its import raised ModuleNotFoundError: No module named 'not_there_xyz'\n"
+                "Install the distribution that provides the module 'not_there_xyz'. (--traceback shows where.)"
             ),
         ),
         (
             "1 / 0",
             (
-                "can't be imported: ZeroDivisionError: division by zero\n"
+                "its import raised ZeroDivisionError: division by zero\n"
                 "Report it to the authors of my-dist, or try another version. (--traceback shows where.)"
             ),
         ),
@@ -93,7 +93,7 @@ def test_ambiguous_name(fake_dist, lookup):
 )
 def test_broken_distribution(fake_dist, lookup, text, message):
     fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_mod:score"}}, {"bad_mod.py": text})
-    assert said(lookup, "bad") == f"reward 'bad' (my-dist 1.0, bad_mod:score) {message}"
+    assert said(lookup, "bad") == f"reward 'bad' (my-dist 1.0, bad_mod:score): {message}"
 
 
 def test_distribution_without_the_object_that_it_names(fake_dist, lookup):
@@ -114,7 +114,7 @@ def test_distribution_without_its_module(fake_dist, lookup):
 def test_broken_file(tmp_path, lookup):
     (tmp_path / "mine.py").write_text("1 / 0")
     assert said(lookup, "./mine.py:score") == (
-        f"reward './mine.py:score' ({tmp_path}/mine.py:score) can't be imported: ZeroDivisionError: division by zero\n"
+        f"reward './mine.py:score' ({tmp_path}/mine.py:score): its import raised ZeroDivisionError: division by zero\n"
         "Correct the file. (--traceback shows where.)"
     )
 
@@ -299,7 +299,7 @@ def test_environment_of_a_process_differs(fake_dist, tmp_path):
     assert said(Plugins.open, boot([there], tmp_path)) == (
         "reward 'judge' (my-dist 1.0, judges:judge) is not the same in this process: "
         "version was '1.0' for the launcher and is '1.1' here.\n"
-        "Install the same versions everywhere, and leave plugin files alone while a run goes on."
+        "Install the same versions everywhere, and don't change plugin files during a run."
     )
 
 

@@ -125,7 +125,7 @@ def test_words_that_lead_nowhere(tmp_path, word, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import not_there_xyz", "Install what provides the module 'not_there_xyz'"),
+        ("import not_there_xyz", "Install the distribution that provides the module 'not_there_xyz'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("def f(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),

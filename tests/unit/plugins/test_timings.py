@@ -53,8 +53,8 @@ def test_each_call_of_a_hook_is_counted_for_its_plugin():
     hooks.relay.rlx_step_end(step=0, metrics={})
     with pytest.raises(HookError):
         hooks.relay.rlx_step_end(step=1, metrics={})
-    assert {name: calls for name, (_, calls) in hooks.costs.total.items()} == {
+    assert {name: calls for name, (_, calls) in hooks.timings.total.items()} == {
         "hook/a/rlx_step_end": 2,
         "hook/b/rlx_step_end": 1,
     }
-    assert all(seconds > 0 for seconds, _ in hooks.costs.total.values())
+    assert all(seconds > 0 for seconds, _ in hooks.timings.total.values())

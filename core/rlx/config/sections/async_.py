@@ -11,5 +11,5 @@ class AsyncConfig(Section):
     """How far sampling may run ahead of training."""
 
     max_staleness: int = Field(0, ge=0)
-    """A group is trained at most so many optimizer steps after the version of its oldest token. 0: synchronous,
+    """A group is trained at most this many optimizer steps after the version of its oldest token. 0: synchronous,
     on-policy, and repeatable bit for bit."""

@@ -25,7 +25,7 @@ class Component(Section):
     """A plugin named by the config: `name` is an entry point, `./file.py:name`, or `package.module:name`."""
 
     name: str = Field(min_length=1)
-    """Entry-point name, `dist/name` where two distributions offer it, `./file.py:name` (beside the config), or
+    """Entry-point name, `dist/name` if two distributions offer it, `./file.py:name` (beside the config), or
     `package.module:name`."""
     args: dict[str, Any] = {}
     """The component's own options, checked against its signature."""

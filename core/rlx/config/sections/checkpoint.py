@@ -15,17 +15,15 @@ Preference = Literal["lowest", "highest"]
 PREFERENCES: Mapping[str, Preference] = MappingProxyType(
     {"eval/loss": "lowest", "eval/perplexity": "lowest", "eval/accuracy": "highest", "eval/reward": "highest"}
 )
-"""Figures of which it is known what is better."""
+"""Metrics of evaluations -> the better direction."""
 
 
 class BestConfig(Section):
-    """Which evaluated version is the best. Its checkpoint is kept beside the newest ones, and it is what is
-    exported.
-    """
+    """Choice of the best evaluated version. Its checkpoint is kept beside the newest ones, and it is exported."""
 
     metric: str
-    """A figure of the evaluation, by its name in metrics.jsonl, as `eval/loss`. Where the first evaluation does not
-    have it, the run ends before its first step."""
+    """A metric of the evaluation, by its name in metrics.jsonl, as `eval/loss`. If the first evaluation does not have
+    it, the run ends before its first step."""
     prefer: Preference | None = None
     """Default: lowest for `eval/loss` and `eval/perplexity`, highest for `eval/accuracy` and `eval/reward`. Any other
     metric needs it."""
@@ -36,7 +34,7 @@ class BestConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What is kept to go on from."""
+    """Checkpoints to resume from, and the export at the end."""
 
     every: int | None = Field(None, ge=1)
     """Steps between checkpoints. Default: only at the end."""

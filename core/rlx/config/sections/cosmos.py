@@ -1,7 +1,7 @@
-"""What datasets written for cosmos-rl read of the config, under the names that they have there.
+"""Parts of the config that datasets written for cosmos-rl read, under cosmos-rl's names.
 
-Only what its customisation page shows: `config.train.train_policy.dataset.name`, `.subset`, `.split`. What other keys
-are called is in docs/migrating-from-cosmos-rl.md.
+They are those of its customisation page: `config.train.train_policy.dataset.name`, `.subset`, `.split`.
+docs/migrating-from-cosmos-rl.md has rlx's names of other keys.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""`[dataset]`, `[packer]`, `[[rewards]]`, `[[filter_rewards]]`: what is asked, how it is tokenised, what an answer is
-worth.
-"""
+"""`[dataset]`, `[packer]`, `[[rewards]]`, `[[filter_rewards]]`: prompts, their tokens, and scores of answers."""
 
 from __future__ import annotations
 
@@ -22,16 +20,16 @@ class PackerConfig(Component):
     """How an item becomes tokens."""
 
     name: str = "decoder_only_llm"
-    """An `rlx.packers` plugin, `./file.py:name`, or `package.module:name`. Where it is left out and the model plugin
+    """An `rlx.packers` plugin, `./file.py:name`, or `package.module:name`. If it is left out and the model plugin
     brings a packer, that one."""
 
     @property
     def chosen(self) -> bool:
-        """Whether somebody named it; it has the default's name otherwise."""
+        """Whether the config names it; otherwise it has the default's name."""
         return "name" in self.model_fields_set
 
     def otherwise(self, name: str) -> Self:
-        """With that name, where nobody named it."""
+        """Return it with that name if the config names none."""
         return self if self.chosen else self.model_copy(update={"name": name})
 
 
@@ -46,4 +44,4 @@ class RewardConfig(Component):
     timeout_seconds: float = Field(60.0, gt=0)
     """A call that takes longer is killed."""
     on_error: Literal["fail", "drop"] = "fail"
-    """What a call that raises or times out does: end the run, or drop (and count) its group. Never a reward of 0."""
+    """Effect of a call that raises or times out: end the run, or drop (and count) its group. Never a reward of 0."""

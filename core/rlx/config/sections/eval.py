@@ -20,7 +20,7 @@ class EvalConfig(Section):
     every: int | None = Field(None, ge=1)
     """Steps between evaluations. Default: only before the first step and at the end."""
     limit: int | None = Field(None, ge=1)
-    """Only the first so many rows."""
+    """Only this many rows, from the first one on."""
     samples: int = Field(1, ge=1)
     """Completions for each row."""
     temperature: float = Field(1.0, ge=0)

@@ -63,7 +63,7 @@ class OptimizerConfig(Section):
     warmup_steps: int = Field(0, ge=0)
     """Steps from 0 to `lr`."""
     min_lr_ratio: float = Field(0.0, ge=0, le=1)
-    """Where linear and cosine end, as a share of `lr`."""
+    """Final value of linear and cosine, as a share of `lr`."""
 
 
 class PolicyConfig(Section):
@@ -76,11 +76,11 @@ class PolicyConfig(Section):
     max_sequence_tokens: int | None = Field(None, ge=2)
     """Longest SFT row, in tokens; a longer one is an error. Default: the model's own limit."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """What forward and backward compute in. Master weights, reductions and optimizer state are float32."""
+    """Dtype that forward and backward compute in. Master weights, reductions and optimizer state are float32."""
     packing: bool = True
-    """Compute on real tokens only, prompts of a group once, where the attention implementation allows it; else pad."""
+    """Compute on real tokens only, prompts of a group once, if the attention implementation allows it; else pad."""
     attention: str | None = None
-    """A transformers attention implementation. Default: rlx's own variable-length SDPA where the model allows it, else
+    """A transformers attention implementation. Default: rlx's own variable-length SDPA if the model allows it, else
     `sdpa`."""
     gradient_checkpointing: bool = False
     """Recompute each decoder layer in the backward pass: less memory, about a third more time."""

@@ -21,13 +21,13 @@ class RolloutConfig(Section):
     temperature: float = Field(1.0, gt=0)
     """Sampling temperature; the trainer's log-probabilities use it too."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """What the engine computes in. Default: the policy's compute dtype."""
+    """Dtype that the engine computes in. Default: the policy's compute dtype."""
     reward_workers: int = Field(2, ge=1)
     """Processes, for each replica, in which rewards run. One slow call never holds up others as long as there are more
     processes than slow calls."""
     restarts: int = Field(3, ge=0)
-    """How often in a run an engine that died is started again; its groups are sampled anew. A death while weights are
-    on their way ends the run all the same."""
+    """How often in a run an engine that died is restarted; its groups are sampled again. A death during a weight sync
+    ends the run regardless."""
     env: dict[str, str] = {}
     """Environment variables for the engine's processes, over rlx's defaults for the device."""
     vllm: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`[run]`: what the job is called, how long it is, where it writes."""
+"""`[run]`: name, length, output folder and processes of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rlx.config.sections.base import Section
 
 
 class RunConfig(Section):
-    """What the job is called, how long it is, where it writes."""
+    """Name, length, output folder and processes of a run."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run directory and the TensorBoard run."""
@@ -26,16 +26,16 @@ class RunConfig(Section):
     mode: Literal["disaggregated"] = "disaggregated"
     """Engines and policy in processes (and on devices) of their own."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where policy and engines compute."""
+    """Device that policy and engines compute on."""
     launcher: str = "local"
-    """Who places the processes: an `rlx.launchers` plugin."""
+    """The `rlx.launchers` plugin that starts the processes."""
     loggers: list[str] = ["console", "jsonl", "tensorboard"]
     """`rlx.loggers` plugins that get every step's metrics."""
     stall_seconds: float = Field(300.0, gt=0)
-    """When nothing has moved for so long, say which stage waits for what."""
+    """If nothing has progressed for this long, report which stage waits for what."""
     start_seconds: float = Field(600.0, gt=0)
-    """How long engines and policy may take to come up."""
+    """Longest time for engines and policy to start."""
     heartbeat_seconds: float = Field(60.0, gt=0)
-    """A process that was silent for so long is taken for dead."""
+    """A process that was silent for this long is considered dead."""
     port: int = Field(0, ge=0, le=65535)
     """The controller's port on the loopback interface; 0 takes a free one."""

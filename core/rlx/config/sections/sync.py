@@ -8,7 +8,7 @@ from rlx.config.sections.base import Section
 
 
 class SyncConfig(Section):
-    """Weights on their way into the engines, and the proof that they arrived."""
+    """Transfer of weights into the engines, and its verification."""
 
     max_logprob_diff: float | None = Field(None, gt=0)
     """Largest mean |difference| between the trainer's and an engine's log-probabilities after a sync. Default: by the

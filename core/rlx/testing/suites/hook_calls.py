@@ -14,7 +14,7 @@ from rlx.boot import PluginRecord
 from rlx.errors import ConfigError
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.registry import Registry
-from rlx.plugins.source import sha256
+from rlx.plugins.resolve import sha256
 from rlx.testing.stand_ins.hook_arguments import hook_arguments
 from rlx.testing.suites.contract import Broken, guarded
 
