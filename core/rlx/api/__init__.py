@@ -43,7 +43,7 @@ _RENAMED = {
     "dataset.offered": "rlx.datasets.open.run_objects",
     "dataset.open_dataset": "rlx.datasets.open.make_dataset",
     "fingerprint.not_the_same": "rlx.fingerprint.mismatch_message",
-    "model.packer_word": "rlx.plugins.registry.packer_name",
+    "model.packer_word": "rlx.plugins.registry.model_packer_name",
     "packer.prompt_token_ids": "rlx.packers.prompt.prompt_token_ids",
     "packer.sft_trajectories": "rlx.packers.sft_rows.sft_trajectories",
     "packer_calls.attributed": "rlx.packers.batches.attribute_to",
