@@ -1,8 +1,7 @@
-"""Benchmarks the reward pool: the cost of a call, and the outcomes of 10,000 calls when 1 % hang and 1 % crash.
+"""The reward pool: overhead of a call, and results of 10,000 calls of which 1 % hang and 1 % crash.
 
-Prints, from one run: microseconds per call (one in flight, and many), the ratio to the same function called in-process,
-calls per second with two workers, and a count of every outcome. Exits with 1 if a call is lost, zeroed, or
-answered wrongly.
+Prints microseconds per call (one in flight, and many), the difference to the same function called in-process, calls per
+second with two workers, and a count of every outcome. Exits with 1 if a call is lost, scored 0, or answered wrongly.
 
     python benchmarks/reward_pool.py [--calls 10000] [--workers 2] [--timeout 0.1]
 """
@@ -65,7 +64,7 @@ def boot_for(folder: Path, workers: int, timeout: float) -> Boot:
 
 
 async def one_at_a_time(pool: RewardPool, count: int) -> float:
-    """Median microseconds of a call when no other is in flight."""
+    """Return the median microseconds of a call while no other is in flight."""
     times = []
     for _ in range(count):
         began = time.perf_counter()
@@ -75,14 +74,14 @@ async def one_at_a_time(pool: RewardPool, count: int) -> float:
 
 
 async def all_at_once(pool: RewardPool, count: int) -> float:
-    """Calls per second when all are queued at once."""
+    """Return calls per second when all are queued at once."""
     began = time.perf_counter()
     await asyncio.gather(*(pool.score([RewardInput(TEXT)]) for _ in range(count)))
     return count / (time.perf_counter() - began)
 
 
 def in_process(count: int) -> float:
-    """Microseconds of the same function called directly."""
+    """Return microseconds per direct call of the same function."""
     namespace: dict[str, object] = {}
     exec(REWARD, namespace)
     reward = namespace["reward"]

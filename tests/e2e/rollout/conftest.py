@@ -1,4 +1,4 @@
-"""Engines are started once and shared: a start costs more than all the checks together."""
+"""Engines are shared by all tests: a start takes longer than all the tests together."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class Policy:
         self.group, _ = await asyncio.gather(join, entered)
 
     async def send(self, version, weights):
-        """`weights`: checkpoint name -> tensor; two buckets, so that a layer's parts may come apart. Other names than
-        before meet in a transfer group of their own.
+        """`weights`: checkpoint name -> tensor. They travel in two buckets, which may split a layer. Other names than
+        before need a transfer group of their own.
         """
         pairs = list(weights.items())
         halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
@@ -108,7 +108,7 @@ class Policy:
 
 @pytest.fixture(scope="session")
 def policy_of():
-    """`policy_of(engine)`: a policy of its own for an engine."""
+    """`policy_of(engine)`: a new policy for an engine."""
     return Policy
 
 

@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 PROMPTS = [[5, 6, 7, 8], [20, 21], [30, 31, 32, 33, 34, 35, 36]]
 
 
-async def test_completions_are_what_was_asked_for(engine, generate):
+async def test_completions_have_the_requested_number_and_length(engine, generate):
     groups = await asyncio.gather(
         *(generate(engine, prompt, samples=4, max_tokens=12, temperature=1.0) for prompt in PROMPTS)
     )
     for group in groups:
         assert len(group) == 4
-        assert len({tuple(one.tokens) for one in group}) > 1, "four samples at temperature 1 are not one text"
+        assert len({tuple(one.tokens) for one in group}) > 1, "four samples at temperature 1 differ"
         for one in group:
             assert 1 <= len(one.tokens) == len(one.logprobs) <= 12
             assert [(span.version, span.length) for span in one.versions] == [(engine.version, len(one.tokens))]
@@ -28,7 +28,7 @@ async def test_completions_are_what_was_asked_for(engine, generate):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-async def test_sampler_logprobs_are_of_the_distribution_at_its_temperature(
+async def test_logprobs_of_sampled_tokens_include_the_temperature(
     engine, tiny_model, checkpoint, reference, policy, temperature, generate
 ):
     weights = checkpoint(tiny_model, noise=0.1, seed=10)
@@ -40,9 +40,7 @@ async def test_sampler_logprobs_are_of_the_distribution_at_its_temperature(
         assert one.logprobs == pytest.approx(row[len(PROMPTS[0]) - 1 :], abs=1e-5)
 
 
-async def test_scores_are_of_the_raw_model_and_not_from_a_cache(
-    engine, tiny_model, checkpoint, reference, policy, generate
-):
+async def test_scores_ignore_temperature_and_prefix_cache(engine, tiny_model, checkpoint, reference, policy, generate):
     weights = checkpoint(tiny_model, noise=0.1, seed=11)
     await policy.send(11, weights)
     long = [3 + i % 60 for i in range(200)]
@@ -60,7 +58,7 @@ async def test_temperature_0_is_greedy(engine, generate):
     assert one.tokens == other.tokens
 
 
-async def test_a_prompt_that_does_not_fit_is_refused_by_name(engine, generate):
+async def test_the_error_for_a_long_prompt_names_the_replica(engine, generate):
     with pytest.raises(RunError, match="rollout-0 refuses a prompt of 300 tokens"):
         await generate(engine, [5] * 300, samples=1, max_tokens=4, temperature=1.0)
     assert (await generate(engine, [5], samples=1, max_tokens=2, temperature=1.0))[0].tokens
@@ -76,8 +74,8 @@ async def test_busy_time_and_tokens_are_counted_while_requests_run(engine, gener
     assert engine.busy_seconds == busy
 
 
-async def test_bfloat16_where_no_matrix_is_large(start_engine, tiny_model, checkpoint, reference, generate):
-    """vLLM's attention uses AMX where there is any: without rlx's request for it, the engine dies of SIGILL here."""
+async def test_bfloat16(start_engine, tiny_model, checkpoint, reference, generate):
+    """On a CPU with AMX, vLLM's attention uses it: unless rlx requests AMX first, the engine dies of SIGILL here."""
     async with start_engine(tiny_model, dtype="bfloat16") as engine:
         samples = await generate(engine, PROMPTS[0], samples=4, max_tokens=24, temperature=1.0)
     expected = reference(tiny_model, checkpoint(tiny_model), [PROMPTS[0] + one.tokens for one in samples])

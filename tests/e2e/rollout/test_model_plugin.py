@@ -1,4 +1,4 @@
-"""`check_model_plugin(engine=True)`: a real engine takes what a mapper makes, and a wrong mapper is caught by it."""
+"""`check_model_plugin(engine=True)`: a real engine accepts the mapper's tensors, and detects a wrong mapper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 class Swapped(HFWeightMapper):
-    """Sends the up projections as the gates, and the gates as the up projections."""
+    """Swaps the up projections and the gates."""
 
     def policy_to_hf(self, name, tensor):
         swapped = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
@@ -21,11 +21,11 @@ class Swapped(HFWeightMapper):
         ]
 
 
-def test_the_built_in(tiny_model):
+def test_the_built_in_keeps_the_contract(tiny_model):
     check_model_plugin(plugin, tiny_model, engine=True)
 
 
-def test_a_mapper_that_mixes_names_up(tiny_model):
+def test_a_mapper_that_swaps_names_breaks_the_contract(tiny_model):
     with pytest.raises(ContractError) as caught:
         check_model_plugin(ModelPlugin(build=build, weight_mapper=Swapped), tiny_model, engine=True)
     assert "engine" in caught.value.rules

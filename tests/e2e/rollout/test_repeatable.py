@@ -1,4 +1,4 @@
-"""Synchronous runs repeat bit for bit: two engines, started apart and with different pasts, sample the same."""
+"""Synchronous runs repeat bit for bit: two engines with different pasts sample the same tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMPTS = [[3 + (i * 7 + j) % 70 for j in range(4 + i % 5)] for i in range(12)]
 
 
 async def _step(engine, seed, temperature=1.0):
-    """A step's worth of groups behind a barrier, as plain data."""
+    """The groups of one step, submitted behind a barrier, as plain data."""
     async with engine.barrier(seed):
         pending = [await engine.submit(prompt, samples=8, max_tokens=24, temperature=temperature) for prompt in PROMPTS]
     groups = [await engine.collect(one) for one in pending]
@@ -29,7 +29,7 @@ async def test_the_same_seed_gives_the_same_bits_in_another_engine(
     first = await _step(engine, seed=7)
     await engine.collect(await engine.submit([70, 71], samples=3, max_tokens=9, temperature=0.7))
     await engine.score(PROMPTS)
-    assert await _step(engine, seed=7) == first, "the past of an engine shows"
+    assert await _step(engine, seed=7) == first, "earlier requests change the samples"
     assert await _step(engine, seed=8) != first
     async with start_engine(tiny_model, name="other") as other:
         await policy_of(other).send(1, weights)
@@ -37,7 +37,7 @@ async def test_the_same_seed_gives_the_same_bits_in_another_engine(
         assert await _step(other, seed=7) == first
 
 
-async def test_nothing_is_sampled_before_all_is_submitted(engine):
+async def test_nothing_is_sampled_before_the_end_of_the_barrier(engine):
     async with engine.barrier(3):
         pending = await engine.submit([5, 6], samples=1, max_tokens=1, temperature=1.0)
         collecting = asyncio.create_task(engine.collect(pending))
@@ -46,7 +46,7 @@ async def test_nothing_is_sampled_before_all_is_submitted(engine):
     assert len(await collecting) == 1
 
 
-async def test_a_barrier_wants_the_engine_empty(engine):
+async def test_a_barrier_requires_an_idle_engine(engine):
     pending = await engine.submit([5, 6, 7], samples=1, max_tokens=30, temperature=1.0)
     with pytest.raises(RunError, match="cannot start a repeatable batch: 1 requests are still in its engine"):
         async with engine.barrier(1):

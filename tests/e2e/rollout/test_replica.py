@@ -1,4 +1,4 @@
-"""A whole replica process, with a test in the controller's place."""
+"""A whole replica process; the test acts as the controller."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ hooks = Hooks()
 
 
 class Controller:
-    """What the test hears from a replica, and the process itself."""
+    """The replica's process and its messages."""
 
     def __init__(self, server, process, log):
         self.server, self.process, self.log = server, process, log
@@ -83,7 +83,7 @@ class Controller:
         return Ok()
 
     async def expect(self, kind, seconds=120.0):
-        """The next message of that kind; others are dropped, but a failure that nobody expects is shown."""
+        """Return the next message of that kind. Others are dropped, but an unexpected failure is shown."""
         try:
             async with asyncio.timeout(seconds):
                 while not isinstance(message := await self.inbox.get(), kind):
@@ -216,7 +216,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
 
 
 def _left_of(processes, seconds):
-    """Python's own resource tracker notices that its parent is gone, and ends a moment after it."""
+    """Return the processes that still live after a while: Python's resource tracker ends a moment after its parent."""
     deadline = time.monotonic() + seconds
     while (left := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -19,7 +19,7 @@ def _difference(scores, expected):
 
 
 async def _check_sync(engine, policy, folder, checkpoint, reference, version):
-    """New weights change the scores to what transformers says, twice over."""
+    """Sync new weights twice. Each time, the scores change to those of transformers."""
     for seed in (version, version + 1):
         weights = checkpoint(folder, noise=0.3, seed=seed)
         expected = reference(folder, weights, SEQUENCES)
@@ -34,7 +34,7 @@ async def test_tied_embeddings_reach_the_output_head(engine, policy, tiny_model,
     await _check_sync(engine, policy, tiny_model, checkpoint, reference, version=20)
 
 
-async def test_a_transfer_in_the_middle_of_a_completion(engine, policy, tiny_model, checkpoint):
+async def test_a_weight_transfer_in_the_middle_of_a_completion(engine, policy, tiny_model, checkpoint):
     first = engine.version
     pending = await engine.submit([5, 6, 7], samples=4, max_tokens=240, temperature=1.0)
     await asyncio.sleep(0.02)
@@ -43,7 +43,7 @@ async def test_a_transfer_in_the_middle_of_a_completion(engine, policy, tiny_mod
     assert any([span.version for span in versions] == [first, 30] for versions in spans), spans
 
 
-async def test_a_cached_prompt_is_not_read_with_other_weights(
+async def test_cached_prompts_are_not_used_with_other_weights(
     engine, policy, tiny_model, checkpoint, reference, generate
 ):
     prompt = [3 + i % 60 for i in range(200)]
