@@ -128,12 +128,13 @@ def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
     They are the lines that the author of a plugin or launch script can act on.
     """
-    return [frame for frame in traceback.extract_tb(error.__traceback__) if _is_foreign(frame.filename)]
-
-
-def _is_foreign(file: str) -> bool:
-    in_stdlib = file.startswith(_STDLIB) and "site-packages" not in file
-    return not in_stdlib and not file.startswith((_RLX, "<frozen"))
+    return [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_RLX, "<frozen"))
+        # Without a virtual environment, site-packages is a folder of the standard library.
+        and ("site-packages" in frame.filename or not frame.filename.startswith(_STDLIB))
+    ]
 
 
 def owned(text: str, owner: str) -> str:

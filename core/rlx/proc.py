@@ -48,7 +48,10 @@ def main(arguments: list[str]) -> int:
 
 def _run(kind: str) -> int:
     die_with_parent()
-    _flush_each_line()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Each line goes into the log at once, so that a process that dies a moment later leaves its last one.
+            stream.reconfigure(line_buffering=True)
     faulthandler.enable()  # the stack of a crash in C goes into the log
     try:
         boot = decode_boot(read_blob(_STDIN))
@@ -70,13 +73,6 @@ def _main_of(kind: str) -> Callable[[Boot], int | None]:
         )
     function: Callable[[Boot], int | None] = getattr(importlib.import_module(module), name)
     return function
-
-
-def _flush_each_line() -> None:
-    """Write each line to the log at once, so that a process that dies a moment later leaves its last one."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
 
 
 def _empty_stdin() -> None:

@@ -69,7 +69,9 @@ def run(
     directory = _open_run_dir(plan, run_dir, resume)
     with ExitStack() as undo:
         undo.callback(directory.discard)
-        checkpoint = _rewind_to_checkpoint(directory.path) if resume is not None else None
+        checkpoint = newest_checkpoint(directory.path, _say) if resume is not None else None
+        if checkpoint is not None:
+            rewind(directory.path, checkpoint)
         processes = RunProcesses(plan, directory.path, _write_start_files(plan, directory, argv), checkpoint, mains)
         launcher = launcher or plan.plugins.load("launchers", plan.config.run.launcher)()
         make = loggers or (lambda plan, path: load_loggers(plan.config, plan.plugins, path))
@@ -87,12 +89,6 @@ def _open_run_dir(plan: RunPlan, run_dir: Path | None, resume: Path | None) -> R
     if run_dir is not None:
         return take_run_dir(run_dir)
     return make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
-
-
-def _rewind_to_checkpoint(run_dir: Path) -> Path:
-    checkpoint = newest_checkpoint(run_dir, _say)
-    rewind(run_dir, checkpoint)
-    return checkpoint
 
 
 def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str]) -> RunKeys:

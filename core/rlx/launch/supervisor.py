@@ -112,7 +112,9 @@ class Supervisor:
         if self._signals.count > 1:
             return Outcome.killed()
         await self._report_signal()
-        await self._report_logger_failures()
+        for failure in self._loggers.failures[self._reported_failures :]:
+            self._reported_failures += 1
+            await self._report_failure(Failed(failure.error, failure.owner))
         self._restart_processes()
         await self._report_exits()
         if CONTROLLER in self._exits:
@@ -128,11 +130,6 @@ class Supervisor:
             self._draining = True
             self._say("draining: finishing the step and saving; Ctrl-C again stops now")
             await self._notify(Drain(f"{self._signals.name} in the launcher"))
-
-    async def _report_logger_failures(self) -> None:
-        for failure in self._loggers.failures[self._reported_failures :]:
-            self._reported_failures += 1
-            await self._report_failure(Failed(failure.error, failure.owner))
 
     def _restart_processes(self) -> None:
         for name, attempt in list(self._inbox.restarts.items()):

@@ -42,23 +42,19 @@ def check_port(port: int) -> None:
 
 def check_parallel(config: Config, facts: ModelFacts) -> None:
     """Raises ConfigError if the engine can't be split this way, or if a completion does not fit the model's context."""
-    _check_heads(config.rollout.tensor_parallel, facts.attention_heads, facts.kv_heads)
+    ways, heads, kv_heads = config.rollout.tensor_parallel, facts.attention_heads, facts.kv_heads
+    if heads is not None and kv_heads is not None:
+        # All workers get the same number of attention heads, and share or repeat key-value heads evenly.
+        possible = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
+        if ways not in possible:
+            raise ConfigError(
+                f"[rollout] tensor_parallel = {ways} does not divide the model's {heads} attention heads "
+                f"({kv_heads} of keys and values). Possible: {', '.join(map(str, possible))}."
+            )
     longest, context = config.rollout.max_tokens, config.rollout.vllm.get("max_model_len") or facts.context
     if isinstance(context, int) and 0 < context <= longest:
         raise ConfigError(
             f"[rollout] max_tokens = {longest} leaves no room for a prompt: the model's context is {context} tokens."
-        )
-
-
-def _check_heads(ways: int, heads: int | None, kv_heads: int | None) -> None:
-    """Check that all workers get the same number of attention heads, and share or repeat key-value heads evenly."""
-    if heads is None or kv_heads is None:
-        return
-    possible = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
-    if ways not in possible:
-        raise ConfigError(
-            f"[rollout] tensor_parallel = {ways} does not divide the model's {heads} attention heads "
-            f"({kv_heads} of keys and values). Possible: {', '.join(map(str, possible))}."
         )
 
 

@@ -79,7 +79,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _hub_config(model: ModelConfig) -> dict[str, Any]:
-    if _looks_like_path(model.path):
+    # A Hub name is `owner/name` or `name`; anything else is meant as a folder.
+    if model.path.startswith((".", "/", "~")) or model.path.endswith("/") or model.path.count("/") > 1:
         raise UsageError(f"[model] path: there is no folder {model.path!r} (looked for from {Path.cwd()}).")
     from transformers.utils.hub import cached_file
 
@@ -91,11 +92,6 @@ def _hub_config(model: ModelConfig) -> dict[str, Any]:
             f"{first_line(error)}"
         ) from error
     return _read_config(Path(found))
-
-
-def _looks_like_path(path: str) -> bool:
-    """Return whether it can't be a Hub name, which is `owner/name` or `name`."""
-    return path.startswith((".", "/", "~")) or path.endswith("/") or path.count("/") > 1
 
 
 def _number(config: dict[str, Any], key: str) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,7 +66,7 @@ def script_components(parts: ScriptParts, config: Config) -> Iterator[ScriptComp
             yield ScriptComponent("packers", script_packer_name(packer, part), part, _packer(packer, config))
     yield from _rewards(parts)
     for function, name in _with_names(parts.custom_logger_fns or ()):
-        yield ScriptComponent("loggers", name, "custom_logger_fns", _logger(function))
+        yield ScriptComponent("loggers", name, "custom_logger_fns", partial(FunctionLogger, function))
     for hook, name in _with_names(parts.hooks or ()):
         yield ScriptComponent("hooks", name, "hooks", hook)
     part = "ModelRegistry.register_model"
@@ -167,7 +168,7 @@ def _packer(given: object, config: Config) -> Factory:
 class FunctionLogger:
     """A `custom_logger_fns` function as a logger."""
 
-    def __init__(self, function: CustomLogger) -> None:
+    def __init__(self, function: CustomLogger, config: Config, run_dir: Path, steps: int) -> None:  # noqa: ARG002
         self._function = function
 
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:  # noqa: ARG002 - a logger's signature
@@ -175,10 +176,3 @@ class FunctionLogger:
 
     def close(self, summary: Mapping[str, object]) -> None:
         """Do nothing: a function has nothing to close."""
-
-
-def _logger(function: CustomLogger) -> Callable[..., FunctionLogger]:
-    def make(config: Config, run_dir: Path, steps: int) -> FunctionLogger:  # noqa: ARG001 - as loggers are made
-        return FunctionLogger(function)
-
-    return make

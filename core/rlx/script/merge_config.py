@@ -39,7 +39,9 @@ def with_script(config: Config, parts: ScriptParts) -> Config:
         rewards = config.rewards
     if parts.filter_reward_fns is not None:
         filters = _rewards(config.filter_rewards, parts, "filter_reward_fns", "[[filter_rewards]]")
-        changes["filter_rewards"] = [_with_settings_of(rewards, one) for one in filters]
+        # A filter has the settings of the reward of its name, so that the two are one call.
+        settings = {reward.name: reward for reward in rewards}
+        changes["filter_rewards"] = [_weighted(settings.get(found.name, found), found.weight) for found in filters]
     if parts.data_packer is not None:
         changes["packer"] = _packer(config.packer, parts.data_packer, "data_packer", "[packer]")
     if config.eval is not None:
@@ -76,12 +78,6 @@ def _rewards(listed: Sequence[RewardConfig], parts: ScriptParts, part: str, tabl
 
 def _weighted(reward: RewardConfig, weight: float | None) -> RewardConfig:
     return reward if weight is None else reward.model_copy(update={"weight": weight})
-
-
-def _with_settings_of(rewards: Sequence[RewardConfig], one: RewardConfig) -> RewardConfig:
-    """Return a filter reward with the settings of the reward of its name, so that the two are one call."""
-    same = [reward for reward in rewards if reward.name == one.name]
-    return _weighted(same[-1], one.weight) if same else one
 
 
 def _packer(setting: PackerConfig, given: object, part: str, table: str) -> PackerConfig:

@@ -88,8 +88,13 @@ def _run(record: ScriptRecord) -> ScriptParts:
     ModelRegistry.clear()
     before, sys.argv = sys.argv, [record.target, *record.arguments]
     try:
-        with capture_launch(), attribute(f"The launch script {record.target}", "running it", advice=_own_lines):
-            _execute(record)
+        with capture_launch(), attribute(f"The launch script {record.target}", "running it", advice=_format_own_frames):
+            if record.target.endswith(".py"):
+                _add_to_path(str(Path(record.target).parent))
+                runpy.run_path(record.target, run_name="__main__")
+            else:
+                _add_to_path(record.folder)
+                runpy.run_module(record.target, run_name="__main__", alter_sys=True)
     except ScriptFinished as finished:
         return replace(finished.parts, models=ModelRegistry.plugins())
     finally:
@@ -100,14 +105,5 @@ def _run(record: ScriptRecord) -> ScriptParts:
     )
 
 
-def _execute(record: ScriptRecord) -> None:
-    if record.target.endswith(".py"):
-        _add_to_path(str(Path(record.target).parent))
-        runpy.run_path(record.target, run_name="__main__")
-    else:
-        _add_to_path(record.folder)
-        runpy.run_module(record.target, run_name="__main__", alter_sys=True)
-
-
-def _own_lines(error: BaseException) -> str:
+def _format_own_frames(error: BaseException) -> str:
     return "".join(traceback.format_list(foreign_frames(error))).rstrip()

@@ -66,7 +66,9 @@ def family_leaves(boot):
 
 def launch(boot):
     """A launcher within a process: it starts `family` and waits to be killed."""
-    LocalLauncher().start(msgspec.structs.replace(boot, kind="stand_ins:family"))
+    from rlx.launch.processes import process_spec
+
+    LocalLauncher().start(process_spec(msgspec.structs.replace(boot, kind="stand_ins:family")))
     time.sleep(600)
 
 

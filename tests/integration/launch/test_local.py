@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from rlx.boot import encode_boot, frame_blob
+from rlx.launch.processes import process_spec
 from rlx.launchers.local import LocalLauncher
 
 
@@ -26,18 +27,18 @@ def launcher(living):
 
 @pytest.mark.parametrize(("main", "code"), [("exit_7", 7), ("say", 0), ("crash", 1), ("killed", 128 + 9)])
 def test_the_exit_code_is_the_childs(launcher, boot, until, main, code):
-    process = launcher.start(boot(main))
+    process = launcher.start(process_spec(boot(main)))
     until(lambda: process.poll() is not None)
     assert process.poll() == code
 
 
 def test_boot_data_arrives_and_stdin_is_empty_after_it(launcher, boot, read):
-    launcher.start(boot("say", name="rollout-3", attempt=4, config={"big": "x" * 300_000}))
+    launcher.start(process_spec(boot("say", name="rollout-3", attempt=4, config={"big": "x" * 300_000})))
     assert read("said") == "rollout-3 4 ''"
 
 
 def test_output_and_tracebacks_are_in_the_log(launcher, boot, until):
-    process = launcher.start(boot("crash", name="policy"))
+    process = launcher.start(process_spec(boot("crash", name="policy")))
     until(lambda: process.poll() is not None)
     assert process.log.name == "policy.log"
     assert process.last_lines(1) == ["KeyError: 'lost'"]
@@ -45,14 +46,14 @@ def test_output_and_tracebacks_are_in_the_log(launcher, boot, until):
 
 
 def test_an_unknown_kind_is_a_usage_error(launcher, boot, until):
-    process = launcher.start(msgspec.structs.replace(boot("say"), kind="shepherd"))
+    process = launcher.start(process_spec(msgspec.structs.replace(boot("say"), kind="shepherd")))
     until(lambda: process.poll() is not None)
     assert process.poll() == 2
     assert "there is no kind of process 'shepherd'" in process.last_lines(1)[0]
 
 
 def test_what_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
-    process = launcher.start(boot("family_leaves"))
+    process = launcher.start(process_spec(boot("family_leaves")))
     away = int(read("x.away"))
     until(lambda: process.poll() is not None)
     assert process.poll() == 3
@@ -61,7 +62,7 @@ def test_what_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boo
 
 
 def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
-    process = launcher.start(boot("family"))
+    process = launcher.start(process_spec(boot("family")))
     read("x.ready")
     assert len(living()) >= 4
     process.kill()
@@ -70,7 +71,7 @@ def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
 
 
 def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
-    process = launcher.start(boot("family"))
+    process = launcher.start(process_spec(boot("family")))
     read("x.ready")
     os.kill(process.pid, signal.SIGKILL)
     until(lambda: process.poll() is not None, 5)
@@ -79,7 +80,7 @@ def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
 
 
 def test_a_stopped_nanny_does_not_save_its_tree(launcher, boot, living, read):
-    process = launcher.start(boot("family"))
+    process = launcher.start(process_spec(boot("family")))
     read("x.ready")
     os.kill(process.pid, signal.SIGSTOP)
     launcher.close()
@@ -108,7 +109,7 @@ def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
 
 def test_other_children_of_this_process_are_left_alone(launcher, boot, until, read):
     with subprocess.Popen(["sleep", "600"]) as bystander:
-        process = launcher.start(boot("family"))
+        process = launcher.start(process_spec(boot("family")))
         read("x.ready")
         os.kill(process.pid, signal.SIGKILL)
         until(lambda: process.poll() is not None)
@@ -118,7 +119,7 @@ def test_other_children_of_this_process_are_left_alone(launcher, boot, until, re
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_the_processes(launcher, boot, read):
-    process = launcher.start(boot("family"))
+    process = launcher.start(process_spec(boot("family")))
     child = int(read("x.ready"))
     sessions = {os.getsid(os.getpid()), os.getsid(process.pid), os.getsid(child)}
     assert len(sessions) == 3
