@@ -1,1 +1,13 @@
+"""The command line `rlx`.
+
+* main.py, group.py: the commands, and those that installed distributions add.
+* run.py, check.py: `rlx run`, `rlx check`.
+* plugins.py, plugins_show.py, plugins_check.py, plugin_commands.py: `rlx plugins ...`.
+* scaffold.py, templates/: `rlx plugin new`.
+* schema.py: `rlx schema`.
+* paste.py, messages.py: TOML lines to paste; errors and notes on the screen.
+
+Rule: a command imports what it needs when it is called, so `rlx --help` is fast.
+"""
+
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The top command, with those of installed distributions (entry-point group `rlx.commands`).
+"""The top command, extended by commands of installed distributions (entry-point group `rlx.commands`).
 
-Their names come from metadata; one is imported when it is called, or asked for its help. A built-in command is never
-replaced. What an entry point names is a `typer.Typer` or a function.
+Their names come from metadata. A command is imported when it is called or its help is shown, and never replaces a
+built-in one. An entry point names a `typer.Typer` or a function.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Group(TyperGroup):
-    """Commands below a command."""
+    """A command with subcommands."""
 
     def get_help_option(self, ctx: Any) -> Any:
-        """`--help` as a flag that is off. Typer's own has no value, and to see what that is it imports pydantic."""
+        """Return `--help` as a flag that is off. Typer's own has no default, and finding its type imports pydantic."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.default = False
@@ -29,7 +29,7 @@ class Group(TyperGroup):
 
 
 class CommandGroup(Group):
-    """rlx's own commands first, then the others by name."""
+    """The top command: rlx's own commands first, then the others by name."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         own = list(super().list_commands(ctx))
@@ -42,7 +42,7 @@ class CommandGroup(Group):
         return _load(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Help without an import: of a third-party command, who provides it."""
+        """List the commands without importing any. Of a third-party command, show its distribution."""
         catalog, rows = _catalog(), []
         for name in self.list_commands(ctx):
             own = super().get_command(ctx, name)

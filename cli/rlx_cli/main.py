@@ -1,4 +1,4 @@
-"""`rlx`: what a command takes is said here; what it does is in a module of its own, imported when it is called.
+"""`rlx`: the commands and their options. Each command's work is in a module of its own, imported when it is called.
 
 So `rlx --help` imports neither torch, vLLM, transformers nor pydantic.
 """
@@ -53,7 +53,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything and print the resolved config; start nothing.")
     ] = False,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="Go on from a run's newest checkpoint.")
+        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="Continue from a run's newest checkpoint.")
     ] = None,
     traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
 ) -> None:
@@ -97,7 +97,7 @@ app.add_typer(plugin_app, name="plugin")
 @app.command()
 def schema(
     plugins: Annotated[
-        bool, typer.Option("--plugins", help="With the options of installed plugins, which are imported for that.")
+        bool, typer.Option("--plugins", help="With the options of installed plugins, which this imports.")
     ] = False,
 ) -> None:
     """Print the config's JSON Schema, for editors."""
@@ -107,13 +107,13 @@ def schema(
 
 
 def main() -> None:
-    """The `rlx` command: runs one command and exits with its code."""
+    """Run one command and exit with its code."""
     try:
         app(prog_name="rlx")
     except RlxError as error:
         say_error(error, traceback="--traceback" in sys.argv)
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the outermost boundary: what nobody foresaw is shown whole
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug is shown with its traceback
         say_bug(error)
         sys.exit(1)
 

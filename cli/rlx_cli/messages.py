@@ -1,4 +1,4 @@
-"""How errors are shown. A user's text is never read as markup."""
+"""Errors and notes on the screen. A user's text is never read as markup."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 
 def say_error(error: RlxError, *, traceback: bool) -> None:
-    """The message alone; with `traceback`, where it came from before it."""
+    """Print the message; with `traceback`, the traceback before it."""
     if traceback:
         tracebacks.print_exception(error)
     _say("error: ", str(error))
 
 
 def say_bug(error: Exception) -> None:
-    """An exception that rlx should have made a message of."""
+    """Print an exception that rlx should have turned into a message."""
     tracebacks.print_exception(error)
     _say("bug: ", f"rlx did not expect this {type(error).__name__}. Please report it, with the lines above.")
 
 
 def say_note(text: str) -> None:
-    """Something to know that stops nothing."""
+    """Print something that the user should know and that stops nothing."""
     _say("note: ", text, style="bold yellow")
 
 
 def wide_console() -> Console:
-    """Stdout. Where it is no terminal, lines are not folded at 80 characters: a program or a file reads them."""
+    """Return a console on stdout. Lines are folded at 80 characters on a terminal only: else a program reads them."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
@@ -39,7 +39,7 @@ def wide_console() -> Console:
 
 def _say(label: str, text: str, style: str = "bold red") -> None:
     if not sys.stderr.isatty():
-        # Plain and unwrapped: other programs, and people with grep, read it.
+        # Plain and unwrapped, for other programs and for grep.
         sys.stderr.write(f"{label}{text}\n")
         return
     from rich.console import Console

@@ -1,11 +1,10 @@
-"""Lines for the config, to paste: required options to fill in, the others commented out with their defaults."""
+"""Lines to paste into a config: required options to fill in, the others commented out, with their defaults."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 from rlx.plugins.options import Option
 
@@ -25,7 +24,7 @@ _HOOKS_WITH_OPTIONS = "[[plugins.enable]]\nname = {name}"
 
 
 def toml_for(kind: str, name: str, options: Sequence[Option]) -> str:
-    """Empty for a command, which no config names."""
+    """Return the lines for a component; "" for a command, which no config names."""
     if kind not in _HEADS:
         return ""
     head = (_HOOKS_WITH_OPTIONS if kind == "hooks" and options else _HEADS[kind]).format(name=value(name))
@@ -43,8 +42,8 @@ def _line(option: Option) -> str:
     return f"# {option.name} = {value(option.default)}"
 
 
-def value(thing: Any) -> str:
-    """A value of JSON as TOML has it; None, which TOML has not, as `...`."""
+def value(thing: object) -> str:
+    """Format a JSON value as TOML; None, which TOML does not have, as `...`."""
     if isinstance(thing, dict):
         inner = ", ".join(f"{json.dumps(key)} = {value(entry)}" for key, entry in thing.items())
         return f"{{ {inner} }}" if inner else "{}"

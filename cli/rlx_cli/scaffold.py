@@ -1,10 +1,10 @@
-"""`rlx plugin new KIND NAME`: a distribution to start from, with one working plugin, its tests, README and CI.
+"""`rlx plugin new KIND NAME`: make a distribution with one working plugin, its tests, README and CI.
 
-The rules of this part:
+Rules:
 
-* What is made works as it is: it installs, its tests pass, and a config can name it.
-* Templates are files in `templates/`, with `$name` and its like to fill in; nothing else is generated.
-* Nothing is ever written over.
+* The distribution works as it is: it installs, its tests pass, and a config can name it.
+* Templates are the files in `templates/`, with placeholders such as `$name`; nothing else is generated.
+* Existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TRAIN = ', "rlx[train]"'
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What differs between kinds, besides the templates of the module and its tests."""
+    """Differences between kinds, besides the templates of the module and its tests."""
 
     title: str
     group: str
@@ -40,7 +40,7 @@ class Scaffold:
     """Name of the class, function or object."""
     toml: str
     test: str = ""
-    """Further requirements of its tests. Where it is used, torch is there with rlx."""
+    """Further requirements of its tests. At run time, torch comes with rlx."""
 
 
 KINDS: Mapping[str, Scaffold] = MappingProxyType(
@@ -56,12 +56,12 @@ KINDS: Mapping[str, Scaffold] = MappingProxyType(
 
 
 def new_command(kind: str, name: str, folder: Path | None) -> None:
-    """Raises UsageError: no such kind, no fit name, or a folder that holds something."""
+    """Make the distribution. Raises UsageError for an unknown kind, an unusable name, or a folder that isn't empty."""
     kind = _kind(kind)
     scaffold, module = KINDS[kind], _module(name)
     target = folder or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is there already, and not an empty folder. Take another one with --dir.")
+        raise UsageError(f"{target} exists and isn't an empty folder. Choose another one with --dir.")
     values = _values(kind, name, module, scaffold)
     for path, text in _rendered(kind, module, values):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def new_command(kind: str, name: str, folder: Path | None) -> None:
 
 
 def _kind(word: str) -> str:
-    """The key of KINDS that a user calls `reward` or `rewards`."""
+    """Return the key of KINDS that a user calls `reward` or `rewards`."""
     kind = kind_of(word).removesuffix("s")
     if kind not in KINDS:
         raise UsageError(f"`rlx plugin new` makes no {SINGULAR[f'{kind}s']}. Kinds: {', '.join(KINDS)}.")
@@ -85,7 +85,7 @@ def _module(name: str) -> str:
             "Use letters and digits, with single - or _ between them, a letter first."
         )
     if module in sys.stdlib_module_names or find_module(module) is not None:
-        raise UsageError(f"{name!r}: there is a module {module!r} already. Take another name.")
+        raise UsageError(f"{name!r}: there is a module {module!r} already. Choose another name.")
     return module
 
 
@@ -105,7 +105,7 @@ def _values(kind: str, name: str, module: str, scaffold: Scaffold) -> dict[str, 
 
 
 def _rendered(kind: str, module: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Path within the distribution, and text, of each file."""
+    """Yield path (within the distribution) and text of each file."""
     places = {
         "pyproject.toml": "common/pyproject.toml",
         "README.md": "common/README.md",

@@ -62,10 +62,10 @@ def test_kind_may_be_plural_and_the_folder_another(rlx, here):
         (["reward", "a.b"], "'a.b' can't be the name"),
         (["reward", "../x"], "'../x' can't be the name"),
         (["reward", "class"], "'class' can't be the name"),
-        (["reward", "math"], "'math': there is a module 'math' already. Take another name."),
+        (["reward", "math"], "'math': there is a module 'math' already. Choose another name."),
         (["reward", "rlx-rewards"], "'rlx-rewards': there is a module 'rlx_rewards' already."),
-        (["reward", "full"], "full is there already, and not an empty folder. Take another one with --dir."),
-        (["reward", "x", "--dir", "full/file"], "full/file is there already"),
+        (["reward", "full"], "full exists and isn't an empty folder. Choose another one with --dir."),
+        (["reward", "x", "--dir", "full/file"], "full/file exists and isn't an empty folder"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_made_leaves_nothing(rlx, here, args, message):
