@@ -164,7 +164,7 @@ def _run(page: Path, folder: Path, command: list) -> None:
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "examples" / "custom_model"), *sys.path]),
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, f"{page}: {' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
 
