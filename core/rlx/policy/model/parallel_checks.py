@@ -23,7 +23,7 @@ def check_parallel(adapter: ModelAdapter, config: PolicyConfig) -> None:
     reason = None
     if sharing := _row_sharing(config):
         packs = config.packing and config.attention is None
-        reason = adapter.packing_refusal() if packs else "[policy] sets packing = false, or an attention"
+        reason = adapter.packing_refusal() if packs else "[policy] packing = false or attention is set"
         reason = reason and f"{sharing} needs packed rows, and {reason}"
     reason = reason or adapter.parallel_refusal(config.parallel)
     if reason is not None:
