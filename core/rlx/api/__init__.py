@@ -47,6 +47,7 @@ _RENAMED = {
     "packer.prompt_token_ids": "rlx.packers.prompt.prompt_token_ids",
     "packer.sft_trajectories": "rlx.packers.sft_rows.sft_trajectories",
     "packer_calls.attributed": "rlx.packers.batches.attribute_to",
+    "policy_input.COLUMNS": "rlx.packers.loss_mask.POLICY_COLUMNS",
     "policy_input.RETOKENIZED": "rlx.packers.loss_mask.RETOKENIZED_METRIC",
     "policy_input.rehearse_policy_input": "rlx.packers.loss_mask.dry_run_policy_input",
     "reward.AnyReward": "rlx.rewards.base.AnyReward",
@@ -59,6 +60,7 @@ _RENAMED = {
     "reward.shown": "rlx.rewards.result.excerpt",
     "reward.wanted": "rlx.rewards.bound.accepted_offers",
     "rows.check_shape": "rlx.datasets.view.checked",
+    "sft.COLUMNS": "rlx.packers.sft_rows.SFT_COLUMNS",
     "tensor_parallel.share_slots": "rlx.models.tensor_parallel.share_positions",
 }
 """Old name -> its new path, for names that are not found under the same name in the module of `_MOVED`."""

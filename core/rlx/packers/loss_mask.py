@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rlx.packers.protocol import Packer, Sample
     from rlx.packers.tokenizer import Tokenizer
 
-COLUMNS = {"input_ids": ("input_ids",), "logprob_masks": ("logprob_masks",)}
+POLICY_COLUMNS = {"input_ids": ("input_ids",), "logprob_masks": ("logprob_masks",)}
 RETOKENIZED_METRIC = "packer/retokenized"
 """Share of the completions that were trained with other tokens than the sampler's."""
 
@@ -45,7 +45,7 @@ def apply_policy_input(
     with attribute_to(packer, where):
         samples = [_policy_input(packer.get_policy_input, item, episode) for episode in group]
         batch = packer.policy_collate_fn(samples, packer.policy_compute_max_len(samples))
-        rows = list(batch_rows(batch, COLUMNS, len(group), f"{owner_of(packer)}: policy_collate_fn"))
+        rows = list(batch_rows(batch, POLICY_COLUMNS, len(group), f"{owner_of(packer)}: policy_collate_fn"))
         for episode, (tokens, mask) in zip(group, rows, strict=True):
             prompt, sampled = episode.trajectories[0].segments
             row = _PolicyRow(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IGNORE_LABEL = -100
 """A label of this value is not trained on."""
 
-COLUMNS = {"input_ids": ("input_ids", "token_ids"), "labels": ("labels", "label_ids")}
+SFT_COLUMNS = {"input_ids": ("input_ids", "token_ids"), "labels": ("labels", "label_ids")}
 """Columns of a processed sample and of a batch: name -> names that packers give it."""
 
 
@@ -87,7 +87,7 @@ def to_trajectory(made: Sample, owner: str = "packer") -> Trajectory:
     if isinstance(made, Trajectory):
         return made
     if isinstance(made, Mapping):
-        tokens, labels = (_column(made, names) for names in COLUMNS.values())
+        tokens, labels = (_column(made, names) for names in SFT_COLUMNS.values())
         if tokens is not None and labels is not None and len(tokens) == len(labels):
             return _labelled(tokens, labels, f"{owner}: sft_process_sample")
     raise PluginError(
@@ -112,7 +112,7 @@ def _collated(packer: Packer, samples: list[Sample], tokenizer: Tokenizer) -> li
     known = named(collate)
     batch = collate(samples, longest, **{name: value for name, value in options.items() if name in known})
     trajectories = []
-    for tokens, labels in batch_rows(batch, COLUMNS, len(samples), made_by):
+    for tokens, labels in batch_rows(batch, SFT_COLUMNS, len(samples), made_by):
         end = max((index + 1 for index, label in enumerate(labels) if label != IGNORE_LABEL), default=len(tokens))
         trajectories.append(_labelled(tokens[:end], labels[:end], made_by))
     return trajectories

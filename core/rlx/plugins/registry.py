@@ -57,11 +57,14 @@ class Registry:
             self._provider = None
 
     def names(self, kind: str) -> list[str]:
+        """Return the names that were added of that kind, sorted."""
         return sorted(name for known, name in self._components if known == kind)
 
     def record(self, kind: str, name: str) -> PluginRecord | None:
+        """Return the record of a component that was added, or None."""
         found = self._components.get((kind, name))
         return found[0] if found else None
 
     def component(self, kind: str, name: str) -> object:
+        """Return a component that was added. Raises KeyError if there is none."""
         return self._components[kind, name][1]

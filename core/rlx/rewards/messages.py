@@ -1,7 +1,7 @@
 """The messages between the pool and its workers: MessagePack frames, each with its length in 4 bytes before it.
 
 Pool to worker: one `Start`, then one `Call` after another, each only after the answer to the one before.
-Worker to pool: `Ready` or `Broken`, then for each call `Scored` or `Raised`.
+Worker to pool: `Ready` or `LoadFailed`, then for each call `Scored` or `CallFailed`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """Plugin -> failures of its hooks so far, if `[plugins] best_effort` lists it."""
 
 
-class Broken(msgspec.Struct, frozen=True, tag=True):
+class LoadFailed(msgspec.Struct, frozen=True, tag="Broken"):
     """A reward could not be loaded; the worker exits."""
 
     error: str
@@ -78,7 +78,7 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
     """How long the call took."""
 
 
-class Raised(msgspec.Struct, frozen=True, tag=True):
+class CallFailed(msgspec.Struct, frozen=True, tag="Raised"):
     """The reward raised, or its result isn't a reward; `error` is the whole message."""
 
     error: str
@@ -86,7 +86,7 @@ class Raised(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = Start | Call
-FromWorker = Ready | Broken | Scored | Raised
+FromWorker = Ready | LoadFailed | Scored | CallFailed
 
 _TO_WORKER: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)

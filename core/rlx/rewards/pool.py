@@ -21,7 +21,7 @@ import msgspec
 from rlx.boot import Boot, Endpoint
 from rlx.errors import RewardError, RlxError
 from rlx.plugins.timings import CallTimings, HookFailures
-from rlx.rewards.messages import Raised, Ready, RewardSpec, Scored, Start
+from rlx.rewards.messages import CallFailed, Ready, RewardSpec, Scored, Start
 from rlx.rewards.process import RewardProcess, WorkerDied
 from rlx.rewards.roles import GroupKind, reward_roles, rewards_of
 from rlx.rewards.scoring import RewardCall, RewardInput, Scores, collect_scores, make_calls, wait_for_answers
@@ -132,7 +132,7 @@ class RewardPool:
             self.timings.add(timing, time.monotonic() - began)
             call.abort(error)
             return await self._replace(process)
-        assert isinstance(reply, Scored | Raised)
+        assert isinstance(reply, Scored | CallFailed)
         self.timings.add(timing, reply.seconds)
         call.finish(reply)
         return process

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 
 from rlx.errors import PluginError, RewardError
-from rlx.rewards.messages import LENGTH, Broken, FromWorker, Ready, Start, frame, from_worker
+from rlx.rewards.messages import LENGTH, FromWorker, LoadFailed, Ready, Start, frame, from_worker
 
 KILL_SECONDS = 10.0
 
@@ -78,7 +78,7 @@ class RewardProcess:
             raise RewardError(f"Loading the rewards {names} took more than {timeout:g} s.") from error
         except WorkerDied as error:
             raise RewardError(f"A reward's process {error} while it loaded the rewards; its log has more.") from error
-        if isinstance(answer, Broken):
+        if isinstance(answer, LoadFailed):
             raise PluginError(answer.error) if answer.usage else RewardError(answer.error)
         assert isinstance(answer, Ready)
         return answer

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from rlx.episodes import Reward
 from rlx.errors import RewardError
-from rlx.rewards.messages import Call, Loaded, Raised, Scored, frame
+from rlx.rewards.messages import Call, CallFailed, Loaded, Scored, frame
 from rlx.rewards.process import WorkerDied
 from rlx.rewards.result import Score, quote_first
 from rlx.rewards.roles import RewardRole
@@ -75,9 +75,9 @@ class RewardCall:
     answer: asyncio.Future[list[Score]]
     since: float = field(default_factory=time.monotonic)
 
-    def finish(self, reply: Scored | Raised) -> None:
+    def finish(self, reply: Scored | CallFailed) -> None:
         """Set the answer to a worker's reply."""
-        if isinstance(reply, Raised):
+        if isinstance(reply, CallFailed):
             self.fail(reply.error)
         elif not self.answer.done():
             self.answer.set_result(reply.scores)

@@ -30,10 +30,10 @@ from rlx.rewards.call import RewardCaller, loaded_message
 from rlx.rewards.lazy import Lazy
 from rlx.rewards.messages import (
     LENGTH,
-    Broken,
     Call,
+    CallFailed,
     FromWorker,
-    Raised,
+    LoadFailed,
     Ready,
     Scored,
     Start,
@@ -52,7 +52,7 @@ def main() -> None:
     try:
         scorer = Scorer(start)
     except BaseException as error:  # noqa: BLE001 - the boundary: a plugin's code ran; the pool reports it
-        _write(outbox, _broken(error))
+        _write(outbox, _load_failed(error))
         return
     _write(outbox, Ready(scorer.loaded, scorer.hook_failures))
     while (call := _read(inbox)) is not None:
@@ -78,7 +78,7 @@ class Scorer:
         # Loaded now, so that it is not part of the first call's time.
         self._offers = [_loaded_offers(lazy, reward) for reward in self._rewards]
 
-    def answer(self, call: Call) -> Scored | Raised:
+    def answer(self, call: Call) -> Scored | CallFailed:
         """Score the call's completions, or report the reward's error with its owner."""
         loaded, began = self.loaded[call.reward], time.perf_counter()
         try:
@@ -91,7 +91,7 @@ class Scorer:
             frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
             trace = "".join(traceback.format_list(frames)).rstrip()
             message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}\n{trace}"
-        return Raised(message, time.perf_counter() - began)
+        return CallFailed(message, time.perf_counter() - began)
 
 
 def _process_offers(boot: Boot, plugins: Plugins) -> dict[str, Lazy[object]]:
@@ -149,11 +149,11 @@ def _write(outbox: BinaryIO, message: FromWorker) -> None:
     outbox.flush()
 
 
-def _broken(error: BaseException) -> Broken:
+def _load_failed(error: BaseException) -> LoadFailed:
     if isinstance(error, RlxError):
-        return Broken(str(error), isinstance(error, UsageError))
+        return LoadFailed(str(error), isinstance(error, UsageError))
     trace = "".join(traceback.format_exception(error)).rstrip()
-    return Broken(f"The rewards could not be loaded.\n{trace}", usage=True)
+    return LoadFailed(f"The rewards could not be loaded.\n{trace}", usage=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rlx.errors import RlxError
 from rlx.fingerprint import digest
 from rlx.packers.base import RolloutOutput
 from rlx.packers.batches import batch_rows, overrides
-from rlx.packers.loss_mask import COLUMNS, apply_policy_input
+from rlx.packers.loss_mask import POLICY_COLUMNS, apply_policy_input
 from rlx.packers.prompt import prompt_token_ids
 from rlx.packers.protocol import Packer
 from rlx.packers.sft_rows import sft_trajectories
@@ -104,7 +104,7 @@ class _Suite:
         sampled = self._group(prompt)[0].trajectories[0].segments[-1]
         sample = self._packer.get_policy_input(item, RolloutOutput.of(TEXT, sampled), IGNORED)
         batch = self._packer.policy_collate_fn([sample], self._packer.policy_compute_max_len([sample]))
-        ((_, mask),) = batch_rows(batch, COLUMNS, 1, "policy_collate_fn")
+        ((_, mask),) = batch_rows(batch, POLICY_COLUMNS, 1, "policy_collate_fn")
         covered = sum(map(bool, mask))
         if covered > len(sampled.tokens) - IGNORED:
             seen = f"{where}: with {IGNORED} of {len(sampled.tokens)} tokens to ignore, the mask covers {covered}"
