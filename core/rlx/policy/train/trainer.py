@@ -53,6 +53,23 @@ class Tally:
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
 
+    @torch.no_grad()
+    def mismatch_metrics(self, micro: MicroBatch, outputs: TokenOutputs) -> dict[str, Tensor]:
+        """Return entropy, and differences between the policy and the sampler on the same tokens, as sums over tokens.
+
+        mismatch/kl: exp(d) - 1 - d with d = log policy - log sampler, an unbiased and non-negative estimate of
+        KL(sampler || policy) on the sampler's tokens (Schulman's k3). Also updates `max_logprob_diff`.
+        """
+        sampled = ~micro.sampler_logprobs.isnan()
+        difference = torch.where(sampled, outputs.logprobs.detach() - micro.sampler_logprobs, 0.0)
+        if difference.numel():
+            self.max_logprob_diff = max(self.max_logprob_diff, float(difference.abs().max()))
+        return {
+            "entropy": outputs.entropy.sum(),
+            "mismatch/kl": (difference.expm1() - difference).sum(),
+            "mismatch/logprob_diff_mean": difference.abs().sum(),
+        }
+
     def reduce(self, ranks: Ranks, totals: StepTotals) -> dict[str, float]:
         """Return the means over the step's tokens, the same on every rank."""
         names = sorted(self.sums)
@@ -93,13 +110,13 @@ class Trainer:
         norm, rate = self._optimizer.update(self.step)
         updated = time.perf_counter()
         self.step += 1
-        network_metrics = self._model.adapter.step_end()
+        adapter_metrics = self._model.adapter.step_end()
         metrics = tally.reduce(self._ranks, plan.totals)
         if not self._algorithm.rollouts:
             # Nothing was sampled.
             metrics = {name: value for name, value in metrics.items() if not name.startswith("mismatch/")}
         return {
-            **network_metrics,
+            **adapter_metrics,
             **metrics,
             "loss": self._ranks.sums([tally.loss])[0],
             "grad_norm": norm,
@@ -173,7 +190,7 @@ class Trainer:
             loss, sums = self._algorithm.loss(batch, plan.totals)
             tally.loss += float(loss.detach())
             # An algorithm's metric replaces one of rlx's of the same name.
-            tally.add({**self._mismatch_metrics(tally, micro_batches[index], outputs), **sums})
+            tally.add({**tally.mismatch_metrics(micro_batches[index], outputs), **sums})
             return loss
 
         self._model.forward_backward(micro_batches, loss_of)
@@ -181,23 +198,6 @@ class Trainer:
 
     def _to_device(self, plan: StepPlan) -> list[MicroBatch]:
         return [micro.to(self._ranks.device) for micro in plan.micro_batches]
-
-    @torch.no_grad()
-    def _mismatch_metrics(self, tally: Tally, micro: MicroBatch, outputs: TokenOutputs) -> dict[str, Tensor]:
-        """Return entropy, and differences between the policy and the sampler on the same tokens, as sums over tokens.
-
-        mismatch/kl: exp(d) - 1 - d with d = log policy - log sampler, an unbiased and non-negative estimate of
-        KL(sampler || policy) on the sampler's tokens (Schulman's k3).
-        """
-        sampled = ~micro.sampler_logprobs.isnan()
-        difference = torch.where(sampled, outputs.logprobs.detach() - micro.sampler_logprobs, 0.0)
-        if difference.numel():
-            tally.max_logprob_diff = max(tally.max_logprob_diff, float(difference.abs().max()))
-        return {
-            "entropy": outputs.entropy.sum(),
-            "mismatch/kl": (difference.expm1() - difference).sum(),
-            "mismatch/logprob_diff_mean": difference.abs().sum(),
-        }
 
 
 def peak_bytes() -> float:
