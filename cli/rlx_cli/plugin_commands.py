@@ -1,4 +1,4 @@
-"""`rlx plugins …`, for who uses plugins, and `rlx plugin …`, for who writes them: what each command takes."""
+"""The commands `rlx plugins …`, for users of plugins, and `rlx plugin …`, for their authors, with their options."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ plugin_app = typer.Typer(cls=Group, no_args_is_help=True, help="For those who wr
 
 @plugin_app.callback()
 def plugin() -> None:
-    """A group, though it has one command only."""
+    """Make this a group, although it has one command only."""
 
 
 @plugin_app.command()

@@ -1,4 +1,4 @@
-"""`rlx plugins`: what is installed, from metadata; nothing of it is imported."""
+"""`rlx plugins`: list the installed plugins from metadata, without importing them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def plugins_command(*, as_json: bool) -> None:
 
 
 def row_of(entry: Entry) -> dict[str, str]:
-    """As JSON has it."""
+    """Return the entry as a row of the JSON output."""
     values = asdict(entry)
     return {key: values[key] for key in ("kind", "name", "dist", "version", "target")}
 
 
 def _lines(catalog: Catalog) -> Iterator[str]:
-    """A table. Plain text: a listing is there at once, and goes through grep."""
+    """Yield a table in plain text, which needs no import of rich and works with grep."""
     rows = [("kind", "name", "distribution", "version", "target")]
     offers = Counter((entry.kind, entry.name) for entry in catalog.entries)
     for entry in catalog.entries:

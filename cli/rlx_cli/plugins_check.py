@@ -1,6 +1,6 @@
-"""`rlx plugins check [DIST]`: each component imported in a process of its own, and asked for its contract.
+"""`rlx plugins check [DIST]`: import each component in a process of its own, and check its contract.
 
-Exit code 2 where one can't be imported or breaks a rule.
+Exit code 2 if one can't be imported or breaks a rule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LABELS = ("kind", "name", "distribution", "version", "import")
 
 
 def check_command(dist: str | None, *, timeout_seconds: float, as_json: bool, traceback: bool) -> int:
-    """The exit code."""
+    """Check the plugins, print the results, and return the exit code."""
     catalog = discover()
     entries = _chosen(catalog, dist)
     reports = ((entry, _report(entry, catalog, timeout_seconds)) for entry in entries)
@@ -55,7 +55,7 @@ def _report(entry: Entry, catalog: Catalog, timeout_seconds: float) -> Report:
 def _shown(
     entries: Sequence[Entry], reports: Iterator[tuple[Entry, Report]], *, traceback: bool
 ) -> Iterator[tuple[Entry, Report]]:
-    """Prints each line when it is known, and passes it on."""
+    """Print each line as soon as it is known, and yield its report."""
     cells = [LABELS, *((e.kind, e.name, e.dist, e.version, "") for e in entries)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     _print(LABELS, widths, "result")

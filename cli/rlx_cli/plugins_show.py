@@ -1,4 +1,4 @@
-"""`rlx plugins show KIND NAME`: one plugin, imported: where it is, what it says of itself, what may be set.
+"""`rlx plugins show KIND NAME`: import one plugin and show its source file, docstring and options.
 
 NAME is what a config may say; `./file.py:name` is relative to where `rlx` is called.
 """
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 
 def show_command(kind: str, name: str, *, as_json: bool) -> None:
-    """Raises UsageError: no such kind, no such plugin, or one that can't be imported."""
+    """Print the plugin. Raises UsageError if the kind or plugin is unknown, or if the import fails."""
     record = resolve(kind_of(kind), name, discover(), Path())
-    with contextlib.redirect_stdout(sys.stderr):  # what a module prints when it is imported is no part of the answer
+    with contextlib.redirect_stdout(sys.stderr):  # output of the import is not part of the answer
         shown = _load(record)
     if as_json:
         sys.stdout.write(json.dumps(_row(shown), indent=2) + "\n")
@@ -99,7 +99,7 @@ def _table(found: Sequence[Option]) -> Table:
 
 
 def _doc(target: Any, module: ModuleType) -> str:
-    """What is written below its name, and below the constructor's of a class; of an object, what its module says."""
+    """Return its docstring, and that of a class's constructor; for an object, the docstring of its module."""
     texts = [target.__doc__ if _is_code(target) else None]
     if inspect.isclass(target):
         texts.append(getattr(vars(target).get("__init__"), "__doc__", None))
@@ -107,7 +107,7 @@ def _doc(target: Any, module: ModuleType) -> str:
 
 
 def _source(target: Any, module: ModuleType) -> tuple[str, int | None]:
-    """File and line; of an object, the file of its module."""
+    """Return file and line; for an object, the file of its module."""
     if _is_code(target):
         try:
             return inspect.getsourcefile(target) or "", inspect.getsourcelines(target)[1]

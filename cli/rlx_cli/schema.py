@@ -1,7 +1,7 @@
 """`rlx schema [--plugins]`: the config's JSON Schema, with the options of plugins below `args`.
 
-Those of the built-in components come from their signatures. Third-party plugins would have to be imported for that, so
-they take part only when asked for, each in a process of its own; one that can't be had is a note on stderr.
+Options of the built-in components come from their signatures. Third-party plugins must be imported for that, so they
+are included only with `--plugins`, each imported in a process of its own; a failure is a note on stderr.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ IMPORT_SECONDS = 60.0
 
 
 def schema_command(*, plugins: bool) -> None:
-    """JSON Schema on stdout, with the keys as the file has them."""
+    """Write the JSON Schema to stdout, with the keys as the file has them."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema(by_alias=True)}
     catalog = discover()
     for entry in catalog.entries:
@@ -46,14 +46,14 @@ def schema_command(*, plugins: bool) -> None:
 
 
 def _add(definitions: dict[str, Any], entry: Entry, catalog: Catalog) -> None:
-    """What `args` may be where `name` is this component's."""
+    """Add the schema of `args` for the case that `name` is this component's."""
     args = _args_schema(entry, catalog)
     if args is None:
         return
     definitions.update({_prefix(entry) + name: part for name, part in args.pop("$defs", {}).items()})
     holder = definitions[HOLDERS[entry.kind]]
     name = holder["properties"]["name"]
-    # Where the key may be left out, its default is what no name means.
+    # If the key may be left out, its default stands for the missing name.
     required = [] if name.get("default") == entry.name else ["name"]
     names = list(_names(entry, catalog))
     name.setdefault("examples", []).extend(names)
@@ -86,7 +86,7 @@ def _prefix(entry: Entry) -> str:
 
 
 def _names(entry: Entry, catalog: Catalog) -> Iterator[str]:
-    """The words that a config may say for it."""
+    """Yield the names by which a config may call it."""
     if len(catalog.named(entry.kind, entry.name)) == 1:
         yield entry.name
     yield entry.qualified

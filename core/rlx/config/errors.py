@@ -104,15 +104,14 @@ def _unknown(model: type[BaseModel], loc: Loc, value: object) -> tuple[Loc, str]
         return None
     known = keys(table) if table is not None else {}
     is_section = not at.path and isinstance(value, dict | list)
-    hint = did_you_mean(name, known) or _elsewhere(model, name)
-    hint = hint or f" {'Sections' if is_section else 'Keys'}: {', '.join(known) or 'none'}."
+    elsewhere = [f"[{path}]" for path, other in tables(model) if path and name in keys(other)]
+    if elsewhere:
+        hint = f" It is a key of {' and of '.join(elsewhere)}."
+    else:
+        hint = f" {'Sections' if is_section else 'Keys'}: {', '.join(known) or 'none'}."
+    hint = did_you_mean(name, known) or hint
     path = (*at.path, name)
     return path, f"[{name}]: unknown section.{hint}" if is_section else f"{place(at.path, (name,))}: unknown key.{hint}"
-
-
-def _elsewhere(model: type[BaseModel], name: str) -> str:
-    homes = [f"[{path}]" for path, table in tables(model) if path and name in keys(table)]
-    return f" It is a key of {' and of '.join(homes)}." if homes else ""
 
 
 def _missing(at: _Place) -> str:

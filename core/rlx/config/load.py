@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
 import tomli
 from pydantic import ValidationError
@@ -41,6 +42,39 @@ class Setting:
     origin: str
     """The option as the user typed it."""
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a `--set`. A value that is not TOML is text, so that a command line needs no quotes."""
+        key, equals, value = text.partition("=")
+        path = tuple(part.strip() for part in key.split("."))
+        if not equals or not all(path):
+            raise ConfigError(f"--set {text!r}: write key=value, as in --set policy.optimizer.lr=1e-5")
+        value = value.strip()
+        try:
+            parsed = tomli.loads(f"value = {value}")
+        except tomli.TOMLDecodeError:
+            parsed = {}
+        return cls(path, parsed["value"] if set(parsed) == {"value"} else value, f"--set {text}")
+
+    def apply(self, tree: dict[str, object]) -> None:
+        """Set the value in a config file's tree, in place. Raises ConfigError if the path leads nowhere."""
+        node: dict[str, object] | list[object] = tree
+        *sections, last = self.path
+        for depth, part in enumerate(sections, 1):
+            inner = node[self._index(node, part)] if isinstance(node, list) else node.setdefault(part, {})
+            if not isinstance(inner, dict | list):
+                raise ConfigError(f"{self.origin}: {'.'.join(self.path[:depth])} is a value, not a section.")
+            node = inner
+        if isinstance(node, list):
+            node[self._index(node, last)] = self.value
+        else:
+            node[last] = self.value
+
+    def _index(self, entries: list[object], part: str) -> int:
+        if not part.isdecimal() or int(part) >= len(entries):
+            raise ConfigError(f"{self.origin}: {part!r} is not one of the {len(entries)} entries (counted from 0).")
+        return int(part)
+
 
 def load_config(
     path: Path,
@@ -53,10 +87,10 @@ def load_config(
 
     defaults: tables and keys that the file may leave out because a launch script gives them.
     """
-    settings = [*_shortcuts(policy, rollout), *map(_setting, sets)]
+    settings = [*_shortcuts(policy, rollout), *map(Setting.parse, sets)]
     tree = read_toml(path)
     for setting in settings:
-        _apply(tree, setting)
+        setting.apply(tree)
     _fill(tree, defaults)
     return LoadedConfig(validate(tree, settings, str(path)), path.resolve().parent, path.resolve())
 
@@ -127,46 +161,3 @@ def _shortcuts(policy: int | None, rollout: int | None) -> list[Setting]:
     if rollout is not None:
         settings.append(Setting(("rollout", "replicas"), rollout, f"--rollout {rollout}"))
     return settings
-
-
-def _setting(text: str) -> Setting:
-    key, equals, value = text.partition("=")
-    path = tuple(part.strip() for part in key.split("."))
-    if not equals or not all(path):
-        raise ConfigError(f"--set {text!r}: write key=value, as in --set policy.optimizer.lr=1e-5")
-    return Setting(path, _value(value.strip()), f"--set {text}")
-
-
-def _value(text: str) -> object:
-    """Parse a TOML value. Anything else is text, so that a command line needs no quotes."""
-    try:
-        parsed = tomli.loads(f"value = {text}")
-    except tomli.TOMLDecodeError:
-        return text
-    return parsed["value"] if set(parsed) == {"value"} else text
-
-
-def _apply(tree: dict[str, object], setting: Setting) -> None:
-    node: dict[str, object] | list[object] = tree
-    for depth, part in enumerate(setting.path[:-1]):
-        node = _descend(node, part, setting, depth)
-    last = setting.path[-1]
-    if isinstance(node, list):
-        node[_index(node, last, setting)] = setting.value
-    else:
-        node[last] = setting.value
-
-
-def _descend(
-    node: dict[str, object] | list[object], part: str, setting: Setting, depth: int
-) -> dict[str, object] | list[object]:
-    inner = node[_index(node, part, setting)] if isinstance(node, list) else node.setdefault(part, {})
-    if not isinstance(inner, dict | list):
-        raise ConfigError(f"{setting.origin}: {'.'.join(setting.path[: depth + 1])} is a value, not a section.")
-    return inner
-
-
-def _index(node: list[object], part: str, setting: Setting) -> int:
-    if not part.isdecimal() or int(part) >= len(node):
-        raise ConfigError(f"{setting.origin}: {part!r} is not one of the {len(node)} entries (counted from 0).")
-    return int(part)

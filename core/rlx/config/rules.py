@@ -41,20 +41,20 @@ def learning_contradictions(config: Config, *, rollouts: bool) -> list[str]:
     return [message for rule in rules for message in rule(config)]
 
 
-def _engine_keys(config: Config) -> Iterator[str]:
+def engine_keys(config: Config) -> Iterator[str]:
     for name in config.rollout.vllm:
         if name in ENGINE_KEYS:
             instead = f"use {ENGINE_KEYS[name]}" if ENGINE_KEYS[name] else "it can't be chosen"
             yield f"[rollout.vllm] {name}: rlx sets this itself; {instead}"
 
 
-def _best_effort(config: Config) -> Iterator[str]:
+def best_effort(config: Config) -> Iterator[str]:
     for name in config.plugins.best_effort:
         if name not in config.plugins.names:
             yield f"[plugins] best_effort: {name!r} is not in `enable`, so it is never called"
 
 
-def _repeats(config: Config) -> Iterator[str]:
+def repeats(config: Config) -> Iterator[str]:
     rewards = [reward.name for reward in config.rewards]
     eval_rewards = [reward.name for reward in (config.eval.rewards or [])] if config.eval else []
     lists = {
@@ -69,12 +69,12 @@ def _repeats(config: Config) -> Iterator[str]:
             yield f"{where}: {name!r} is there more than once"
 
 
-def _length(config: Config) -> Iterator[str]:
+def length(config: Config) -> Iterator[str]:
     if config.run.epochs is not None and "steps" in config.run.model_fields_set:
         yield f"[run] epochs = {config.run.epochs:g} and steps = {config.run.steps}: say one of them"
 
 
-def _optimizer(config: Config) -> Iterator[str]:
+def optimizer(config: Config) -> Iterator[str]:
     optimizer, steps = config.policy.optimizer, config.run.steps
     if config.run.epochs is None and steps and optimizer.warmup_steps > steps:
         yield (
@@ -88,7 +88,7 @@ def _optimizer(config: Config) -> Iterator[str]:
             yield f"[policy.optimizer] betas[{index}]: must be at least 0 and less than 1, got {beta}"
 
 
-def _best(config: Config) -> Iterator[str]:
+def best_checkpoint(config: Config) -> Iterator[str]:
     best = config.checkpoint.best
     if best is None:
         return
@@ -100,7 +100,7 @@ def _best(config: Config) -> Iterator[str]:
         yield f"[checkpoint.best] prefer: say whether 'lowest' or 'highest' is the best {best.metric!r}"
 
 
-def _best_metric(config: Config, *, known: tuple[str, str]) -> Iterator[str]:
+def best_metric(config: Config, *, known: tuple[str, str]) -> Iterator[str]:
     """Refuse a metric that only the other mode has. Hooks may add any."""
     best = config.checkpoint.best
     if best and best.metric in PREFERENCES and best.metric not in known and not config.plugins.enable:
@@ -110,7 +110,7 @@ def _best_metric(config: Config, *, known: tuple[str, str]) -> Iterator[str]:
         )
 
 
-def _weights(config: Config) -> Iterator[str]:
+def weights(config: Config) -> Iterator[str]:
     if not config.rewards:
         yield (
             f"[[rewards]]: algorithm {config.algorithm.name!r} learns from sampled completions and needs at least one "
@@ -122,14 +122,14 @@ def _weights(config: Config) -> Iterator[str]:
         yield "[[filter_rewards]]: every weight is 0, so no group would be informative"
 
 
-def _rl_limits(config: Config) -> Iterator[str]:
+def rl_limits(config: Config) -> Iterator[str]:
     if config.algorithm.drop_uninformative and config.algorithm.group_size < 2:
         yield "[algorithm] drop_uninformative: a group of one completion is never informative; set group_size"
     if config.policy.max_sequence_tokens is not None:
         yield "[policy] max_sequence_tokens: only SFT rows have it; completions are limited by [rollout] max_tokens"
 
 
-def _no_rewards(config: Config) -> Iterator[str]:
+def no_rewards(config: Config) -> Iterator[str]:
     if config.rewards:
         yield f"[[rewards]]: algorithm {config.algorithm.name!r} learns from dataset rows; it ignores rewards"
     if config.filter_rewards:
@@ -140,7 +140,7 @@ def _no_rewards(config: Config) -> Iterator[str]:
         yield f"[[eval.rewards]]: algorithm {config.algorithm.name!r} measures the loss on rows; it ignores rewards"
 
 
-def _no_sampling(config: Config) -> Iterator[str]:
+def no_sampling(config: Config) -> Iterator[str]:
     if config.asynchrony.max_staleness > 0:
         yield (
             f"[async] max_staleness = {config.asynchrony.max_staleness}: algorithm {config.algorithm.name!r} learns "
@@ -155,10 +155,10 @@ def _no_sampling(config: Config) -> Iterator[str]:
 
 Rule = Callable[[Config], Iterator[str]]
 
-_RULES: tuple[Rule, ...] = (_engine_keys, _best_effort, _repeats, _length, _optimizer, _best)
-_RL_RULES: tuple[Rule, ...] = (_weights, _rl_limits, partial(_best_metric, known=("eval/accuracy", "eval/reward")))
+_RULES: tuple[Rule, ...] = (engine_keys, best_effort, repeats, length, optimizer, best_checkpoint)
+_RL_RULES: tuple[Rule, ...] = (weights, rl_limits, partial(best_metric, known=("eval/accuracy", "eval/reward")))
 _SFT_RULES: tuple[Rule, ...] = (
-    _no_rewards,
-    _no_sampling,
-    partial(_best_metric, known=("eval/loss", "eval/perplexity")),
+    no_rewards,
+    no_sampling,
+    partial(best_metric, known=("eval/loss", "eval/perplexity")),
 )

@@ -232,12 +232,9 @@ def _shown(model: type[BaseModel], prefix: str) -> Iterator[Option]:
             continue
         required = field.is_required()
         default = None if required else _plain(field.get_default(call_default_factory=True, validated_data={}))
-        yield Option(key, _type_name(annotation), required, default, " ".join((field.description or "").split()))
-
-
-def _type_name(annotation: object) -> str:
-    """Return an annotation as one would write it, without the names of modules."""
-    return re.sub(r"(?<!['\"\w.])(?:[A-Za-z_]\w*\.)+(?=\w)", "", inspect.formatannotation(annotation))
+        # As one would write the type, without the names of modules.
+        written = re.sub(r"(?<!['\"\w.])(?:[A-Za-z_]\w*\.)+(?=\w)", "", inspect.formatannotation(annotation))
+        yield Option(key, written, required, default, " ".join((field.description or "").split()))
 
 
 def _plain(value: object) -> JsonValue:

@@ -14,7 +14,7 @@ Timing = tuple[float, int]
 
 
 class CallTimings:
-    """A sum for each name. What is new travels from process to process with messages that are sent anyway."""
+    """A sum for each name. New values travel between processes with messages that are sent anyway."""
 
     def __init__(self) -> None:
         self.total: dict[str, Timing] = {}

@@ -76,9 +76,15 @@ def test_a_column_that_is_not_there(refused, call, project, tmp_path):
         ("policy.parallel.tp=4", "does not fit the model: tp = 4 does not divide its 2 key-value heads"),
         ("policy.parallel.cp=3", "does not fit the model: cp = 3 does not divide its 4 attention heads"),
         ("policy.parallel={tp = 2, cp = 4}", "cp = 4 times tp = 2 does not divide its 4 attention heads"),
-        ("policy={packing = false, parallel = {cp = 2}}", "cp = 2 needs packed rows, and [policy] packing = false"),
+        (
+            "policy={packing = false, parallel = {cp = 2}}",
+            "cp = 2 needs packed rows, and [policy] sets packing = false, or an attention",
+        ),
         ("policy.parallel.pp=2", "does not fit the model: pp = 2 is more than its 1 layers"),
-        ("policy={packing = false, parallel = {pp = 2}}", "pp = 2 needs packed rows, and [policy] packing = false"),
+        (
+            "policy={packing = false, parallel = {pp = 2}}",
+            "pp = 2 needs packed rows, and [policy] sets packing = false, or an attention",
+        ),
         ("policy.parallel.ep=2", "does not fit the model: Qwen3ForCausalLM has no expert-parallel plan"),
         ("policy.optimizer.warmup_steps=9", "warmup_steps = 9 is more than [run] steps = 2"),
         ("rewards.0.args={strikt=true}", "): strikt: unknown key."),

@@ -59,7 +59,11 @@ def test_options_after_the_script_are_its_own(call, script):
             "",
             "entry.py, dataset) is empty.",
         ),
-        (SCRIPT.replace("val_dataset=rows", "sampler=lambda d: [9]"), "", "gave 9, which is no row of a dataset of 2"),
+        (
+            SCRIPT.replace("val_dataset=rows", "sampler=lambda d: [9]"),
+            "",
+            "gave 9, which isn't a row of",
+        ),
         (
             SCRIPT.replace("[score]", "[lambda text, reference, extra: 1]"),
             "",
