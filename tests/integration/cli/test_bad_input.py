@@ -198,6 +198,36 @@ def test_hooks(refused, project, tmp_path, text, message):
     assert message in refused(project(), "--set", 'plugins.enable=["./hooks.py:me"]')
 
 
+EVERY = """
+import rlx
+
+class Every:
+    def __init__(self, steps: int = 10):
+        self.steps = steps
+
+    @rlx.hookimpl
+    def rlx_configure(self, config):
+        raise rlx.ConfigError(f"every {self.steps} steps")
+
+made = Every()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("Every", "{ setps = 5 }", "setps: unknown key. Did you mean 'steps'?"),
+        ("Every", '{ steps = "5" }', 'steps: expected an integer, got "5" (text)'),
+        ("Every", "{ steps = 5 }", "every 5 steps"),
+        ("made", "{ steps = 5 }", "is an object, not a class: it takes no args."),
+    ],
+)
+def test_options_of_hooks(refused, project, tmp_path, name, args, message):
+    (tmp_path / "project" / "hooks.py").write_text(EVERY)
+    enable = f'[{{ name = "./hooks.py:{name}", args = {args} }}]'
+    assert message in refused(project(), "--set", f"plugins.enable={enable}")
+
+
 def test_two_distributions_of_one_name(refused, project, fake_dist):
     for name in ("alpha", "beta"):
         files = {"judge_mod.py": "def score(text, reference=None): return 1.0\n"}

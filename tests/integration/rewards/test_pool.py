@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from rlx.errors import PluginError, RewardError
+from rlx.plugins.catalog import discover
+from rlx.plugins.resolve import resolve
 from rlx.rewards.messages import Start, frame
 from rlx.rewards.pool import RewardPool, _for_rewards
 from rlx.rewards.roles import GroupKind
@@ -366,6 +368,19 @@ def test_no_key_of_the_run_reaches_a_reward_process(boot):
     made = boot({"name": "length"})
     assert b"the secret key" in frame(Start(made, []))
     assert b"the secret key" not in frame(Start(_for_rewards(made), []))
+
+
+async def test_failures_of_hooks_in_the_processes_are_counted(boot, tmp_path):
+    (tmp_path / "hooks.py").write_text(
+        "import rlx\nclass Failing:\n    def __init__(self, text: str): self.text = text\n"
+        "    @rlx.hookimpl\n    def rlx_register(self): raise RuntimeError(self.text)\n"
+    )
+    name = "./hooks.py:Failing"
+    made = boot({"name": "length"}, workers=2)
+    made.config["plugins"] = {"enable": [{"name": name, "args": {"text": "no"}}], "best_effort": [name]}
+    made.plugins.append(resolve("hooks", name, discover(), tmp_path))
+    async with RewardPool(made) as p:
+        assert p.hook_failures.total == {name: 2}
 
 
 def test_the_pool_is_made_without_torch(boot):
