@@ -1,4 +1,4 @@
-"""Loggers: where the metrics of a run go.
+"""Loggers: the destinations of a run's metrics.
 
 * base.py: the contract of a logger plugin (`Logger`, `LiveLogger`, `RunStatus`).
 * dispatch.py: calls the run's loggers and records which of them failed.

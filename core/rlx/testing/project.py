@@ -11,6 +11,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from rlx.names import METRICS_FILE, SUMMARY_FILE
+
 CONFIG = "config.toml"
 
 
@@ -61,11 +63,11 @@ class Project:
     @property
     def summary(self) -> dict[str, Any]:
         """Contents of the run's summary.json."""
-        summary: dict[str, Any] = json.loads((self.run_dir / "summary.json").read_text(encoding="utf-8"))
+        summary: dict[str, Any] = json.loads((self.run_dir / SUMMARY_FILE).read_text(encoding="utf-8"))
         return summary
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """Lines of the run's metrics.jsonl, as dicts. Needs the logger `jsonl`, which is on by default."""
-        lines = (self.run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (self.run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]

@@ -33,7 +33,7 @@ def script(project):
     return write
 
 
-def test_check_knows_what_the_script_gives(call, script):
+def test_check_shows_the_components_of_the_script(call, script):
     code, out, err = call("check", script(), "entry.py", "--", "--mine")
     assert code == 0, err
     assert "configured 2 ['--mine']" in out
@@ -62,7 +62,7 @@ def test_options_after_the_script_are_its_own(call, script):
         (
             SCRIPT.replace("val_dataset=rows", "sampler=lambda d: [9]"),
             "",
-            "gave 9, which isn't a row of",
+            "gave 9, which isn't a row of a dataset of",
         ),
         (
             SCRIPT.replace("[score]", "[lambda text, reference, extra: 1]"),
@@ -73,7 +73,7 @@ def test_options_after_the_script_are_its_own(call, script):
         (SCRIPT, '[dataset]\nname = "arithmetic"\n', "dataset 'arithmetic' is offered by rlx/arithmetic and given by"),
     ],
 )
-def test_what_is_wrong_with_a_script_is_one_message(call, script, tmp_path, text, extra, message):
+def test_an_error_in_a_script_is_one_message(call, script, tmp_path, text, extra, message):
     code, _, err = call("run", "--run-dir", tmp_path / "run", "--config", script(text, extra), "entry.py")
     assert code == 2, err
     assert err.startswith("error: ")

@@ -169,7 +169,7 @@ async def _be_client(boot, mode):
 
 
 class Recorder:
-    """A logger that writes down what it is told; with a `bomb`, it raises in that method."""
+    """A logger that writes down its calls; with a `bomb`, it raises in that method."""
 
     def __init__(self, path: Path, bomb: str) -> None:
         self.path, self.bomb = path, bomb

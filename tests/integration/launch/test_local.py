@@ -52,7 +52,7 @@ def test_an_unknown_kind_is_a_usage_error(launcher, boot, until):
     assert "there is no kind of process 'shepherd'" in process.last_lines(1)[0]
 
 
-def test_what_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
+def test_a_process_that_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
     process = launcher.start(process_spec(boot("family_leaves")))
     away = int(read("x.away"))
     until(lambda: process.poll() is not None)

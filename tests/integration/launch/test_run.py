@@ -115,14 +115,14 @@ def test_a_killed_process_fails_the_run_and_the_signal_is_named(run, living):
     assert "was killed by signal 9. The last lines of" in output
 
 
-def test_a_failed_run_ends_in_the_words_of_who_failed_only(run):
-    """The controller exits with code 1, too: that is no second failure to tell of."""
+def test_a_failed_run_ends_with_the_controllers_error_only(run):
+    """The controller exits with code 1, too: that isn't a second failure to report."""
     code, output = run.start(controller="fails").end()
     assert code == 1
     assert output == "rlx run failed: reward 'judge' raised ValueError\n"
 
 
-def test_a_process_that_fails_on_its_way_out_of_a_good_run_is_told_of(run):
+def test_a_process_that_fails_on_its_way_out_of_a_good_run_is_reported(run):
     code, output = run.start(policy="trips").end()
     assert code == 0
     assert "policy ended with exit code 4. The last lines of" in output
@@ -192,7 +192,7 @@ def test_a_process_that_ignores_stop_is_killed(run, living):
     assert living() == []
 
 
-def test_who_could_not_be_told_to_stop_is_not_waited_for(run, living):
+def test_a_process_that_could_not_be_asked_to_stop_is_not_waited_for(run, living):
     code, output = run.start(controller="ends alone", policy="ignores stop").end(timeout=STOP_SECONDS / 2)
     assert (code, output) == (0, f"rlx run stopped; all of it is in {run.dir}\n")
     assert living() == []
@@ -220,7 +220,7 @@ def test_a_second_run_takes_the_next_name_and_an_asked_directory_is_kept_apart(r
     assert "is the directory of another run" in output
 
 
-def test_a_resumed_run_goes_on_in_its_directory_from_the_newest_checkpoint(run, tmp_path):
+def test_a_resumed_run_continues_in_its_directory_from_the_newest_checkpoint(run, tmp_path):
     assert run.start().end()[0] == 0
     old_keys = (run.dir / "keys.json").read_text()
     code, output = run.start(resume=str(run.dir)).end()

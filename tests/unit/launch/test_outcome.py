@@ -37,7 +37,7 @@ def test_a_good_end_says_where_everything_is():
     assert Outcome.from_controller(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
 
 
-def test_the_report_shows_who_died_and_its_last_lines():
+def test_the_report_shows_the_process_that_died_and_its_last_lines():
     process_exit = ProcessExit("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
     assert Outcome.failed("a replica is gone").with_exits([process_exit]).report(RUN_DIR) == (
         "rlx run failed: a replica is gone\n\n"

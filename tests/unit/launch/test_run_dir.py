@@ -98,7 +98,7 @@ def checkpoint(path, step, *, torn=False):
     return folder
 
 
-def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_said(tmp_path):
+def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_reported(tmp_path):
     for step in (2, 10, 9):
         checkpoint(tmp_path, step)
     checkpoint(tmp_path, 12, torn=True)

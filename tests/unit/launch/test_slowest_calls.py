@@ -12,7 +12,7 @@ def summary(seconds, **costs):
     return {"seconds": seconds, "costs": {name: {"seconds": cost, "calls": 7} for name, cost in costs.items()}}
 
 
-def test_the_costliest_come_first_with_seconds_and_calls():
+def test_the_slowest_come_first_with_seconds_and_calls():
     costs = {
         "reward/judge": {"seconds": 12.3456, "calls": 4800},
         "hook/w&b/rlx_step_end": {"seconds": 130, "calls": 30},
@@ -28,7 +28,7 @@ def test_the_costliest_come_first_with_seconds_and_calls():
     ("seconds", "cost", "shown"),
     [(10.0, 0.49, False), (10.0, 0.5, True), (1000.0, 9.9, False), (1000.0, 10.0, True), (0.0, 0.5, True)],
 )
-def test_what_costs_next_to_nothing_is_not_shown(seconds, cost, shown):
+def test_calls_that_took_next_to_no_time_are_not_shown(seconds, cost, shown):
     assert bool(slowest_calls(summary(seconds, a=cost))) is shown
 
 
@@ -42,7 +42,7 @@ def test_a_run_that_ended_without_timings_has_no_table(found):
     assert slowest_calls(found) == ""
 
 
-def test_the_report_has_the_table_before_the_last_words():
+def test_the_report_has_the_table_before_the_outcome():
     ended = Outcome.from_controller(RunEnded("done", summary(10.0, judge=2.0)))
     assert ended.report(Path("/r")).splitlines()[1:] == [
         "      2.00         7  judge",

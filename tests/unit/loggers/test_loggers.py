@@ -34,7 +34,7 @@ def test_jsonl_can_be_followed_and_has_only_valid_json(config, tmp_path):
     logger = JsonlLogger(config, tmp_path, 10)
     logger.log(3, STEP, "train")
     [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    found = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    found = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert (found["step"], found["kind"], found["reward/mean"], found["loss"]) == (3, "train", 0.5, None)
     logger.close({})
 
@@ -101,7 +101,7 @@ def test_without_a_terminal_there_is_one_line_a_step(config, tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_what_users_write_is_no_markup(config, tmp_path, terminal):
+def test_text_of_users_is_not_read_as_markup(config, tmp_path, terminal):
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=terminal, width=200))
     logger.status(RunStatus("running", 0, 10, 1.0, "reward '[red]judge[/]' [/oops]", {}))

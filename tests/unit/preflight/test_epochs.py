@@ -27,6 +27,6 @@ def test_steps_are_left_as_they_are():
     assert with_steps(plain, 80) is plain
 
 
-def test_what_an_epoch_is_too_short_for_is_said():
+def test_an_epoch_that_is_too_short_for_another_key_is_refused():
     with pytest.raises(ConfigError, match=r"\[run\] epochs = 1 of 80 rows: .*warmup_steps = 11 is more than .* = 10"):
         with_steps(config({"epochs": 1}, warmup_steps=11), 80)

@@ -93,7 +93,7 @@ def test_batches_are_steps():
         ({"batch_sampler": [[0, 1], [2]]}, r"a batch has 1 rows, and a step \[policy\] groups_per_step = 2"),
     ],
 )
-def test_what_is_wrong_is_told_as_the_scripts(parts, message):
+def test_errors_are_reported_as_the_scripts(parts, message):
     with pytest.raises(PluginError, match=message) as caught:
         order(**parts)(0)
     assert "entry.py" in str(caught.value)

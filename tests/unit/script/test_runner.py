@@ -1,4 +1,4 @@
-"""A launch script in one process: found, run once, its failures told as its own."""
+"""A launch script in one process: found, run once, its errors reported as its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlx.script.runner import Script, find_script
 ROWS = "import rlx\nif __name__ == '__main__':\n    rlx.launch_worker(dataset=['a', 'b'])\n"
 
 
-def test_hands_over_what_it_was_given(script):
+def test_the_parts_are_those_that_launch_worker_got(script):
     found = script("import rlx\ndef judge(text): return 1\nrlx.launch_worker(dataset=['a'], reward_fns=[judge])\n")
     assert found.parts.dataset == ["a"]
     assert [function("x") for function in found.parts.reward_fns] == [1]
@@ -82,7 +82,7 @@ def test_an_error_is_reported_with_the_scripts_own_lines_only(script, text, mess
     assert f"The launch script {found.record.target}: running it raised {message}" in said
     assert f'File "{found.record.target}", line ' in said
     assert "runpy" not in said
-    assert "rlx/launch" not in said
+    assert "rlx/script" not in said
 
 
 def test_one_that_never_calls_launch_worker(script):
