@@ -49,9 +49,9 @@ def check(
     traceback: Traceback = False,
 ) -> None:
     """Import each plugin in a process of its own: time, errors, contract."""
-    from rlx_cli.plugins_check import check_command
+    from rlx_cli.plugins_check import check_plugins_command
 
-    raise typer.Exit(check_command(dist, timeout_seconds=timeout, as_json=as_json, traceback=traceback))
+    raise typer.Exit(check_plugins_command(dist, timeout_seconds=timeout, as_json=as_json, traceback=traceback))
 
 
 plugin_app = typer.Typer(cls=Group, no_args_is_help=True, help="For those who write plugins.")

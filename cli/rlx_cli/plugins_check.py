@@ -19,7 +19,7 @@ from rlx_cli.plugins import row_of
 LABELS = ("kind", "name", "distribution", "version", "import")
 
 
-def check_command(dist: str | None, *, timeout_seconds: float, as_json: bool, traceback: bool) -> int:
+def check_plugins_command(dist: str | None, *, timeout_seconds: float, as_json: bool, traceback: bool) -> int:
     """Check the plugins, print the results, and return the exit code."""
     catalog = discover()
     entries = _chosen(catalog, dist)

@@ -40,7 +40,7 @@ def check_port(port: int) -> None:
             ) from error
 
 
-def check_parallel(config: Config, facts: ModelFacts) -> None:
+def check_engine_fit(config: Config, facts: ModelFacts) -> None:
     """Raises ConfigError if the engine can't be split this way, or if a completion does not fit the model's context."""
     ways, heads, kv_heads = config.rollout.tensor_parallel, facts.attention_heads, facts.kv_heads
     if heads is not None and kv_heads is not None:

@@ -15,7 +15,7 @@ from rlx.models.select import DEFAULT_MODEL_PLUGIN
 from rlx.platform import PLATFORMS
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
-from rlx.preflight.check import call_configure, check_parallel, check_port, check_quantised, check_rows
+from rlx.preflight.check import call_configure, check_engine_fit, check_port, check_quantised, check_rows
 from rlx.preflight.engine_args import check_engine_arguments
 from rlx.preflight.epochs import with_steps
 from rlx.preflight.load import LoadedRun
@@ -62,7 +62,7 @@ def prepare(loaded: LoadedRun) -> RunPlan:
     check_learning(algorithm, config, plugins)
     if algorithm.rollouts:
         check_engine_arguments(config.rollout.vllm)
-        check_parallel(config, facts)
+        check_engine_fit(config, facts)
         check_quantised(config, facts)
     memory, available = plan_memory(config, facts, algorithm), available_memory()
     if memory is not None:

@@ -62,7 +62,7 @@ def test_options_after_the_script_are_its_own(call, script):
         (
             SCRIPT.replace("val_dataset=rows", "sampler=lambda d: [9]"),
             "",
-            "gave 9, which isn't a row of a dataset of",
+            "gave 9, which isn't a row of a dataset of 2",
         ),
         (
             SCRIPT.replace("[score]", "[lambda text, reference, extra: 1]"),

@@ -4,7 +4,7 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
-from rlx.preflight.check import check_parallel
+from rlx.preflight.check import check_engine_fit
 from rlx.preflight.model_facts import ModelFacts
 
 
@@ -21,7 +21,7 @@ def test_workers_of_an_engine_share_the_heads_evenly(heads, kv_heads, possible):
             {"model": {"path": "m"}, "dataset": {"name": "d"}, "rollout": {"tensor_parallel": ways}}
         )
         try:
-            check_parallel(config, facts)
+            check_engine_fit(config, facts)
         except ConfigError as error:
             assert f"Possible: {', '.join(map(str, possible))}." in str(error)  # noqa: PT017
             return False
