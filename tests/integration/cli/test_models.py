@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlx.boot import Boot, Endpoint
-from rlx.plugins.session import Plugins
 from rlx.preflight.load import load_run
 from rlx.preflight.plan import prepare
+from rlx.script.plugins import open_plugins
 from rlx.script.runner import find_script
 
 EXAMPLE = Path(__file__).parents[3] / "examples/custom_model/toy_model.py"
@@ -195,7 +195,7 @@ def packer(monkeypatch, tmp_path):
             script=plan.script,
         )
         name = plan.config.packer.name
-        return name, Plugins.open(boot).load("packers", name).__name__
+        return name, open_plugins(boot).load("packers", name).__name__
 
     return packer
 
