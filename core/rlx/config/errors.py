@@ -81,7 +81,7 @@ def problems(
             path, line = found
             # Each branch of a union reports the same value.
             lines.setdefault(path, f"{line}{origin(path)}" if origin is not None else line)
-    # A union of text and a table reports a table twice: as not being text, and what is wrong inside.
+    # A union of text and a table reports a wrong table twice: it is not text, and a key of it is wrong.
     return [line for path, line in lines.items() if not any(path == other[: len(path)] != other for other in lines)]
 
 

@@ -82,18 +82,18 @@ def discover(kinds: Collection[str] = tuple(SINGULAR)) -> Catalog:
     """Read the metadata of all distributions on `sys.path`. Imports none of them."""
     entries: list[Entry] = []
     unreadable: list[str] = []
-    for dist in _distributions(kinds):
+    for location, dist in _distributions(kinds):
         try:
             entries.extend(entry for entry in _entries(dist) if entry.kind in kinds)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            unreadable.append(f"{_location(dist)}: {type(error).__name__}: {error}")
+            unreadable.append(f"{location}: {type(error).__name__}: {error}")
     order = list(SINGULAR)
     entries.sort(key=lambda entry: (order.index(entry.kind), entry.name, entry.dist))
     return Catalog(tuple(entries), tuple(unreadable))
 
 
-def _distributions(kinds: Collection[str]) -> Iterator[metadata.Distribution]:
-    """Yield those that offer such kinds. The first of a name on the path hides later ones, as in imports."""
+def _distributions(kinds: Collection[str]) -> Iterator[tuple[str, metadata.Distribution]]:
+    """Yield those that offer such kinds, with their paths. The first of a name on the path hides later ones."""
     seen: set[str] = set()
     groups = [f"[{GROUP_PREFIX}{kind}]" for kind in kinds]
     for dist in metadata.distributions():
@@ -101,14 +101,11 @@ def _distributions(kinds: Collection[str]) -> Iterator[metadata.Distribution]:
         text = dist.read_text("entry_points.txt")
         if not text or not any(group in text for group in groups):
             continue
-        key = _location(dist).rpartition("/")[2].partition("-")[0].lower()
+        location = str(getattr(dist, "_path", dist))
+        key = location.rpartition("/")[2].partition("-")[0].lower()
         if key not in seen:
             seen.add(key)
-            yield dist
-
-
-def _location(dist: metadata.Distribution) -> str:
-    return str(getattr(dist, "_path", dist))
+            yield location, dist
 
 
 def _entries(dist: metadata.Distribution) -> Iterator[Entry]:

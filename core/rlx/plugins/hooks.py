@@ -69,7 +69,15 @@ class Hooks:
 
     def _register(self, record: PluginRecord, plugin: object) -> None:
         markers = {name: marker for name in dir(plugin) if (marker := _marker(plugin, name)) is not None}
-        _check_markers(record, plugin, markers)
+        unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in markers]
+        if unmarked:
+            raise PluginError(
+                f"{owner(record)}: {', '.join(unmarked)} lacks the marker `@rlx.hookimpl` and would not be called."
+            )
+        if not markers:
+            raise PluginError(
+                f"{owner(record)} implements no hook. Mark its functions with `@rlx.hookimpl`: {', '.join(HOOKS)}."
+            )
         guarded = Implementations()
         for name, marker in markers.items():
             _check_signature(record, plugin, name, marker)
@@ -114,18 +122,6 @@ def _marker(plugin: object, name: str) -> Mapping[str, object] | None:
     found = inspect.getattr_static(plugin, name, None)
     options = getattr(getattr(found, "__func__", found), "rlx_impl", None)
     return options if isinstance(options, dict) else None
-
-
-def _check_markers(record: PluginRecord, plugin: object, markers: Mapping[str, object]) -> None:
-    unmarked = [name for name in HOOKS if callable(getattr(plugin, name, None)) and name not in markers]
-    if unmarked:
-        raise PluginError(
-            f"{owner(record)}: {', '.join(unmarked)} lacks the marker `@rlx.hookimpl` and would not be called."
-        )
-    if not markers:
-        raise PluginError(
-            f"{owner(record)} implements no hook. Mark its functions with `@rlx.hookimpl`: {', '.join(HOOKS)}."
-        )
 
 
 def _check_signature(record: PluginRecord, plugin: object, name: str, marker: Mapping[str, object]) -> None:

@@ -159,16 +159,16 @@ def make(target: Callable[..., Made], args: Mapping[str, object], *, where: str,
 def _derived(options: Sequence[Parameter], annotations: Mapping[str, object], *, extra: bool) -> type[BaseModel]:
     # Fields are numbered, and the options are their aliases: an option may be called `schema`, `json` or `_x`, which
     # pydantic would not have as names of fields.
-    fields = {f"option_{number}": _field(p, annotations[p.name]) for number, p in enumerate(options)}
+    fields: dict[str, Any] = {}
+    for number, parameter in enumerate(options):
+        field = Field(alias=parameter.name)
+        if not _required(parameter):
+            # The default comes from a factory because pydantic copies a plain one.
+            shown: dict[str, JsonValue] = {"default": _plain(parameter.default)}
+            factory = partial(getattr, parameter, "default")
+            field = Field(alias=parameter.name, default_factory=factory, json_schema_extra=shown)
+        fields[f"option_{number}"] = (annotations[parameter.name], field)
     return create_model("args", __config__=ConfigDict(extra="allow" if extra else "forbid"), **fields)
-
-
-def _field(parameter: Parameter, annotation: object) -> Any:
-    if _required(parameter):
-        return annotation, Field(alias=parameter.name)
-    # From a factory, as pydantic copies a default that it is given.
-    extra: dict[str, JsonValue] = {"default": _plain(parameter.default)}
-    return annotation, Field(alias=parameter.name, default_factory=lambda: parameter.default, json_schema_extra=extra)
 
 
 def _required(parameter: Parameter) -> bool:
