@@ -73,7 +73,7 @@ def _facts(plan: RunPlan) -> Iterator[tuple[str, str]]:
 
 def _data(plan: RunPlan) -> str:
     if plan.data is None:
-        return "not read: there is no tokenizer yet"
+        return "not read: no tokenizer yet"
     train, held_out = plan.data.train, plan.data.held_out
     return f"{train.size:,} rows" + (f", {held_out.size:,} to evaluate" if held_out is not None else "")
 

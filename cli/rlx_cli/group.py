@@ -1,7 +1,7 @@
 """The top command, extended by commands of installed distributions (entry-point group `rlx.commands`).
 
-Their names come from metadata. A command is imported when it is called or its help is shown, and never replaces a
-built-in one. An entry point names a `typer.Typer` or a function.
+Their names come from metadata. A command is imported when it is called or its help is shown, and never replaces
+a built-in one. An entry point names a `typer.Typer` or a function.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CommandGroup(Group):
         return _load(cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands without importing any. Of a third-party command, show its distribution."""
+        """List the commands without importing any. For a third-party command, show its distribution."""
         catalog, rows = _catalog(), []
         for name in self.list_commands(ctx):
             own = super().get_command(ctx, name)

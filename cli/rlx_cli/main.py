@@ -1,6 +1,5 @@
-"""`rlx`: the commands and their options. Each command's work is in a module of its own, imported when it is called.
-
-So `rlx --help` imports neither torch, vLLM, transformers nor pydantic.
+"""`rlx`: the commands and their options. Each command's work is in a module of its own, imported when it is called:
+`rlx --help` imports neither torch, vLLM, transformers nor pydantic.
 """
 
 from __future__ import annotations

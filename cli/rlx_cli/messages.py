@@ -26,12 +26,12 @@ def say_bug(error: Exception) -> None:
 
 
 def say_note(text: str) -> None:
-    """Print something that the user should know and that stops nothing."""
+    """Print a note, which stops nothing."""
     _say("note: ", text, style="bold yellow")
 
 
 def wide_console() -> Console:
-    """Return a console on stdout. Lines are folded at 80 characters on a terminal only: else a program reads them."""
+    """Return a console on stdout, as wide as the terminal; 240 characters wide if a program reads the output."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 240)

@@ -27,7 +27,7 @@ def toml_for(kind: str, name: str, options: Sequence[Option]) -> str:
     """Return the lines for a component; "" for a command, which no config names."""
     if kind not in _HEADS:
         return ""
-    head = (_HOOKS_WITH_OPTIONS if kind == "hooks" and options else _HEADS[kind]).format(name=value(name))
+    head = (_HOOKS_WITH_OPTIONS if kind == "hooks" and options else _HEADS[kind]).format(name=toml_value(name))
     if not options:
         return head
     section = head.partition("\n")[0].strip("[]")
@@ -39,14 +39,14 @@ def _line(option: Option) -> str:
         return f"{option.name} = ...  # required: {option.type}"
     if option.default is None:
         return f"# {option.name} = ...  # {option.type}"
-    return f"# {option.name} = {value(option.default)}"
+    return f"# {option.name} = {toml_value(option.default)}"
 
 
-def value(thing: object) -> str:
+def toml_value(thing: object) -> str:
     """Format a JSON value as TOML; None, which TOML does not have, as `...`."""
     if isinstance(thing, dict):
-        inner = ", ".join(f"{json.dumps(key)} = {value(entry)}" for key, entry in thing.items())
+        inner = ", ".join(f"{json.dumps(key)} = {toml_value(entry)}" for key, entry in thing.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(thing, list):
-        return f"[{', '.join(map(value, thing))}]"
+        return f"[{', '.join(map(toml_value, thing))}]"
     return "..." if thing is None else json.dumps(thing, ensure_ascii=False)

@@ -33,7 +33,7 @@ def _lines(catalog: Catalog) -> Iterator[str]:
     rows = [("kind", "name", "distribution", "version", "target")]
     offers = Counter((entry.kind, entry.name) for entry in catalog.entries)
     for entry in catalog.entries:
-        # Where two distributions offer one name, only the qualified name works in a config.
+        # If two distributions offer one name, only the qualified name works in a config.
         name = entry.qualified if offers[entry.kind, entry.name] > 1 else entry.name
         rows.append((entry.kind, name, entry.dist, entry.version, entry.target))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,6 +1,6 @@
 """`rlx plugins show KIND NAME`: import one plugin and show its source file, docstring and options.
 
-NAME is what a config may say; `./file.py:name` is relative to where `rlx` is called.
+NAME is as in a config; `./file.py:name` is relative to the working directory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rlx.plugins.records import split_target
 from rlx.plugins.resolve import resolve
 from rlx.preflight.describe import options
 from rlx_cli.messages import wide_console
-from rlx_cli.paste import toml_for, value
+from rlx_cli.paste import toml_for, toml_value
 
 if TYPE_CHECKING:
     from rlx.boot import PluginRecord
@@ -93,7 +93,7 @@ def _table(found: Sequence[Option]) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     for option in found:
-        default = "required" if option.required else "none" if option.default is None else value(option.default)
+        default = "required" if option.required else "none" if option.default is None else toml_value(option.default)
         table.add_row(*map(Text, (option.name, option.type, default, option.doc)[: len(columns)]))
     return table
 

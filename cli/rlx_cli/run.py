@@ -1,4 +1,4 @@
-"""`rlx run`."""
+"""`rlx run`: check a run, then carry it out."""
 
 from __future__ import annotations
 

@@ -25,8 +25,6 @@ from rlx.plugins.catalog import SINGULAR, kind_of
 from rlx.plugins.resolve import find_module
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)*")
-
-
 _TRAIN = ', "rlx[train]"'
 
 
@@ -85,7 +83,7 @@ def _module(name: str) -> str:
             "Use letters and digits, with single - or _ between them, a letter first."
         )
     if module in sys.stdlib_module_names or find_module(module) is not None:
-        raise UsageError(f"{name!r}: there is a module {module!r} already. Choose another name.")
+        raise UsageError(f"{name!r}: a module {module!r} exists already. Choose another name.")
     return module
 
 
@@ -105,7 +103,7 @@ def _values(kind: str, name: str, module: str, scaffold: Scaffold) -> dict[str, 
 
 
 def _rendered(kind: str, module: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield path (within the distribution) and text of each file."""
+    """Yield the path (within the distribution) and text of each file."""
     places = {
         "pyproject.toml": "common/pyproject.toml",
         "README.md": "common/README.md",

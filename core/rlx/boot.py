@@ -26,19 +26,19 @@ _LENGTH_BYTES = 4
 
 
 class PluginRecord(msgspec.Struct, frozen=True):
-    """One plugin of the run, as plugins.json has it. A process loads exactly this plugin, or stops."""
+    """One plugin of the run, as recorded in plugins.json. A process loads exactly this plugin, or stops."""
 
     kind: str
     """`datasets`, `rewards`, ... or `hooks`."""
     name: str
-    """As the config says it."""
+    """Its name in the config."""
     dist: str
     """Distribution that provides it; empty for a file or a bare module."""
     version: str
     target: str
     """`module:attribute`, or `/abs/file.py:attribute`."""
     sha256: str
-    """Of the target's source file."""
+    """Digest of the target's source file."""
     part: str = ""
     """Argument of `launch_worker` by which a launch script gave it; empty if the config names it."""
 
@@ -54,7 +54,7 @@ class ScriptRecord(msgspec.Struct, frozen=True):
     folder: str
     """Working directory of the launcher; a module is also looked for there."""
     given: tuple[str, ...] = ()
-    """Arguments of `launch_worker` that it gave in the launcher. A process runs the script only if it needs one."""
+    """Arguments that it passed to `launch_worker` in the launcher. A process runs the script only if it needs one."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class Boot(msgspec.Struct, frozen=True):
     """The resolved config, as `Config.model_dump(by_alias=True, mode="json")` gives it."""
     plugins: list[PluginRecord]
     rollouts: bool
-    """Whether the algorithm learns from samples (RL) or from dataset rows (SFT)."""
+    """True if the algorithm learns from samples (RL), False if it learns from dataset rows (SFT)."""
     endpoint: Endpoint
     """For the controller: `public`/`secret` are the server's and `port` is the one to bind (0: any free one)."""
     client_keys: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Every error that a user of rlx sees, and the boundary that turns other people's exceptions into one.
+"""Every error that a user of rlx sees, and the boundary that turns exceptions of plugins into one.
 
 There are two families, distinguished by their exit code:
 
@@ -94,27 +94,27 @@ def attribute(
     as_: Callable[[str], RlxError] = PluginError,
     advice: str | Callable[[BaseException], str] = "",
 ) -> Iterator[None]:
-    """Attribute every exception of a block of other people's code to its owner: the boundary around plugins.
+    """Attribute exceptions raised by a block of plugin code to the plugin's owner.
 
     An exception becomes `as_("<owner>: <doing> raised <type>: <message>")`, with the original as its cause. SystemExit
-    is treated alike, so that a plugin can't end a process. Errors of rlx pass unchanged: their messages name the owner
-    already.
+    is treated likewise, so that a plugin can't end a process. Errors of rlx pass unchanged: their messages already name
+    the owner.
 
     owner: `reward 'judge' (my-dist 1.2, my_mod:judge)`.
     doing: the activity, as in "epoch 3", "its constructor".
-    advice: a line to follow the message, or a function of the exception that makes it.
+    advice: a line appended to the message, or a function that makes it from the exception.
     """
     try:
         yield
     except RlxError:
         raise
-    except (Exception, SystemExit) as error:  # the boundary: whatever a plugin raises is the plugin's
+    except (Exception, SystemExit) as error:  # the boundary: any exception of a plugin gets its owner
         line = advice if isinstance(advice, str) else advice(error)
         raise as_("\n".join(filter(None, [f"{owner}: {doing} raised {described(error)}", line]))) from error
 
 
 def described(error: BaseException) -> str:
-    """Return type and message of an exception, for use within a message: `ValueError: no such row`."""
+    """Return the type and message of an exception, for use within a message: `ValueError: no such row`."""
     return f"{type(error).__name__}: {error}"
 
 
@@ -148,7 +148,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def some(names: Sequence[str], count: int = 3) -> str:
+def abbreviate(names: Sequence[str], count: int = 3) -> str:
     """List the first `count` names and the number of the others: `a, b, c and 4 more`."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more

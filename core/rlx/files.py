@@ -1,4 +1,4 @@
-"""Files that are whole or absent, so that a reader of the run directory, or a restart after a crash, can rely on them.
+"""Atomic writes: a file is either complete or absent, so readers and restarts after a crash can rely on it.
 
 A write that fails (a full disk) fails the run with a message that names the file.
 """
@@ -16,7 +16,10 @@ from rlx.errors import RunError
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
-    """Write `data` to `path` by a rename: a reader sees the old file or the new one. Raises OSError as `open` does."""
+    """Write `data` to a temporary file and rename it to `path`: a reader sees the old file or the new one.
+
+    Raises OSError as `open` does.
+    """
     raw = data.encode() if isinstance(data, str) else data
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -34,7 +37,7 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` survive a crash of the machine."""
+    """Fsync `folder`, so that renames and new files in it survive a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -44,7 +47,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(what: str) -> Iterator[None]:
-    """Turn the disk's errors in a block that writes `what` into RunError.
+    """Turn disk errors raised in a block that writes `what` into RunError.
 
     For writing only: a network timeout is an OSError, too.
     """

@@ -1,4 +1,4 @@
-"""The last lines of a process's log, and whether a message that the user sees has them already."""
+"""Read the last lines of a process's log, and check whether a message to the user has them already."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from rlx.errors import UsageError
 
 LAST_LINES = 20
-"""Lines of a log that a message shows."""
+"""How many lines of a log a message shows."""
 _TAIL_BYTES = 64 * 1024
 _SHORT = 20
 """A line of at most this many characters may be in a message by chance."""
 
 
 def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
-    """Return the last `count` lines of a log; none if there is no log."""
+    """Return the last `count` lines of a log; an empty list if the file doesn't exist."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -25,12 +25,12 @@ def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
         return []
 
 
-def already_reported(last_lines: Sequence[str], exit_code: int, reported: str) -> bool:
-    """Return whether the text `reported` says all that the last lines of an ended process's log would add.
+def already_reported(lines: Sequence[str], exit_code: int, reported: str) -> bool:
+    """Return whether the text `reported` has all that `lines`, the last ones of an ended process's log, would add.
 
     A UsageError is one message and the last entry of the log, so one line of it that was reported is enough. After any
     other end all lines must have been reported.
     """
     if exit_code == UsageError.exit_code:
-        return any(len(line) > _SHORT and line.partition(": ")[2] in reported for line in last_lines)
-    return bool(last_lines) and all(line in reported for line in last_lines)
+        return any(len(line) > _SHORT and line.partition(": ")[2] in reported for line in lines)
+    return bool(lines) and all(line in reported for line in lines)

@@ -35,7 +35,7 @@ _STDIN = 0
 
 
 def main(arguments: list[str]) -> int:
-    """Run the process that `arguments` name; return its exit code."""
+    """Run the process named by `arguments`; return its exit code."""
     if len(arguments) != 1:
         sys.stderr.write(f"usage: python -m rlx.proc [{'|'.join(MAINS)}|nanny|MODULE:FUNCTION]\n")
         return UsageError.exit_code
@@ -68,9 +68,7 @@ def _main_of(kind: str) -> Callable[[Boot], int | None]:
     target = MAINS.get(kind, kind)
     module, colon, name = target.partition(":")
     if not colon:
-        raise UsageError(
-            f"there is no kind of process {kind!r}: expected one of {', '.join(MAINS)}, or module:function"
-        )
+        raise UsageError(f"unknown kind of process {kind!r}: expected one of {', '.join(MAINS)}, or module:function")
     function: Callable[[Boot], int | None] = getattr(importlib.import_module(module), name)
     return function
 

@@ -1,6 +1,6 @@
 """Names of torch without a public import path, in one place: the file to look at when torch is updated.
 
-Each name has the reason why rlx needs it. Code that works around torch elsewhere says so with a `noqa: SLF001`.
+Each name is listed with the reason why rlx needs it. Code elsewhere that works around torch has a `noqa: SLF001`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The TOML config: strict, frozen, with a docstring under each field.
 
-schema      `Config`, with a field for each table of the file.
-sections/   The tables, one module each.
-rules       Contradictions between settings.
-load        From a file and the command line to a validated `Config`.
-errors      Messages for values that do not fit.
+* schema.py: `Config`, with a field for each table of the file.
+* sections/: the tables, one module each.
+* rules.py: contradictions between settings.
+* load.py: loads a file and command-line settings into a validated `Config`.
+* errors.py: messages for values that do not fit.
 
 Rules:
 

@@ -1,4 +1,4 @@
-"""Validation errors of pydantic as messages: every problem of a table, in the words of the file.
+"""Turn pydantic's validation errors into messages: every problem of a table, in the words of the file.
 
 Rules:
 
@@ -22,7 +22,7 @@ from rlx.errors import did_you_mean
 Loc = tuple[int | str, ...]
 
 UNKNOWN_KEY = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
-"""pydantic's errors about keys that a table does not have: of a model, and of a dataclass."""
+"""pydantic's error types for unknown keys, of a model and of a dataclass."""
 
 _EXPECTED: Mapping[str, str] = types.MappingProxyType(
     {
@@ -43,7 +43,7 @@ _EXPECTED: Mapping[str, str] = types.MappingProxyType(
         "none_required": "nothing",
     }
 )
-"""pydantic's type errors -> what belongs there."""
+"""pydantic's type errors -> the type that is expected."""
 
 _BOUNDS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
     {
@@ -123,7 +123,7 @@ def _missing(at: _Place) -> str:
 
 
 def expectation(error: ErrorDetails) -> str:
-    """`expected an integer, got "512" (text)`; `must be at least 1, got 0`."""
+    """Describe what is wrong: `expected an integer, got "512" (text)`; `must be at least 1, got 0`."""
     kind, context, got = error["type"], error.get("ctx", {}), f"got {shown(error['input'])}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, {got}"
@@ -141,7 +141,7 @@ def expectation(error: ErrorDetails) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as TOML has it, with its type if that could be mistaken."""
+    """Format a value as in TOML, with its type if that could be mistaken."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -158,7 +158,7 @@ def _short(text: str) -> str:
 
 
 def place(section: Loc, key: Loc) -> str:
-    """`[policy.optimizer] betas[0]`, `[[rewards]] number 2, name`."""
+    """Name a key of a table: `[policy.optimizer] betas[0]`, `[[rewards]] number 2, name`."""
     names = ".".join(str(part) for part in section if isinstance(part, str))
     numbers = [part + 1 for part in section if isinstance(part, int)]
     inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
@@ -168,19 +168,19 @@ def place(section: Loc, key: Loc) -> str:
 
 
 def is_table(annotation: object) -> TypeGuard[type[BaseModel]]:
-    """Whether an annotation is a pydantic model."""
+    """Return whether an annotation is a pydantic model."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def keys(table: type[BaseModel]) -> dict[str, object]:
-    """The keys of a table as the file has them -> their types."""
+    """Return the keys of a table, as written in the file, with their types."""
     return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
 
 
 def tables(model: type[BaseModel], path: str = "", above: Sequence[object] = ()) -> list[tuple[str, type[BaseModel]]]:
-    """Every table of the schema with its dotted path; the whole file is ``""``.
+    """Return every table of the schema with its dotted path; that of the whole file is ``""``.
 
-    `above`: the tables around `model`; one that holds itself is listed once.
+    above: the tables around `model`; one that holds itself is listed once.
     """
     found = [(path, model)]
     for key, annotation in keys(model).items():
@@ -191,7 +191,7 @@ def tables(model: type[BaseModel], path: str = "", above: Sequence[object] = ())
 
 
 def table_of(annotation: object) -> type[BaseModel] | None:
-    """The table that an annotation stands for, through `| None` and `list[...]`."""
+    """Return the table that an annotation stands for, through `| None` and `list[...]`; None for other types."""
     for branch in branches(annotation):
         found = table_of(get_args(branch)[0]) if get_origin(branch) is list else branch
         if is_table(found):
@@ -201,7 +201,7 @@ def table_of(annotation: object) -> type[BaseModel] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The place of a value in a model."""
+    """The location of a value in a model."""
 
     section: Loc
     """Path of the innermost table that holds it."""
@@ -216,7 +216,7 @@ class _Place:
 
 
 def _locate(model: type[BaseModel], loc: Loc) -> _Place:
-    """Follow pydantic's `loc`, which names the branches of unions, too."""
+    """Find a value by pydantic's `loc`, which also names the branches of unions."""
     at = _Place((), (), model)
     for part in loc:
         choices = branches(at.annotation)
@@ -232,7 +232,7 @@ def _locate(model: type[BaseModel], loc: Loc) -> _Place:
 
 
 def _part(annotation: object, part: int | str) -> object | None:
-    """The type of a value's part; None if it has no such part."""
+    """Return the type of an item of a container type; None if it has no such item."""
     if is_table(annotation):
         return keys(annotation).get(str(part))
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -248,7 +248,7 @@ def _part(annotation: object, part: int | str) -> object | None:
 
 
 def branches(annotation: object) -> tuple[object, ...]:
-    """The alternatives of a union; of any other type, the type itself."""
+    """Return the alternatives of a union; for any other type, the type itself."""
     if get_origin(annotation) is Annotated:
         return branches(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""From a TOML file and the command line to a validated `Config`.
+"""Load a TOML file and command-line settings into a validated `Config`.
 
 Later settings win: the file, then `--policy` and `--rollout`, then each `--set` in order. Nothing is guessed: a key
 that the schema does not have is an error, wherever it comes from.
@@ -30,7 +30,7 @@ class LoadedConfig:
     base_dir: Path
     """Folder that `./file.py:name` is relative to."""
     source: Path
-    """The file."""
+    """The config file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Setting:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a `--set`. A value that is not TOML is text, so that a command line needs no quotes."""
+        """Read a `--set`. A value that is not valid TOML is taken as text, so that a command line needs no quotes."""
         key, equals, value = text.partition("=")
         path = tuple(part.strip() for part in key.split("."))
         if not equals or not all(path):
@@ -130,7 +130,7 @@ def read_toml(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ConfigError(f"There is no config file {str(path)!r}.") from error
+        raise ConfigError(f"The config file {str(path)!r} does not exist.") from error
     except OSError as error:
         raise ConfigError(f"The config file {str(path)!r} can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

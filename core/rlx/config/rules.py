@@ -27,7 +27,7 @@ ENGINE_KEYS: Mapping[str, str] = MappingProxyType(
         "weight_transfer_config": "",
     }
 )
-"""vLLM arguments that rlx sets -> the rlx key for it; empty if there is no choice."""
+"""vLLM arguments that rlx sets -> the rlx key for it; empty if the user has no choice."""
 
 
 def contradictions(config: Config) -> list[str]:
@@ -36,7 +36,10 @@ def contradictions(config: Config) -> list[str]:
 
 
 def learning_contradictions(config: Config, *, rollouts: bool) -> list[str]:
-    """As `contradictions`, for the rules of RL (`rollouts`) or SFT: only the algorithm itself knows which it is."""
+    """Return a message for every rule of RL (`rollouts`) or SFT that the config breaks.
+
+    Separate from `contradictions`, since only the algorithm itself knows which of the two it is.
+    """
     rules = _RL_RULES if rollouts else _SFT_RULES
     return [message for rule in rules for message in rule(config)]
 
@@ -66,12 +69,12 @@ def repeats(config: Config) -> Iterator[str]:
     }
     for where, names in lists.items():
         for name in sorted({name for name in names if names.count(name) > 1}):
-            yield f"{where}: {name!r} is there more than once"
+            yield f"{where}: {name!r} is listed more than once"
 
 
 def length(config: Config) -> Iterator[str]:
     if config.run.epochs is not None and "steps" in config.run.model_fields_set:
-        yield f"[run] epochs = {config.run.epochs:g} and steps = {config.run.steps}: say one of them"
+        yield f"[run] epochs = {config.run.epochs:g} and steps = {config.run.steps}: set only one of them"
 
 
 def optimizer(config: Config) -> Iterator[str]:

@@ -30,9 +30,9 @@ class Config(Section):
     packer: PackerConfig = PackerConfig()
     rewards: list[RewardConfig] = []
     filter_rewards: list[RewardConfig] = []
-    """Whether a group is informative: whether the sum of weight * value of these differs between its completions.
-    Default: the total reward. One that is also a reward (same `name`, `args`, `group`) is called once, with that
-    one's `timeout_seconds` and `on_error`."""
+    """Rewards that decide whether a group is informative: whether the sum of their weight * value differs between its
+    completions. Default: the total reward. A filter that is also a reward (same `name`, `args`, `group`) is called
+    once, with the reward's `timeout_seconds` and `on_error`."""
     algorithm: AlgorithmConfig = AlgorithmConfig()
     rollout: RolloutConfig = RolloutConfig()
     policy: PolicyConfig = PolicyConfig()

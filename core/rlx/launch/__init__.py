@@ -1,12 +1,12 @@
 """The launcher's side of a run: from a checked plan to an exit code.
 
 * run.py: `run(plan)`, one run from its directory to its exit code.
-* run_dir.py: the run directory: made, locked, reopened for a resume.
+* run_dir.py: makes, locks and reopens run directories.
 * processes.py: the processes of a run and the boot data of each.
 * supervisor.py: watches the processes and the controller until the run is over.
 * outcome.py: how a run ended, and the report that the user gets.
 * signals.py: Ctrl-C and SIGTERM.
-* environment.py: environment.json, the software that a run was made with.
+* environment.py: environment.json, the software that a run used.
 
 Rules:
 

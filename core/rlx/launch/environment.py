@@ -1,7 +1,8 @@
-"""environment.json: the software that a run was made with. Read from metadata, without importing it."""
+"""environment.json: the software that a run used, read from metadata without importing it."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -24,11 +25,15 @@ def describe_environment(
     base_dir: the config's folder, which `./file.py:name` is relative to. A resumed run reads it, and `script`, from
         here.
     """
+    versions: dict[str, str | None] = dict.fromkeys(_DISTRIBUTIONS)
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "versions": {name: _version(name) for name in _DISTRIBUTIONS},
+        "versions": versions,
         "folder": str(Path.cwd()),
         "base_dir": str(base_dir.absolute()),
         "script": msgspec.to_builtins(script),
@@ -38,15 +43,8 @@ def describe_environment(
     }
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _git(*arguments: str) -> str | None:
-    """Return the output of a git command in the working directory; None if there is no git, or no work tree."""
+    """Return the output of a git command in the working directory; None without git or outside of a work tree."""
     try:
         done = subprocess.run(
             ["git", *arguments],

@@ -1,4 +1,4 @@
-"""How a run ended, and the report that the user gets of it.
+"""How a run ended, and the report of it that the user gets.
 
 The report has, in this order: the rewards and hooks that took longest (as pytest's --durations), the plugins whose
 hooks failed without ending the run, one line with the outcome, and the processes that failed, with the last lines of
@@ -17,11 +17,11 @@ from rlx.names import SIGNAL_EXIT_CODE
 from rlx.transport.messages import ProcessExited, RunEnded
 
 KILLED_EXIT_CODE = 130
-"""As a shell's for a command that Ctrl-C ended."""
+"""The exit code that shells give to a command ended by Ctrl-C."""
 SLOWEST_ROWS = 10
 SLOWEST_MIN_SECONDS = 0.5
 SLOWEST_MIN_SHARE = 0.01
-"""Of the run's time; rewards and hooks that took less are not listed."""
+"""Share of the run's time; rewards and hooks that took less are not listed."""
 
 
 Summary = dict[str, Any]
@@ -97,7 +97,7 @@ class Outcome:
         return {**self.summary, **error, "status": self.status}
 
     def report(self, run_dir: Path) -> str:
-        """Return the last message of the run. It names processes that failed on their way out of a good run, too."""
+        """Return the last message of the run. It also names processes that failed while they ended after a good run."""
         result = f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}{best_version(self.summary)}"
         exits = [process_exit.report(self.error) for process_exit in self.exits]
         tables = [slowest_calls(self.summary), failed_hooks(self.summary)]

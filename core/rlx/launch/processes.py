@@ -15,7 +15,7 @@ from rlx.transport.keys import RunKeys
 
 @dataclass(frozen=True)
 class RunProcesses:
-    """Makes the specs of a run's processes.
+    """Makes the boot data of a run's processes.
 
     mains: kind -> `module:function` for `rlx.proc` to run in place of that kind's own.
     """
@@ -27,6 +27,7 @@ class RunProcesses:
     mains: Mapping[str, str]
 
     def boot(self, kind: str, index: int, port: int, attempt: int = 1) -> Boot:
+        """Return the boot data of one process; `index` is a replica's."""
         name = replica_name(index) if kind == "rollout" else kind
         plan = self.plan
         return Boot(
@@ -50,7 +51,7 @@ class RunProcesses:
         return self.boot(CONTROLLER, 0, self.plan.config.run.port)
 
     def clients(self, port: int) -> list[Boot]:
-        """Return the processes to start once the controller listens on `port`."""
+        """Return the boot data of the processes to start once the controller listens on `port`."""
         replicas = range(self.plan.config.rollout.replicas if self.plan.rollouts else 0)
         return [self.boot(POLICY, 0, port), *(self.boot("rollout", index, port) for index in replicas)]
 

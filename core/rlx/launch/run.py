@@ -66,7 +66,12 @@ def run(
 
     Raises UsageError, or OSError for the directory, if no process was started.
     """
-    directory = _open_run_dir(plan, run_dir, resume)
+    if resume is not None:
+        directory = reopen_run_dir(resume)
+    elif run_dir is not None:
+        directory = take_run_dir(run_dir)
+    else:
+        directory = make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
     with ExitStack() as undo:
         undo.callback(directory.discard)
         checkpoint = newest_checkpoint(directory.path, _say) if resume is not None else None
@@ -83,16 +88,8 @@ def run(
         directory.close()
 
 
-def _open_run_dir(plan: RunPlan, run_dir: Path | None, resume: Path | None) -> RunDir:
-    if resume is not None:
-        return reopen_run_dir(resume)
-    if run_dir is not None:
-        return take_run_dir(run_dir)
-    return make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
-
-
 def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str]) -> RunKeys:
-    """Write the files that are there before the first process; return the run's keys."""
+    """Write the files that must exist before the first process starts; return the run's keys."""
     keys = RunKeys.make(client_names(plan))
     keys.save(run_dir.path / KEYS_FILE)
     run_dir.write_json(CONFIG_FILE, plan.config.model_dump(by_alias=True, mode="json"))
@@ -102,13 +99,13 @@ def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str]) -> R
 
 
 def _run_processes(run_dir: RunDir, processes: RunProcesses, launcher: Launcher, loggers: Loggers) -> int:
-    outcome = Outcome.failed("the launcher failed; its traceback says how")
+    outcome = Outcome.failed("the launcher failed; see its traceback")
     try:
         outcome = asyncio.run(_start_and_watch(processes, launcher, loggers))
     except RlxError as error:
         outcome = Outcome.failed(str(error), error.exit_code)
     except KeyboardInterrupt:
-        # Outside of the span in which the event loop counts signals: too early or too late for a clean end.
+        # Outside of the time in which the event loop counts signals: too early or too late for a clean end.
         outcome = Outcome.killed()
     finally:
         with signals_ignored():
@@ -172,7 +169,7 @@ async def _wait_for_port(processes: RunProcesses, controller: ProcessHandle, sig
 
 
 async def _unless_ended(controller: ProcessHandle, work: Coroutine[None, None, None]) -> None:
-    """Wait for `work`. Raises as `_check_alive` does if the controller ends first."""
+    """Wait for `work`. Raises like `_check_alive` if the controller ends first."""
     task = asyncio.create_task(work)
     try:
         while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
@@ -183,7 +180,7 @@ async def _unless_ended(controller: ProcessHandle, work: Coroutine[None, None, N
 
 
 def _check_alive(controller: ProcessHandle) -> None:
-    """Raises UsageError if the controller refused the run, ProcessDied if it ended otherwise."""
+    """Raise UsageError if the controller refused the run, ProcessDied if it ended otherwise."""
     if (code := controller.poll()) is not None:
         family = UsageError if code == UsageError.exit_code else ProcessDied
         raise family(ProcessExit.of(controller, code).report())

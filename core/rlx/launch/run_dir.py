@@ -1,8 +1,8 @@
-"""The run directory: made, locked, and reopened for a resume.
+"""Make run directories, lock them, and reopen them for a resume.
 
 Rules:
 
-* A directory belongs to one run. rlx never writes into another run's, and never has two launchers at work in one.
+* A directory belongs to one run. rlx never writes into another run's, and never has two launchers in one.
 * Files that others read are written whole (`rlx.files.write_atomic`).
 * A run resumes from its newest committed checkpoint. Metrics that were recorded after it are cut off.
 """
@@ -64,20 +64,20 @@ def make_run_dir(folder: Path, name: str) -> RunDir:
 
 
 def take_run_dir(path: Path) -> RunDir:
-    """Make `path` itself, as the user asked. Raises UsageError if there is something in it."""
+    """Make the directory `path`. Raises UsageError if it exists and isn't empty."""
     if (path / CONFIG_FILE).exists():
         raise UsageError(
-            f"{path} is the directory of another run. Take another one with --run-dir, or resume that run: "
+            f"{path} is the directory of another run. Choose another one with --run-dir, or resume that run: "
             f"rlx run --resume {path}"
         )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} isn't an empty directory. Take another one with --run-dir.")
+        raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
     path.mkdir(parents=True, exist_ok=True)
     return _open(path.absolute(), fresh=True)
 
 
 def reopen_run_dir(path: Path) -> RunDir:
-    """Open the directory of a run to resume. Raises UsageError if it isn't one, or if a launcher is at work in it."""
+    """Open the directory of a run to resume. Raises UsageError if it isn't one, or if a launcher is using it."""
     if not (path / CONFIG_FILE).exists():
         raise UsageError(
             f"{path} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier run."
@@ -109,7 +109,7 @@ def rewind(path: Path, checkpoint: Path) -> None:
 
 
 def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:
-    """Return whether a line is of a step that led to `version`, or of one of the evaluations in its checkpoint."""
+    """Return whether a line belongs to a step that led to `version` or to an evaluation in its checkpoint."""
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError:
@@ -127,7 +127,7 @@ def _open(path: Path, *, fresh: bool) -> RunDir:
         os.close(lock)
         raise UsageError(
             f"{path} is in use by another `rlx run` (process {owner}). "
-            "Wait for it, or take another directory with --run-dir."
+            "Wait for it, or choose another directory with --run-dir."
         ) from None
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())

@@ -18,7 +18,7 @@ class Signals:
     def __init__(self) -> None:
         self.count = 0
         self.name = ""
-        """Of the last one."""
+        """Name of the last one."""
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -40,7 +40,7 @@ class Signals:
 
 @contextmanager
 def signals_ignored() -> Iterator[None]:
-    """Ignore these signals while processes are ended: a third Ctrl-C must not interrupt that."""
+    """Ignore these signals in this block, which ends processes: a third Ctrl-C must not interrupt it."""
     before = [(number, signal.signal(number, signal.SIG_IGN)) for number in SIGNALS]
     try:
         yield

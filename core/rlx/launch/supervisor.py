@@ -101,6 +101,7 @@ class Supervisor:
         self._verdict_due = float("inf")
 
     async def watch(self) -> Outcome:
+        """Watch until the run is over; return how it ended."""
         while (outcome := await self._look()) is None:
             await self._inbox.wait(POLL_SECONDS)
         return outcome.with_exits(list(self._exits.values()))
@@ -111,7 +112,10 @@ class Supervisor:
             return await self._wait_for_processes(self._inbox.ended)
         if self._signals.count > 1:
             return Outcome.killed()
-        await self._report_signal()
+        if self._signals.count == 1 and not self._draining:
+            self._draining = True
+            self._say("draining: finishing the step and saving; Ctrl-C again stops now")
+            await self._notify(Drain(f"{self._signals.name} in the launcher"))
         for failure in self._loggers.failures[self._reported_failures :]:
             self._reported_failures += 1
             await self._report_failure(Failed(failure.error, failure.owner))
@@ -124,12 +128,6 @@ class Supervisor:
                 f"the controller did not end the run within {VERDICT_SECONDS:g} s of the first failure"
             )
         return None
-
-    async def _report_signal(self) -> None:
-        if self._signals.count == 1 and not self._draining:
-            self._draining = True
-            self._say("draining: finishing the step and saving; Ctrl-C again stops now")
-            await self._notify(Drain(f"{self._signals.name} in the launcher"))
 
     def _restart_processes(self) -> None:
         for name, attempt in list(self._inbox.restarts.items()):
@@ -154,7 +152,7 @@ class Supervisor:
                 await self._report_failure(self._exits[name].message())
 
     async def _report_failure(self, message: Message) -> None:
-        """Report it to the controller, which has to end the run, or restart the process, in time."""
+        """Report a failure to the controller, which has to end the run, or restart the process, in time."""
         await self._notify(message)
         self._verdict_due = min(self._verdict_due, time.monotonic() + VERDICT_SECONDS)
 
@@ -162,7 +160,7 @@ class Supervisor:
         try:
             await self._client.notify(message)
         except PeerFailed as error:
-            # The run fails because of the controller's death or silence, which the next looks find.
+            # The controller is dead or silent; a later `_look` finds that and fails the run.
             self._say(f"{type(message).__name__} cannot be sent to the controller: {error}")
 
     async def _wait_for_processes(self, ended: RunEnded) -> Outcome:
@@ -179,7 +177,7 @@ class Supervisor:
         return outcome
 
     def _record_failed_exits(self, outcome: Outcome, unreachable: Sequence[str]) -> None:
-        """`unreachable`: the processes that the controller could not ask to stop."""
+        """Record which processes failed; `unreachable` are those that the controller could not ask to stop."""
         for name, process in self._processes.items():
             code = process.poll()
             if name == CONTROLLER and code == outcome.exit_code:

@@ -1,4 +1,4 @@
-"""Launchers: how the processes of a run are started and ended.
+"""Launchers: start and end the processes of a run.
 
 * base.py: the contract of a launcher plugin (`Launcher`, `ProcessHandle`, `ProcessSpec`).
 * local.py: the launcher `local`, which starts every process on this machine.

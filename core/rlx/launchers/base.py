@@ -1,8 +1,8 @@
 """The contract of a launcher: a class (entry-point group `rlx.launchers`) that starts and kills processes.
 
-It decides nothing: the supervisor in the core does. It starts `python -m rlx.proc nanny` with `ProcessSpec.stdin` (the
-framed boot data, see `rlx.boot`) on the nanny's stdin, which stays open for as long as the launcher lives: the nanny
-ends its whole tree when it closes.
+It makes no decisions: the supervisor (`rlx.launch.supervisor`) does. It starts `python -m rlx.proc nanny` with
+`ProcessSpec.stdin` (the framed boot data, see `rlx.boot`) on the nanny's stdin, which stays open for as long as the
+launcher lives: the nanny ends its whole tree when it closes.
 """
 
 from __future__ import annotations
@@ -58,4 +58,4 @@ class Launcher(Protocol):
         """Start a process. Raises RunError if it can't be started."""
 
     def close(self) -> None:
-        """Kill everything that it started, and wait until all of it has ended. Raises RunError if something stays."""
+        """Kill everything that it started, and wait until it has ended. Raises RunError if a process can't be ended."""

@@ -25,7 +25,7 @@ from rlx.errors import RunError
 from rlx.launchers.base import ProcessSpec
 from rlx.launchers.linux import become_subreaper
 from rlx.launchers.nanny import GRACE_SECONDS
-from rlx.logs import last_lines
+from rlx.logs import LAST_LINES, last_lines
 from rlx.names import shell_exit_code
 
 MARK = "RLX_LAUNCHER"
@@ -62,20 +62,20 @@ class LocalProcess:
             self._nanny.stdin.write(data)
             self._nanny.stdin.flush()
         except BrokenPipeError as error:
-            raise RunError("\n".join([f"{self.name} did not start. Its log:", *self.last_lines(20)])) from error
+            raise RunError("\n".join([f"{self.name} did not start. Its log:", *self.last_lines(LAST_LINES)])) from error
 
     def kill(self) -> None:
         if self.poll() is None:
             self._nanny.terminate()
 
     def kill_nanny(self) -> None:
-        """Kill a nanny that does not answer, without its tree."""
+        """Kill a nanny that did not end in time; its tree is left to `_end_orphans`."""
         if self.poll() is None:
             self._nanny.kill()
             self._nanny.wait()
 
     def release(self) -> None:
-        """Close the pipe; a nanny that still lives ends its tree."""
+        """Close the pipe, on which a nanny that still lives ends its tree."""
         assert self._nanny.stdin is not None
         self._nanny.stdin.close()
 
@@ -107,7 +107,7 @@ class LocalLauncher:
         self._end_orphans()
         if left := [process.pid for process in self._orphans()]:
             raise RunError(
-                f"processes {left} could not be ended: they outlive SIGKILL. Look at them with `ps -fp PID`."
+                f"processes {left} could not be ended: they outlive SIGKILL. Inspect them with `ps -fp PID`."
             )
 
     def _start_nanny(self, log: Path) -> subprocess.Popen[bytes]:

@@ -46,6 +46,7 @@ class BootHead(msgspec.Struct, frozen=True):
 
 
 def main() -> int:
+    """Run the nanny; return its exit code."""
     blob = read_blob(_STDIN)
     head = msgspec.msgpack.decode(blob, type=BootHead)
     _redirect_output(head.log)
@@ -96,6 +97,7 @@ class _Tree:
             return False
 
     def end(self) -> None:
+        """End all processes of the tree, first by SIGTERM."""
         _signal_descendants(signal.SIGTERM)
         start = time.monotonic()
         while self.reap():

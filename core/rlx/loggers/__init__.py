@@ -7,7 +7,7 @@
 
 Rules:
 
-* Loggers live in the launcher's process and get everything from the controller.
+* Loggers run in the launcher's process and get everything from the controller.
 * A logger that raises is not called again, and fails the run.
 """
 

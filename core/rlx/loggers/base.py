@@ -1,6 +1,6 @@
 """The contract of a logger: a class (entry-point group `rlx.loggers`) that gets every step's metrics.
 
-It lives in the launcher's process.
+Loggers run in the launcher's process.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class RunStatus:
     steps: int
     """Steps of the whole run."""
     seconds: float
-    """Since the start."""
+    """Seconds since the start."""
     waiting_for: str
-    """The controller's current wait; empty if there is none."""
+    """The event that the controller waits for; empty if it doesn't wait."""
     metrics: dict[str, float]
-    """Of the last step."""
+    """Metrics of the last step."""
 
 
 class Logger(Protocol):

@@ -1,4 +1,4 @@
-"""The run on the screen: a live display on a terminal, one plain line per step everywhere else.
+"""Show the run on the screen: a live display on a terminal, one plain line per step everywhere else.
 
 Text from configs, plugins and data is shown verbatim, never read as markup.
 """

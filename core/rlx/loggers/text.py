@@ -20,7 +20,7 @@ def format_percent(value: float | None) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`12 s`, `3:07`, `1:02:03`."""
+    """Format a duration: `12 s`, `3:07`, `1:02:03`."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     if hours:

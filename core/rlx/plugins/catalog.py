@@ -1,7 +1,7 @@
 """Plugins that the installed distributions offer, read from their metadata alone.
 
-A catalog is a value: `discover()` makes a new one, and nothing keeps it. A distribution whose metadata can't be read is
-listed in `unreadable` and changes nothing else.
+A catalog is a value: `discover()` makes a new one, and nothing caches it. A distribution whose metadata can't be read
+is listed in `unreadable` and changes nothing else.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ SINGULAR: Mapping[str, str] = MappingProxyType(
 
 
 def kind_of(word: str) -> str:
-    """Return the kind that a user calls `reward` or `rewards`. Raises UsageError for an unknown kind."""
+    """Return the kind for a word such as `reward` or `rewards`. Raises UsageError for an unknown kind."""
     for kind in (word, f"{word}s"):
         if kind in SINGULAR:
             return kind
     known = [kind.removesuffix("s") for kind in SINGULAR]
-    raise UsageError(f"There is no kind of plugin {word!r}.{did_you_mean(word, known)} Kinds: {', '.join(known)}.")
+    raise UsageError(f"Unknown kind of plugin {word!r}.{did_you_mean(word, known)} Kinds: {', '.join(known)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def discover(kinds: Collection[str] = tuple(SINGULAR)) -> Catalog:
 
 
 def _distributions(kinds: Collection[str]) -> Iterator[tuple[str, metadata.Distribution]]:
-    """Yield those that offer such kinds, with their paths. The first of a name on the path hides later ones."""
+    """Yield the distributions that offer these kinds, with their paths. The first of a name hides others."""
     seen: set[str] = set()
     groups = [f"[{GROUP_PREFIX}{kind}]" for kind in kinds]
     for dist in metadata.distributions():

@@ -1,5 +1,7 @@
 """The enabled hooks plugins of one process: pluggy, with an owner for every failure.
 
+Rules:
+
 * Call order is the order of `[plugins] enable` (pluggy calls the last registered first, so registration is reversed).
 * A misspelt hook is an error, and so is a plugin that implements none, or that lacks the marker.
 * A hook that raises is a HookError with its plugin's name. Those of `best_effort` are logged and counted instead.
@@ -32,7 +34,7 @@ HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("rlx_"))
 
 
 class Implementations:
-    """The hook implementations of one plugin, guarded: pluggy registers this in the plugin's place."""
+    """The guarded hook implementations of one plugin, registered with pluggy in the plugin's place."""
 
 
 class Hooks:
@@ -128,7 +130,7 @@ def _check_signature(record: PluginRecord, plugin: object, name: str, marker: Ma
     hook = str(marker.get("specname") or name)
     if hook not in HOOKS:
         known = ", ".join(HOOKS)
-        raise PluginError(f"{owner(record)}: there is no hook {hook!r}.{did_you_mean(hook, HOOKS)} Hooks: {known}.")
+        raise PluginError(f"{owner(record)}: unknown hook {hook!r}.{did_you_mean(hook, HOOKS)} Hooks: {known}.")
     if marker.get("wrapper") or marker.get("hookwrapper"):
         raise PluginError(f"{owner(record)}: {name} is a hook wrapper; rlx calls plain hooks only.")
     passed = inspect.signature(getattr(hookspecs, hook)).parameters
@@ -136,11 +138,12 @@ def _check_signature(record: PluginRecord, plugin: object, name: str, marker: Ma
         # pluggy passes, by position, the parameters that have no default, and silently leaves out the others.
         required = parameter.default is parameter.empty
         if parameter.name in passed:
-            gets = required and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+            is_passed = required and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         else:
-            gets = not required or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if not gets:
+            is_passed = not required or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if not is_passed:
             raise PluginError(
                 f"{owner(record)}: {name} takes {str(parameter)!r} ({parameter.kind.description}), which is never "
-                f"passed.{did_you_mean(parameter.name, passed)} Passed are, without defaults: {', '.join(passed)}."
+                f"passed.{did_you_mean(parameter.name, passed)} Its arguments, to take without defaults: "
+                f"{', '.join(passed)}."
             )

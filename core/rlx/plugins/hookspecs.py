@@ -6,10 +6,10 @@
     def rlx_step_end(step, metrics):
         print(step, metrics["reward/mean"])
 
-An implementation may leave out arguments that it does not need. All enabled plugins are called, in the order of
+An implementation may leave out arguments that it doesn't need. All enabled plugins are called, in the order of
 `[plugins] enable`; if a hook is marked "first answer", calling stops at the first result that is not None. A hook that
-raises ends the run with its plugin's name, unless `[plugins] best_effort` lists the plugin. A hook blocks the process
-that is named here while it runs.
+raises ends the run with its plugin's name, unless `[plugins] best_effort` lists the plugin. While it runs, a hook
+blocks the process that its docstring names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ hookimpl = pluggy.HookimplMarker("rlx")
 def rlx_register(registry: Registry) -> None:
     """Offer components by code: `registry.add("rewards", "my-family/easy", fn)`.
 
-    Process: every one, the launcher and those of the reward pool included. Frequency: once, before components are
+    Process: all, including the launcher and the processes of the reward pool. Frequency: once, before components are
     resolved. Must add the same names in every process.
     """
 
@@ -67,7 +67,7 @@ def rlx_run_end(summary: dict[str, Any]) -> None:
 def rlx_worker_start(process: str, config: Config) -> None:
     """A process of the run has started. `process` is its name: `controller`, `rollout-0`, `policy` ...
 
-    Process: every one but the launcher; the policy calls it in each rank. Frequency: once a process.
+    Process: all but the launcher; the policy calls it in each rank. Frequency: once per process.
     """
 
 
@@ -84,7 +84,7 @@ def rlx_model_built(model: nn.Module) -> None:
 def rlx_group_scored(group: list[Episode]) -> None:
     """The episodes of one prompt have their rewards, and are about to leave for the controller.
 
-    Process: rollout; RL only. Frequency: once a group, evaluation included. May change `metrics` of episodes and
+    Process: rollout; RL only. Frequency: once per group, evaluation included. May change `metrics` of episodes and
     `trainable` of segments; tokens, logprobs and rewards are history and stay.
     """
 
@@ -93,7 +93,7 @@ def rlx_group_scored(group: list[Episode]) -> None:
 def rlx_step_end(step: int, metrics: dict[str, float]) -> None:
     """Optimizer step `step` is done.
 
-    Process: controller. Frequency: once a step. May add to `metrics`; loggers get the result.
+    Process: controller. Frequency: once per step. May add to `metrics`; loggers get the result.
     """
 
 
@@ -101,7 +101,7 @@ def rlx_step_end(step: int, metrics: dict[str, float]) -> None:
 def rlx_weights_synced(version: int, metrics: dict[str, float]) -> None:
     """Every engine has the weights of `version`, and that was verified.
 
-    Process: controller; RL only. Frequency: once a sync, the first one included. May add to `metrics`.
+    Process: controller; RL only. Frequency: once per sync, including the first. May add to `metrics`.
     """
 
 
@@ -109,7 +109,7 @@ def rlx_weights_synced(version: int, metrics: dict[str, float]) -> None:
 def rlx_checkpoint_saved(path: Path, step: int) -> None:
     """A checkpoint is committed under its final name.
 
-    Process: controller. Frequency: once a checkpoint. May copy the folder elsewhere; must not change it.
+    Process: controller. Frequency: once per checkpoint. May copy the folder elsewhere; must not change it.
     """
 
 
@@ -123,10 +123,10 @@ def rlx_evaluated(step: int, metrics: dict[str, float]) -> None:
 
 @hookspec(firstresult=True)
 def rlx_should_stop(step: int, metrics: dict[str, float]) -> bool | str | None:
-    """Whether the run should end after this step: True, or the reason as text. First answer.
+    """Decide whether the run ends after this step: return True, or the reason as text. First answer.
 
-    Process: controller. Frequency: once a step, after `rlx_step_end`. Changes nothing. False is an answer too: it keeps
-    later plugins from being asked; None passes the question on.
+    Process: controller. Frequency: once per step, after `rlx_step_end`. Must not change anything. False is an
+    answer, too: it keeps later plugins from being asked. None passes the question on.
     """
 
 
@@ -136,5 +136,5 @@ def rlx_rollout_failed(error: str) -> str | None:
 
     First answer.
 
-    Process: controller; RL only. Frequency: once a failed group. None leaves it to the reward's `on_error`.
+    Process: controller; RL only. Frequency: once per failed group. None leaves it to the reward's `on_error`.
     """

@@ -1,4 +1,4 @@
-"""Import of one plugin: the boundary where exceptions of other people's imports get an owner.
+"""Import one plugin, and attribute exceptions of its import to its owner.
 
 The folder of a file is appended to `sys.path`, last so that it hides nothing: the file can import its neighbours, as
 Python scripts do.
@@ -45,7 +45,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # before it runs: dataclasses and pickle look modules up by name
     try:
         spec.loader.exec_module(module)
-    except BaseException:  # undone whatever happens, Ctrl-C included: half a module must not stay
+    except BaseException:  # on any exception, Ctrl-C included: a half-initialized module must not stay
         del sys.modules[name]
         raise
     return module

@@ -1,4 +1,4 @@
-"""Options of components: the config's `args` and the signature of the class or function that they are for.
+"""Options of components: check the config's `args` against the signature of the class or function that takes them.
 
 Rules:
 
@@ -101,7 +101,7 @@ class Options:
         try:
             self._model.model_validate_json(_as_json(values), strict=True, extra="forbid")
         except ValidationError as error:
-            lines += problems(self._model, filter(self._counts, error.errors(include_url=False)))
+            lines += problems(self._model, filter(self._concerns_args, error.errors(include_url=False)))
         if lines:
             raise ConfigError(report(f"{where} of {owner}", lines))
 
@@ -134,7 +134,7 @@ class Options:
     def _use_default(self, args: Mapping[str, object]) -> bool:
         return self._whole is not None and not args and not _required(self._whole)
 
-    def _counts(self, error: ErrorDetails) -> bool:
+    def _concerns_args(self, error: ErrorDetails) -> bool:
         """Return False for unknown keys of a TypedDict or dataclass: the component gets the dict itself."""
         loc = error["loc"]
         inside = self._whole is None and len(loc) > 1 and not _holds_model(keys(self._model)[str(loc[0])])

@@ -30,14 +30,12 @@ class Registry:
     def add(self, kind: str, name: str, component: object) -> None:
         """Offer `component` under `name`. `kind` is `datasets`, `rewards`, ...
 
-        Raises PluginError if there is no such kind, or if the name is taken.
+        Raises PluginError if the kind is unknown or the name is taken.
         """
         provider = self._provider
         assert provider is not None, "components are added inside rlx_register only"
         if kind not in SINGULAR or kind in ("hooks", "commands"):
-            raise PluginError(
-                f"{owner(provider)} registers kind {kind!r}; there is none.{did_you_mean(kind, SINGULAR)}"
-            )
+            raise PluginError(f"{owner(provider)} registers the unknown kind {kind!r}.{did_you_mean(kind, SINGULAR)}")
         if (kind, name) in self._components:
             taken = owner(self._components[kind, name][0])
             raise PluginError(f"{owner(provider)} registers {SINGULAR[kind]} {name!r} again; it is {taken}.")
@@ -49,7 +47,7 @@ class Registry:
 
     @contextmanager
     def provided_by(self, record: PluginRecord) -> Iterator[None]:
-        """Make that hooks plugin the owner of the components that are added inside."""
+        """Make this hooks plugin the owner of the components that are added in the block."""
         self._provider = record
         try:
             yield
@@ -57,7 +55,7 @@ class Registry:
             self._provider = None
 
     def names(self, kind: str) -> list[str]:
-        """Return the names that were added of that kind, sorted."""
+        """Return the sorted names of all components of that kind that were added."""
         return sorted(name for known, name in self._components if known == kind)
 
     def record(self, kind: str, name: str) -> PluginRecord | None:
@@ -66,5 +64,5 @@ class Registry:
         return found[0] if found else None
 
     def component(self, kind: str, name: str) -> object:
-        """Return a component that was added. Raises KeyError if there is none."""
+        """Return a component. Raises KeyError if it was not added."""
         return self._components[kind, name][1]

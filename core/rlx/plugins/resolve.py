@@ -1,4 +1,4 @@
-"""From a name in the config to a plugin record, without importing the plugin.
+"""Resolve a name in the config to a plugin record, without importing the plugin.
 
 A name has one of four forms: an entry-point name, `dist/name` (if two distributions offer one name), `./file.py:name`
 (relative to the config's folder) and `package.module:name`.
@@ -22,7 +22,7 @@ from rlx.plugins.catalog import SINGULAR, Catalog, Entry
 from rlx.plugins.records import is_file, owner_text, split_target
 
 MODELS: Mapping[str, str] = MappingProxyType({"deepseek_v3": "rlx-plugin-deepseek"})
-"""`model_type` -> the distribution outside of rlx that is made for it; for messages only."""
+"""`model_type` -> the distribution outside of rlx that supports it; for messages only."""
 
 _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 
@@ -30,7 +30,7 @@ _SUFFIXES = (".py", *EXTENSION_SUFFIXES)
 def resolve(kind: str, word: str, catalog: Catalog, base_dir: Path) -> PluginRecord:
     """Return the plugin that the config calls `word`.
 
-    Raises PluginError if it is unknown, ambiguous, made for another version of rlx, or if there is no such file.
+    Raises PluginError if it is unknown, ambiguous, made for another version of rlx, or a file that doesn't exist.
     """
     place, attribute = split_target(word)
     if is_file(word) or (is_file(place) and not attribute):
@@ -40,15 +40,15 @@ def resolve(kind: str, word: str, catalog: Catalog, base_dir: Path) -> PluginRec
         path = (base_dir / Path(place).expanduser()).resolve()
         if not path.is_file():
             raise PluginError(
-                f"{SINGULAR[kind]} {word!r}: there is no file {path}.\n"
-                "A file is looked for relative to the config's folder."
+                f"{SINGULAR[kind]} {word!r}: the file {path} does not exist.\n"
+                "The path is relative to the config's folder."
             )
         return PluginRecord(kind, word, "", "", f"{path}:{attribute}", sha256(path))
     if attribute:
-        return _of_module(kind, word, "", "", word)
+        return _module_record(kind, word, "", "", word)
     entry = _entry(kind, word, catalog)
     check_compatible(entry)
-    return _of_module(kind, word, entry.dist, entry.version, entry.target)
+    return _module_record(kind, word, entry.dist, entry.version, entry.target)
 
 
 def _entry(kind: str, word: str, catalog: Catalog) -> Entry:
@@ -64,14 +64,14 @@ def _entry(kind: str, word: str, catalog: Catalog) -> Entry:
     return found[0]
 
 
-def _of_module(kind: str, word: str, dist: str, version: str, target: str) -> PluginRecord:
+def _module_record(kind: str, word: str, dist: str, version: str, target: str) -> PluginRecord:
     module, _ = split_target(target)
     source = find_module(module)
     if source is None:
         hint = "Is its package installed in this environment? For a file beside the config write './file.py:name'."
         if dist:
             hint = f"{dist} {version} names it, but its installation is incomplete: reinstall it."
-        raise PluginError(f"{SINGULAR[kind]} {word!r}: there is no module {module!r}. {hint}")
+        raise PluginError(f"{SINGULAR[kind]} {word!r}: the module {module!r} was not found. {hint}")
     return PluginRecord(kind, word, dist, version, target, sha256(source))
 
 
@@ -79,7 +79,7 @@ def unknown_message(kind: str, word: str, known: list[str]) -> str:
     """Return the message about a name that no distribution offers."""
     names = ", ".join(known) if known else "none"
     return (
-        f"There is no {SINGULAR[kind]} {word!r}.{did_you_mean(word, known)}\nInstalled: {names}.\n"
+        f"Unknown {SINGULAR[kind]} {word!r}.{did_you_mean(word, known)}\nInstalled: {names}.\n"
         f"Install a distribution that offers it (entry-point group 'rlx.{kind}'), or write './file.py:name' "
         "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
     )
@@ -134,5 +134,5 @@ def find_module(module: str) -> Path | None:
 
 
 def sha256(path: Path) -> str:
-    """Return the hex digest of a file."""
+    """Return the SHA-256 of a file as hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,7 +1,7 @@
 """The plugins of one process of a run: `Plugins.open(boot)`.
 
 Opening compares each record of the launcher with the environment of this process, so that no process trains or scores
-with other code than the launcher saw; then it registers the enabled hooks. Components are imported when loaded.
+with code other than the launcher's; then it registers the enabled hooks. Components are imported when loaded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ComponentSource(Protocol):
     """Components from outside the environment's plugins: those of a launch script."""
 
     def component(self, record: PluginRecord) -> object:
-        """Return the object that `record` stands for. Raises PluginError if there is none."""
+        """Return the object that `record` stands for. Raises PluginError if the script does not give it."""
 
 
 class Plugins:
@@ -51,12 +51,12 @@ class Plugins:
         options of one do not fit.
         """
         catalog, base_dir = discover(), Path(boot.base_dir)
-        named = [record for record in boot.plugins if not record.part]  # a script compares itself before it is run
+        unscripted = [record for record in boot.plugins if not record.part]  # `Script` verifies its own file
         enabled = [record for record in boot.plugins if record.kind == "hooks"]
-        _verify([record for record in named if record.kind == "hooks"], catalog, base_dir, Registry())
+        _verify([record for record in unscripted if record.kind == "hooks"], catalog, base_dir, Registry())
         section = PluginsConfig.model_validate(boot.config.get("plugins", {}))
         hooks, registry = open_hooks(enabled, section, script)
-        _verify([record for record in named if record.kind != "hooks"], catalog, base_dir, registry)
+        _verify([record for record in unscripted if record.kind != "hooks"], catalog, base_dir, registry)
         return cls(boot.plugins, hooks, registry, script)
 
     @property
@@ -89,7 +89,7 @@ class Plugins:
         record = self._record(kind, name)
         if not record.part and self._registry.record(kind, name) is not None:
             return self._registry.component(kind, name)
-        return _loaded(record, self._script)
+        return _load_record(record, self._script)
 
     def make(self, kind: str, name: str, args: Mapping[str, object], *, where: str = "args") -> Any:
         """Call the class or function `name` with the config's `args`; `where` is their place in the config.
@@ -123,7 +123,7 @@ def open_hooks(
 
     Raises ConfigError if options do not fit, and PluginError if a plugin can't be imported, made or registered.
     """
-    loaded = [(record, _loaded(record, script)) for record in records]
+    loaded = [(record, _load_record(record, script)) for record in records]
     hooks, registry = Hooks(loaded, section), Registry()
     for record in records:
         with registry.provided_by(record):
@@ -131,7 +131,7 @@ def open_hooks(
     return hooks, registry
 
 
-def _loaded(record: PluginRecord, script: ComponentSource | None) -> object:
+def _load_record(record: PluginRecord, script: ComponentSource | None) -> object:
     if not record.part:
         return load(record)
     assert script is not None, "a part of a launch script comes with the script"
@@ -141,7 +141,7 @@ def _loaded(record: PluginRecord, script: ComponentSource | None) -> object:
 def resolve_component(kind: str, word: str, catalog: Catalog, registry: Registry, base_dir: Path) -> PluginRecord:
     """Resolve a name as `resolve` does, among the components that hooks plugins added, too.
 
-    Raises PluginError also if both an installed distribution and a hooks plugin offer the name.
+    Raises PluginError, also if both an installed distribution and a hooks plugin offer the name.
     """
     added = registry.record(kind, word)
     installed = catalog.named(kind, word)

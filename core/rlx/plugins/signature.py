@@ -1,4 +1,4 @@
-"""Calls of other people's functions by signature.
+"""Call plugin functions with the arguments that their signatures accept.
 
 Rule: rlx passes what it offers (config, tokenizer, prompt ...) only to a callable that takes it, so that older and
 shorter signatures keep working.
@@ -20,7 +20,7 @@ def parameters(call: Callable[..., object]) -> list[Parameter]:
 
 
 def takes_any(call: Callable[..., object]) -> bool:
-    """Return whether it has a `**kwargs`."""
+    """Return whether the signature has `**kwargs`."""
     return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters(call))
 
 
@@ -31,7 +31,7 @@ def named(call: Callable[..., object]) -> dict[str, Parameter]:
 
 
 def accepted(call: Callable[..., object], offered: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the part of `offered` that the signature accepts: all of it if there is a `**kwargs`."""
+    """Return the part of `offered` that the signature accepts: all of it if that has `**kwargs`."""
     if takes_any(call):
         return dict(offered)
     known = named(call)

@@ -14,24 +14,24 @@ Timing = tuple[float, int]
 
 
 class CallTimings:
-    """A sum for each name. New values travel between processes with messages that are sent anyway."""
+    """Seconds and calls, summed by name. New values travel between processes with messages that are sent anyway."""
 
     def __init__(self) -> None:
         self.total: dict[str, Timing] = {}
         self._new: dict[str, Timing] = {}
 
     def add(self, name: str, seconds: float, calls: int = 1) -> None:
-        for costs in (self.total, self._new):
-            before = costs.get(name, (0.0, 0))
-            costs[name] = (before[0] + seconds, before[1] + calls)
+        for timings in (self.total, self._new):
+            before = timings.get(name, (0.0, 0))
+            timings[name] = (before[0] + seconds, before[1] + calls)
 
-    def merge(self, costs: Mapping[str, Timing]) -> None:
-        """Add what another process has taken."""
-        for name, (seconds, calls) in costs.items():
+    def merge(self, timings: Mapping[str, Timing]) -> None:
+        """Add timings that another process took with `take`."""
+        for name, (seconds, calls) in timings.items():
             self.add(name, seconds, calls)
 
     def take(self) -> dict[str, Timing]:
-        """Return what was added since the last call."""
+        """Return everything added since the last call."""
         taken, self._new = self._new, {}
         return taken
 
@@ -44,11 +44,11 @@ class HookFailures:
         self._new: Counter[str] = Counter()
 
     def merge(self, failures: Mapping[str, int]) -> None:
-        """Add the failures of a plugin, or what another process has taken."""
+        """Add the failures of a plugin, or those that another process took with `take`."""
         self.total.update(failures)
         self._new.update(failures)
 
     def take(self) -> dict[str, int]:
-        """Return what was added since the last call."""
+        """Return everything added since the last call."""
         taken, self._new = dict(self._new), Counter()
         return taken

@@ -104,14 +104,16 @@ def _open_rows(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows,
     tokenizer = load_tokenizer(config.model)
     longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 
-    def open_rows(dataset: DatasetConfig, packer: PackerConfig) -> SFTRows:
+    def open_rows(dataset: DatasetConfig, packer: PackerConfig, where: str) -> SFTRows:
         view = open_dataset(plugins, dataset, config, tokenizer)
-        return SFTRows(view, open_packer(plugins, packer, config, tokenizer), tokenizer, longest)
+        return SFTRows(view, open_packer(plugins, packer, config, tokenizer, where=where), tokenizer, longest)
 
-    rows = open_rows(config.dataset, config.packer)
+    rows = open_rows(config.dataset, config.packer, "[packer]")
     if config.eval is None:
         return rows, None
-    return rows, open_rows(config.eval.dataset, config.eval.packer or config.packer)
+    if config.eval.packer is None:
+        return rows, open_rows(config.eval.dataset, config.packer, "[packer]")
+    return rows, open_rows(config.eval.dataset, config.eval.packer, "[eval.packer]")
 
 
 def _fingerprints(rows: SFTRows, eval_rows: SFTRows | None, ranks: Ranks) -> Fingerprints:

@@ -1,6 +1,6 @@
-"""Preflight: everything that can be found wrong before a process is started. `rlx check`, and the start of `rlx run`.
+"""Preflight: checks a run before a process is started, for `rlx check` and at the start of `rlx run`.
 
-* load.py: the config as asked for: from a config file and a launch script, or from an earlier run's directory.
+* load.py: loads a run from a config file and a launch script, or from an earlier run's directory.
 * plan.py: `prepare`, the one pass through all checks, and its result, `RunPlan`.
 * plugins.py: the plugins that a config names: resolved, imported, their `args` checked.
 * check.py: checks of the machine, the parallel layout, dataset rows and hooks.

@@ -29,7 +29,7 @@ TOKENIZED_ROWS = 4
 
 
 def check_port(port: int) -> None:
-    """Raises UsageError if the controller can't listen on `port`."""
+    """Raise UsageError if the controller can't listen on `port`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -41,7 +41,7 @@ def check_port(port: int) -> None:
 
 
 def check_engine_fit(config: Config, facts: ModelFacts) -> None:
-    """Raises ConfigError if the engine can't be split this way, or if a completion does not fit the model's context."""
+    """Raise ConfigError if the engine can't be split this way, or if a completion does not fit the model's context."""
     ways, heads, kv_heads = config.rollout.tensor_parallel, facts.attention_heads, facts.kv_heads
     if heads is not None and kv_heads is not None:
         # All workers get the same number of attention heads, and share or repeat key-value heads evenly.
@@ -59,24 +59,25 @@ def check_engine_fit(config: Config, facts: ModelFacts) -> None:
 
 
 def check_quantised(config: Config, facts: ModelFacts) -> None:
-    """Raises ConfigError if engines would start with quantised weights, which the trainer's can't replace."""
+    """Raise ConfigError if engines would start with quantised weights, which the policy's can't replace."""
     if facts.quantised:
         raise ConfigError(
-            f"[model] path {config.model.path!r} holds quantised weights, by its config.json. Engines started on them "
-            "can't take the policy's, which are not. Name a folder with the model in bfloat16; SFT makes one on export."
+            f"[model] path {config.model.path!r} holds quantised weights, by its config.json. Engines that start with "
+            "them can't receive the policy's, which aren't quantised. Name a folder with the model in bfloat16; SFT "
+            "makes one on export."
         )
 
 
 def check_rows(config: Config, plugins: Plugins, *, rollouts: bool) -> tuple[Fingerprints, int]:
     """Open the datasets and read a few rows of each, as the run will.
 
-    Returns the datasets' fingerprints, and the number of rows in an epoch.
+    Returns the datasets' fingerprints, and the number of rows in an epoch, which a launch script's sampler decides.
     """
     tokenizer = load_tokenizer(config.model)
     packer = open_packer(plugins, config.packer, config, tokenizer)
-    order = open_order(plugins, config)
-    epoch = None if order is None else len(order(0))
     view = open_dataset(plugins, config.dataset, config, tokenizer)
+    order = open_order(plugins, config, view)
+    epoch = None if order is None else len(order(0))
     _tokenize_rows(view, packer, tokenizer, rollouts=rollouts, trained=True)
     if rollouts:
         check_sendable(view, [*config.rewards, *config.filter_rewards], plugins)
@@ -111,19 +112,19 @@ def _tokenize_rows(view: DatasetView, packer: Packer, tokenizer: Tokenizer, *, r
 
 
 def check_sendable(view: DatasetView, rewards: Sequence[RewardConfig], plugins: Plugins) -> None:
-    """Raises DatasetError if a row can't be sent to the reward processes.
+    """Raise DatasetError if a row can't be sent to the reward processes.
 
-    Sent are the reference answer, and the item if a reward takes it as `example`.
+    The row's reference answer is sent, and its item if a reward takes it as `example`.
     """
     takes_item = any("example" in accepted_offers(plugins.load("rewards", reward.name)) for reward in rewards)
     for index in view.sample():
-        parts = {"reference": view.reference(index), **({"item": view.item(index)} if takes_item else {})}
-        if found := why_unsendable(parts):
+        sent = {"reference": view.reference(index), **({"item": view.item(index)} if takes_item else {})}
+        if found := why_unsendable(sent):
             raise DatasetError(f"{view.where(index)}: {found}.")
 
 
 def call_configure(config: Config, plugins: Plugins) -> None:
-    """Call the hooks `rlx_configure`, with the resolved config. Raises PluginError if one fails."""
+    """Call the `rlx_configure` hooks with the resolved config. Raises PluginError if one fails."""
     try:
         plugins.hooks.rlx_configure(config=config)
     except HookError as error:

@@ -12,13 +12,11 @@ MODULE = "vllm.engine.arg_utils"
 CLASSES = ("EngineArgs", "AsyncEngineArgs")
 
 
-def engine_arguments() -> frozenset[str]:
+def engine_argument_names() -> frozenset[str]:
     """Return the names of all engine arguments. Raises UsageError if vLLM is not installed."""
     source = find_module(MODULE)
     if source is None:
-        raise UsageError(
-            "vLLM is not installed, and completions are sampled by it: docs/installation.md has what to install."
-        )
+        raise UsageError("vLLM, which samples the completions, is not installed: see docs/installation.md.")
     classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
     return frozenset(
         field.target.id
@@ -30,8 +28,8 @@ def engine_arguments() -> frozenset[str]:
 
 
 def check_engine_arguments(names: Iterable[str]) -> None:
-    """Raises ConfigError for a key of `[rollout.vllm]` that vLLM does not have."""
-    known = engine_arguments()
+    """Raise ConfigError for a key of `[rollout.vllm]` that vLLM does not have."""
+    known = engine_argument_names()
     for name in names:
         if name not in known:
             raise ConfigError(f"[rollout.vllm] {name}: vLLM has no such engine argument.{did_you_mean(name, known)}")

@@ -1,8 +1,8 @@
 """Estimates of the memory that a run needs, made before it starts.
 
 `MemoryPlan` is for a machine whose own memory is used by all processes, `DevicePlan` for devices with memory of their
-own, one for each policy rank and each worker of an engine. Both are lower bounds: activations and whatever else is
-allocated come on top, so a run that does not fit by these numbers can't fit.
+own, one for each policy rank and each worker of an engine. Both are lower bounds: activations and other
+allocations come on top, so a run that does not fit by these numbers can't fit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MemoryPlan:
 
 
 def plan_memory(config: Config, facts: ModelFacts, algorithm: Algorithm) -> MemoryPlan | None:
-    """Estimate the host memory; None if the weights are not here yet, or if devices have memory of their own."""
+    """Estimate the host memory; None if devices have their own, or if the weights are not on this machine yet."""
     if facts.parameters is None or not PLATFORMS[config.run.device].host_memory:
         return None
     parallel, rollout = config.policy.parallel, config.rollout
@@ -88,7 +88,7 @@ def _cache_bytes(config: Config) -> int:
 
 
 def check_memory(plan: MemoryPlan, available: int) -> None:
-    """Raises UsageError if the run can't fit."""
+    """Raise UsageError if the run can't fit."""
     if plan.total > available:
         parts = "\n".join(f"  {format_bytes(size):>11}  {name}" for name, size in plan.lines())
         raise UsageError(
@@ -103,7 +103,7 @@ def check_memory(plan: MemoryPlan, available: int) -> None:
 class DevicePlan:
     """Bytes on one device.
 
-    By how FSDP works: parameters outside of the layers stay gathered from forward to backward; layers are gathered one
+    As FSDP works: parameters outside of the layers stay gathered from forward to backward; layers are gathered one
     after another, the next one while the current one is in use. tp and ep are taken to split all of a layer, and the
     first and last pipeline stage to share the other parameters evenly, though a head that is the embedding is on both.
     """
@@ -131,7 +131,7 @@ class DevicePlan:
 
 
 def plan_devices(config: Config, size: ModelSize | None, algorithm: Algorithm) -> DevicePlan | None:
-    """Estimate the memory of a device; None if the model is not here yet, or if devices use the host's memory."""
+    """Estimate a device's memory; None if devices use the host's, or if the model is not on this machine yet."""
     if size is None or PLATFORMS[config.run.device].host_memory:
         return None
     item = ITEM_BYTES[config.policy.dtype]

@@ -1,7 +1,7 @@
-"""Checks that the model plugin can build the model, and that the checkpoint fits the network.
+"""Check that the model plugin can build the model, and that the checkpoint fits the network.
 
 Rule: no memory is allocated for weights. The network is built on the meta device, and of a checkpoint only the headers
-are read. Loading the checkpoint would find no further error.
+are read. Loading the checkpoint finds no further errors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Numbers of parameters of a network."""
+    """Parameter counts of a network."""
 
     parameters: int
     """In total; tied parameters count once."""
@@ -44,7 +44,7 @@ class ModelSize:
 
 
 def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSize | None:
-    """Return the size of the model; None if it is still on the Hub.
+    """Return the size of the model; None if it is on the Hub and not downloaded yet.
 
     Raises UsageError if the plugin or the layout does not fit the model, PluginError if the plugin's own code fails.
     """

@@ -1,4 +1,4 @@
-"""Facts about a model that config.json and the headers of its safetensors files give, without loading it."""
+"""Facts about a model from its config.json and the headers of its safetensors files, without loading it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ModelFacts:
     attention_heads: int | None = None
     kv_heads: int | None = None
     context: int | None = None
-    """Most tokens that it was made for."""
+    """Longest sequence that it supports, in tokens."""
     quantised: bool = False
-    """Whether its weights are, by config.json."""
+    """Whether its weights are quantised, by config.json."""
     only_config: bool = False
     """Whether its folder has neither weights nor a tokenizer: enough to check a run, not to start one."""
 
@@ -32,8 +32,8 @@ class ModelFacts:
 def model_facts(model: ModelConfig) -> ModelFacts:
     """Read the facts.
 
-    Raises UsageError if there is no such folder or Hub name, no config.json, no model_type in it, or a tokenizer but no
-    weights.
+    Raises UsageError if the folder or Hub name, its config.json or the model_type in that doesn't exist, or if a folder
+    has a tokenizer but no weights.
     """
     folder = Path(model.path)
     local = folder.is_dir()
@@ -81,14 +81,14 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _hub_config(model: ModelConfig) -> dict[str, Any]:
     # A Hub name is `owner/name` or `name`; anything else is meant as a folder.
     if model.path.startswith((".", "/", "~")) or model.path.endswith("/") or model.path.count("/") > 1:
-        raise UsageError(f"[model] path: there is no folder {model.path!r} (looked for from {Path.cwd()}).")
+        raise UsageError(f"[model] path: the folder {model.path!r} does not exist (looked for from {Path.cwd()}).")
     from transformers.utils.hub import cached_file
 
     try:
         found = cached_file(model.path, "config.json", revision=model.revision)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"[model] path {model.path!r}: there is no such folder, and the Hub does not give a model of that name: "
+            f"[model] path {model.path!r}: it isn't a folder, and the Hub gives no model of that name: "
             f"{first_line(error)}"
         ) from error
     return _read_config(Path(found))

@@ -38,12 +38,12 @@ class RunPlan:
     script: ScriptRecord | None = None
     """The launch script, for the processes that need one of its components."""
     rollouts: bool
-    """Whether the algorithm learns from samples (RL) or from dataset rows (SFT)."""
+    """True if the algorithm learns from samples (RL), False if it learns from dataset rows (SFT)."""
     data: Fingerprints | None = None
-    """Of the datasets, as the launcher read them; None if there is no tokenizer to read them with."""
+    """Fingerprints of the datasets, as the launcher read them; None without a tokenizer to read them with."""
     facts: ModelFacts
     size: ModelSize | None = None
-    """None if the model is still on the Hub."""
+    """None if the model is on the Hub and not downloaded yet."""
     memory: MemoryPlan | None = None
     devices: DevicePlan | None = None
     available: int = 0

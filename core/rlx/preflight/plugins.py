@@ -1,4 +1,4 @@
-"""The plugins that a config names: resolved, imported, and their `args` checked.
+"""Resolve and import the plugins that a config names, and check their `args`.
 
 Rule: every name in the config is resolved before the first component is imported. (Hooks plugins are imported earlier,
 since they may add components.)
@@ -68,7 +68,7 @@ class Sources:
         return given
 
     def _same(self, given: PluginRecord, installed: Sequence[Entry]) -> bool:
-        """Return whether a script registers the very model plugin that is installed under that name, which it may."""
+        """Return whether the script registers the model plugin that is installed under that name, which is allowed."""
         if given.kind != "models" or len(installed) > 1 or self.script is None:
             return False
         return bool(load(resolve(given.kind, given.name, self.catalog, self.base_dir)) == self.script.component(given))
@@ -134,7 +134,7 @@ def _component_names(config: Config, model: str) -> Iterator[tuple[str, str]]:
 
 
 def check_learning(algorithm: Algorithm, config: Config, plugins: Plugins) -> None:
-    """Check the config's rules for such an algorithm, and that a group of this size can be informative.
+    """Check the config's rules for RL or SFT, and that a group of this size can be informative.
 
     Raises ConfigError if a group's advantages are all 0 although its rewards differ: nothing would be learnt.
     """
@@ -158,7 +158,7 @@ def check_learning(algorithm: Algorithm, config: Config, plugins: Plugins) -> No
 
 
 def check_components(config: Config, plugins: Plugins) -> None:
-    """Import every component that no other check imports, and check its args."""
+    """Import the components that no other check imports, and check their args."""
     _check_dataset(config.dataset, plugins, "[dataset] args")
     _check_rewards(config.rewards, plugins, "[[rewards]]")
     _check_rewards(config.filter_rewards, plugins, "[[filter_rewards]]")

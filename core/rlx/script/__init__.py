@@ -5,7 +5,7 @@
 * components.py: the components of a script, under the names by which the config knows them.
 * merge_config.py: merges a script's components into the config.
 * plugins.py: a script's components as plugins of the run.
-* row_order.py: the order of rows by a script's sampler.
+* row_order.py: the order of rows given by a script's sampler.
 
 Rules:
 

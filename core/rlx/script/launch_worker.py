@@ -95,13 +95,14 @@ def launch_worker(
         entries may still set the weight, timeout and `args` of a function by its name.
     filter_reward_fns: functions, names of rewards, or numbers of `reward_fns`, each also with a weight. They decide
         whether a group is informative.
-    sampler: called as `sampler(dataset, num_replicas=1, rank=0, shuffle=..., drop_last=False)`, with those arguments
-        that it takes; iterated once an epoch for the order of rows, after `set_epoch(epoch)` (from 1) if it has that.
+    sampler: called as `sampler(dataset, num_replicas=1, rank=0, shuffle=..., drop_last=False)`, with those of the
+        arguments that it takes; iterated once per epoch for the order of rows, after `set_epoch(epoch)` (from 1) if it
+        has that.
     batch_sampler: the same, with `batch_size` and `sampler` offered, too; gives lists of rows, one for each step.
     custom_logger_fns: functions of `(data: dict, step: int)`; called in the launcher after each step and evaluation.
     hooks: objects, classes or modules with functions marked `@rlx.hookimpl`.
 
-    Raises TypeError for an argument that does not exist.
+    Raises TypeError for an unknown argument.
     """
     if unknown:
         known = [part.name for part in fields(ScriptParts) if part.name != "models"]

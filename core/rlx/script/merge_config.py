@@ -39,15 +39,15 @@ def with_script(config: Config, parts: ScriptParts) -> Config:
         rewards = config.rewards
     if parts.filter_reward_fns is not None:
         filters = _rewards(config.filter_rewards, parts, "filter_reward_fns", "[[filter_rewards]]")
-        # A filter has the settings of the reward of its name, so that the two are one call.
+        # A filter has the settings of the reward with its name, so that one call serves both.
         settings = {reward.name: reward for reward in rewards}
-        changes["filter_rewards"] = [_weighted(settings.get(found.name, found), found.weight) for found in filters]
+        changes["filter_rewards"] = [_weighted(settings.get(each.name, each), each.weight) for each in filters]
     if parts.data_packer is not None:
         changes["packer"] = _packer(config.packer, parts.data_packer, "data_packer", "[packer]")
     if config.eval is not None:
         changes["eval"] = _eval(config.eval, parts)
     components = list(script_components(parts, config))
-    loggers, hooks = ([found.name for found in components if found.kind == kind] for kind in ("loggers", "hooks"))
+    loggers, hooks = ([each.name for each in components if each.kind == kind] for kind in ("loggers", "hooks"))
     changes["run"] = config.run.model_copy(update={"loggers": list(dict.fromkeys([*config.run.loggers, *loggers]))})
     own = [name for name in hooks if name not in config.plugins.names]
     changes["plugins"] = config.plugins.model_copy(update={"enable": [*config.plugins.enable, *own]})

@@ -15,7 +15,7 @@ from rlx.script.runner import Script
 
 
 def open_plugins(boot: Boot) -> Plugins:
-    """Open the plugins of this process, those of the launch script included. Raises PluginError as `Plugins.open`."""
+    """Open the plugins of this process, those of the launch script included. Raises as `Plugins.open` does."""
     return Plugins.open(boot, ScriptPlugins.of(boot.script, boot.load_config()) if boot.script else None)
 
 
@@ -54,4 +54,4 @@ class ScriptPlugins:
 
     @cached_property
     def _components(self) -> Mapping[tuple[str, str], ScriptComponent]:
-        return {(found.kind, found.name): found for found in script_components(self._script.parts, self._config)}
+        return {(each.kind, each.name): each for each in script_components(self._script.parts, self._config)}

@@ -1,4 +1,4 @@
-"""The order of rows by a launch script's `sampler` or `batch_sampler`.
+"""The order of rows given by a launch script's `sampler` or `batch_sampler`.
 
 Rules:
 
@@ -27,7 +27,7 @@ from rlx.script.plugins import ScriptPlugins
 
 
 class ScriptOrder:
-    """An `EpochOrder` by the script's samplers."""
+    """An `EpochOrder` given by the script's samplers."""
 
     def __init__(self, parts: ScriptParts, view: DatasetView, config: Config, script: str) -> None:
         part = "sampler" if parts.batch_sampler is None else "batch_sampler"
@@ -90,14 +90,18 @@ class PlainSampler:
         return len(self._order(self._epoch))
 
 
-def open_order(plugins: Plugins, config: Config) -> EpochOrder | None:
-    """Return the order by the script's samplers; None if the run has no script, or one without samplers."""
+def open_order(plugins: Plugins, config: Config, view: DatasetView | None = None) -> EpochOrder | None:
+    """Return the order given by the script's samplers; None if the run has no script, or one without samplers.
+
+    view: the training dataset, if this process has it open; else it is opened if the samplers need it.
+    """
     source = plugins.script
     if not isinstance(source, ScriptPlugins) or not {"sampler", "batch_sampler"} & set(source.script.record.given):
         return None
-    from rlx.packers.tokenizer import load_tokenizer
+    if view is None:
+        from rlx.packers.tokenizer import load_tokenizer
 
-    view = open_dataset(plugins, config.dataset, config, load_tokenizer(config.model))
+        view = open_dataset(plugins, config.dataset, config, load_tokenizer(config.model))
     return ScriptOrder(source.script.parts, view, config, source.script.record.target)
 
 

@@ -58,7 +58,9 @@ def find_script(word: str, arguments: Sequence[str], folder: Path) -> Script:
     source = _source(word, folder)
     if source is None:
         hint = f" Did you mean --config {word}?" if word.endswith(".toml") else ""
-        raise UsageError(f"There is no launch script {word!r}: it is neither a file nor an importable module.{hint}")
+        raise UsageError(
+            f"The launch script {word!r} was not found: it is neither a file nor an importable module.{hint}"
+        )
     target = str(source) if _is_path(word) else word
     return Script(ScriptRecord(target, tuple(arguments), sha256(source), str(folder)))
 

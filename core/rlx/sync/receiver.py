@@ -19,7 +19,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from rlx.errors import SyncError, some
+from rlx.errors import SyncError, abbreviate
 from rlx.sync import transfer_group, vllm_reload
 from rlx.sync.buckets import Manifest, receive_buckets
 
@@ -102,7 +102,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         missing = vllm_reload.incomplete_layers(self.model, self._ties)
         finalize_layerwise_reload(self.model, self.model_config)
         if missing:
-            raise SyncError(f"the transfer left parameters of the engine out: {some(missing)}")
+            raise SyncError(f"the transfer left parameters of the engine out: {abbreviate(missing)}")
         vllm_reload.refresh_tied_layers(self._ties)
 
     def shutdown(self) -> None:

@@ -22,7 +22,7 @@ import msgspec
 import zmq
 
 from rlx.boot import Endpoint
-from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, some
+from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, abbreviate
 from rlx.names import CONTROLLER
 from rlx.transport.conversation import Conversation, OnError, log_error
 from rlx.transport.curve import Context, authenticator, bind, server_socket
@@ -106,7 +106,7 @@ class Server:
             if not limit.expired():
                 raise
             silent = [peer for peer, answer in zip(peers, answers, strict=True) if answer.cancelled()]
-            raise WaitTimeout(f"{what}: no answer from {some(silent)} within {timeout:g} s") from error
+            raise WaitTimeout(f"{what}: no answer from {abbreviate(silent)} within {timeout:g} s") from error
         finally:
             for answer in answers:
                 answer.cancel()

@@ -84,7 +84,7 @@ def test_an_error_in_a_script_is_one_message(call, script, tmp_path, text, extra
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--config", "x.toml", "absent.py"], "There is no launch script 'absent.py'"),
+        (["--config", "x.toml", "absent.py"], "The launch script 'absent.py' was not found"),
         (["x.toml"], "Did you mean --config x.toml?"),
         (["--resume", "somewhere", "entry.py"], "leave out the launch script"),
     ],

@@ -49,7 +49,7 @@ def test_an_unknown_kind_is_a_usage_error(launcher, boot, until):
     process = launcher.start(process_spec(msgspec.structs.replace(boot("say"), kind="shepherd")))
     until(lambda: process.poll() is not None)
     assert process.poll() == 2
-    assert "there is no kind of process 'shepherd'" in process.last_lines(1)[0]
+    assert "unknown kind of process 'shepherd'" in process.last_lines(1)[0]
 
 
 def test_a_process_that_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):

@@ -120,9 +120,9 @@ def test_show_of_an_object_tells_what_its_module_says(rlx, mine):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["show", "rewad", "x"], "There is no kind of plugin 'rewad'. Did you mean 'reward'? Kinds: dataset, reward,"),
-        (["show", "reward", "exact_mach"], "There is no reward 'exact_mach'. Did you mean 'exact_match'?"),
-        (["show", "reward", "./absent.py:fn"], "there is no file"),
+        (["show", "rewad", "x"], "Unknown kind of plugin 'rewad'. Did you mean 'reward'? Kinds: dataset, reward,"),
+        (["show", "reward", "exact_mach"], "Unknown reward 'exact_mach'. Did you mean 'exact_match'?"),
+        (["show", "reward", "./absent.py:fn"], "absent.py does not exist"),
         (["--json", "show", "reward", "gsm8k"], "Write --json at the end: rlx plugins show ... --json"),
     ],
 )

@@ -53,7 +53,7 @@ def test_kind_may_be_plural_and_the_folder_another(rlx, here):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["rewad", "x"], ("There is no kind of plugin 'rewad'. Did you mean 'reward'? Kinds: dataset, reward, packer, "
+        (["rewad", "x"], ("Unknown kind of plugin 'rewad'. Did you mean 'reward'? Kinds: dataset, reward, packer, "
                          "model, algorithm, launcher, logger, command, hook.")),
         (["logger", "x"], "`rlx plugin new` makes no logger. Kinds: reward, dataset, packer, model, algorithm, hook."),
         (["reward", "9lives"], ("'9lives' can't be the name of a distribution and its module. Use letters and digits, "
@@ -62,8 +62,8 @@ def test_kind_may_be_plural_and_the_folder_another(rlx, here):
         (["reward", "a.b"], "'a.b' can't be the name"),
         (["reward", "../x"], "'../x' can't be the name"),
         (["reward", "class"], "'class' can't be the name"),
-        (["reward", "math"], "'math': there is a module 'math' already. Choose another name."),
-        (["reward", "rlx-rewards"], "'rlx-rewards': there is a module 'rlx_rewards' already."),
+        (["reward", "math"], "'math': a module 'math' exists already. Choose another name."),
+        (["reward", "rlx-rewards"], "'rlx-rewards': a module 'rlx_rewards' exists already."),
         (["reward", "full"], "full exists and isn't an empty folder. Choose another one with --dir."),
         (["reward", "x", "--dir", "full/file"], "full/file exists and isn't an empty folder"),
     ],

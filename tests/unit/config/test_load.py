@@ -73,15 +73,15 @@ def test_policy_option_is_the_number_of_processes_whatever_the_file_says(write):
         ('[plugins]\nenable = [{ nmae = "x" }]\n', "[[plugins.enable]] number 1, name: this is missing"),
         ('[plugins]\nenable = [{ name = "x", agrs = {} }]\n',
          "[[plugins.enable]] number 1, agrs: unknown key. Did you mean 'args'?"),
-        ('[plugins]\nenable = ["x", { name = "x" }]\n', "[plugins] enable: 'x' is there more than once"),
+        ('[plugins]\nenable = ["x", { name = "x" }]\n', "[plugins] enable: 'x' is listed more than once"),
         ('[rollout]\nabcdef = 1\n', "[rollout] abcdef: unknown key. Keys: replicas, "),
         ('[abcdefgh]\nx = 1\n', "[abcdefgh]: unknown section. Sections: run, model, dataset, "),
         ('[rollout.vllm]\nseed = 3\n', "[rollout.vllm] seed: rlx sets this itself; use [run] seed"),
         ('[rollout.vllm]\nweight_transfer_config = 3\n', "rlx sets this itself; it can't be chosen"),
         ('[plugins]\nbest_effort = ["x"]\n', "[plugins] best_effort: 'x' is not in `enable`"),
-        ('[[rewards]]\nname = "r"\n', "[[rewards]]: 'r' is there more than once"),
+        ('[[rewards]]\nname = "r"\n', "[[rewards]]: 'r' is listed more than once"),
         ("[run]\nsteps = 5\n[policy.optimizer]\nwarmup_steps = 6\n", "warmup_steps = 6 is more than [run] steps = 5"),
-        ("[run]\nsteps = 5\nepochs = 2\n", "[run] epochs = 2 and steps = 5: say one of them"),
+        ("[run]\nsteps = 5\nepochs = 2\n", "[run] epochs = 2 and steps = 5: set only one of them"),
         ("[run]\nepochs = 0.0\n", "[run] epochs: must be greater than 0, got 0"),
         ("[policy.optimizer]\nmin_lr_ratio = 0.1\n", "a constant schedule never gets there"),
         ('[checkpoint.best]\nmetric = "eval/loss"\n', "[checkpoint.best]: nothing is evaluated"),
@@ -123,8 +123,10 @@ def test_toml_syntax(write, text, line, column, shown):
 
 
 def test_no_file_and_no_text(tmp_path):
-    assert "There is no config file" in error_of(lambda: load_config(tmp_path / "absent.toml"))
-    assert "There is no config file" in error_of(lambda: load_config(tmp_path))
+    assert f"The config file '{tmp_path}/absent.toml' does not exist." in error_of(
+        lambda: load_config(tmp_path / "absent.toml")
+    )
+    assert f"The config file '{tmp_path}' does not exist." in error_of(lambda: load_config(tmp_path))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     assert "not UTF-8" in error_of(lambda: load_config(tmp_path / "binary"))
 

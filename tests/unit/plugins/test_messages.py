@@ -45,7 +45,7 @@ def lookup(tmp_path):
 def test_unknown_name(fake_dist, lookup):
     fake_dist("one", {"rlx.loggers": {"wandb": "one_m:Logger"}})
     assert said(lookup, "wadnb", "loggers") == (
-        "There is no logger 'wadnb'. Did you mean 'wandb'?\n"
+        "Unknown logger 'wadnb'. Did you mean 'wandb'?\n"
         "Installed: console, jsonl, tensorboard, wandb.\n"
         "Install a distribution that offers it (entry-point group 'rlx.loggers'), or write './file.py:name' "
         "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
@@ -54,7 +54,7 @@ def test_unknown_name(fake_dist, lookup):
 
 def test_unknown_name_where_nothing_is_installed(lookup):
     assert said(lookup, "wandb", "commands") == (
-        "There is no command 'wandb'.\n"
+        "Unknown command 'wandb'.\n"
         "Installed: none.\n"
         "Install a distribution that offers it (entry-point group 'rlx.commands'), or write './file.py:name' "
         "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
@@ -106,7 +106,7 @@ def test_distribution_without_the_object_that_it_names(fake_dist, lookup):
 def test_distribution_without_its_module(fake_dist, lookup):
     fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_pkg.mod:score"}})
     assert said(lookup, "bad") == (
-        "reward 'bad': there is no module 'bad_pkg.mod'. "
+        "reward 'bad': the module 'bad_pkg.mod' was not found. "
         "my-dist 1.0 names it, but its installation is incomplete: reinstall it."
     )
 
@@ -121,8 +121,8 @@ def test_broken_file(tmp_path, lookup):
 
 def test_file_that_is_not_there(tmp_path, lookup):
     assert said(lookup, "./mine.py:score") == (
-        f"reward './mine.py:score': there is no file {tmp_path}/mine.py.\n"
-        "A file is looked for relative to the config's folder."
+        f"reward './mine.py:score': the file {tmp_path}/mine.py does not exist.\n"
+        "The path is relative to the config's folder."
     )
 
 
@@ -139,7 +139,7 @@ def test_file_without_the_object(tmp_path, lookup):
 
 def test_module_that_is_not_there(lookup):
     assert said(lookup, "no_such_pkg.mod:score") == (
-        "reward 'no_such_pkg.mod:score': there is no module 'no_such_pkg.mod'. "
+        "reward 'no_such_pkg.mod:score': the module 'no_such_pkg.mod' was not found. "
         "Is its package installed in this environment? For a file beside the config write './file.py:name'."
     )
 
@@ -244,19 +244,19 @@ def hooks(**functions):
     ("plugin", "message"),
     [
         (hooks(rlx_step_edn=lambda step: None),
-         f": there is no hook 'rlx_step_edn'. Did you mean 'rlx_step_end'? Hooks: {NAMES}."),
+         f": unknown hook 'rlx_step_edn'. Did you mean 'rlx_step_end'? Hooks: {NAMES}."),
         (SimpleNamespace(rlx_step_end=lambda step: None),
          ": rlx_step_end lacks the marker `@rlx.hookimpl` and would not be called."),
         (SimpleNamespace(), f" implements no hook. Mark its functions with `@rlx.hookimpl`: {NAMES}."),
         (hooks(rlx_step_end=lambda stpe: None),
          (": rlx_step_end takes 'stpe' (positional or keyword), which is never passed. Did you mean 'step'? "
-         "Passed are, without defaults: step, metrics.")),
+         "Its arguments, to take without defaults: step, metrics.")),
         (hooks(rlx_step_end=lambda step, metrics=None: None),
          (": rlx_step_end takes 'metrics=None' (positional or keyword), which is never passed. "
-         "Did you mean 'metrics'? Passed are, without defaults: step, metrics.")),
+         "Did you mean 'metrics'? Its arguments, to take without defaults: step, metrics.")),
         (hooks(rlx_step_end=lambda *, step: None),
          (": rlx_step_end takes 'step' (keyword-only), which is never passed. "
-         "Did you mean 'step'? Passed are, without defaults: step, metrics.")),
+         "Did you mean 'step'? Its arguments, to take without defaults: step, metrics.")),
         (SimpleNamespace(rlx_step_end=rlx.hookimpl(wrapper=True)(lambda step: (yield))),
          ": rlx_step_end is a hook wrapper; rlx calls plain hooks only."),
     ],
@@ -309,7 +309,7 @@ REGISTERS = "import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    {call}\
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ('registry.add("rewrads", "x", 1)', "registers kind 'rewrads'; there is none. Did you mean 'rewards'?"),
+        ('registry.add("rewrads", "x", 1)', "registers the unknown kind 'rewrads'. Did you mean 'rewards'?"),
         ('registry.add("rewards", "x", 1); registry.add("rewards", "x", 2)',
          "registers reward 'x' again; it is reward 'x' (my-dist 1.0, my_hooks)."),
     ],

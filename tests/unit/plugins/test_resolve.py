@@ -56,14 +56,14 @@ def test_unknown_name_says_what_is_near_what_there_is_and_what_to_do():
     with pytest.raises(PluginError) as caught:
         resolve("rewards", "exact_mach", discover(), Path())
     text = str(caught.value)
-    assert "no reward 'exact_mach'" in text
+    assert "Unknown reward 'exact_mach'" in text
     assert "Did you mean 'exact_match'?" in text
     assert "gsm8k" in text
     assert "rlx.rewards" in text
 
 
 def test_a_name_of_one_kind_is_unknown_as_another():
-    with pytest.raises(PluginError, match="no dataset 'grpo'"):
+    with pytest.raises(PluginError, match="Unknown dataset 'grpo'"):
         resolve("datasets", "grpo", discover(), Path())
 
 
@@ -109,11 +109,11 @@ def test_file_may_import_its_neighbour_and_use_dataclasses(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("./absent.py:rows", "there is no file"),
+        ("./absent.py:rows", "absent.py does not exist"),
         ("./mine.py", "say which object"),
         ("./mine.py:", "say which object"),
-        ("no_such_pkg.mod:rows", "there is no module 'no_such_pkg.mod'"),
-        ("email.no_such:rows", "there is no module 'email.no_such'"),
+        ("no_such_pkg.mod:rows", "the module 'no_such_pkg.mod' was not found"),
+        ("email.no_such:rows", "the module 'email.no_such' was not found"),
     ],
 )
 def test_words_that_lead_nowhere(tmp_path, word, message):

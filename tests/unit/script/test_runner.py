@@ -56,7 +56,7 @@ def test_a_module_is_a_script_too(script, tmp_path):
     ("word", "hint"), [("absent.py", ""), ("x.toml", "Did you mean --config x.toml?"), ("no_such.module", "")]
 )
 def test_a_script_that_is_not_there(word, hint, tmp_path):
-    with pytest.raises(UsageError, match="There is no launch script") as caught:
+    with pytest.raises(UsageError, match=f"The launch script '{word}' was not found") as caught:
         find_script(word, [], tmp_path)
     assert hint in str(caught.value)
 

@@ -125,7 +125,7 @@ def reward(group):
 
 
 BROKEN = [
-    ("hooks", plugin(rlx_step_edn=lambda step: None), "no hook 'rlx_step_edn'. Did you mean 'rlx_step_end'"),
+    ("hooks", plugin(rlx_step_edn=lambda step: None), "unknown hook 'rlx_step_edn'. Did you mean 'rlx_step_end'"),
     ("hooks", plugin(rlx_step_end=lambda stpe: None), "stpe"),
     ("hooks", SimpleNamespace(rlx_step_end=lambda step: None), "lacks the marker"),
     ("hooks", SimpleNamespace(), "implements no hook"),
