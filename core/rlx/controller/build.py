@@ -26,7 +26,7 @@ LEDGER_FILE = "ledger.sqlite"
 
 
 def build_rl(services: Services, members: Members, saved: SavedState | None, totals: Totals) -> RLMode:
-    """Build the mode of an RL run, with window and ledger as the checkpoint left them.
+    """Build the mode of an RL run. The window and the ledger continue from the checkpoint, if the run is resumed.
 
     Raises RunError if the checkpoint does not fit the datasets or the config.
     """
@@ -34,7 +34,7 @@ def build_rl(services: Services, members: Members, saved: SavedState | None, tot
     data = next(iter(members.rollouts.values())).data
     order = _row_order(services, data.train.size)
     _check_resume(saved, data.train, config.policy.groups_per_step)
-    ledger = Ledger(services.run_dir / LEDGER_FILE, failed=services.failure.fail_threadsafe, resume=saved is not None)
+    ledger = Ledger(services.run_dir / LEDGER_FILE, on_error=services.failure.fail_threadsafe, resume=saved is not None)
     version = saved.version if saved else 0
     window = Window(
         max_staleness=config.asynchrony.max_staleness,
@@ -62,7 +62,7 @@ def build_rl(services: Services, members: Members, saved: SavedState | None, tot
         groups=groups,
         placements=placements,
         restarts=restarts,
-        synced=totals.add_sync,
+        on_synced=totals.add_sync,
     )
     return RLMode(
         services,
@@ -94,7 +94,7 @@ def _row_order(services: Services, size: int) -> RowOrder:
 
 
 def _check_resume(saved: SavedState | None, fingerprint: Fingerprint, groups_per_step: int) -> None:
-    """Raise RunError unless positions mean the same rows, and steps the same number of groups, as in the checkpoint."""
+    """Raise RunError unless the dataset and the number of groups in a step are those of the checkpoint."""
     if saved is None:
         return
     if found := difference(saved.fingerprint, fingerprint):

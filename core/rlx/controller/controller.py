@@ -1,4 +1,4 @@
-"""The lifecycle of a run: wait for its processes, train, end, and say goodbye to all of them.
+"""The lifecycle of a run: wait for its processes, train, end, and stop all of them.
 
 Rules:
 
@@ -29,15 +29,15 @@ from rlx.names import LAUNCHER
 from rlx.transport.messages import Message, Ok, RunEnded, Stop
 
 STATUS_SECONDS = 0.3
-GOODBYE_SECONDS = 10.0
+RUN_ENDED_SECONDS = 10.0
 EXIT_REPORT_SECONDS = 1.0
-"""How long a failure waits for the launcher to report which process ended, and with which last lines in its log."""
+"""Seconds that a failing run waits for the launcher to report exited processes and the last lines of their logs."""
 
 log = logging.getLogger(__name__)
 
 
 class Controller:
-    """The controller of one run. Its process calls `handle` for each message, and `run` once."""
+    """The controller of one run. The server calls `handle` for each message; `run` is called once."""
 
     def __init__(self, services: Services, boot: Boot) -> None:
         self._services = services
@@ -57,20 +57,20 @@ class Controller:
         return Ok()
 
     async def run(self) -> RunEnded:
-        """Run to the end, report it to all processes, and return it. A failure of the run is returned, not raised."""
+        """Run to the end, stop all processes, and return the result. A failure of the run is returned, not raised."""
         failure = self._services.failure
         try:
-            ended = await failure.guard(self._whole_run())
+            ended = await failure.guard(self._run_to_end())
         except RlxError as error:
             ended = await self._end_failed(str(error))
-        except Exception as error:  # the boundary of the run: a defect, too, ends it with a summary
-            log.exception("the controller has a defect")
+        except Exception as error:  # the boundary of the run: even a bug ends it with a summary
+            log.exception("internal error of the controller")
             ended = await self._end_failed(f"internal error of the controller, {type(error).__name__}: {error}")
-        await self._say_goodbye(ended)
+        await self._stop_processes(ended)
         await failure.cancel_all()
         return ended
 
-    async def _whole_run(self) -> RunEnded:
+    async def _run_to_end(self) -> RunEnded:
         services = self._services
         failure, config = services.failure, services.config
         failure.spawn(self._send_status(), "status")
@@ -98,7 +98,7 @@ class Controller:
         return RunEnded(status, summary)
 
     async def _end_failed(self, error: str) -> RunEnded:
-        """End the run with `error`, and the last log lines of processes that ended at the same time."""
+        """End the run with `error`, extended by the last log lines of processes that ended at the same time."""
         reported = len(self._members.exits)
         self._state.drain()
         await asyncio.sleep(EXIT_REPORT_SECONDS)
@@ -118,7 +118,7 @@ class Controller:
         try:
             self._services.hooks.rlx_run_end(summary=summary)
         finally:
-            # The time and the failures of these hooks themselves are part of the summary.
+            # Taken after the hooks: their own time and failures belong in the summary.
             summary["costs"] = timing_table(self._services.timings.total)
             summary["hooks_failed"] = dict(self._services.hook_failures.total)
 
@@ -127,20 +127,20 @@ class Controller:
             self._services.notify_launcher(self._run.status())
             await asyncio.sleep(STATUS_SECONDS)
 
-    async def _say_goodbye(self, ended: RunEnded) -> None:
-        """Send `Stop` to all processes and `RunEnded` to the launcher; best effort, for some may be gone."""
+    async def _stop_processes(self, ended: RunEnded) -> None:
+        """Send `Stop` to all processes and `RunEnded` to the launcher. Best effort: some may be gone already."""
         channel = self._services.channel
         ended = structs.replace(ended, untold=self._members.unreached())
         for peer in list(channel.peers()):
             if peer != LAUNCHER:
-                await _try(channel.notify(peer, Stop(ended.error or ended.status)))
+                await _best_effort(channel.notify(peer, Stop(ended.error or ended.status)))
         if LAUNCHER in channel.peers():
-            what = "the launcher takes the end of the run"
-            await _try(channel.request(LAUNCHER, ended, timeout=GOODBYE_SECONDS, what=what))
+            what = "the launcher receives the end of the run"
+            await _best_effort(channel.request(LAUNCHER, ended, timeout=RUN_ENDED_SECONDS, what=what))
 
 
-async def _try(sending: Coroutine[object, object, object]) -> None:
+async def _best_effort(sending: Coroutine[object, object, object]) -> None:
     try:
         await sending
     except RlxError as error:
-        log.warning("at the end: %s", error)
+        log.warning("at the end of the run: %s", error)

@@ -4,8 +4,8 @@ Rules:
 
 * Version v is made by v optimizer steps. Each version is published, then evaluated if that is due, then checkpointed
   if that is due or if it is the best so far.
-* If training continues during an evaluation, the version under evaluation may turn out to be the best: it is saved at
-  once, and its checkpoint is removed later if it is not.
+* If training continues during an evaluation, the evaluated version may turn out to be the best: it is saved at once,
+  and its checkpoint is removed later if it is not the best.
 * A drain (signal) finishes the current step, saves, and ends with status "stopped". A stop hook ends the run as if its
   steps were complete.
 """
@@ -20,7 +20,7 @@ from rlx.controller.modes.mode import TrainingMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
 from rlx.controller.records.checkpoint import SavedState
-from rlx.controller.records.metrics import TrainedStep, hook_failure_metrics, rate, timing_metrics
+from rlx.controller.records.metrics import TrainedStep, hook_failure_metrics, ratio, timing_metrics
 from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
 from rlx.controller.state import RunState, StateMachine
@@ -30,7 +30,7 @@ from rlx.transport.messages import Export, Ok, SaveCheckpoint, StepMetrics
 
 
 class Loop:
-    """One run from its first version to its end."""
+    """Trains, evaluates and saves, from the first version of a run to its end."""
 
     def __init__(
         self,
@@ -40,21 +40,21 @@ class Loop:
         totals: Totals,
         *,
         version: int,
-        before: float,
+        earlier_seconds: float,
     ) -> None:
-        """`before`: seconds that earlier attempts of this run took."""
+        """`version`: the first one; `earlier_seconds`: run time of earlier attempts of this run."""
         self._services = services
         self._config = services.config
         self._mode = mode
         self._sampling = mode.sampling
         self._state = state
         self._totals = totals
-        self._started = time.monotonic() - before
+        self._started = time.monotonic() - earlier_seconds
         self._evaluation: asyncio.Task[None] | None = None
         self._best = Best(self._config.checkpoint.best, totals.evaluations)
         self._saved_version = version
         self._stop_requested = False
-        self._overlapped = bool(services.replicas) and self._config.asynchrony.max_staleness > 0
+        self._trains_during_evaluation = bool(services.replicas) and self._config.asynchrony.max_staleness > 0
         self.version = version
         self.reason = ""
         self.metrics: dict[str, float] = {}
@@ -87,14 +87,14 @@ class Loop:
         return "done" if complete else "stopped"
 
     async def _step(self) -> None:
-        """Train one step and publish its version; report the metrics, and ask the hooks whether to stop."""
-        step, began, busy = self.version, time.monotonic(), self._sampling.generate_seconds()
+        """Train one step, publish its version, report the metrics, and ask the hooks whether to stop."""
+        step, began, generated_before = self.version, time.monotonic(), self._sampling.generate_seconds()
         trained = await self._mode.train(step)
         self.version = step + 1
         sync_metrics = await self._sampling.publish(self.version)
-        seconds, generated = time.monotonic() - began, self._sampling.generate_seconds() - busy
-        metrics = {**trained.metrics, **sync_metrics, **self._step_metrics(trained, seconds, generated)}
-        self._totals.add_step(seconds, generated, trained)
+        seconds, generate_seconds = time.monotonic() - began, self._sampling.generate_seconds() - generated_before
+        metrics = {**trained.metrics, **sync_metrics, **self._step_metrics(trained, seconds, generate_seconds)}
+        self._totals.add_step(seconds, generate_seconds, trained)
         self._services.hooks.rlx_step_end(step=step, metrics=metrics)
         self._report(step, metrics, "train")
         answer = self._services.hooks.rlx_should_stop(step=step, metrics=metrics)
@@ -102,23 +102,23 @@ class Loop:
             self._stop_requested = True
             self.drain(answer if isinstance(answer, str) else "a hook asked to stop")
 
-    def _step_metrics(self, trained: TrainedStep, seconds: float, generated: float) -> dict[str, float]:
+    def _step_metrics(self, trained: TrainedStep, seconds: float, generate_seconds: float) -> dict[str, float]:
         metrics = {
             **timing_metrics(self._services.timings.take()),
             **hook_failure_metrics(self._services.hook_failures.take()),
             "time/step": seconds,
             "time/train": trained.train_seconds,
-            "time/train_busy": rate(trained.train_seconds, seconds),
-            "tokens/trained_per_s": rate(trained.trained_tokens, trained.train_seconds),
+            "time/train_busy": ratio(trained.train_seconds, seconds),
+            "tokens/trained_per_s": ratio(trained.trained_tokens, trained.train_seconds),
         }
         if not self._services.replicas:
             return metrics
         counts = self._sampling.counts
         return metrics | {
             "time/wait": trained.wait_seconds,
-            "time/generate": generated,
-            "time/generate_busy": rate(generated, seconds),
-            "tokens/generated_per_s": rate(trained.generated_tokens, generated),
+            "time/generate": generate_seconds,
+            "time/generate_busy": ratio(generate_seconds, seconds),
+            "tokens/generated_per_s": ratio(trained.generated_tokens, generate_seconds),
             "groups/trained": float(self.version * self._config.policy.groups_per_step),
             "groups/dropped": float(counts.dropped),
             "groups/uninformative": float(counts.uninformative),
@@ -132,10 +132,10 @@ class Loop:
         """Evaluate and checkpoint the new version if that is due."""
         evaluation, every = self._config.eval, self._config.checkpoint.every
         if evaluation is not None and evaluation.every is not None and self.version % evaluation.every == 0:
-            self._best.expect(self.version)
+            self._best.evaluation_started(self.version)
             task = self._services.failure.spawn(self._evaluate(self.version, self._evaluation), "evaluation")
             self._evaluation = task
-            if not self._overlapped:
+            if not self._trains_during_evaluation:
                 await task
         if (every is not None and self.version % every == 0) or self.version in self._best.spared:
             await self._checkpoint()
@@ -147,7 +147,7 @@ class Loop:
         metrics = await self._mode.evaluate(version)
         self._services.hooks.rlx_evaluated(step=version, metrics=metrics)
         self._totals.evaluations.append({"step": float(version), **metrics})
-        self._best.evaluated(version, metrics)
+        self._best.evaluation_ended(version, metrics)
         self._report(version, metrics, "eval")
 
     async def _end(self, *, complete: bool) -> None:
@@ -158,7 +158,7 @@ class Loop:
             await asyncio.wait({evaluation})
             if not evaluation.cancelled():
                 evaluation.result()
-            self._best.expect_nothing()
+            self._best.evaluations_stopped()
         if complete and self._config.eval is not None and not self._totals.has_evaluated(self.version):
             await self._evaluate(self.version)
         await self._sampling.flush()

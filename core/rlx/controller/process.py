@@ -29,7 +29,7 @@ def main(boot: Boot) -> None:
 
 
 async def serve(boot: Boot) -> RunEnded:
-    """Open the server, write its port to the file that the launcher reads, and return the end of the run."""
+    """Open the server, write its port to the file that the launcher reads, run, and return the result."""
     config = boot.load_config()
     plugins = open_plugins(boot)
     plugins.hooks.rlx_worker_start(process=CONTROLLER, config=config)
@@ -42,7 +42,6 @@ async def serve(boot: Boot) -> RunEnded:
 
     server = Server(boot.endpoint, boot.client_keys, handle, on_error=lambda _, error: failure.fail(error))
     replicas = tuple(replica_name(index) for index in range(config.rollout.replicas)) if boot.rollouts else ()
-    order = open_order(plugins, config)
     services = Services(
         config=config,
         run_dir=boot.run_path,
@@ -53,7 +52,7 @@ async def serve(boot: Boot) -> RunEnded:
         progress=Progress(),
         timings=plugins.timings,
         hook_failures=plugins.hook_failures,
-        order=order,
+        order=open_order(plugins, config),
     )
     controller = Controller(services, boot)
     try:

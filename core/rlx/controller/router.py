@@ -22,7 +22,7 @@ from rlx.transport.messages import (
 
 
 class MessageRouter:
-    """Hands each message to the members, the run or the process failures."""
+    """Passes each message to the members, the run or the process failures."""
 
     def __init__(self, services: Services, members: Members, run: Run, failures: ProcessFailures) -> None:
         self._services = services

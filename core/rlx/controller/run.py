@@ -1,4 +1,4 @@
-"""A run as the controller sees it: its mode and its loop, once it has begun; its status and its summary at any time."""
+"""A run: its training mode and its loop once it has begun, and its status and summary at any time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run. `begin` builds its mode and its loop; everything else may be called before that, too."""
+    """One run. `begin` builds its mode and its loop; all other methods may also be called before that."""
 
     def __init__(self, services: Services, boot: Boot, members: Members, state: StateMachine) -> None:
         self._services = services
@@ -41,7 +41,7 @@ class Run:
         Raises RunError if the checkpoint does not fit the policy, the datasets or the config.
         """
         saved = self._load_checkpoint()
-        version, before = (saved.version, saved.seconds) if saved else (0, 0.0)
+        version, earlier_seconds = (saved.version, saved.seconds) if saved else (0, 0.0)
         policy = self._members.policy
         assert policy is not None
         if policy.step != version:
@@ -52,7 +52,9 @@ class Run:
         else:
             mode = build_sft(self._services, self._members, saved)
         self.sampling = mode.sampling
-        self._loop = Loop(self._services, mode, self._state, self._totals, version=version, before=before)
+        self._loop = Loop(
+            self._services, mode, self._state, self._totals, version=version, earlier_seconds=earlier_seconds
+        )
         return self._loop
 
     def drain(self, reason: str) -> None:
@@ -64,10 +66,10 @@ class Run:
         else:
             self._services.log("info", f"stopping: {reason}. The run has not begun.")
             self._state.drain()
-            self._members.give_up()
+            self._members.stop_waiting()
 
     def describe(self) -> str:
-        """Return what the run waits for, and the groups that are out."""
+        """Return what the run waits for, and the groups that are leased."""
         return "; ".join(part for part in (self._services.progress.current, self.sampling.describe()) if part)
 
     def status(self) -> Status:
@@ -81,11 +83,12 @@ class Run:
 
     def summary(self, status: str) -> dict[str, object]:
         """Return the content of summary.json."""
-        config, steps = self._services.config, self._loop.version if self._loop else 0
+        config = self._services.config
+        steps = self._loop.version if self._loop else 0
         try:
             lost = self.sampling.lost()
         except RlxError as error:
-            # The run has usually failed for the same reason, so it does not fail again.
+            # The run has usually failed for the same reason already.
             log.error("the groups in the ledger could not be counted: %s", error)  # noqa: TRY400
             lost = None
         result = RunResult(

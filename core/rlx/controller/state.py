@@ -1,7 +1,7 @@
 """The state machine of a run.
 
-STARTING -> RUNNING -> DRAINING -> DONE | FAILED. Every run ends through DRAINING: completion, a stop hook, a signal and
-an error differ only in what is still worth doing there.
+STARTING -> RUNNING -> DRAINING -> DONE | FAILED. Every run ends through DRAINING, whether it completes, is stopped
+by a hook or a signal, or fails.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class StateMachine:
         return self._state in {RunState.DRAINING, RunState.DONE, RunState.FAILED}
 
     def to(self, state: RunState) -> None:
-        """Change to `state`. Raises AssertionError on an illegal transition: that is a defect of the controller."""
+        """Change to `state`. Raises AssertionError on an illegal transition: that is a bug in the controller."""
         if state not in LEGAL[self._state]:
             raise AssertionError(f"illegal transition: {self._state} -> {state}")
         self._state = state

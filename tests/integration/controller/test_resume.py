@@ -94,7 +94,7 @@ async def test_a_run_with_staleness_loses_and_repeats_no_group(make_run, script,
     counts = Counter(group_id for step in range(steps) for group_id in trained[step])
     assert set(counts.values()) == {1}
     assert sum(counts.values()) == steps * 4
-    ledger = Ledger(tmp_path / "ledger.sqlite", failed=pytest.fail, resume=True)
+    ledger = Ledger(tmp_path / "ledger.sqlite", on_error=pytest.fail, resume=True)
     rows = ledger.rows()
     ledger.close()
     assert {row.group_id for row in rows if row.state == "trained"} == set(counts)

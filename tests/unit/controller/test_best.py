@@ -44,26 +44,26 @@ def test_no_version_is_better(values):
 def test_a_version_that_is_being_evaluated_is_spared():
     grown = evaluations({2: 1.0})
     best = Best(LOSS, grown)
-    best.expect(4)
-    best.expect(6)
+    best.evaluation_started(4)
+    best.evaluation_started(6)
     assert best.spared == {2, 4, 6}
     grown.append({"step": 4.0, "eval/loss": 0.5})
-    best.evaluated(4, grown[-1])
+    best.evaluation_ended(4, grown[-1])
     assert best.spared == {4, 6}
-    best.expect_nothing()
+    best.evaluations_stopped()
     assert best.spared == {4}
 
 
 def test_without_a_rule_no_version_is_best_and_none_is_spared(tmp_path):
     best = Best(None, evaluations({2: 1.0}))
-    best.expect(4)
-    best.evaluated(4, {"eval/accuracy": 1.0})
+    best.evaluation_started(4)
+    best.evaluation_ended(4, {"eval/accuracy": 1.0})
     assert (best.version, best.spared, best.entry(tmp_path)) == (None, set(), None)
 
 
 def test_a_missing_metric_is_named_with_those_that_exist():
     with pytest.raises(RunError, match=r"'eval/los'.* It has eval/loss, eval/perplexity\. Did you mean 'eval/loss'\?"):
-        Best(BestConfig(metric="eval/los", prefer="lowest"), []).evaluated(
+        Best(BestConfig(metric="eval/los", prefer="lowest"), []).evaluation_ended(
             0, {"eval/perplexity": 2.0, "eval/loss": 1.0}
         )
 

@@ -21,8 +21,8 @@ from rlx.transport.messages import GroupDone
 def make_ledger(tmp_path):
     opened = []
 
-    def make(*, resume: bool = False, failed=lambda error: pytest.fail(str(error))) -> Ledger:
-        opened.append(Ledger(tmp_path / "ledger.sqlite", failed=failed, resume=resume))
+    def make(*, resume: bool = False, on_error=lambda error: pytest.fail(str(error))) -> Ledger:
+        opened.append(Ledger(tmp_path / "ledger.sqlite", on_error=on_error, resume=resume))
         return opened[-1]
 
     yield make
@@ -71,7 +71,7 @@ def test_payloads_go_when_a_checkpoint_covers_their_step(make_ledger):
 
 def test_a_failed_write_is_reported_once_and_remembered(make_ledger):
     errors = []
-    ledger = make_ledger(failed=errors.append)
+    ledger = make_ledger(on_error=errors.append)
     ledger.flush()
     ledger._connection.execute("PRAGMA query_only = ON")
     ledger.lease(0, 0, 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlx.config.schema import Config
-from rlx.controller.groups.dropped_groups import MOST_FAILED, MOST_UNINFORMATIVE, Drops
+from rlx.controller.groups.dropped_groups import MAX_FAILED, MAX_UNINFORMATIVE, Drops
 from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.health.busy_time import BusyTime
 from rlx.controller.health.watchdog import Watchdog
@@ -144,12 +144,12 @@ def test_the_share_of_informative_groups_counts_those_that_were_dropped():
 def test_drops_end_the_run_only_when_nothing_is_kept_in_between():
     drops = Drops(groups_per_step=1)
     for _ in range(10):
-        for _ in range(MOST_UNINFORMATIVE - 1):
+        for _ in range(MAX_UNINFORMATIVE - 1):
             drops.drop_uninformative([0.0, 0.0])
-        for _ in range(MOST_FAILED - 1):
+        for _ in range(MAX_FAILED - 1):
             drops.drop_failed("judge is down")
         drops.kept()
-    assert (drops.failed, drops.uninformative) == (10 * (MOST_FAILED - 1), 10 * (MOST_UNINFORMATIVE - 1))
+    assert (drops.failed, drops.uninformative) == (10 * (MAX_FAILED - 1), 10 * (MAX_UNINFORMATIVE - 1))
 
 
 def test_failures_in_a_row_are_reported_with_the_last_one():

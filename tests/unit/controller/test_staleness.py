@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlx.controller.groups.staleness import Slot, Window
+from rlx.controller.groups.staleness import PendingGroup, Window
 
 
 def window(k: int, groups: int = 2, steps: int = 10) -> Window:
@@ -69,13 +69,13 @@ def test_groups_sampled_with_unverified_weights_are_not_trained():
 
 def test_order_is_lease_version_then_id():
     w = window(2)
-    w.restore([Slot(7, 1, 1), Slot(3, 2, 2), Slot(9, 1, 1)], resample=[])
+    w.restore([PendingGroup(7, 1, 1), PendingGroup(3, 2, 2), PendingGroup(9, 1, 1)], resample=[])
     assert w.pick(2, 2) == [7, 9]
 
 
 def test_ids_to_be_sampled_again_come_before_new_ones():
     w = Window(max_staleness=1, groups_per_step=2, steps=10, next_id=6)
-    w.restore([Slot(5, 0, 0)], resample=[4, 1])
+    w.restore([PendingGroup(5, 0, 0)], resample=[4, 1])
     assert lease_all(w, 0) == [1, 4, 6]
 
 

@@ -1,7 +1,4 @@
-"""Counts of the groups that were dropped, and when to give up.
-
-A run ends if too many groups are dropped in a row without one that is kept: there is nothing left to learn from.
-"""
+"""Counts dropped groups, and fails the run if too many are dropped in a row: nothing is left to learn from."""
 
 from __future__ import annotations
 
@@ -10,26 +7,26 @@ from collections.abc import Sequence
 
 from rlx.errors import RunError
 
-MOST_FAILED = 16
-"""Failed groups in a row that end a run, but at least four steps of them."""
-MOST_UNINFORMATIVE = 64
-"""The same for uninformative groups: hard or easy prompts are common, failures should not be."""
-SHOWN = 10
+MAX_FAILED = 16
+"""A run fails after this many failed groups in a row; with large steps, after the groups of four steps."""
+MAX_UNINFORMATIVE = 64
+"""The same for uninformative groups. It is higher, since prompts that are too hard or too easy are common."""
+SHOWN_TOTALS = 10
 
 
 class Drops:
-    """Groups that were dropped because they `failed`, or because they are `uninformative`."""
+    """Counts groups that were dropped because they `failed` or because they are `uninformative`."""
 
     def __init__(self, groups_per_step: int) -> None:
         self.failed = 0
         self.uninformative = 0
-        self._most_failed = max(MOST_FAILED, 4 * groups_per_step)
-        self._most_uninformative = max(MOST_UNINFORMATIVE, 4 * groups_per_step)
+        self._max_failed = max(MAX_FAILED, 4 * groups_per_step)
+        self._max_uninformative = max(MAX_UNINFORMATIVE, 4 * groups_per_step)
         self._failed_in_row = 0
         self._totals_in_row: Counter[str] = Counter()
 
     def kept(self) -> None:
-        """Note that a group was kept for training."""
+        """Record that a group was kept for training, which resets both counts of groups dropped in a row."""
         self._failed_in_row = 0
         self._totals_in_row.clear()
 
@@ -37,7 +34,7 @@ class Drops:
         """Count a failed group. Raises RunError if too many have failed in a row."""
         self.failed += 1
         self._failed_in_row += 1
-        if self._failed_in_row >= self._most_failed:
+        if self._failed_in_row >= self._max_failed:
             raise RunError(
                 f"{self._failed_in_row} groups in a row were dropped and none finished. The last one: {cause}. "
                 "Nothing is left to learn from. Fix this; with on_error = 'fail' the first one would have ended the "
@@ -52,7 +49,7 @@ class Drops:
         self.uninformative += 1
         value = next((f"{total:g}" for total in totals if total is not None), "not scored")
         self._totals_in_row[value] += 1
-        if self._totals_in_row.total() >= self._most_uninformative:
+        if self._totals_in_row.total() >= self._max_uninformative:
             raise RunError(
                 f"{self._totals_in_row.total()} groups in a row were dropped as uninformative: the completions of each "
                 f"had one and the same total. Groups by that total: {_histogram(self._totals_in_row)}. The prompts are "
@@ -64,7 +61,7 @@ class Drops:
 
 
 def _histogram(totals: Counter[str]) -> str:
-    common = totals.most_common(SHOWN)
+    common = totals.most_common(SHOWN_TOTALS)
     others = len(totals) - len(common)
     shown = [f"{value}: {count}" for value, count in common]
     return ", ".join([*shown, f"and {others} other totals"] if others else shown)

@@ -3,7 +3,7 @@ weights and scored.
 
 In a synchronous run evaluation is a phase of its own: all groups are leased at once behind a barrier and the engines
 are reseeded, so that it repeats bit for bit. With staleness it runs beside training: a bounded number of its groups
-is out at any time, and the weights may change in the middle of it.
+is leased at any time, and the weights may change during the evaluation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Evaluation:
     def __init__(self, services: Services, *, rows: int, placement: Placement) -> None:
         self._services = services
         self._rows = rows
-        self._width = rows if placement.barrier else max(services.config.policy.groups_per_step, len(services.replicas))
+        self._max_leased = (
+            rows if placement.barrier else max(services.config.policy.groups_per_step, len(services.replicas))
+        )
         self._queue: deque[Lease] = deque()
         self.placement = placement
         self._groups: list[GroupDone] = []
@@ -35,7 +37,7 @@ class Evaluation:
         self._complete = asyncio.Event()
 
     async def run(self, version: int) -> tuple[dict[str, float], list[GroupDone]]:
-        """Return the metrics of `version`, and its groups by row. Raises RunError if every group was dropped."""
+        """Evaluate `version`. Returns the metrics, and the groups by row. Raises RunError if all were dropped."""
         started = time.monotonic()
         config = self._services.config
         assert config.eval is not None
@@ -53,7 +55,7 @@ class Evaluation:
         return eval_metrics(groups, dropped=self._dropped, seconds=time.monotonic() - started), groups
 
     async def finished(self, replica: str, message: GroupDone) -> None:
-        """Take a finished group from a replica."""
+        """Add a finished group from a replica."""
         if self.placement.release(replica, message.group_id):
             self._groups.append(message)
             await self._advance()
@@ -67,7 +69,7 @@ class Evaluation:
             await self._advance()
 
     async def _hand_out(self) -> None:
-        count = min(len(self._queue), self._width - self.placement.out)
+        count = min(len(self._queue), self._max_leased - self.placement.out)
         leases = [self._queue.popleft() for _ in range(count)]
         await self.placement.hand_out(leases, derive_seed(self._services.config.run.seed, "eval"))
 

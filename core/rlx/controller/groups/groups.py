@@ -1,5 +1,5 @@
-"""Train groups from lease to training: the window admits them, the ledger records them, their messages are kept here
-until they are trained.
+"""Training groups from lease to training: the window admits them, the ledger records them, and their messages are kept
+here until they are trained.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
 class Groups:
-    """All train groups that are leased or finished and not yet trained."""
+    """All training groups that are leased or finished and not yet trained."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Groups:
         self.verified = version
         """Newest version that is verified in all engines."""
         self.in_flight = version
-        """Newest version that may be in any engine."""
+        """Newest version that may be in any engine, verified or not."""
         self.drops = Drops(window.groups_per_step)
         self.generated_tokens = 0
 
     @property
     def out(self) -> int:
-        """Number of groups that replicas are sampling."""
+        """Number of leased groups that are not finished."""
         return self._window.out
 
     @property
@@ -58,21 +58,21 @@ class Groups:
 
     @property
     def barrier(self) -> bool:
-        """Whether a step's groups are sampled in one fixed order, as synchronous runs do to repeat bit for bit."""
+        """Whether a step's groups are leased together, in a fixed order: a synchronous run repeats bit for bit."""
         return self._window.max_staleness == 0
 
     def stop_after(self, steps: int) -> None:
-        """Lease no groups for steps from `steps` on."""
+        """Lease no more groups than the first `steps` steps train."""
         self._window.last_step = min(self._window.last_step, steps)
 
     def restore(self, finished: dict[int, GroupDone]) -> None:
-        """Add groups that were finished before a resume; `resume.reconcile` has added them to the window."""
+        """Add groups that were finished before a resume. `resume.reconcile` has already added them to the window."""
         self._done.update(finished)
 
-    async def verify(self, version: int) -> None:
-        """Note that `version` is verified in all engines.
+    async def version_verified(self, version: int) -> None:
+        """Record that `version` is verified in all engines.
 
-        More groups may be leased, and those that were sampled with it may be trained.
+        More groups may now be leased, and groups sampled with it may be trained.
         """
         self.verified = version
         if not self.barrier:
@@ -80,7 +80,7 @@ class Groups:
         self._changed.set()
 
     async def collect(self, step: int) -> list[GroupDone]:
-        """Wait for the groups that `step` trains, leasing what is missing, and return them in the order of ids."""
+        """Wait for the groups that `step` trains, leasing more if needed, and return them in the order of ids."""
         self._round = 0
         with self._services.progress.waiting(f"policy waits for groups of step {step}"):
             while (ids := self._window.pick(step, self.verified)) is None:
@@ -107,7 +107,7 @@ class Groups:
         await self.placement.hand_out(leases, seed)
 
     async def finished(self, replica: str, message: GroupDone) -> None:
-        """Take a finished group from a replica; drop it if the config says so and it is uninformative."""
+        """Add a finished group from a replica, or drop it if it is uninformative and `drop_uninformative` is set."""
         if not self.placement.release(replica, message.group_id):
             return
         self.generated_tokens += message.tokens
@@ -129,8 +129,8 @@ class Groups:
         self.drops.drop_failed(cause)
         await self._drop(message.group_id, message.error)
 
-    def train(self, step: int, groups: list[GroupDone], *, keep_payloads: bool) -> None:
-        """Note that `step` has trained `groups`, and forget them. `keep_payloads`: see `Ledger.train`."""
+    def trained(self, step: int, groups: list[GroupDone], *, keep_payloads: bool) -> None:
+        """Record that `step` has trained `groups`, and discard them. `keep_payloads`: see `Ledger.train`."""
         ids = [group.group_id for group in groups]
         self._window.train(ids)
         self._ledger.train(ids, step, keep_payloads=keep_payloads)
@@ -138,7 +138,7 @@ class Groups:
             del self._done[group_id]
 
     async def _drop(self, group_id: int, why: str) -> None:
-        """Drop a group and lease another one; a synchronous run leases it when the others have finished."""
+        """Drop a group and lease another one. A synchronous run leases it once all others have finished."""
         self._window.drop(group_id)
         self._ledger.drop(group_id, why)
         self._moved()

@@ -1,4 +1,5 @@
-"""The replica that gets the next group: the one with the fewest groups out; of equals, the one that got there first.
+"""Finds the replica for the next lease: the one with the fewest leases. Ties go to the one that reached this
+count first.
 
 Replicas are kept in one bucket for each count, so a choice costs the same with ten replicas and with a thousand.
 """
@@ -9,40 +10,40 @@ from collections.abc import Iterable
 
 
 class LeastLoaded:
-    """Replicas by the number of groups that they have out."""
+    """Replicas by the number of leases that they hold."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._count = dict.fromkeys(names, 0)
         self._buckets: dict[int, dict[str, None]] = {0: dict.fromkeys(self._count)}
-        self._low = 0
+        self._lowest = 0
 
     def take(self) -> str | None:
-        """Return the least loaded replica, counting one more group for it; None if there are no replicas."""
+        """Return the least loaded replica, and count one more lease for it. Returns None without replicas."""
         if not self._count:
             return None
-        while not self._buckets.get(self._low):
-            self._low += 1
-        name = next(iter(self._buckets[self._low]))
+        while not self._buckets.get(self._lowest):
+            self._lowest += 1
+        name = next(iter(self._buckets[self._lowest]))
         self._move(name, +1)
         return name
 
     def give_back(self, name: str) -> None:
-        """Count one group less for a replica."""
+        """Count one lease less for a replica."""
         self._move(name, -1)
-        self._low = min(self._low, self._count[name])
+        self._lowest = min(self._lowest, self._count[name])
 
     def remove(self, name: str) -> None:
-        """Remove a replica, whatever it has out."""
+        """Remove a replica and its count."""
         count = self._count.pop(name)
         self._leave(name, count)
 
     def add(self, name: str) -> None:
-        """Add a replica that has no groups out."""
-        self._count[name] = self._low = 0
+        """Add a replica that holds no leases."""
+        self._count[name] = self._lowest = 0
         self._buckets.setdefault(0, {})[name] = None
 
     def out(self, name: str) -> int:
-        """Return the number of groups that a replica has out."""
+        """Return the number of leases that a replica holds."""
         return self._count[name]
 
     def _move(self, name: str, by: int) -> None:

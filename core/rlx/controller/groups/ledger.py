@@ -3,12 +3,13 @@
 Rules:
 
 * Groups move leased -> finished -> trained, or leased -> dropped (with the reason).
-* Writes are queued and applied by one thread, many in a transaction. A killed process loses at most a lease or a
-  finished group of its last moments, which a resume samples again. `flush` comes before a checkpoint commits, so a
-  group that the checkpoint has trained is never mistaken for untrained.
-* The message of a finished group is stored as it came, in two parts: `facts` (without the episodes) and `payload` (the
-  episodes). Both are deleted once a committed checkpoint covers its step; before that, a resume may need them.
-* The file is an interface: `PRAGMA user_version` is its version, and it can be read while the run continues (WAL).
+* Writes are queued and applied by one thread, many in a transaction. A killed process loses at most the
+  leases and finished groups of its last moments, which a resume samples again. `flush` comes before a checkpoint
+  commits, so a group that the checkpoint has trained never counts as untrained.
+* The message of a finished group is stored in two parts: `facts` (without the episodes) and `payload` (the
+  episodes). Both are deleted once a committed checkpoint covers its step; until then, a resume may need them.
+* The file is a public interface: `PRAGMA user_version` is the version of its format, and it can be read while the run
+  continues (WAL).
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from rlx.files import writing
 from rlx.transport.messages import GroupDone, decode, encode
 
 VERSION = 1
-# A payload is tens of kilobytes: large pages and a long log (64 MiB) take 40 % less processor time.
+# A payload has tens of kilobytes: large pages and a long log (64 MiB) take 40 % less CPU time.
 PAGE_BYTES = 16384
 WAL_PAGES = 4096
-MOST_WRITES = 4096
-"""Writes in one transaction."""
+MAX_WRITES = 4096
+"""Most writes in one transaction."""
 GroupState = Literal["leased", "finished", "trained", "dropped"]
 
 _SCHEMA = f"""
@@ -85,12 +86,12 @@ class LedgerRow:
 class Ledger:
     """Records groups through one writer thread, which owns the connection.
 
-    `failed` is called on that thread with the error of a write that failed.
+    `on_error` is called on that thread with the error of a failed write.
     """
 
-    def __init__(self, path: Path, *, failed: Callable[[RunError], None], resume: bool = False) -> None:
+    def __init__(self, path: Path, *, on_error: Callable[[RunError], None], resume: bool = False) -> None:
         self._path = path
-        self._failed = failed
+        self._on_error = on_error
         self._error: RunError | None = None
         with writing(f"the ledger {path}"):
             self._open(resume=resume)
@@ -102,7 +103,7 @@ class Ledger:
         self._queue.put((_LEASE, (group_id, row, version)))
 
     def finish(self, message: GroupDone, newest: int) -> None:
-        """Record a finished group. `newest`: the newest version that any of its tokens may have."""
+        """Record a finished group. `newest`: the newest version that may have sampled any of its tokens."""
         facts = encode(structs.replace(message, payload=b"", costs={}, hook_failures={}))
         self._queue.put((_FINISH, (message.oldest_version, newest, message.group_id)))
         self._queue.put((_STORE, (message.group_id, facts, message.payload)))
@@ -110,24 +111,25 @@ class Ledger:
     def train(self, group_ids: Iterable[int], step: int, *, keep_payloads: bool) -> None:
         """Record that `step` has trained groups.
 
-        With `keep_payloads` their messages are kept until a checkpoint covers the step. Without intermediate
-        checkpoints there is no step to resume from, so they are deleted at once.
+        With `keep_payloads` their messages are kept until a checkpoint covers the step. A run without intermediate
+        checkpoints cannot be resumed from a step, so they are deleted at once.
         """
         ids = list(group_ids)
         for group_id in ids:
             self._queue.put((_TRAIN, (step, group_id)))
-        for group_id in ids if not keep_payloads else ():
-            self._queue.put((_DISCARD, (group_id,)))
+        if not keep_payloads:
+            for group_id in ids:
+                self._queue.put((_DISCARD, (group_id,)))
 
     def drop(self, group_id: int, why: str) -> None:
         self._queue.put((_DROP, (why, group_id)))
 
     def purge(self, version: int) -> None:
-        """Delete the messages of groups that steps before `version` have trained: its checkpoint is committed."""
+        """Delete the messages of groups trained by steps before `version`, whose checkpoint is committed."""
         self._queue.put((_PURGE, (version,)))
 
     def rewind(self, version: int, frontier: int | None) -> None:
-        """Return to the checkpoint of `version`: forget later steps, and the groups from id `frontier` on."""
+        """Return to the checkpoint of `version`: undo later steps, and delete the groups from id `frontier` on."""
         if frontier is not None:
             self._queue.put(("DELETE FROM payloads WHERE group_id >= ?", (frontier,)))
             self._queue.put(("DELETE FROM groups WHERE group_id >= ?", (frontier,)))
@@ -197,21 +199,21 @@ class Ledger:
             raise RunError(f"{self._path} has format {found}; this rlx reads format {VERSION}")
 
     def _write_all(self) -> None:
-        closing = False
-        while not closing:
+        closed = False
+        while not closed:
             batch = self._next_batch()
             writes = [item for item in batch if isinstance(item, tuple)]
             self._apply(writes)
             for item in batch:
                 if isinstance(item, threading.Event):
                     item.set()
-            closing = None in batch
+            closed = None in batch
         self._connection.close()
 
     def _next_batch(self) -> list[_Write | threading.Event | None]:
-        """Wait for one item, and take those that are queued behind it."""
+        """Wait for one item, and return it with those that are queued behind it, up to `MAX_WRITES`."""
         batch = [self._queue.get()]
-        while len(batch) < MOST_WRITES and batch[-1] is not None and not self._queue.empty():
+        while len(batch) < MAX_WRITES and batch[-1] is not None and not self._queue.empty():
             batch.append(self._queue.get())
         return batch
 
@@ -226,4 +228,4 @@ class Ledger:
         except sqlite3.Error as error:
             self._error = RunError(f"the ledger {self._path} cannot be written: {error}. Is the disk full?")
             self._error.__cause__ = error
-            self._failed(self._error)
+            self._on_error(self._error)

@@ -1,12 +1,12 @@
-"""The leases that each replica holds.
+"""Assigns leases to replicas, and keeps track of the leases that each replica holds.
 
 Rules:
 
-* Behind a barrier (in a synchronous run) the replica of a lease follows from its id, and the leases that a replica
-  gets at once are one batch: tokens repeat bit for bit only if the same leases enter the same engine in the same order.
+* Behind a barrier (in a synchronous run) the id of a group determines its replica, and the leases that a replica gets
+  at once are one batch: tokens repeat bit for bit only if the same leases enter the same engine in the same order.
 * Otherwise the replica with the fewest groups out takes the next lease.
-* A replica that died holds nothing: its leases pass to others. Behind a barrier they wait for its return; it then
-  samples its whole batch again, and groups that had arrived before are not counted twice.
+* The leases of a replica that died pass to others. Behind a barrier they wait for its return: it then samples its
+  whole batch again, and groups that had arrived before are not counted twice.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rlx.errors import PeerFailed
 from rlx.transport.messages import Lease, Leases
 
 UNPLACED = ""
-"""Holder of leases while there is no replica to take them."""
+"""Holder of leases that no replica can take yet."""
 
 
 class Placement:
-    """The leases of one kind that are out. `kind` completes "rollout-0 sent <kind> 3"."""
+    """The leases of one kind, by replica. `kind` completes "rollout-0 sent <kind> 3"."""
 
     def __init__(self, services: Services, load: LeastLoaded, *, barrier: bool, kind: str) -> None:
         self._services = services
@@ -37,11 +37,11 @@ class Placement:
 
     @property
     def out(self) -> int:
-        """Number of leases that are out."""
+        """Number of leases that are not released yet."""
         return len(self._held)
 
     async def hand_out(self, leases: Sequence[Lease], seed: int) -> None:
-        """Choose replicas for `leases` and send them. Behind a barrier the engines are reseeded with `seed`."""
+        """Assign `leases` to replicas and send them. Behind a barrier the engines are reseeded with `seed`."""
         replicas = self._services.replicas
         batches: dict[str, list[Lease]] = {}
         for lease in leases:
@@ -56,7 +56,7 @@ class Placement:
                 await self._send(name, message)
 
     def release(self, replica: str, group_id: int) -> bool:
-        """Take the lease of a finished or failed group back. Returns False if the replica does not hold it."""
+        """End the lease of a finished or failed group. Returns False if the replica does not hold it."""
         name, _ = self._held.get(group_id, (UNPLACED, None))
         if name != replica:
             if group_id not in self._repeated:
@@ -89,7 +89,7 @@ class Placement:
         try:
             await self._services.channel.notify(replica, message)
         except PeerFailed as error:
-            # Its exit or its silence is noticed a moment later; `remove_replica` then passes these leases on.
+            # The loss of the replica is detected a moment later; `remove_replica` then passes these leases on.
             self._services.log("warning", f"leases cannot be sent to {replica}: {error}")
 
     def _leases_of(self, name: str) -> list[Lease]:
@@ -97,7 +97,7 @@ class Placement:
 
 
 class Placements:
-    """All placements of a run, and the load of the replicas that they share."""
+    """All placements of a run, and the replica load that they share."""
 
     def __init__(self, load: LeastLoaded, placements: Sequence[Placement]) -> None:
         self._load = load

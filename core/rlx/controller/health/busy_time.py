@@ -1,4 +1,4 @@
-"""Busy time of the engines: seconds in which they had requests, by the replicas' reports."""
+"""Busy time of the engines: seconds in which they had requests, from the replicas' reports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from rlx.transport.messages import RolloutStats
 
-MOST_EXTRAPOLATED = 2.0
-"""Seconds for which a running engine counts as busy after its last report; it reports about once a second."""
+MAX_EXTRAPOLATED_SECONDS = 2.0
+"""How long a running engine counts as busy after its last report; it reports about once a second."""
 
 
 class EngineClock:
@@ -17,14 +17,14 @@ class EngineClock:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._reported_at = clock()
-        self._before = 0.0
+        self._earlier_attempts = 0.0
         self._reported = 0.0
         self._running = False
-        self._shown = 0.0
+        self._last_returned = 0.0
 
     def restarted(self) -> None:
-        """Note that the engine counts from 0 again."""
-        self._before = self.seconds()
+        """Keep the seconds so far: the new attempt of the engine counts from 0."""
+        self._earlier_attempts = self.seconds()
         self._reported, self._running = 0.0, False
 
     def report(self, stats: RolloutStats) -> None:
@@ -33,21 +33,21 @@ class EngineClock:
         self._running = stats.running > 0
 
     def seconds(self) -> float:
-        """Return the busy seconds so far. Never decreases, even if a report is below what was extrapolated."""
-        extra = min(self._clock() - self._reported_at, MOST_EXTRAPOLATED) if self._running else 0.0
-        self._shown = max(self._shown, self._before + self._reported + extra)
-        return self._shown
+        """Return the busy seconds so far. Never decreases, even if a report is below the extrapolated value."""
+        extra = min(self._clock() - self._reported_at, MAX_EXTRAPOLATED_SECONDS) if self._running else 0.0
+        self._last_returned = max(self._last_returned, self._earlier_attempts + self._reported + extra)
+        return self._last_returned
 
 
 class BusyTime:
-    """The busy seconds of all engines since the start of the run, and the oldest group that they hold."""
+    """The busy seconds of all engines since the start of the run, and the oldest group that is sampled or scored."""
 
     def __init__(self, replicas: tuple[str, ...], clock: Callable[[], float] = time.monotonic) -> None:
         self._engines = {name: EngineClock(clock) for name in replicas}
         self._latest: dict[str, RolloutStats] = {}
 
     def report(self, replica: str, stats: RolloutStats) -> bool:
-        """Take a report. Returns whether its engine has generated anything since the report before."""
+        """Add a report. Returns whether the engine has generated tokens since its previous report."""
         before = self._latest.get(replica)
         self._latest[replica] = stats
         self._engines[replica].report(stats)
@@ -65,7 +65,7 @@ class BusyTime:
         return sum(engine.seconds() for engine in self._engines.values()) / len(self._engines)
 
     def oldest(self) -> str:
-        """Return `oldest 480 s in reward 'judge' on rollout-1`; empty if no engine holds anything."""
-        held = [(stats.oldest_seconds, name, stats.oldest_stage) for name, stats in self._latest.items()]
-        seconds, name, stage = max(held, default=(0.0, "", ""))
-        return f"oldest {seconds:.0f} s in {stage} on {name}" if stage else ""
+        """Return `oldest 480 s in reward 'judge' on rollout-1`; empty if no replica holds a group."""
+        oldest = [(stats.oldest_seconds, name, stats.oldest_stage) for name, stats in self._latest.items()]
+        seconds, name, phase = max(oldest, default=(0.0, "", ""))
+        return f"oldest {seconds:.0f} s in {phase} on {name}" if phase else ""

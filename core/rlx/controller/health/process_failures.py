@@ -1,4 +1,4 @@
-"""Decides whether the failure of a process ends the run, or restarts a replica.
+"""Decides whether a failed process ends the run or is restarted.
 
 Failures arrive as `Failed` (from the process itself), as `ProcessExited` (from the launcher) or as missing heartbeats;
 often several of these report the same death.
@@ -20,8 +20,8 @@ from rlx.transport.messages import Failed, ProcessExited
 log = logging.getLogger(__name__)
 
 
-class RestartPolicy(Protocol):
-    """Decides which replicas may be restarted (see `rlx.controller.modes.mode.Sampling`)."""
+class ReplicaRestarter(Protocol):
+    """Restarts replicas that may be restarted (a part of `rlx.controller.modes.mode.Sampling`)."""
 
     @property
     def counts(self) -> GroupCounts: ...
@@ -32,12 +32,12 @@ class RestartPolicy(Protocol):
 
 
 class ProcessFailures:
-    """Handles failed processes. `policy` returns the restart policy, which changes once when training begins."""
+    """Handles failed processes. `restarter` returns the current restarter, which changes when the run begins."""
 
-    def __init__(self, services: Services, members: Members, policy: Callable[[], RestartPolicy]) -> None:
+    def __init__(self, services: Services, members: Members, restarter: Callable[[], ReplicaRestarter]) -> None:
         self._services = services
         self._members = members
-        self._policy = policy
+        self._restarter = restarter
 
     async def failed(self, peer: str, message: Failed) -> None:
         """Handle a failure that a process reports about itself."""
@@ -62,15 +62,15 @@ class ProcessFailures:
         if not self._is_replica(name):
             return False
         self._members.leave(name)
-        return await self._policy().restart(name, why)
+        return await self._restarter().restart(name, why)
 
     def _is_replaced(self, name: str, attempt: int) -> bool:
         """Whether a newer attempt has replaced this one, so that reports about it are ignored."""
-        return self._is_replica(name) and not self._policy().is_current(name, attempt)
+        return self._is_replica(name) and not self._restarter().is_current(name, attempt)
 
     def _is_replica(self, name: str) -> bool:
         return name in self._services.replicas
 
     def _restarts_so_far(self) -> str:
-        restarts = self._policy().counts.restarts
+        restarts = self._restarter().counts.restarts
         return f"\nReplicas were started again {restarts} times ([rollout] restarts)." if restarts else ""

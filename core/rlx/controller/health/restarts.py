@@ -1,11 +1,11 @@
-"""Replicas that died and are being restarted. They take part again once they hold the policy's weights.
+"""Replicas that died and are being restarted. They get leases again once they hold the policy's weights.
 
 Rules:
 
-* A replica is restarted if its engine or process died after it had taken part, while no weights were on their way, up
-  to `rollout.restarts` times in a run. Every other death ends the run.
-* From its death on nothing is leased to it. Weights are not sent before all replicas are ready again: the transfer
-  group has a rank for each engine worker, and with a new process all of them join a new group.
+* A replica is restarted if its engine or process died after the first weight sync and not during a later one, up to
+  `rollout.restarts` times in a run. Every other death ends the run.
+* A dead replica gets no leases. Weights are not sent before all replicas are ready again: the transfer group has a rank
+  for each engine worker, so a new process needs a new group, which all workers join.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Restarts:
         self._attempts = dict.fromkeys(services.replicas, 1)
         self._away: set[str] = set()
         self._returned: set[str] = set()
-        self._complete = asyncio.Event()
-        self._complete.set()
+        self._all_back = asyncio.Event()
+        self._all_back.set()
         self.count = 0
         """Restarts so far."""
 
@@ -48,34 +48,34 @@ class Restarts:
         self._attempts[name] += 1
         self._away.add(name)
         self._returned.discard(name)
-        self._complete.clear()
+        self._all_back.clear()
         limit = self._services.config.rollout.restarts
         self._services.log("warning", f"{why}. It is started again ({self.count} of [rollout] restarts = {limit}).")
         self._services.notify_launcher(StartAgain(name, self._attempts[name]))
-        self._services.failure.spawn(self._expect(name, self._attempts[name]), f"{name} starts again")
+        self._services.failure.spawn(self._require_ready(name, self._attempts[name]), f"{name} starts again")
 
     def ready(self, name: str) -> bool:
-        """Note that a replica is ready. Returns whether it was away."""
+        """Record that a replica is ready. Returns whether it was away."""
         if name not in self._away:
             return False
         self._away.discard(name)
         self._returned.add(name)
         if not self._away:
-            self._complete.set()
+            self._all_back.set()
         return True
 
     async def wait(self) -> None:
         """Wait until no replica is away."""
         if self._away:
             with self._services.progress.waiting(f"weights wait for {', '.join(sorted(self._away))} to start again"):
-                await self._complete.wait()
+                await self._all_back.wait()
 
     def take_returned(self) -> set[str]:
-        """Return the replicas that have returned and need weights, and forget them: the caller sends weights now."""
+        """Return the replicas that need weights, and clear the list: the caller sends the weights now."""
         returned, self._returned = self._returned, set()
         return returned
 
-    async def _expect(self, name: str, attempt: int) -> None:
+    async def _require_ready(self, name: str, attempt: int) -> None:
         seconds = self._services.config.run.start_seconds
         await asyncio.sleep(seconds)
         if name in self._away and self._attempts[name] == attempt:

@@ -1,10 +1,10 @@
-"""The protocol of a training mode, as the run loop and the controller use it.
+"""The protocols of a training mode, as the run loop and the controller use it.
 
 A mode with replicas (RL) also implements `Sampling`. A mode without replicas (SFT) has `NoSampling`, and so has a run
 before its mode is built.
 """
 
-# ruff: noqa: ARG002 - `NoSampling` ignores the arguments that the protocol gives it
+# ruff: noqa: ARG002 - `NoSampling` ignores the arguments of the protocol
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TrainingMode(Protocol):
 
     @property
     def sampling(self) -> Sampling:
-        """The part of the mode that has to do with replicas."""
+        """The part of the mode that deals with replicas."""
 
     async def train(self, step: int) -> TrainedStep:
         """Train one step, which makes version `step + 1`."""
@@ -37,7 +37,7 @@ class TrainingMode(Protocol):
 
 
 class Sampling(Protocol):
-    """The part of a mode that has to do with replicas: their groups, their weights, their deaths."""
+    """The part of a mode that deals with replicas: their groups, their weights, their restarts."""
 
     @property
     def counts(self) -> GroupCounts:
@@ -47,44 +47,44 @@ class Sampling(Protocol):
         """Return the seconds since the start in which engines were busy (mean over engines)."""
 
     def describe(self) -> str:
-        """Return the groups that are out, for the watchdog: `3 leases out, oldest 480 s in ...`."""
+        """Describe the leased groups, for the watchdog: `3 leases out, oldest 480 s in ...`."""
 
     async def start(self, version: int) -> None:
-        """Begin or resume with the policy's weights of `version`: publish and verify them."""
+        """Publish and verify the policy's weights of `version`, the first one of this attempt."""
 
     async def publish(self, version: int) -> dict[str, float]:
         """Send the policy's weights of `version` to the replicas.
 
-        Returns the metrics of the newest verified weight sync; with staleness, of an earlier version.
+        Returns the metrics of the newest verified weight sync, which with staleness may be an earlier version's.
         """
 
     def stop_after(self, steps: int) -> None:
-        """Lease no groups for steps from `steps` on: the run ends there."""
+        """Lease no more groups than the first `steps` steps train: the run ends there."""
 
     async def flush(self) -> None:
-        """Wait until everything that belongs to the trained steps is on disk, and their weights are verified."""
+        """Wait until the trained steps are on disk (ledger, trajectories) and their weights are verified."""
 
     def checkpointed(self, version: int) -> None:
-        """Note that a checkpoint of `version` is committed."""
+        """Delete what was kept only until a checkpoint of `version` is committed."""
 
     async def close(self) -> None:
-        """Write what is still queued. Afterwards only `counts` and `lost` may be called."""
+        """Finish queued writes. Afterwards only `counts` and `lost` may be used."""
 
     def lost(self) -> int:
-        """Return the number of groups that the ledger does not account for; any but 0 is a defect."""
+        """Return the number of groups that the ledger does not account for. Anything but 0 is a bug."""
 
     async def handle(self, replica: str, message: ReplicaMessage) -> None:
-        """Take a message from a replica."""
+        """Handle a message from a replica."""
 
     def is_current(self, name: str, attempt: int) -> bool:
-        """Whether no newer attempt has replaced this one of a replica."""
+        """Whether `attempt` is the newest attempt of a replica."""
 
     async def restart(self, name: str, why: str) -> bool:
         """Restart a replica that died for the reason `why`. Returns False if the run cannot continue without it."""
 
 
 class NoSampling:
-    """The `Sampling` of a run without replicas: there is nothing to lease, to publish or to restart."""
+    """The `Sampling` of a run without replicas: nothing to lease, to publish or to restart."""
 
     counts = GroupCounts()
 
@@ -111,7 +111,7 @@ class NoSampling:
         return 0
 
     async def handle(self, replica: str, message: ReplicaMessage) -> None:
-        """Ignore the message: engines report from their start on, before there is anything to count."""
+        """Ignore the message: engines send reports even before the run begins."""
 
     def is_current(self, name: str, attempt: int) -> bool:
         return True

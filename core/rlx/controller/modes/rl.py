@@ -1,4 +1,4 @@
-"""RL: groups come from the replicas, weights go back to them.
+"""RL: groups come from the replicas, weights are sent to them.
 
 A synchronous run (`async.max_staleness = 0`) samples, trains, syncs and verifies, one after another. With staleness,
 sampling never stops, and training continues as soon as the policy has sent and scored its weights, while the
@@ -31,7 +31,7 @@ from rlx.transport.messages import GroupDone, GroupFailed, RolloutReady, Rollout
 
 
 class RLMode:
-    """The `TrainingMode` of RL, and its own `Sampling`."""
+    """The `TrainingMode` of RL, which is also its own `Sampling`."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class RLMode:
             with self._services.progress.waiting(f"policy trains step {step}"):
                 done = await self._services.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
             self._weights.trained(step + 1, payloads)
-        self._groups.train(step, groups, keep_payloads=self._keep_payloads)
+        self._groups.trained(step, groups, keep_payloads=self._keep_payloads)
         await self._writer.write(f"step_{step:05d}", payloads, step)
         uninformative = self._groups.drops.uninformative - self._counted_uninformative
         generated = self._groups.generated_tokens - self._counted_tokens
@@ -120,7 +120,7 @@ class RLMode:
     async def flush(self) -> None:
         await self._weights.verified()
         await self._writer.flush()
-        with self._services.progress.waiting("ledger is written"):
+        with self._services.progress.waiting("ledger is written to disk"):
             await asyncio.to_thread(self._ledger.flush)
 
     def checkpointed(self, version: int) -> None:
@@ -138,7 +138,7 @@ class RLMode:
     async def restart(self, name: str, why: str) -> bool:
         if not self._weights.idle or self._restarts.exhausted():
             return False
-        # First of all: from here on, reports about the attempt that died are ignored.
+        # This comes first: from here on, reports about the attempt that died are ignored.
         self._restarts.begin(name, why)
         self._busy.restarted(name)
         await self._placements.remove_replica(name)
@@ -148,12 +148,14 @@ class RLMode:
         match message:
             case RolloutReady():
                 if self._restarts.ready(replica):
-                    self._services.failure.spawn(self._weights.bring_back(), f"{replica} takes part again")
+                    self._services.failure.spawn(
+                        self._weights.sync_returned(), f"weights for {replica} after its restart"
+                    )
             case GroupDone():
                 if (groups := self._groups_of(message.kind)) is not None:
                     await groups.finished(replica, message)
             case GroupFailed():
-                self._check_drop(replica, message)
+                self._require_drop(replica, message)
                 if (groups := self._groups_of(message.kind)) is not None:
                     await groups.failed(replica, message)
             case RolloutStats():
@@ -163,11 +165,11 @@ class RLMode:
     def _groups_of(self, kind: str) -> Groups | Evaluation | None:
         return self._groups if kind == "train" else self._evaluation
 
-    def _check_drop(self, replica: str, message: GroupFailed) -> None:
-        """Raise RunError unless a failed group may be dropped, by the answer of a hook or else by the message."""
+    def _require_drop(self, replica: str, message: GroupFailed) -> None:
+        """Raise RunError unless a failed group may be dropped: a hook decides, or else the message."""
         answer = self._services.hooks.rlx_rollout_failed(error=message.error)
         if answer not in {None, "drop", "fail"}:
-            raise RunError(f"a hook answered rlx_rollout_failed with {answer!r}; it may say 'drop', 'fail' or None")
+            raise RunError(f"a hook answered rlx_rollout_failed with {answer!r}; it must return 'drop', 'fail' or None")
         if answer == "fail" or (answer is None and not message.drop):
             error = owned(message.error, message.owner)
             raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {error}")

@@ -1,4 +1,4 @@
-"""SFT: the policy reads the dataset itself, and the controller says which rows to train."""
+"""SFT: the policy reads the dataset itself, and the controller chooses the rows of each step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from rlx.transport.messages import EvalRows, Measured, StepDone, TrainStep
 class SFTMode:
     """The `TrainingMode` of SFT.
 
-    Step s trains the rows at positions s * G .. (s + 1) * G - 1, where G is `policy.groups_per_step`, so there is no
-    state to keep.
+    Step s trains rows s * G .. (s + 1) * G - 1 of the row order, with G = `policy.groups_per_step`: it keeps no state.
     """
 
     def __init__(self, services: Services, data: Fingerprints, order: RowOrder) -> None:
@@ -30,7 +29,7 @@ class SFTMode:
             self._eval_rows = list(range(min(services.config.eval.limit or size, size)))
 
     async def train(self, step: int) -> TrainedStep:
-        """Train one step on the rows of its positions."""
+        """Train one step on its rows."""
         count = self._services.config.policy.groups_per_step
         rows = self._order.rows(step * count, count)
         with self._services.progress.waiting(f"policy trains step {step}"):

@@ -11,17 +11,17 @@ from rlx.names import TRAJECTORIES
 
 
 class TrajectoryWriter:
-    """Writes groups to `trajectories/<name>.parquet`, in a thread. A write that fails is the run's failure."""
+    """Writes groups to `trajectories/<name>.parquet`, in a thread. A failed write fails the run."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._writes: list[asyncio.Task[None]] = []
 
     async def write(self, name: str, payloads: list[bytes], step: int) -> None:
-        """Begin to write a file, once the files before it are written: writes cannot pile up."""
+        """Start to write a file, after waiting for earlier files, so that writes cannot pile up."""
         await self.flush()
         self._writes = [write for write in self._writes if not write.done()]
-        self._writes.append(self._services.failure.spawn(self._write(name, payloads, step), f"writes {name}.parquet"))
+        self._writes.append(self._services.failure.spawn(self._write(name, payloads, step), f"write {name}.parquet"))
 
     async def flush(self) -> None:
         """Wait until all files are written."""

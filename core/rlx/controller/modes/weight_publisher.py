@@ -1,7 +1,7 @@
-"""Publishes the policy's weights: the order of training, transfers and verification.
+"""Publishes the policy's weights: decides the order of training, transfers and verification.
 
 A transfer of version v waits until the version before is verified and no replica is away. Verification of v runs in
-the background: as soon as the policy has sent and scored its weights, it may train on.
+the background: as soon as the policy has sent and scored its weights, it may train again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rlx.controller.runtime.services import Services
 
 
 class WeightPublisher:
-    """Sends versions to the replicas, one after another, and brings replicas that were away up to date."""
+    """Sends versions to the replicas, one after another, also to those that return after a restart."""
 
     def __init__(
         self,
@@ -28,17 +28,17 @@ class WeightPublisher:
         groups: Groups,
         placements: Placements,
         restarts: Restarts,
-        synced: Callable[[SyncMetrics], None],
+        on_synced: Callable[[SyncMetrics], None],
     ) -> None:
         self._services = services
         self._sync = sync
         self._groups = groups
         self._placements = placements
         self._restarts = restarts
-        self._synced = synced
+        self._on_synced = on_synced
         self._version: int | None = None
         self._payloads: list[bytes] = []
-        self._moving = False
+        self._sync_in_progress = False
         self._verification: asyncio.Task[None] | None = None
         self.weights_lock = asyncio.Lock()
         """Held while the policy trains a step or takes part in a transfer: training changes its weights."""
@@ -47,17 +47,17 @@ class WeightPublisher:
 
     @property
     def idle(self) -> bool:
-        """Whether weights have been sent, and none are on their way or waiting for verification."""
-        return self._version is not None and not self._moving
+        """Whether the last sync is verified, and no other one is in progress."""
+        return self._version is not None and not self._sync_in_progress
 
     def trained(self, version: int, payloads: list[bytes]) -> None:
-        """Note that the policy has made `version`, from the groups with `payloads`. Call it under `weights_lock`."""
+        """Record that the policy has made `version` from `payloads`. Must be called under `weights_lock`."""
         self._version = version
         self._payloads = payloads
 
     async def start(self, version: int) -> None:
         """Open the transfer group, publish the first version and verify it."""
-        self._moving = True
+        self._sync_in_progress = True
         await self._sync.open_group()
         self._version = version
         await self.publish(version)
@@ -71,14 +71,14 @@ class WeightPublisher:
             await self.verified()
 
     async def verified(self) -> None:
-        """Wait until the version that was sent last is verified in all engines."""
+        """Wait until the last version that was sent is verified in all engines."""
         if self._verification is not None:
             await self._verification
 
-    async def bring_back(self) -> None:
+    async def sync_returned(self) -> None:
         """Send the current version to replicas that have returned, unless `publish` has done so meanwhile.
 
-        Without this, a policy that waits for groups that only they can sample would never publish a version.
+        Without this, a policy that waits for groups that only these replicas can sample would never publish a version.
         """
         async with self.weights_lock:
             if self._restarts.need_weights:
@@ -88,7 +88,7 @@ class WeightPublisher:
     async def _send(self, version: int) -> None:
         await self.verified()
         await self._restarts.wait()
-        self._moving = True
+        self._sync_in_progress = True
         returned = self._restarts.take_returned()
         if returned:
             await self._sync.open_group()
@@ -99,10 +99,10 @@ class WeightPublisher:
 
     async def _verify(self, sent: SentWeights, returned: set[str]) -> None:
         metrics = await self._sync.verify(sent)
-        self._moving = False
-        self._synced(metrics)
+        self._sync_in_progress = False
+        self._on_synced(metrics)
         self.metrics = metrics.metrics
         self._services.hooks.rlx_weights_synced(version=sent.version, metrics=self.metrics)
         for name in sorted(returned):
             await self._placements.add_replica(name)
-        await self._groups.verify(sent.version)
+        await self._groups.version_verified(sent.version)

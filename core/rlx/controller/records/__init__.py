@@ -1,8 +1,8 @@
-"""The results of a run: metrics, checkpoints, trajectory files and the summary. No decisions are made here.
+"""The results of a run: metrics, checkpoints, trajectory files and the summary.
 
 * `metrics.py`: metrics of a step, a weight sync and an evaluation, from messages.
 * `summary.py`: `Totals` of the run, and the content of summary.json.
-* `checkpoint.py`: the controller's part of a checkpoint; begin, commit, load and prune checkpoint folders.
+* `checkpoint.py`: checkpoint folders (begin, commit, load, prune), and the controller's part of their content.
 * `best.py`: the best version so far by an evaluation metric.
 * `trajectories.py`: episodes as Parquet files.
 

@@ -2,7 +2,7 @@
 
 Rules:
 
-* Candidates are evaluated versions that training made; the initial model (version 0) is not one of them.
+* Candidates are the evaluated versions that training made: not the initial model (version 0).
 * Of equal values the first is the best. A value that is not finite is never the best.
 * A version under evaluation may become the best, so its checkpoint is kept until the evaluation has ended.
 """
@@ -19,25 +19,25 @@ from rlx.errors import RunError, did_you_mean
 
 
 class Best:
-    """The best of `evaluations`, a list that the caller appends to. Without a rule no version is the best."""
+    """The best version in `evaluations`, a list that the caller appends to; none without a `rule`."""
 
     def __init__(self, rule: BestConfig | None, evaluations: Sequence[Mapping[str, float]]) -> None:
         self._rule = rule
         self._evaluations = evaluations
-        self._expected: set[int] = set()
+        self._in_evaluation: set[int] = set()
 
-    def expect(self, version: int) -> None:
-        """Note that the evaluation of `version` has begun."""
+    def evaluation_started(self, version: int) -> None:
+        """Spare `version` from now on: its evaluation may find that it is the best."""
         if self._rule is not None:
-            self._expected.add(version)
+            self._in_evaluation.add(version)
 
-    def expect_nothing(self) -> None:
-        """Note that no evaluation is in progress."""
-        self._expected.clear()
+    def evaluations_stopped(self) -> None:
+        """Spare no version for an evaluation in progress any more."""
+        self._in_evaluation.clear()
 
-    def evaluated(self, version: int, metrics: Mapping[str, float]) -> None:
-        """Note that the evaluation of `version` has ended. Raises RunError if it lacks the metric of the rule."""
-        self._expected.discard(version)
+    def evaluation_ended(self, version: int, metrics: Mapping[str, float]) -> None:
+        """Stop sparing `version` for its evaluation. Raises RunError if `metrics` lack the metric of the rule."""
+        self._in_evaluation.discard(version)
         if self._rule is not None and self._rule.metric not in metrics:
             raise RunError(
                 f"[checkpoint.best] metric = {self._rule.metric!r}: the evaluation has no such metric. It has "
@@ -47,18 +47,18 @@ class Best:
     @property
     def version(self) -> int | None:
         """The best version; None if there is none yet."""
-        found = self._found()
+        found = self._best_evaluation()
         return None if found is None else int(found["step"])
 
     @property
     def spared(self) -> set[int]:
-        """Versions whose checkpoints must not be removed, however old."""
+        """Versions whose checkpoints must not be pruned."""
         best = self.version
-        return self._expected | (set() if best is None else {best})
+        return self._in_evaluation | (set() if best is None else {best})
 
     def entry(self, run_dir: Path) -> dict[str, object] | None:
         """Return the entry for the summary; its `checkpoint` is None if the version was not saved."""
-        found = self._found()
+        found = self._best_evaluation()
         if found is None or self._rule is None:
             return None
         version, metric = int(found["step"]), self._rule.metric
@@ -66,11 +66,11 @@ class Best:
         checkpoint = str(path) if path.is_dir() else None
         return {"step": version, "metric": metric, "value": found[metric], "checkpoint": checkpoint}
 
-    def _found(self) -> Mapping[str, float] | None:
+    def _best_evaluation(self) -> Mapping[str, float] | None:
         rule = self._rule
         if rule is None:
             return None
-        made = [found for found in self._evaluations if found["step"] > 0]
-        candidates = [found for found in made if math.isfinite(found.get(rule.metric, math.nan))]
+        trained = [evaluation for evaluation in self._evaluations if evaluation["step"] > 0]
+        candidates = [evaluation for evaluation in trained if math.isfinite(evaluation.get(rule.metric, math.nan))]
         choose = min if rule.lowest else max
-        return choose(candidates, key=lambda found: found[rule.metric], default=None)
+        return choose(candidates, key=lambda evaluation: evaluation[rule.metric], default=None)

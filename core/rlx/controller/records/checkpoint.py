@@ -6,7 +6,7 @@ Rules:
   torn by a crash: it is skipped with a message, and replaced by the next checkpoint of that version.
 * It holds the policy's part (`policy/`) and the controller's (`controller.json`): the ledger's frontier and the
   run's history.
-* The newest few are kept, and those that the run still needs (the best one).
+* The newest `checkpoint.keep` are kept, and those that the run still needs (the best one).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class SavedState(msgspec.Struct, frozen=True):
     version: int
     """Steps trained."""
     next_group_id: int
-    """The frontier: no id from here on had been leased when the checkpoint was made."""
+    """The frontier: the first id that had not been leased when the checkpoint was made."""
     groups_per_step: int
     fingerprint: Fingerprint
-    """Of the training dataset."""
+    """The fingerprint of the training dataset."""
     dropped: int
     seconds: float
     """Run time so far, all attempts together."""
@@ -67,10 +67,10 @@ def torn(run_dir: Path) -> list[Path]:
     return sorted(folder_of(run_dir).glob(f"step_*{TORN}"))
 
 
-def newest(run_dir: Path, skipped: Callable[[Path], None] = lambda _: None) -> Path | None:
-    """Return the checkpoint to resume from, or None. Calls `skipped` with each torn one."""
+def newest(run_dir: Path, on_torn: Callable[[Path], None] = lambda _: None) -> Path | None:
+    """Return the checkpoint to resume from, or None. Calls `on_torn` with each torn one."""
     for path in torn(run_dir):
-        skipped(path)
+        on_torn(path)
     found = committed(run_dir)
     return found[-1] if found else None
 
@@ -106,7 +106,7 @@ def commit(path: Path, saved: SavedState) -> Path:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Rename `new` to `old`, removing an `old` that exists."""
+    """Rename `new` to `old`, after removing `old` if it exists."""
     if old.exists():
         shutil.rmtree(old)
     new.rename(old)

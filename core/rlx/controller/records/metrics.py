@@ -34,7 +34,7 @@ class SyncMetrics:
 
     version: int
     seconds: float
-    """Until the policy had sent the weights and the last engine had resumed with them."""
+    """From the start until the policy had sent the weights and the last engine had resumed with them."""
     verify_seconds: float
     """From there until the weights were verified in all engines."""
     paused_seconds: float
@@ -56,8 +56,8 @@ class SyncMetrics:
 
 def mean(values: Iterable[float]) -> float:
     """Return the mean, or NaN if there are no values."""
-    found = list(values)
-    return sum(found) / len(found) if found else float("nan")
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else float("nan")
 
 
 def group_metrics(groups: Sequence[GroupDone], step: int, *, uninformative: int) -> dict[str, float]:
@@ -74,7 +74,7 @@ def group_metrics(groups: Sequence[GroupDone], step: int, *, uninformative: int)
         **named_means((f"reward/{name}", value) for group in groups for name, value in group.reward_means.items()),
         **_completion_metrics(groups),
         "groups/zero_std": mean(float(not differ(group.rewards)) for group in groups),
-        "groups/informative": rate(sum(map(is_informative, groups)), len(groups) + uninformative),
+        "groups/informative": ratio(sum(map(is_informative, groups)), len(groups) + uninformative),
         "staleness/mean": mean(ages),
         "staleness/max": float(max(ages)),
         "time/score": mean(group.score_seconds for group in groups),
@@ -87,9 +87,9 @@ def eval_metrics(groups: Sequence[GroupDone], *, dropped: int, seconds: float) -
 
     `eval/accuracy` is the share of the scored completions whose first reward is at least 1.
     """
-    right = [float(value >= 1) for group in groups for value in group.accuracies if value is not None]
+    correct = [float(value >= 1) for group in groups for value in group.accuracies if value is not None]
     metrics = {
-        "eval/accuracy": mean(right),
+        "eval/accuracy": mean(correct),
         "eval/reward": mean(reward for group in groups for reward in group.rewards if reward is not None),
         "eval/completions": float(sum(len(group.lengths) for group in groups)),
         "eval/dropped": float(dropped),
@@ -106,28 +106,28 @@ def timing_metrics(timings: Mapping[str, Timing]) -> dict[str, float]:
 
 
 def hook_failure_metrics(failures: Mapping[str, int]) -> dict[str, float]:
-    """`hooks/failed/<plugin>`: how often hooks of a plugin in `[plugins] best_effort` raised."""
+    """Return `hooks/failed/<plugin>`: how often hooks of a plugin in `[plugins] best_effort` raised."""
     return {f"hooks/failed/{plugin}": float(count) for plugin, count in failures.items()}
 
 
 def is_informative(group: GroupDone) -> bool:
-    """Whether the filter totals of the group's completions differ; its rewards, if the run has no filters."""
+    """Whether the filter totals of the group's completions differ; without filters, whether their rewards do."""
     return differ(group.filters or group.rewards)
 
 
 def differ(totals: Iterable[float | None]) -> bool:
-    """Whether the scored totals differ. They are compared exactly: only if all are equal are all advantages zero."""
+    """Whether the scored totals differ. Compared exactly: all advantages are zero only if all totals are equal."""
     return len({total for total in totals if total is not None}) > 1
 
 
-def rate(amount: float, seconds: float) -> float:
-    """Return `amount / seconds`, or 0.0 if no time has passed."""
-    return amount / seconds if seconds > 0 else 0.0
+def ratio(numerator: float, denominator: float) -> float:
+    """Return `numerator / denominator`, or 0.0 if the denominator is 0."""
+    return numerator / denominator if denominator > 0 else 0.0
 
 
 def _completion_metrics(groups: Sequence[GroupDone]) -> dict[str, float]:
     lengths = [length for group in groups for length in group.lengths]
     return {
         "completion/length_mean": mean(lengths),
-        "completion/truncated": rate(sum(group.truncated for group in groups), len(lengths)),
+        "completion/truncated": ratio(sum(group.truncated for group in groups), len(lengths)),
     }

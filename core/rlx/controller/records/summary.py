@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlx.controller.records.metrics import SyncMetrics, TrainedStep, rate
+from rlx.controller.records.metrics import SyncMetrics, TrainedStep, ratio
 from rlx.names import CHECKPOINTS, EXPORT, LOGS, METRICS_FILE, TRAJECTORIES
 from rlx.plugins.timings import Timing
 
@@ -60,7 +60,7 @@ class GroupCounts:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of a run, as summary.json reports it beside the totals."""
+    """The values of summary.json that are not in `Totals`."""
 
     status: str
     run_dir: Path
@@ -73,10 +73,10 @@ class RunResult:
     lost: int | None = 0
     """Groups that the ledger does not account for; None if it could not be read."""
     best: Mapping[str, object] | None = None
-    """Entry of the best version."""
+    """The entry `best`: see `Best.entry`."""
     timings: Mapping[str, Timing] = field(default_factory=dict)
     hooks_failed: Mapping[str, int] = field(default_factory=dict)
-    """Plugin -> failures of its hooks, for those in `[plugins] best_effort`."""
+    """Plugin -> number of failed hook calls, for plugins in `[plugins] best_effort`."""
 
 
 def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
@@ -97,10 +97,10 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         "groups/lost": result.lost,
         "rollout/restarts": result.counts.restarts,
         "time/step_median": _median(totals.step_seconds),
-        "time/generate_busy": rate(totals.generate_busy_seconds, wall),
-        "time/train_busy": rate(totals.train_seconds, wall),
-        "tokens/generated_per_s": rate(totals.generated_tokens, totals.generate_busy_seconds),
-        "tokens/trained_per_s": rate(totals.trained_tokens, totals.train_seconds),
+        "time/generate_busy": ratio(totals.generate_busy_seconds, wall),
+        "time/train_busy": ratio(totals.train_seconds, wall),
+        "tokens/generated_per_s": ratio(totals.generated_tokens, totals.generate_busy_seconds),
+        "tokens/trained_per_s": ratio(totals.trained_tokens, totals.train_seconds),
         "costs": timing_table(result.timings),
         "hooks_failed": dict(result.hooks_failed),
         "paths": paths(result.run_dir),
@@ -130,8 +130,10 @@ def _evaluations(totals: Totals) -> dict[str, object]:
     found = totals.evaluations
     first, last = (found[0], found[-1]) if found else ({}, {})
     names = sorted({name for metrics in found for name in metrics if name.startswith("eval/")})
-    ends = {f"{name}_{end}": metrics.get(name) for name in names for end, metrics in (("first", first), ("last", last))}
-    return {"eval/accuracy_first": None, "eval/accuracy_last": None} | ends | {"evaluations": found}
+    values: dict[str, object] = {"eval/accuracy_first": None, "eval/accuracy_last": None}
+    for name in names:
+        values |= {f"{name}_first": first.get(name), f"{name}_last": last.get(name)}
+    return values | {"evaluations": found}
 
 
 def _median(values: list[float]) -> float | None:

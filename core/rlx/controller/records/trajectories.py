@@ -1,11 +1,11 @@
-"""Trajectories as Parquet, one file a step: for people, pandas, DuckDB and `datasets.load_dataset("parquet", ...)`.
+"""Trajectories as Parquet, one file per step: for people, pandas, DuckDB and `datasets.load_dataset("parquet", ...)`.
 
 One row for each trajectory (a single-turn episode has one). Columns: step, group_id, sample, trajectory,
 dataset_index, prompt, completion, reward (None: not scored), rewards (struct: one field for each reward),
 stop_reason, finish_reason, prompt_token_ids, token_ids (everything after the prompt), logprobs and weight_versions
 (as long as token_ids; null for tokens that were not sampled), advantage (null: the policy does not report it).
 
-A file appears complete, by a rename, so it is safe to read while the run continues.
+A file is written under another name and renamed when it is complete, so it is safe to read while the run continues.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _table(episodes: Sequence[Episode], step: int) -> pa.Table:
 
 
 def _rewards(rows: Sequence[_TrajectoryRow]) -> dict[str, pa.Array]:
-    """Return the `rewards` column; none if there are no rewards, since Parquet has no struct without fields."""
+    """Return the `rewards` column. Without rewards it is left out, since a Parquet struct needs a field."""
     import pyarrow as pa
 
     named = [{reward.name: reward.value for reward in row.episode.rewards} for row in rows]
@@ -100,13 +100,13 @@ class _TrajectoryRow:
         self.finish_reason = rest[-1].finish_reason if rest else None
         self.prompt = segments[0].tokens if prompted else []
         self.tokens = [token for segment in rest for token in segment.tokens]
-        self.logprobs = [value for segment in rest for value in _padded(segment.logprobs, segment)]
+        self.logprobs = [value for segment in rest for value in _or_nulls(segment.logprobs, segment)]
         self.versions: list[int | None] = []
         for segment in rest:
             versions = [version for span in segment.versions for version in [span.version] * span.length]
-            self.versions += _padded(versions, segment)
+            self.versions += _or_nulls(versions, segment)
 
 
-def _padded(values: Sequence[T], segment: Segment) -> Sequence[T | None]:
-    """Return `values`, or as many None as the segment has tokens if it was not sampled."""
+def _or_nulls(values: Sequence[T], segment: Segment) -> Sequence[T | None]:
+    """Return `values`; if the segment was not sampled, None for each of its tokens."""
     return values or [None] * len(segment.tokens)

@@ -2,7 +2,7 @@
 
 * `services.py`: `Services`, the object that every part is constructed with.
 * `failure.py`: `Failure`, the first error of the run, and the background tasks whose errors end it.
-* `progress.py`: `Progress`, the waits in progress, and the time since anything moved.
+* `progress.py`: `Progress`, the current waits, and the time since anything moved.
 
 Rules:
 

@@ -2,7 +2,7 @@
 
 Rules:
 
-* The first failure counts; later ones are dropped.
+* The first failure counts; later ones are ignored.
 * Work under `guard` is cancelled as soon as there is a failure, so no wait outlives a run that has failed.
 """
 
@@ -48,14 +48,14 @@ class Failure:
     async def guard(self, work: Coroutine[object, object, T]) -> T:
         """Return the result of `work`, or cancel it and raise the run's failure if that comes first."""
         task = self._loop.create_task(work)
-        alarm = self._loop.create_task(self._happened.wait())
+        failure = self._loop.create_task(self._happened.wait())
         try:
-            await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, failure}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
             raise
         finally:
-            alarm.cancel()
+            failure.cancel()
         if self._error is None:
             return await task
         task.cancel()
@@ -75,12 +75,12 @@ class Failure:
             self.fail(error)
 
 
-async def together(works: Iterable[Coroutine[object, object, T]]) -> list[T]:
-    """Run all of `works` at once and return their results in order.
+async def together(coroutines: Iterable[Coroutine[object, object, T]]) -> list[T]:
+    """Run all coroutines concurrently and return their results in order.
 
-    The first error cancels the others, and is raised when they have ended.
+    The first error cancels the others, and is raised once they have ended.
     """
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
     finally:

@@ -1,4 +1,4 @@
-"""The waits of a run that are in progress, and the time since anything moved."""
+"""What the controller is waiting for, and the time since anything moved."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE = 12
-"""A run ends if nothing moves for this many times `run.stall_seconds`."""
+"""A run fails if nothing moves for this many times `run.stall_seconds`."""
 
 
 class Progress:
-    """Stages that the run waits for, oldest first, and the time since anything moved."""
+    """The current waits of the controller, and the time since anything moved.
+
+    A message from another process, the end of a wait, or a token counts as movement.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._moved = clock()
-        self._stages: dict[int, str] = {}
+        self._waits: dict[int, str] = {}
         self._next = 0
 
     def moved(self) -> None:
-        """Note that something has just moved."""
+        """Reset the time since anything moved."""
         self._moved = self._clock()
 
     @property
@@ -29,17 +32,17 @@ class Progress:
         return self._clock() - self._moved
 
     @contextmanager
-    def waiting(self, stage: str) -> Iterator[None]:
-        """Show `stage` ("<process> waits for <something>") while the body runs. Its end counts as movement."""
+    def waiting(self, wait: str) -> Iterator[None]:
+        """List `wait` ("policy trains step 3") as a current wait while the body runs. Its end counts as movement."""
         key, self._next = self._next, self._next + 1
-        self._stages[key] = stage
+        self._waits[key] = wait
         try:
             yield
         finally:
-            del self._stages[key]
+            del self._waits[key]
         self.moved()
 
     @property
     def current(self) -> str:
-        """The stages, longest-waiting first; empty if nothing is waited for."""
-        return "; ".join(self._stages.values())
+        """The current waits as text, oldest first; empty without any."""
+        return "; ".join(self._waits.values())

@@ -1,6 +1,6 @@
 """`Services`: the config, the connections to the other processes, hooks, failures, progress and logging.
 
-One instance is shared by all parts of a controller.
+All parts of a controller share one instance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Peer(Protocol):
 
     @property
     def attempt(self) -> int:
-        """Counts the starts of this process, from 1."""
+        """Number of its start, counted from 1."""
 
 
 class PeerChannel(Protocol):
@@ -50,14 +50,14 @@ class PeerChannel(Protocol):
 
 
 class HookRelay(Protocol):
-    """pluggy's relay: one callable for each hook."""
+    """pluggy's hook relay: an attribute for each hook, which calls all its implementations."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True)
 class Services:
-    """Shared by the parts of one controller."""
+    """What the parts of a controller share."""
 
     config: Config
     run_dir: Path
@@ -68,16 +68,16 @@ class Services:
     failure: Failure
     progress: Progress
     timings: CallTimings
-    """Of rewards and hooks, all processes together."""
+    """Timings of rewards and hooks, summed over all processes."""
     hook_failures: HookFailures = field(default_factory=HookFailures)
-    """Of all processes together."""
+    """Failures of hooks, summed over all processes."""
     order: EpochOrder | None = None
-    """Order of the dataset's rows, if a launch script gives one."""
+    """The order of the dataset's rows that the launch script defines, if it does."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
     @property
     def patience(self) -> float:
-        """Seconds after which any wait ends. The watchdog has warned long before."""
+        """Longest timeout of a request, in seconds. The watchdog has warned long before."""
         return PATIENCE * self.config.run.stall_seconds
 
     async def ask(
@@ -85,25 +85,25 @@ class Services:
     ) -> Answer:
         """Send a request to `peer` and return its answer.
 
-        `what` continues a sentence that begins with the peer's name. Raises RunError if the peer fails, answers with
-        another type of message, or does not answer in time.
+        `what` completes a sentence that begins with the peer's name, for error messages. Raises RunError if the peer
+        fails, answers with another type of message, or does not answer in time.
         """
         seconds = self.patience if timeout is None else timeout
         reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
         self.progress.moved()
-        return expect(peer, reply, answer, what)
+        return check_answer(peer, reply, answer, what)
 
     async def ask_replicas(self, message: Message, answer: type[Answer], what: str, *, timeout: float) -> list[Answer]:
         """Send the same request to all replicas and return their answers in the order of `replicas`.
 
-        `what` continues a sentence that begins with "engines". Raises RunError as `ask` does.
+        `what` completes a sentence that begins with "engines". Raises RunError as `ask` does.
         """
         replies = await self.channel.request_all(self.replicas, message, timeout=timeout, what=f"engines {what}")
         self.progress.moved()
-        return [expect(peer, reply, answer, what) for peer, reply in zip(self.replicas, replies, strict=True)]
+        return [check_answer(peer, reply, answer, what) for peer, reply in zip(self.replicas, replies, strict=True)]
 
     def log(self, level: str, text: str) -> None:
-        """Log `text`, and show it to the people who watch the run."""
+        """Log `text`, and send it to the launcher for display."""
         self.logger.log(logging.getLevelNamesMapping()[level.upper()], text)
         self.notify_launcher(Log(level, text))
 
@@ -114,7 +114,7 @@ class Services:
             self.failure.spawn(self.channel.notify(LAUNCHER, message), name)
 
 
-def expect(peer: str, reply: Message, answer: type[Answer], what: str) -> Answer:
+def check_answer(peer: str, reply: Message, answer: type[Answer], what: str) -> Answer:
     """Return `reply`. Raises RunError if it is not an `answer`."""
     if not isinstance(reply, answer):
         raise RunError(f"{peer} answered {type(reply).__name__} instead of {answer.__name__}: {what}")
