@@ -1,9 +1,10 @@
 """Algorithms: how rewards become a gradient.
 
-* base.py: the contract, `Algorithm`, and the data that its loss gets.
-* losses.py: the pieces that algorithms recombine: advantages, objectives, importance weights, KL, aggregation.
-* grpo.py, sft.py: the built-in algorithms.
-* make.py: make the algorithm that a config names.
+Files:
+    base.py           the contract, `Algorithm`, and the data that its loss gets
+    losses.py         building blocks: advantages, objectives, importance weights, KL, aggregation
+    grpo.py, sft.py   the built-in algorithms
+    make.py           makes the algorithm that a config names
 
 Rule: a loss is a micro-batch's share of the step's loss. Shares add up, so that the gradient does not depend on how the
 step was split into micro-batches and ranks.

@@ -42,7 +42,7 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Counts over the whole optimizer step (all ranks and micro-batches), to normalise losses by."""
+    """Counts over the whole optimizer step (all ranks and micro-batches), by which losses are normalised."""
 
     tokens: int
     """Tokens in the loss mask."""
@@ -52,7 +52,7 @@ class StepTotals:
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """How rewards become a gradient."""
+    """Turns rewards, or dataset rows, into a loss."""
 
     rollouts: ClassVar[bool]
     """True: learns from sampled groups. False: learns from dataset rows (SFT)."""
@@ -62,7 +62,7 @@ class Algorithm(Protocol):
         """Whether a frozen copy of the first weights must score every batch."""
 
     def advantages(self, groups: Sequence[Sequence[Episode]]) -> list[list[float]]:
-        """Return one number for each episode of each group, which holds for all trained tokens of the episode.
+        """Return one number for each episode of each group: the advantage of all of its trained tokens.
 
         An episode without a reward (None) gets 0.0 and does not count in its group's baseline.
         """

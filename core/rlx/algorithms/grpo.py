@@ -80,7 +80,7 @@ class GRPO:
         return token_mean(per_token, totals), metrics
 
 
-# A constructor's ValueErrors become the config's errors: they name the option and what it may be.
+# A ValueError of the constructor becomes an error of the config: it names the option and its valid values.
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

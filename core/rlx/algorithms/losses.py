@@ -1,4 +1,4 @@
-"""The pieces of algorithms, to recombine in one of your own.
+"""Building blocks of algorithms, to recombine in your own.
 
 Shapes: T trained tokens of a micro-batch; [] a scalar. Tensors are float32, log-probabilities are natural logarithms.
 """
@@ -22,9 +22,9 @@ Scale = Literal["group", "none"]
 def group_advantages(rewards: Sequence[float | None], *, scale: Scale = "group", eps: float = 1e-4) -> list[float]:
     """Return A_i = (R_i - mean) / (std + eps), or R_i - mean if `scale` is "none"; std with n - 1 in the denominator.
 
-    GRPO, DeepSeekMath (arXiv 2402.03300) eq. 3; "none" is Dr. GRPO (arXiv 2503.20783). A reward of None is not scored:
-    it counts neither in the mean nor in the std, and its advantage is 0. A group with a single scored episode has no
-    baseline: 0.
+    GRPO, DeepSeekMath (arXiv 2402.03300) eq. 3; "none" is Dr. GRPO (arXiv 2503.20783). An episode with the reward
+    None counts neither in the mean nor in the std, and its advantage is 0. A group with a single reward has no
+    baseline: its advantage is 0.
     """
     scored = [reward for reward in rewards if reward is not None]
     if len(scored) < 2:

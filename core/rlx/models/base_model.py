@@ -2,8 +2,9 @@
 
 Rules:
 
-* A model says what it computes: hidden states of tokens, and which module turns them into logits. Log-probabilities in
-  chunks of the vocabulary, packed rows, sharding, recomputation, loading and sending are rlx's.
+* A model defines the computation: hidden states of tokens, and the module that turns them into logits.
+  Log-probabilities in chunks of the vocabulary, packed rows, sharding, recomputation, loading and sending weights are
+  up to rlx.
 * Attention is passed in. A model that calls it with its queries, keys and values runs on packed rows and on any other
   layout of sequences that rlx uses; one that doesn't take it runs on padded rows.
 
@@ -30,13 +31,13 @@ HFConfig: TypeAlias = Any
 
 
 class Attention(Protocol):
-    """Causal attention within each sequence of a batch, however the rows hold sequences."""
+    """Causal attention within each sequence of a batch, for any layout of sequences in its rows."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
         """Return the attention's output [B, heads, S, Dv].
 
         query: [B, heads, S, D]. key: [B, kv_heads, S, D]. value: [B, kv_heads, S, Dv]. heads is a multiple of kv_heads:
-        consecutive query heads share a key and value head. scale: factor of the scores; None: D ** -0.5.
+        consecutive query heads share a key and value head. scale: multiplies the scores; None for D ** -0.5.
         """
 
 
@@ -104,8 +105,8 @@ class BaseModel(nn.Module, ABC):
         self, input_ids: Tensor, position_ids: Tensor, attention: Attention = causal_attention
     ) -> CausalLMOutput:
         """Return the logits of every position; arguments as in `hidden_states`."""
-        more = {} if attention is causal_attention else {"attention": attention}
-        hidden = self.hidden_states(input_ids, position_ids, **more)
+        optional = {} if attention is causal_attention else {"attention": attention}
+        hidden = self.hidden_states(input_ids, position_ids, **optional)
         head: Any = self.output_embedding()
         if head is None:
             raise NotImplementedError(f"{type(self).__name__} has neither output_embedding nor a forward of its own")
@@ -118,12 +119,12 @@ class BaseModel(nn.Module, ABC):
         return longest_list(self)[1]
 
     def parallelize(self, mesh: DeviceMesh) -> None:
-        """Split parameters in other ways than over data, in place. Default: split nothing.
+        """Split parameters over tp and ep, in place. Default: split nothing.
 
         Called once on every rank, with parameters on the meta device, before rlx applies FSDP to each decoder layer.
-        `mesh` has a dimension for each kind of parallelism, by name: `tp` and `ep` are the model's (the others are
-        rlx's), and have size 1 if they are not in use. A parameter that is split becomes a DTensor over one of the two,
-        and FSDP shards it over the other ranks; other parameters are sharded over all ranks. Gradients are sums.
+        `mesh` has a dimension for each kind of parallelism, by name: the model handles `tp` and `ep` (rlx the
+        others), which have size 1 if they are not in use. A parameter that is split becomes a DTensor over one of the
+        two, and FSDP shards it over the other ranks; other parameters are sharded over all ranks. Gradients are sums.
 
         ep: ranks have micro-batches of their own. tp: rlx passes a decoder layer the hidden states of this rank's run
         of the positions, [B, S / tp, H], and expects those of the same positions back. A block that is split gathers
@@ -144,10 +145,10 @@ class BaseModel(nn.Module, ABC):
     def step_end(self) -> dict[str, float]:
         """Return the model's own metrics of a step. Default: none.
 
-        Called on every rank after each optimizer update; rank 0's metrics are reported, and must not have names of
-        rlx's own. This is the place to update buffers that learn without a gradient, identically on all ranks. With pp,
-        a rank has computed only the layers of its stage: sum counts over all ranks before you return them. A layer's
-        buffers are saved and sent by its own stage.
+        Called on every rank after each optimizer update; rank 0's metrics are reported, and must not have the
+        names of rlx's metrics. This is the place to update buffers that learn without a gradient, identically on all
+        ranks. With pp, a rank has computed only the layers of its stage: sum counts over all ranks before you return
+        them. A layer's buffers are saved and sent by its own stage.
         """
         return {}
 
@@ -172,8 +173,9 @@ class BaseModel(nn.Module, ABC):
 
 
 def longest_list(network: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the longest list of modules that is not inside another one, and its name. Raises ValueError if there is
-    none.
+    """Return the longest list of modules that is not inside another one, and its name.
+
+    Raises ValueError if the network has none.
     """
     lists = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
     outer = [item for item in lists if not any(item[0].startswith(f"{name}.") for name, _ in lists)]

@@ -36,8 +36,8 @@ class WeightMapper(ABC):
 
     @abstractmethod
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Yield full policy tensors from a stream of checkpoint tensors; names that the model does not know come out as
-        they are. May be called with meta tensors, to learn whether a checkpoint fits.
+        """Yield full policy tensors from a stream of checkpoint tensors; tensors that the model doesn't know are
+        passed on unchanged. May be called with meta tensors, to learn whether a checkpoint fits.
         """
 
 
@@ -54,7 +54,7 @@ class ModelPlugin:
     packer: Callable[..., object] | None = None
     """The default packer for this model, if it isn't `decoder_only_llm`."""
     model_types: frozenset[str] | None = None
-    """The values of `model_type` in config.json that it can build; None: only building shows."""
+    """The values of `model_type` in config.json that it can build; None if that is unknown."""
 
     @classmethod
     def of(
@@ -65,7 +65,7 @@ class ModelPlugin:
     ) -> Self:
         """Make a plugin from a `BaseModel`, its mapper, and its packer if it has one of its own.
 
-        Raises PluginError if the model does not say which `model_type`s it supports.
+        Raises PluginError if the model doesn't declare which `model_type`s it supports.
         """
         return cls(_BaseModelBuilder(model), weight_mapper, packer, frozenset(supported_model_types(model)))
 
@@ -76,15 +76,15 @@ def supported_model_types(model: type[BaseModel]) -> list[str]:
     types = list(declared()) if callable(declared) else []
     if not types or not all(isinstance(name, str) for name in types):
         raise PluginError(
-            f"{model.__module__}.{model.__qualname__} does not say what it is for: give it a static method "
-            "supported_model_types() -> ['model_type of config.json', ...], as rlx.BaseModel has."
+            f"{model.__module__}.{model.__qualname__} does not declare which models it supports: give it a static "
+            "method supported_model_types() -> ['model_type of config.json', ...], as rlx.BaseModel has."
         )
     return types
 
 
 @dataclass(frozen=True)
 class _BaseModelBuilder:
-    """`ModelPlugin.build` for a `BaseModel`. A value: two plugins of the same class are equal."""
+    """`ModelPlugin.build` for a `BaseModel`. A dataclass, so that plugins of the same model class are equal."""
 
     model: type[BaseModel]
 
@@ -107,7 +107,7 @@ class _BaseModelBuilder:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Return the dtype of a name: `float32` -> torch.float32."""
+    """Return the torch dtype with this name: `float32` -> torch.float32."""
     import torch
 
     dtype = getattr(torch, name)

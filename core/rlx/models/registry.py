@@ -1,4 +1,4 @@
-"""`ModelRegistry.register_model`: how a launch script brings a model.
+"""`ModelRegistry.register_model`: registers a launch script's models.
 
     from rlx import ModelRegistry, launch_worker
 
@@ -8,9 +8,9 @@
 
 Rules:
 
-* It holds the models that a script registers until rlx has run the script, and none that are installed or named by a
-  config.
-* A model_type belongs to one model: nothing overrides silently.
+* The registry holds the models that a script registers until rlx has run the script. It doesn't hold installed plugins,
+  or those that a config names.
+* A model_type belongs to one model; registering another is an error.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class ModelRegistry:
 
     @classmethod
     def plugins(cls) -> dict[str, ModelPlugin]:
-        """Return `model_type` -> plugin, for everything that was registered."""
+        """Return the registered plugins by `model_type`."""
         return {model_type: plugin for model_type, (_, plugin) in cls._models.items()}
 
     @classmethod
     def clear(cls) -> None:
-        """Forget everything."""
+        """Remove all models."""
         cls._models.clear()
 
 

@@ -1,4 +1,4 @@
-"""Select the model plugin of a run; every process gets the same one."""
+"""Selects the model plugin of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rlx.models.plugin import ModelPlugin
 from rlx.plugins.session import Plugins
 
 DEFAULT_MODEL_PLUGIN = "hf"
-"""Builds models that no other plugin claims."""
+"""The plugin for models that no other plugin supports."""
 
 
 def model_plugin(plugins: Plugins) -> ModelPlugin:

@@ -39,12 +39,13 @@ def split_block(block: nn.Module, mesh: DeviceMesh, *, columns: Sequence[str], r
     """Split linear layers of a block over the ranks of `mesh`, in place.
 
     block: takes the hidden states of this rank's positions, [B, S / ranks, H], as its first argument or as
-    `hidden_states`; inside it are all S of them. columns: its layers of which each rank computes a part of the output
-    features, as queries, keys, values and gates are (a rank has whole heads). rows: those that take such parts and make
-    hidden states of them; their output is [B, S / ranks, H] again. Everything else in the block is whole on each rank,
-    and computes for its part of the features. Sizes that are split must be multiples of the number of ranks.
+    `hidden_states`; its layers then compute on all S positions. columns: layers that are split by output features, such
+    as the projections to queries, keys, values and gates (a rank has whole heads). rows: layers that are split by input
+    features, and turn those parts into hidden states; their output is [B, S / ranks, H] again. Everything else in the
+    block is whole on each rank, and computes on this rank's features. Sizes that are split must be multiples of the
+    number of ranks.
     """
-    block.register_forward_pre_hook(lambda _, args, kwargs: _gathered(args, kwargs, mesh), with_kwargs=True)
+    block.register_forward_pre_hook(lambda _, args, kwargs: _gather_input(args, kwargs, mesh), with_kwargs=True)
     for name in columns:
         _split_columns(block.get_submodule(name), mesh)
     for name in rows:
@@ -52,13 +53,13 @@ def split_block(block: nn.Module, mesh: DeviceMesh, *, columns: Sequence[str], r
 
 
 def keep_block(block: nn.Module, mesh: DeviceMesh) -> None:
-    """Leave a block whole that needs the hidden states of other ranks' positions, as attention does.
+    """Keep a block whole on every rank, one that needs the hidden states of all positions, as attention does.
 
     block: as in `split_block`; it returns hidden states [B, S, H], or a tuple that begins with them. Each rank computes
     all of it, and keeps the results for its own positions.
     """
-    block.register_forward_pre_hook(lambda _, args, kwargs: _gathered(args, kwargs, mesh), with_kwargs=True)
-    block.register_forward_hook(lambda _module, _args, output: _own_run(output, mesh))
+    block.register_forward_pre_hook(lambda _, args, kwargs: _gather_input(args, kwargs, mesh), with_kwargs=True)
+    block.register_forward_hook(lambda _module, _args, output: _own_positions(output, mesh))
 
 
 def share_positions(first: nn.Module, last: nn.Module, mesh: DeviceMesh) -> None:
@@ -70,38 +71,36 @@ def share_positions(first: nn.Module, last: nn.Module, mesh: DeviceMesh) -> None
 
     def gather(_module: nn.Module, _args: Args, output: Any) -> object:
         if isinstance(output, Tensor):
-            return _all_positions(output, mesh)
-        output.last_hidden_state = _all_positions(output.last_hidden_state, mesh)
+            return _gather_positions(output, mesh)
+        output.last_hidden_state = _gather_positions(output.last_hidden_state, mesh)
         return output
 
-    first.register_forward_pre_hook(lambda _module, args: _own_run(args, mesh))
+    first.register_forward_pre_hook(lambda _module, args: _own_positions(args, mesh))
     last.register_forward_hook(gather)
 
 
-def _gathered(args: Args, kwargs: Kwargs, mesh: DeviceMesh) -> tuple[Args, Kwargs]:
-    """Replace the hidden states in a block's arguments by those of all positions."""
+def _gather_input(args: Args, kwargs: Kwargs, mesh: DeviceMesh) -> tuple[Args, Kwargs]:
+    """Replace the hidden states in a block's arguments with those of all positions."""
     if args:
-        return (_all_positions(args[0], mesh), *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": _all_positions(kwargs["hidden_states"], mesh)}
+        return (_gather_positions(args[0], mesh), *args[1:]), kwargs
+    return args, {**kwargs, "hidden_states": _gather_positions(kwargs["hidden_states"], mesh)}
 
 
-def _own_run(values: Any, mesh: DeviceMesh) -> Any:
-    """Return this rank's run of hidden states, or of those that a tuple begins with. The other positions get no
-    gradient.
-    """
+def _own_positions(values: Any, mesh: DeviceMesh) -> Any:
+    """Keep this rank's positions of hidden states, or of a tuple's first item. The other positions get no gradient."""
     if isinstance(values, tuple):
-        return _own_run(values[0], mesh), *values[1:]
+        return _own_positions(values[0], mesh), *values[1:]
     return values.chunk(mesh.size(), dim=_POSITIONS)[mesh.get_local_rank()]
 
 
-def _all_positions(own: Tensor, mesh: DeviceMesh) -> Tensor:
-    """Return every rank's run; backward sums the ranks' gradients of it."""
+def _gather_positions(own: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return the positions of all ranks (all-gather); backward sums the ranks' gradients (reduce-scatter)."""
     gathered: Tensor = all_gather_single_autograd(own.contiguous(), own.ndim + _POSITIONS, mesh.get_group())
     return gathered
 
 
-def _summed_own_run(part: Tensor, mesh: DeviceMesh) -> Tensor:
-    """Return the sum of all ranks' parts, for this rank's run."""
+def _reduce_scatter_positions(part: Tensor, mesh: DeviceMesh) -> Tensor:
+    """Return the sum of all ranks' parts, for this rank's positions."""
     summed: Tensor = reduce_scatter_single_autograd(part.contiguous(), "sum", part.ndim + _POSITIONS, mesh.get_group())
     return summed
 
@@ -119,7 +118,7 @@ def _split_rows(layer: Any, mesh: DeviceMesh) -> None:
     _distribute(layer, mesh, weight=Shard(1))
 
     def forward(x: Tensor) -> Tensor:
-        own = _summed_own_run(F.linear(x, layer.weight.to_local()), mesh)
+        own = _reduce_scatter_positions(F.linear(x, layer.weight.to_local()), mesh)
         return own if layer.bias is None else own + layer.bias
 
     layer.forward = forward

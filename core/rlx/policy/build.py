@@ -4,8 +4,8 @@ Rules:
 
 * No rank ever holds the whole model: parameters are created on the meta device, sharded there, and only shards get
   memory.
-* Buffers are real from the start: buffers that no checkpoint holds (rotary frequencies) are computed in constructors,
-  and would be lost on the meta device.
+* Buffers are real from the start: those that no checkpoint holds (rotary frequencies) are computed in constructors, and
+  would be lost on the meta device.
 * Master weights are float32; forward and backward run in the config's dtype; gradients are reduced in float32, as
   sums: losses are already normalised by the counts of the whole step.
 * Tensors of other pipeline stages stay on the meta device for good.
@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
 
+from rlx.models.base_model import HFConfig
 from rlx.models.plugin import ModelPlugin, torch_dtype
 from rlx.policy.model.built import Built
 from rlx.policy.model.forward import PolicyModel
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def build_policy(
-    plugin: ModelPlugin, hf_config: Any, folder: Path, ranks: Ranks, config: PolicyConfig, temperature: float
+    plugin: ModelPlugin, hf_config: HFConfig, folder: Path, ranks: Ranks, config: PolicyConfig, temperature: float
 ) -> Built:
     """Build, shard and load the policy. All ranks call it."""
     stage = Stage.from_mesh(ranks.mesh["pp"])
@@ -61,17 +62,18 @@ def build_policy(
     check_parallel(model.adapter, config)
     model.adapter.parallelize(ranks.mesh)
     stages = _apply_pipeline(model, stage, config)
-    parameters = network.named_parameters()
-    elsewhere = {parameter for name, parameter in parameters if stage.index not in stages.get(name, (0,))}
+    other_stages = {
+        parameter for name, parameter in network.named_parameters() if stage.index not in stages.get(name, (0,))
+    }
     layers, modules = decoder_layers(network)
-    own = [layer for layer in modules if not elsewhere.intersection(layer.parameters())]
+    own_layers = [layer for layer in modules if not other_stages.intersection(layer.parameters())]
     if config.gradient_checkpointing:
-        for layer in own:
-            # Inside FSDP's hooks, so that the second forward runs on gathered parameters. A wrapper module would
-            # change the names of parameters.
+        for layer in own_layers:
+            # Inside FSDP's hooks, so that recomputation runs on gathered parameters. A wrapper module would change the
+            # names of parameters.
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-    _apply_fsdp(model, own, elsewhere, ranks, torch_dtype(config.dtype))
-    _materialise(model, elsewhere, ranks.device)
+    _apply_fsdp(model, own_layers, other_stages, ranks, torch_dtype(config.dtype))
+    _materialise(model, other_stages, ranks.device)
     mapper = plugin.weight_mapper(hf_config)
     load_weights(network, folder, mapper)
     check_packing(model, config, self_check(model))
@@ -80,7 +82,7 @@ def build_policy(
 
 
 def freeze(built: Built) -> Built:
-    """Make it a reference model: no gradients, evaluation mode."""
+    """Make `built` a reference model, in place: no gradients, evaluation mode."""
     built.model.requires_grad_(requires_grad=False).eval()
     return built
 
@@ -89,9 +91,9 @@ def freeze(built: Built) -> Built:
 def parameters_on_meta() -> Iterator[None]:
     """Create the parameters of modules on the meta device, and their buffers for real."""
 
-    # Any, since torch declares hooks that return None; a returned parameter takes the place of the given one.
+    # torch registers the returned parameter instead of the given one, or the given one if the hook returns None.
     def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> Any:
-        # Parameters that are there already keep their identity: tied ones stay tied.
+        # A parameter that is on the meta device already keeps its identity: tied ones stay tied.
         if parameter is None or parameter.is_meta:
             return None
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
@@ -104,7 +106,7 @@ def parameters_on_meta() -> Iterator[None]:
 
 
 def _apply_pipeline(model: PolicyModel, stage: Stage, config: PolicyConfig) -> Mapping[str, tuple[int, ...]]:
-    """Make the model compute this rank's stage only. Return the stages that hold each tensor; none without pp."""
+    """Make the model compute this rank's stage only. Return the stages of each tensor; empty without pp."""
     if stage.count == 1:
         return {}
     parts = model.adapter.pipeline_parts()
@@ -115,7 +117,7 @@ def _apply_pipeline(model: PolicyModel, stage: Stage, config: PolicyConfig) -> M
 
 
 def _apply_fsdp(
-    model: nn.Module, layers: Sequence[nn.Module], elsewhere: set[nn.Parameter], ranks: Ranks, dtype: torch.dtype
+    model: nn.Module, layers: Sequence[nn.Module], ignored: set[nn.Parameter], ranks: Ranks, dtype: torch.dtype
 ) -> None:
     mesh = ranks.fsdp_mesh()
     wrap = partial(
@@ -126,7 +128,7 @@ def _apply_fsdp(
     )
     for layer in layers:
         wrap(layer, reshard_after_forward=True)
-    wrap(model, reshard_after_forward=False, ignored_params=elsewhere)
+    wrap(model, reshard_after_forward=False, ignored_params=ignored)
     if mesh.size() == 1:
         return
     for module in model.modules():
@@ -137,7 +139,7 @@ def _apply_fsdp(
 
 
 def _shard_placement(ranks: Ranks) -> Callable[[nn.Parameter], ShardPlacementResult | None]:
-    """Return the function that says how FSDP shards parameters that tp or ep has split: over the other ranks."""
+    """Return FSDP's `shard_placement_fn`: parameters that tp or ep split are sharded over the other ranks."""
 
     @cache
     def mesh_info(split: frozenset[str]) -> FSDPMeshInfo:
@@ -152,12 +154,12 @@ def _shard_placement(ranks: Ranks) -> Callable[[nn.Parameter], ShardPlacementRes
     return placement
 
 
-def _materialise(model: nn.Module, elsewhere: set[nn.Parameter], device: torch.device) -> None:
+def _materialise(model: nn.Module, other_stages: set[nn.Parameter], device: torch.device) -> None:
     """Allocate this rank's shards on `device`. Buffers keep their values, tied parameters stay tied."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers(remove_duplicate=False)}
     tied = aliases(model)
     for module in model.modules():
-        if not elsewhere.intersection(module.parameters(recurse=False)):
+        if not other_stages.intersection(module.parameters(recurse=False)):
             module.to_empty(device=device, recurse=False)
         else:
             for name, buffer in module.named_buffers(recurse=False):

@@ -37,13 +37,16 @@ Handler = Callable[[Message], Message]
 
 
 def serve_commands(ranks: Ranks, source: CommandSource | None, handle: Handler, failures: FailureStore) -> None:
-    """Execute commands until `Stop`. Only rank 0 has a source. Raises what `handle` raises, after answering."""
+    """Execute commands until `Stop`. Only rank 0 has a source. An error in `handle` is answered, then raised again."""
     while True:
-        command = None
+        command: Command | None = None
+        outgoing: bytes | None = None  # what rank 0 broadcasts; the other ranks receive it
         if source is not None:
+            outgoing = _NO_OP
             with contextlib.suppress(queue.Empty):
                 command = source.commands.get(timeout=IDLE_SECONDS)
-        data = ranks.broadcast_bytes(None if source is None else encode(command.message) if command else _NO_OP)
+                outgoing = encode(command.message)
+        data = ranks.broadcast_bytes(outgoing)
         if data == _NO_OP:
             continue
         message = command.message if command else decode(data)
@@ -62,7 +65,7 @@ def _execute(
         answer = handle(message)
         # Answer only when every rank has finished the command.
         ranks.barrier()
-    except Exception as error:  # the boundary of a command: its sender is answered, and the error ends the rank
+    except Exception as error:  # the boundary of a command: report the error to its sender, then end the rank
         if command is not None:
             command.fail(root_cause(error, failures).error)
         raise

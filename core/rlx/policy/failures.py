@@ -1,4 +1,4 @@
-"""How the failure of any policy rank becomes one message to the controller.
+"""Reports the failure of any policy rank to the controller, as one message.
 
 Rules:
 
@@ -32,7 +32,7 @@ _REPORT_SECONDS = 20.0
 _EXIT_CODE = 1
 
 
-class Controller(Protocol):
+class Notifier(Protocol):
     """Rank 0's connection to the controller, for messages without an answer."""
 
     def notify(self, message: Message) -> None: ...
@@ -72,16 +72,17 @@ class FailureStore:
 
 def root_cause(error: BaseException, failures: FailureStore) -> Failed:
     """Return why rank 0 can't continue: another rank's failure if that broke a collective here, else `error`."""
-    broken = isinstance(error, RuntimeError)
-    return (failures.read(wait=_GRACE_SECONDS) if broken else None) or failure_message(error)
+    # A collective that broke raises RuntimeError. The failed rank may not have posted its failure yet.
+    posted = failures.read(wait=_GRACE_SECONDS) if isinstance(error, RuntimeError) else None
+    return posted or failure_message(error)
 
 
 @contextmanager
-def report_failure(rank: int, failures: FailureStore, controller: Controller | None) -> Iterator[None]:
+def report_failure(rank: int, failures: FailureStore, controller: Notifier | None) -> Iterator[None]:
     """Boundary of a rank: report an escaping exception (rank 0) or post it for rank 0, and raise it again."""
     try:
         yield
-    except Exception as error:  # the boundary: whatever ends a rank is reported before the rank exits
+    except Exception as error:  # the boundary: any error is reported before the rank exits
         if controller is None:
             failures.post(rank, failure_message(error))
             failures.wait_until_reported(_REPORT_SECONDS)
@@ -92,7 +93,7 @@ def report_failure(rank: int, failures: FailureStore, controller: Controller | N
 
 
 @contextmanager
-def watch_other_ranks(failures: FailureStore, controller: Controller) -> Iterator[None]:
+def watch_other_ranks(failures: FailureStore, controller: Notifier) -> Iterator[None]:
     """Run a thread that reports the failure of another rank to the controller, and ends this process."""
     done = threading.Event()
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
-"""Loggers that would write the agent's traceback after a rank's exit, and hide the rank's own last lines."""
+"""Loggers to silence: after a rank's exit they write the agent's traceback, which hides the rank's own last lines."""
 
 
 def main(boot: Boot) -> int:
-    """Start the ranks and wait for them. Raises UsageError if a rank exited with its exit code, else ProcessDied."""
+    """Start the ranks and wait for them. If a rank fails, raises UsageError (for its exit code) or ProcessDied."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -76,7 +76,7 @@ def _log_path(boot: Boot, rank: int) -> Path:
 
 
 def rank_main(blob: bytes) -> None:
-    """Run one rank. Ends the process with the exit code of an RlxError that escapes."""
+    """Run one rank. Exits with the exit code of an RlxError that escapes."""
     boot = decode_boot(blob)
     # Redirect the descriptors, not sys.stdout, so that output of native code goes to the log too.
     log = os.open(_log_path(boot, int(os.environ["RANK"])), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

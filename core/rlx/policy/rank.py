@@ -48,13 +48,12 @@ def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, 
     worker = make_worker(boot, config, plugins, ranks)
     # This gather also makes rank 0 wait until every rank is ready.
     timings, hook_failures = CallTimings(), HookFailures()
-    for taken in ranks.gather_bytes(msgspec.msgpack.encode((plugins.timings.take(), plugins.hook_failures.take()))):
-        rank_timings, rank_failures = msgspec.msgpack.decode(taken, type=tuple[dict[str, Timing], dict[str, int]])
+    for payload in ranks.gather_bytes(msgspec.msgpack.encode((plugins.timings.take(), plugins.hook_failures.take()))):
+        rank_timings, rank_failures = msgspec.msgpack.decode(payload, type=tuple[dict[str, Timing], dict[str, int]])
         timings.merge(rank_timings)
         hook_failures.merge(rank_failures)
     if client is not None:
-        ready = worker.ready()
-        ready = msgspec.structs.replace(ready, costs=timings.take(), hook_failures=hook_failures.take())
+        ready = msgspec.structs.replace(worker.ready(), costs=timings.take(), hook_failures=hook_failures.take())
         client.request(ready, timeout=config.run.start_seconds, what="the policy reports that it is ready")
     serve_commands(ranks, client, worker.handle, failures)
     worker.sender.close()

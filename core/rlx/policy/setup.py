@@ -1,6 +1,6 @@
 """Builds a rank's worker from the boot data.
 
-Rule: all ranks build the same objects in the same order, since building is full of collectives.
+Rule: all ranks build the same objects in the same order, since building runs collectives.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _trainable(built: Built) -> dict[str, nn.Parameter]:
     parameters = stage_parameters(built.network)
     gathered = [name for name, parameter in parameters.items() if not isinstance(parameter, DTensor)]
     if gathered:
-        raise RunError(f"the policy's {', '.join(gathered)} would not be trained: not sharded. Does a hook forward it?")
+        raise RunError(
+            f"the policy's {', '.join(gathered)} would not be trained, since FSDP has not resharded them. "
+            "Does an rlx_model_built hook run the model's forward?"
+        )
     return parameters
 
 
@@ -102,11 +105,11 @@ def _build(config: Config, plugins: Plugins, ranks: Ranks) -> Built:
 def _open_rows(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows, SFTRows | None]:
     """Open the training dataset, and the evaluation dataset if the config has one."""
     tokenizer = load_tokenizer(config.model)
-    longest = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
+    max_tokens = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
 
     def open_rows(dataset: DatasetConfig, packer: PackerConfig, where: str) -> SFTRows:
         view = open_dataset(plugins, dataset, config, tokenizer)
-        return SFTRows(view, open_packer(plugins, packer, config, tokenizer, where=where), tokenizer, longest)
+        return SFTRows(view, open_packer(plugins, packer, config, tokenizer, where=where), tokenizer, max_tokens)
 
     rows = open_rows(config.dataset, config.packer, "[packer]")
     if config.eval is None:

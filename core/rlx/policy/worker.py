@@ -72,7 +72,7 @@ class Worker:
         return PolicyReady(self.trainer.step, data=self.fingerprints)
 
     def handle(self, message: Message) -> Message:
-        """Execute a command; all ranks call it with the same message. Raises RunError if that fails."""
+        """Execute a command; all ranks call it with the same message. Raises RunError if the policy can't."""
         match message:
             case TrainStep():
                 return self._train(message)
@@ -103,7 +103,9 @@ class Worker:
 
     def _check_version(self, version: int) -> None:
         if version != self.trainer.step:
-            raise RunError(f"the policy has made {self.trainer.step} steps, and was asked for the weights of {version}")
+            raise RunError(
+                f"the policy was asked for the weights of step {version}, but has made {self.trainer.step} steps"
+            )
 
     def _train(self, message: TrainStep) -> StepDone:
         self._check_version(message.step)
@@ -129,7 +131,7 @@ class Worker:
         export(
             self.built,
             Path(message.path),
-            leads=self.ranks.rank == 0,
+            writes=self.ranks.rank == 0,
             tokenizer=Path(self.model.tokenizer) if self.model.tokenizer is not None else None,
             chat_template=self.model.chat_template,
         )

@@ -5,7 +5,7 @@ Rules:
 * A manifest lists the tensors of every bucket. Both ends know it before the first transfer; it never changes.
 * Tensors in a buffer are aligned to 64 bytes.
 * A header (version, index, bytes, digest of the layout) precedes each bucket, and an end mark follows the last. A
-  receiver raises if a header isn't the one that its manifest demands, so it never loads tensors that it didn't expect.
+  receiver raises if a header doesn't match its manifest, so it never loads tensors that it didn't expect.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _END = -1
 
 
 def tensor_meta(name: str, tensor: Tensor) -> TensorMeta:
-    """Return the manifest's entry of `tensor`, which may be a meta tensor."""
+    """Return the manifest's entry for `tensor`, which may be a meta tensor."""
     return TensorMeta(name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
 
 
@@ -60,7 +60,7 @@ def pack_bucket(tensors: Iterable[Tensor], metas: Sequence[TensorMeta], out: Ten
     for tensor, meta in zip(tensors, metas, strict=True):
         if tensor_meta(meta.name, tensor) != meta:
             raise SyncError(
-                f"{meta.name} was announced as {meta.dtype} {meta.shape}, and is {tensor.dtype} {list(tensor.shape)}"
+                f"{meta.name} was announced as {meta.dtype} {meta.shape}, but is {tensor.dtype} {list(tensor.shape)}"
             )
         _view(out, offset, meta).copy_(tensor)
         offset += _aligned(_nbytes(meta))
@@ -133,7 +133,7 @@ def receive_buckets(group: TransferGroup, version: int, manifest: Manifest) -> I
             yield unpack_bucket(part, metas)
         upcoming.result()
     finally:
-        # After an error the thread may wait in a collective until its timeout; don't wait for it.
+        # After an error the thread may be in a collective until its timeout; don't wait for it.
         thread.shutdown(wait=False)
 
 

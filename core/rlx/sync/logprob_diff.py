@@ -23,16 +23,14 @@ def pack_logprobs(logprobs: Iterable[Iterable[float]]) -> list[bytes]:
 def mean_difference(expected: Sequence[bytes], seen: Sequence[bytes]) -> tuple[float, int]:
     """Return the mean |difference| over all tokens, and the number of tokens. NaN on either side gives NaN.
 
-    Raises SyncError if the two differ in their numbers of tokens, or there are no tokens.
+    Raises SyncError if the two have different numbers of tokens, or none.
     """
     import numpy as np
 
     if [len(row) for row in expected] != [len(row) for row in seen]:
-        raise SyncError(
-            "policy and engine scored different numbers of tokens of the same probe; this is a defect of rlx"
-        )
+        raise SyncError("policy and engine scored different numbers of tokens of the same probe; this is a bug in rlx")
     policy, engine = (np.frombuffer(b"".join(rows), np.float32).astype(np.float64) for rows in (expected, seen))
     if not policy.size:
-        raise SyncError("there are no tokens to verify the weights with: every probe prompt is shorter than 2 tokens")
+        raise SyncError("no tokens to verify the weights with: every probe prompt is shorter than 2 tokens")
     with np.errstate(invalid="ignore"):
         return float(np.abs(policy - engine).mean()), policy.size

@@ -34,7 +34,7 @@ _MANIFESTS = msgspec.msgpack.Decoder(Manifest)
 class InitInfo(WeightTransferInitInfo):  # type: ignore[misc] # mypy doesn't follow vLLM
     """Address of the transfer group, and the manifest of every transfer.
 
-    rank: that of the engine's first worker; worker w takes rank + w. manifest: a `Manifest` as MessagePack.
+    rank: of the engine's first worker; worker w has rank + w. manifest: a `Manifest` as MessagePack.
     """
 
     host: str
@@ -86,7 +86,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, object]) -> None:
-        # The base class synchronises an accelerator afterwards, which a CPU worker lacks. Each broadcast waits anyway.
+        # The base class synchronises an accelerator afterwards, which a CPU worker lacks. Broadcasts are blocking anyway.
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
@@ -102,7 +102,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         missing = vllm_reload.incomplete_layers(self.model, self._ties)
         finalize_layerwise_reload(self.model, self.model_config)
         if missing:
-            raise SyncError(f"the transfer left parameters of the engine out: {abbreviate(missing)}")
+            raise SyncError(f"the transfer left out parameters of the engine: {abbreviate(missing)}")
         vllm_reload.refresh_tied_layers(self._ties)
 
     def shutdown(self) -> None:

@@ -36,7 +36,7 @@ class Sender:
         self._group: TransferGroup | None = None
 
     def open(self, message: OpenTransfer) -> TransferOpened:
-        """Leave the previous transfer group, and open (on rank 0) the store that the next one meets at."""
+        """Leave the previous transfer group, and open (on rank 0) the store at which the next one meets."""
         self.close()
         if not self._sends:
             return TransferOpened(LOOPBACK, 0, self._backend)
@@ -56,7 +56,7 @@ class Sender:
             )
 
     def send(self, version: int, buckets: Iterator[Iterator[tuple[str, Tensor]]]) -> WeightsSent:
-        """Gather the weights and broadcast them bucket by bucket; all ranks call it. Raises SyncError."""
+        """Gather the weights and broadcast them bucket by bucket; all ranks call it. Raises SyncError if that fails."""
         if not self._sends:
             # Gathering is a collective: take part in it, and drop the tensors.
             for bucket in buckets:

@@ -25,7 +25,7 @@ BACKENDS = ("gloo", "nccl")
 
 
 def open_store(host: str, world_size: int, timeout: float) -> tuple[TCPStore, int]:
-    """Open the store that the group meets at, on a free port of `host`; returns the store and the port.
+    """Open the store at which the group meets, on a free port of `host`; return the store and the port.
 
     Keep a reference to the store for as long as the group lives.
     """
@@ -93,13 +93,13 @@ def join(host: str, port: int, rank: int, world_size: int, backend: str, timeout
     wait = timedelta(seconds=timeout)
     try:
         store = TCPStore(host, port, world_size, is_master=False, timeout=wait, wait_for_workers=False)
-        made, device = _make_backend(backend, PrefixStore("rlx", store), rank, world_size, wait, host)
+        connection, device = _make_backend(backend, PrefixStore("rlx", store), rank, world_size, wait, host)
     except RuntimeError as error:
         raise SyncError(
             f"rank {rank} of {world_size} could not join the weight transfer at {host}:{port} "
             f"within {timeout:g} s: {first_line(error)}"
         ) from error
-    group = TransferGroup(rank, world_size, device, timeout, made, store)
+    group = TransferGroup(rank, world_size, device, timeout, connection, store)
     group.broadcast(torch.zeros(1, device=device), "the first handshake")
     return group
 

@@ -3,12 +3,12 @@
 Rules:
 
 * Whether a layer is complete is decided by counting elements, not names: a fused projection that got two of its three
-  parts has been named twice and is still wrong.
+  parts has been loaded by name twice, and is still wrong.
 * A layer that shares its weight with another gets no tensors of its own from a checkpoint. vLLM's CPU kernels keep a
   packed copy of each weight in `cpu_linear`; a tied layer must get the packed copy of the layer that was loaded, or
   generation continues with an old output head.
 * Experts that pack their weights do so only when their kernel is made. A reload would keep the kernel and give it
-  unpacked weights, so the kernel is made anew.
+  unpacked weights, so the kernel is made again.
 """
 
 from __future__ import annotations

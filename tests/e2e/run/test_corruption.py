@@ -33,5 +33,5 @@ def test_a_tensor_that_stays_as_it_was(start, warm, quick_engine):
 
 def test_a_tensor_that_is_left_out(start, warm, quick_engine):
     output = failed(start("rl", warm, **{"model.plugin": "./parts.py:forgetful", **quick_engine}))
-    assert re.search(r"rollout-0: .*left parameters of the engine out: model\.layers\.1\.mlp\.gate_up_proj", output)
+    assert re.search(r"rollout-0: .*left out parameters of the engine: model\.layers\.1\.mlp\.gate_up_proj", output)
     assert "49152 of 98304" in output

@@ -97,32 +97,32 @@ def _change(folder, change):
         (
             "hf",
             lambda tensors: tensors.pop("model.layers.0.mlp.up_proj.weight"),
-            "Tensors 1 missing: model.layers.0.mlp.up_proj.weight",
+            "Tensors: 1 missing: model.layers.0.mlp.up_proj.weight",
         ),
         (
             "hf",
             lambda tensors: tensors.update(strange=torch.zeros(2)),
-            "Tensors 1 that the model has no place for: strange",
+            "Tensors: 1 not in the model: strange",
         ),
         (
             "hf",
             lambda tensors: tensors.update({"model.norm.weight": torch.zeros(3)}),
-            "model.norm.weight has the shape [3]; by config.json it must be [32]",
+            "model.norm.weight has the shape [3]; according to config.json it must be [32]",
         ),
         (
             "./toy_model.py:plugin",
             lambda tensors: tensors.pop("model.layers.0.self_attn.k_proj.weight"),
-            "Tensors 1 missing: blocks.0.mixer.qkv.weight",
+            "Tensors: 1 missing: blocks.0.mixer.qkv.weight",
         ),
         (
             "./toy_model.py:plugin",
             lambda tensors: tensors.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(2)}),
-            "Tensors 1 that the model has no place for: model.layers.9.mlp.up_proj.weight",
+            "Tensors: 1 not in the model: model.layers.9.mlp.up_proj.weight",
         ),
         (
             "./toy_model.py:plugin",
             lambda tensors: tensors.update({"model.layers.0.mlp.up_proj.weight": torch.zeros(5, 32)}),
-            "blocks.0.gated.gate_up.weight has the shape [69, 32]; by config.json it must be [128, 32]",
+            "blocks.0.gated.gate_up.weight has the shape [69, 32]; according to config.json it must be [128, 32]",
         ),
     ],
 )
@@ -156,7 +156,7 @@ def test_plugins_that_do_not_fit(refused, own, settings, message):
 @pytest.mark.parametrize(
     ("model_type", "message"),
     [
-        ("nonsense", "is a model of the type 'nonsense', which neither this transformers nor a plugin"),
+        ("nonsense", "has the model_type 'nonsense', which neither the installed transformers nor a plugin"),
         ("vit", "transformers has no causal language model of model_type 'vit'. Install a plugin that has one"),
     ],
 )

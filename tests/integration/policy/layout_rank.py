@@ -119,7 +119,12 @@ def train(job):
             save_file(tensors, out / f"{name}.safetensors")
         kept = [{name: step[name] for name in (*KEPT, *LOAD) if name in step} for step in metrics]
         numbers = sum(local(tensor).numel() for tensor in stage_parameters(built.network).values())
-        results = {"metrics": kept, "scores": scores, "positions": positions, "numbers": [numbers, built.parameters]}
+        results = {
+            "metrics": kept,
+            "scores": scores,
+            "positions": positions,
+            "numbers": [numbers, built.num_parameters],
+        }
         (out / "metrics.json").write_text(json.dumps(results))
     world.close()
 

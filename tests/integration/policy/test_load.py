@@ -89,7 +89,7 @@ def test_export_is_the_source_folder_again(build, request, model, sequences, tmp
     with torch.no_grad():
         for parameter in built.network.parameters():
             parameter.mul_(1.25)
-    export(built, tmp_path / "export", leads=True, tokenizer=None, chat_template="{{ messages }}")
+    export(built, tmp_path / "export", writes=True, tokenizer=None, chat_template="{{ messages }}")
     source, made = load_file(folder / "model.safetensors"), load_file(tmp_path / "export" / "model.safetensors")
     assert source.keys() == made.keys()
     assert all(torch.equal(made[name], source[name] * 1.25) for name in source)

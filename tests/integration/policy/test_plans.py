@@ -45,7 +45,7 @@ def test_others_are_refused(kind, ways, message):
 def test_a_block_that_ends_in_no_rows_is_refused():
     changed = model("qwen3")
     changed.tp_plan = {"model.layers.*.mlp.up_proj": "colwise"}
-    expected = "its plan splits model.layers.0.mlp.up_proj by columns, and nothing beside it by rows"
+    expected = "its plan splits model.layers.0.mlp.up_proj by columns, but no other layer of its block by rows"
     assert plans.tensor_parallel_refusal(changed, 2) == expected
 
 

@@ -87,7 +87,7 @@ async def test_sends_its_weights_under_checkpoint_names(policy, untied, sequence
             assert torch.equal(got[name], tensor.to(torch.bfloat16))
         scores = await controller.ask(ScoreTokens(0, sequences))
         assert [len(row) / 4 for row in scores.logprobs] == [len(tokens) - 1 for tokens in sequences]
-        with pytest.raises(PeerFailed, match="made 0 steps, and was asked for the weights of 1"):
+        with pytest.raises(PeerFailed, match="asked for the weights of step 1, but has made 0 steps"):
             await controller.ask(SendWeights(1))
 
 
@@ -155,7 +155,7 @@ async def test_a_model_that_does_not_fit_its_config_ends_the_policy_with_a_usage
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 97}))
     async with policy(folder, ranks=1) as controller:
         failed = await asyncio.wait_for(controller.failed, 20)
-        assert "by config.json it must be [64, 97]" in failed.error
+        assert "according to config.json it must be [64, 97]" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) == 2
 
 

@@ -64,7 +64,7 @@ def test_export_is_the_same_model_without_quantisation(world, quantised, tmp_pat
     folder, dequantised = quantised
     config = load_hf_config(ModelConfig(path=str(folder)), folder)
     built = build_policy(plugin, config, folder, world, PolicyConfig(dtype="float32"), 1.0)
-    export(built, tmp_path / "export", leads=True, tokenizer=None, chat_template=None)
+    export(built, tmp_path / "export", writes=True, tokenizer=None, chat_template=None)
     seen = load_file(tmp_path / "export" / "model.safetensors")
     assert {name: tensor.dtype for name, tensor in seen.items()} == {name: t.dtype for name, t in dequantised.items()}
     assert not [name for name, tensor in seen.items() if not torch.equal(tensor, dequantised[name])]

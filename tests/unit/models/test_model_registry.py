@@ -85,7 +85,9 @@ def test_one_type_twice_names_both_models():
 
 @pytest.mark.parametrize("model", [Silent, nn.Linear])
 def test_a_model_must_say_what_it_is_for(model):
-    with pytest.raises(PluginError, match=rf"{model.__name__} does not say what it is for: .* supported_model_types"):
+    with pytest.raises(
+        PluginError, match=rf"{model.__name__} does not declare which models it supports: .* supported_model_types"
+    ):
         ModelRegistry.register_model(model, Mapper)
 
 

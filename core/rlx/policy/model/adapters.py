@@ -1,9 +1,9 @@
-"""Adapters: one interface for causal LMs of transformers, of plugins with `rlx.BaseModel`, and for any other module.
+"""Adapters: one interface for causal LMs of transformers, for `rlx.BaseModel`s, and for any other module.
 
 Rules:
 
-* Everything that depends on who made a model is here; no other module asks.
-* Adapters believe a model's config and signatures; `rlx.policy.model.self_check` measures whether they are right.
+* All code that depends on a model's origin is here.
+* Adapters trust a model's config and signatures; `rlx.policy.model.self_check` verifies them on the model.
 
 Shapes: B rows, L positions of a row, H hidden size, V vocabulary.
 """
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from rlx.config.sections.policy import ParallelConfig
+    from rlx.models.base_model import Attention
 
 
 def adapter_for(module: nn.Module) -> ModelAdapter:
@@ -43,7 +44,7 @@ def adapter_for(module: nn.Module) -> ModelAdapter:
 class ModelAdapter:
     """Adapter for any module: tokens and positions in, logits out, on padded rows.
 
-    It is the interface, too: adapters for models that offer more override what is refused here.
+    It is also the interface: adapters for models that support more override the methods that refuse here.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -51,7 +52,7 @@ class ModelAdapter:
 
     @property
     def vocab_size(self) -> int:
-        """Entries of a row of logits. Asked only of models that allow packed rows or chunked logits."""
+        """Size V of the vocabulary. Only called if the model allows packed rows or chunked logits."""
         raise self._unsupported("vocab_size")
 
     def packing_refusal(self) -> str | None:
@@ -59,7 +60,7 @@ class ModelAdapter:
         return "it is neither a transformers model nor an rlx.BaseModel"
 
     def head(self) -> LMHead | None:
-        """Return the head that makes logits of its hidden states, or None if that is unknown."""
+        """Return the head that turns its hidden states into logits, or None if it is unknown."""
         return None
 
     def prepare_rows(self, *, packing: bool) -> None:
@@ -74,11 +75,11 @@ class ModelAdapter:
         """Split parameters over tp and ep, in place, while they are on the meta device."""
 
     def pipeline_parts(self) -> PipelineParts:
-        """Return the modules between which it can be cut into pipeline stages. Asked only if pp isn't refused."""
+        """Return the modules between which it can be cut into pipeline stages. Only called if pp isn't refused."""
         raise self._unsupported("pipeline_parts")
 
-    def hidden_states(self, micro: MicroBatch) -> Tensor:  # noqa: ARG002 - for those that override it
-        """Return the input of the head, [B, L, H]. Asked only if the head is known."""
+    def hidden_states(self, micro: MicroBatch) -> Tensor:  # noqa: ARG002 - for overrides
+        """Return the input of the head, [B, L, H]. Only called if the head is known."""
         raise self._unsupported("hidden_states")
 
     def logits(self, micro: MicroBatch) -> Tensor:
@@ -117,8 +118,8 @@ class TransformersAdapter(ModelAdapter):
         if not getattr(config, "is_causal", True):
             return "its attention is not causal"
         layer_types = set(getattr(config, "layer_types", None) or ())
-        if layer_types - {"full_attention"}:
-            return f"it has {', '.join(sorted(layer_types - {'full_attention'}))} layers"
+        if unsupported := layer_types - {"full_attention"}:
+            return f"it has {', '.join(sorted(unsupported))} layers"
         for name in ("attn_logit_softcapping", "alibi", "attention_chunk_size"):
             if getattr(config, name, None):
                 return f"its config sets {name}"
@@ -149,7 +150,7 @@ class TransformersAdapter(ModelAdapter):
         if parallel.pp > 1 and (refusal := self._pipeline_refusal(parallel.pp)):
             return refusal
         ways = parallel.cp * (parallel.tp if plans.splits_attention(self._module) else 1)
-        return _heads_refusal(self._config, parallel.cp, ways)
+        return _cp_heads_refusal(self._config, parallel.cp, ways)
 
     def _pipeline_refusal(self, stages: int) -> str | None:
         if not self._config.base_model_pp_plan or self._module.get_output_embeddings() is None:
@@ -215,7 +216,7 @@ class BaseModelAdapter(ModelAdapter):
         if refusal is None and parallel.pp > 1:
             refusal = self._pipeline_refusal(parallel.pp)
         ways = parallel.cp * parallel.tp
-        return refusal or _heads_refusal(self._module.hf_config.get_text_config(), parallel.cp, ways)
+        return refusal or _cp_heads_refusal(self._module.hf_config.get_text_config(), parallel.cp, ways)
 
     def _pipeline_refusal(self, stages: int) -> str | None:
         name = type(self._module).__name__
@@ -240,19 +241,22 @@ class BaseModelAdapter(ModelAdapter):
         return PipelineParts([embedding], list(layers), [*rest, head], _tensor(head, "weight").shape[1])
 
     def hidden_states(self, micro: MicroBatch) -> Tensor:
-        attention = {} if micro.layout is None else {"attention": packed_attention.attention_over(micro.layout)}
-        return self._module.hidden_states(micro.tokens, micro.position_ids, **attention)
+        return self._module.hidden_states(micro.tokens, micro.position_ids, **_attention_argument(micro))
 
     def logits(self, micro: MicroBatch) -> Tensor:
-        attention = {} if micro.layout is None else {"attention": packed_attention.attention_over(micro.layout)}
-        logits: Tensor = self._module(micro.tokens, micro.position_ids, **attention).logits
+        logits: Tensor = self._module(micro.tokens, micro.position_ids, **_attention_argument(micro)).logits
         return logits
 
     def step_end(self) -> dict[str, float]:
         return self._module.step_end()
 
 
-def _heads_refusal(config: object, cp: int, ways: int) -> str | None:
+def _attention_argument(micro: MicroBatch) -> dict[str, Attention]:
+    """Return the keyword argument for attention over packed rows. Models that run on padded rows needn't take it."""
+    return {} if micro.layout is None else {"attention": packed_attention.attention_over(micro.layout)}
+
+
+def _cp_heads_refusal(config: object, cp: int, ways: int) -> str | None:
     """Return why cp can't split the attention heads, which are split `ways` times (tp included), or None."""
     heads = getattr(config, "num_attention_heads", None)
     if cp == 1 or heads is None or heads % ways == 0:

@@ -1,15 +1,15 @@
-"""The result of building a policy's network: the sharded model, with the facts of its checkpoint."""
+"""Built: a sharded network, and how its tensors map to its checkpoint and pipeline stages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from rlx.models.base_model import HFConfig
 from rlx.models.plugin import WeightMapper
 from rlx.policy.model.forward import PolicyModel
 from rlx.policy.parallel.pipeline import Stage
@@ -27,7 +27,8 @@ class Built:
     layers: str
     """Name of the list of decoder layers."""
     folder: Path
-    hf_config: Any
+    """The model folder that its weights were loaded from."""
+    hf_config: HFConfig
     """As `AutoConfig` or the model plugin made it."""
     device: torch.device
     stage: Stage
@@ -35,8 +36,8 @@ class Built:
     """The pipeline stages that hold each tensor; empty without pp. Other tensors are on the first stage."""
 
     @property
-    def parameters(self) -> int:
-        """Number of parameter elements of the whole model; tied ones count once."""
+    def num_parameters(self) -> int:
+        """Number of elements of the whole model's parameters; tied ones count once."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property

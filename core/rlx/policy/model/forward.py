@@ -43,7 +43,7 @@ _LOGITS_ROWS = 1024
 class PolicyModel(nn.Module):
     """A causal LM that returns log-probabilities of given tokens.
 
-    temperature: logits are divided by it, as the sampler does. chunk: vocabulary entries whose logits exist at once.
+    temperature: divides the logits, as in the sampler. chunk: vocabulary entries whose logits exist at once.
     packing: whether micro-batches are packed rows; False if the model doesn't allow it, even if asked for.
     own_logits: whether the model computes its own logits, [T, V] at once in the compute dtype. row_sharding: how this
     rank shares micro-batches with others.
@@ -75,7 +75,7 @@ class PolicyModel(nn.Module):
         self.adapter.prepare_rows(packing=packing)
 
     def use_schedule(self, schedule: Schedule, *, last_stage: bool) -> None:
-        """Choose the schedule of a step's micro-batches. Stages but the last compute hidden states only."""
+        """Choose the schedule of a step's micro-batches. All stages but the last compute hidden states only."""
         self.schedule = schedule
         self.last_stage = last_stage
 
@@ -104,12 +104,12 @@ class PolicyModel(nn.Module):
             logits = _at_logit_positions(self.adapter.logits(micro), micro)
             return TokenOutputs(*logits_logprobs(logits, micro.targets, temperature=temperature, chunk=_LOGITS_ROWS))
         hidden = _at_logit_positions(self.adapter.hidden_states(micro), micro)
-        # Asked each time, since FSDP puts another tensor in place of the head's weight for each forward.
+        # Looked up in each forward, since FSDP replaces the tensor of the head's weight.
         head = self.adapter.head()
         assert head is not None
         return TokenOutputs(*token_logprobs(hidden, head, micro.targets, temperature=temperature, chunk=self.chunk))
 
 
 def _at_logit_positions(values: Tensor, micro: MicroBatch) -> Tensor:
-    """[B, L, ...] -> [T, ...]."""
+    """Select the positions that predict trained tokens: [B, L, ...] -> [T, ...]."""
     return values.flatten(0, 1).index_select(0, micro.logit_positions)

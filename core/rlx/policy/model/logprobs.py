@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LMHead:
-    """Makes logits of hidden states.
+    """Turns hidden states into logits.
 
     logits = cap * tanh(scale * (hidden @ weight.T + bias) / cap), with cap = softcap; without tanh if softcap is None.
     """
@@ -81,7 +81,7 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Logits:
+class _ChunkedLogits:
     """Computes scaled logits of T tokens, a chunk of the vocabulary at a time."""
 
     hidden: Tensor
@@ -104,14 +104,14 @@ class _Logits:
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
     def pull_back(self, logits: Tensor, gradient: Tensor) -> Tensor:
-        """Turn the gradient of the scaled logits into that of the product with its bias. Overwrites both arguments."""
+        """Turn the gradient of the logits into that of `hidden @ weight.T + bias`. Overwrites both arguments."""
         if self.cap is not None:
             gradient *= logits.div_(self.cap).square_().neg_().add_(1.0)
         return gradient.mul_(self.scale)
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """Forward: online log-sum-exp. Backward: softmax minus one-hot. Both go chunk by chunk."""
+    """Forward: online log-sum-exp. Backward: softmax minus one-hot. Both work chunk by chunk."""
 
     @staticmethod
     def forward(
@@ -124,38 +124,38 @@ class _TokenLogprobs(torch.autograd.Function):
         cap: float | None,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
-        logits_of = _Logits(hidden, weight, bias, scale, cap, chunk)
+        chunked = _ChunkedLogits(hidden, weight, bias, scale, cap, chunk)
         wide = torch.promote_types(hidden.dtype, torch.float32)
-        peak = torch.full(targets.shape, -torch.inf, dtype=wide, device=hidden.device)
-        total, weighted, wanted = (torch.zeros_like(peak) for _ in range(3))
-        for span in logits_of.spans():
-            logits = logits_of.compute(span)
-            wanted += _at_targets(logits, targets, span.start)
-            higher = torch.maximum(peak, logits.amax(-1))
-            shrink = (peak - higher).exp()
-            terms = (logits - higher[:, None]).exp_()
+        running_max = torch.full(targets.shape, -torch.inf, dtype=wide, device=hidden.device)
+        total, weighted, target_logits = (torch.zeros_like(running_max) for _ in range(3))
+        for span in chunked.spans():
+            logits = chunked.compute(span)
+            target_logits += _at_targets(logits, targets, span.start)
+            new_max = torch.maximum(running_max, logits.amax(-1))
+            shrink = (running_max - new_max).exp()
+            terms = (logits - new_max[:, None]).exp_()
             total = total * shrink + terms.sum(-1)
             weighted = weighted * shrink + torch.linalg.vecdot(terms, logits)
-            peak = higher
-        normaliser = peak + total.log()
+            running_max = new_max
+        normaliser = running_max + total.log()
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser)
         ctx.constants = (scale, cap, chunk)
         entropy = normaliser - weighted / total
         ctx.mark_non_differentiable(entropy)
-        return wanted - normaliser, entropy
+        return target_logits - normaliser, entropy
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _entropy: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser = ctx.saved_tensors
-        logits_of = _Logits(hidden, weight, bias, *ctx.constants)
+        chunked = _ChunkedLogits(hidden, weight, bias, *ctx.constants)
         hidden_grad = torch.zeros(hidden.shape, dtype=normaliser.dtype, device=hidden.device)
         weight_grad = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         bias_grad = torch.empty_like(bias) if bias is not None else None
-        for span in logits_of.spans():
-            logits = logits_of.compute(span)
+        for span in chunked.spans():
+            logits = chunked.compute(span)
             logits_grad = (logits - normaliser[:, None]).exp_().mul_(-gradient[:, None])
             _add_at_targets(logits_grad, targets, span.start, gradient)
-            logits_grad = logits_of.pull_back(logits, logits_grad)
+            logits_grad = chunked.pull_back(logits, logits_grad)
             if bias_grad is not None:
                 bias_grad[span] = logits_grad.sum(0)
             narrow = logits_grad.to(hidden.dtype)

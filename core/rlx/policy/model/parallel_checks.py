@@ -1,7 +1,7 @@
 """Checks whether a model supports the run's `[policy.parallel]`.
 
-Rule: a setting that can't be computed is refused with its reason, by `rlx check` and by every rank before any weight is
-read. It is never replaced by another setting.
+Rule: a setting that the model doesn't support is refused with the reason, by `rlx check` and by every rank before it
+reads any weight. It is never replaced by another setting.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_parallel(adapter: ModelAdapter, config: PolicyConfig) -> None:
 
 
 def check_packing(model: PolicyModel, config: PolicyConfig, findings: Sequence[str]) -> None:
-    """Raise ConfigError if ranks are to share rows, and the self-check ruled packed rows out. findings: its results."""
+    """Raise ConfigError if ranks are to share rows, but the self-check, with these findings, ruled out packing."""
     sharing = _row_sharing(config)
     if sharing and not model.packing:
         raise ConfigError(f"[policy.parallel] {sharing} needs packed rows, and for this model {'; '.join(findings)}.")

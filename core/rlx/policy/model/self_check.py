@@ -1,11 +1,12 @@
-"""Measures whether packed rows and chunked logits give the log-probabilities that the model's own forward gives.
+"""Checks that packed rows and chunked logits give the same log-probabilities as the model's own forward.
 
 Rules:
 
-* Known reasons come first (`rlx.policy.model.adapters`): a sliding window, or a layer without attention, rules packing
-  out.
-* Then the model itself is measured: the same few tokens, computed both ways, must come out equal. A feature that fails
-  is switched off: without packing, rows are padded; without chunked logits, the model computes its own.
+* Adapters (`rlx.policy.model.adapters`) have ruled out packing for known reasons: a sliding window, say, or a layer
+  without attention.
+* What remains is tested on the model itself: a few tokens, computed both ways, must get equal log-probabilities. A
+  feature that fails is switched off: without packing, rows are padded; without chunked logits, the model computes its
+  own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _TOLERANCE = 0.05
 """Root mean square difference of log-probabilities that counts as equal, relative to their standard deviation over
-tokens. bfloat16 alone was measured to make 0.001; a wrong mask or position makes an order of 1."""
+tokens. Rounding to bfloat16 gives about 0.001; a wrong mask or position gives about 1."""
 _PROBE_PROMPTS = ((5, (1, 4, 9)), (3, (7, 2)))
 """Length of each prompt, and lengths of the completions that share it."""
 
@@ -99,7 +100,7 @@ def _equal(findings: list[str], what: str, expected: Tensor, measured: Tensor) -
     if difference <= _TOLERANCE * spread:
         return True
     findings.append(
-        f"{what} are switched off: they give this model other log-probabilities than its own forward "
+        f"{what} are switched off: their log-probabilities differ from those of the model's own forward "
         f"(root mean square difference {difference:.3g}; standard deviation over tokens {spread:.3g})"
     )
     return False

@@ -1,4 +1,4 @@
-"""The data of one forward and backward: a micro-batch, and what the policy computes for its trained tokens.
+"""The data of one forward and backward: a micro-batch, and the policy's outputs for its trained tokens.
 
 A micro-batch may have T = 0: a rank that has run out of work goes through the same collectives with one dummy token,
 and `logprobs.sum()` of its empty outputs still gives every parameter a zero gradient.
@@ -42,7 +42,7 @@ CausalAttention = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 class RowLayout(Protocol):
-    """Where the sequences of a packed row are."""
+    """The positions of each sequence in a packed row."""
 
     def attend(self, causal: CausalAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Apply `causal` to each sequence of the row: [1, A, L, D] -> [1, A, L, Dv]."""
@@ -81,22 +81,17 @@ class MicroBatch:
     def padded_to(self, length: int) -> MicroBatch:
         """Return the micro-batch with its rows padded on the right to `length` positions."""
         before = self.tokens.shape[1]
-        more = length - before
-        if not more:
+        added = length - before
+        if not added:
             return self
         rows = self.logit_positions.div(before, rounding_mode="floor")
         return replace(
             self,
-            tokens=F.pad(self.tokens, (0, more)),
-            position_ids=F.pad(self.position_ids, (0, more)),
-            layout=None if self.layout is None else self.layout.padded_by(more),
-            logit_positions=self.logit_positions + rows * more,
+            tokens=F.pad(self.tokens, (0, added)),
+            position_ids=F.pad(self.position_ids, (0, added)),
+            layout=None if self.layout is None else self.layout.padded_by(added),
+            logit_positions=self.logit_positions + rows * added,
         )
-
-    @property
-    def empty(self) -> bool:
-        """Whether it has no trained token, and is only there for the collectives."""
-        return self.targets.numel() == 0
 
     def token_batch(self, outputs: TokenOutputs, reference_logprobs: Tensor | None = None) -> TokenBatch:
         """Return the input of `Algorithm.loss`. A token that wasn't sampled counts as sampled by the policy itself."""

@@ -8,12 +8,13 @@ Rules:
 * A shared prompt is gathered into each of its sequences. Its output is taken from the first of them; the gradients of
   its keys and values are summed over all, in float32.
 * It is plain causal attention. A model that asks for a window, a soft cap, sinks or a bias gets an error here, and
-  isn't given packed rows in the first place (`rlx.policy.model.self_check`).
+  isn't given packed rows in the first place (`rlx.policy.model.adapters`).
 
 Shapes:
     L      positions of the row that hold tokens
     S, M   sequences of a bucket, and cells of each of them
     N      cells of all buckets
+    R      cells that repeat a position
     A      attention heads
     D, Dv  size of a head of queries and keys, and of values
 """
@@ -84,7 +85,7 @@ class VarlenLayout:
 
 
 def register() -> None:
-    """Make `rlx_varlen` known to transformers. It has no entry among the mask functions, so no mask is built for it."""
+    """Register `rlx_varlen` with transformers. It has no entry among the mask functions, so no mask is built for it."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, varlen_attention)
@@ -132,11 +133,11 @@ def varlen_attention(
     """Attention function of transformers: query, key, value [1, A, L, D] -> [1, L, A, Dv].
 
     Without a layout, the rows of [B, A, L, D] are sequences padded on the right: causal attention needs no mask for
-    them. Raises ValueError if the model passes a mask, or an option that it doesn't support.
+    them. Raises ValueError if the model passes a mask, or an option that isn't supported here.
     """
     for name in _UNSUPPORTED:
         if kwargs.get(name) is not None:
-            raise ValueError(f"{NAME} attention cannot do {name}={kwargs[name]!r}; set policy.packing = false")
+            raise ValueError(f"{NAME} attention does not support {name}={kwargs[name]!r}; set policy.packing = false")
     if attention_mask is not None:
         raise ValueError(f"{NAME} attention takes no mask")
 

@@ -3,7 +3,7 @@
 Rules:
 
 * Every rank plans the whole step from the same episodes, and keeps its own share. Only that share depends on the rank.
-* All ranks get the same number of micro-batches, and those that run at the same time are of similar size: FSDP's
+* All ranks get the same number of micro-batches, and those that execute at the same time are of similar size: FSDP's
   collectives make the ranks wait for each other in each of them.
 * Packed: a micro-batch is one row of real tokens. A prompt with which several trajectories of a group begin is in it
   once. Padded: a micro-batch is sequences of similar length, padded on the right.
@@ -27,7 +27,7 @@ _NOT_SAMPLED = float("nan")
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One trajectory as numbers.
+    """One trajectory, or a sequence to score, as flat lists.
 
     trained: indices into `tokens`; never 0, as nothing predicts the first token of a sequence. sampler_logprobs: one
     for each of `trained`. prompt_group: sequences of one prompt group begin with the same `prefix` tokens.
@@ -87,17 +87,19 @@ def plan_sequences(
     """Return the micro-batches of `rank` for these sequences; arguments as for `plan_step`."""
     order = sorted(sequences, key=lambda sequence: sequence.prompt_group if packing else -len(sequence))
     size = _packed_size if packing else _padded_size
-    runs = sorted(_balanced_runs(order, ranks, max_tokens, packing), key=size, reverse=True)
-    runs += [[] for _ in range(max(-len(runs) % ranks, ranks - len(runs)))]
+    batches = sorted(_balanced_batches(order, ranks, max_tokens, packing), key=size, reverse=True)
+    # Ranks without a sequence left get empty batches.
+    batches += [[] for _ in range(max(-len(batches) % ranks, ranks - len(batches)))]
     build = _packed_rows if packing else _padded_rows
     totals = StepTotals(
         tokens=sum(len(sequence.trained) for sequence in sequences),
         episodes=len({sequence.episode for sequence in sequences}),
     )
-    return StepPlan([build(run) for run in runs[rank::ranks]], totals)
+    return StepPlan([build(batch) for batch in batches[rank::ranks]], totals)
 
 
 def _step_sequences(groups: Sequence[Sequence[Episode]], advantages: Sequence[Sequence[float]]) -> list[TokenSequence]:
+    """Return the trajectories that have a trained token; those of a group with equal prompts get one prompt group."""
     sequences: list[TokenSequence] = []
     prompt_groups: dict[tuple[int, tuple[int, ...]], int] = {}
     episode_index = 0
@@ -133,11 +135,13 @@ def _token_sequence(
     return TokenSequence(tokens, trained, logprobs, advantage, episode, prompt_group, prefix)
 
 
-def _balanced_runs(order: list[TokenSequence], ranks: int, max_tokens: int, packing: bool) -> list[list[TokenSequence]]:
-    """Cut `order` into runs of similar size that fit the budget.
+def _balanced_batches(
+    order: list[TokenSequence], ranks: int, max_tokens: int, packing: bool
+) -> list[list[TokenSequence]]:
+    """Cut `order` into batches of similar size that fit the budget.
 
     Their number is the smallest possible, rounded up to a multiple of `ranks`. Their cap, found by binary search, is
-    the smallest that doesn't take more runs than that.
+    the smallest that doesn't need more batches than that.
     """
     allowed = -(-len(_cut(order, max_tokens, packing)) // ranks) * ranks
     low, high = 1, max_tokens
@@ -151,43 +155,43 @@ def _balanced_runs(order: list[TokenSequence], ranks: int, max_tokens: int, pack
 
 
 def _cut(order: list[TokenSequence], cap: int, packing: bool) -> list[list[TokenSequence]]:
-    """Cut `order` into runs of at most `cap` positions each; a single sequence may exceed it."""
-    runs: list[list[TokenSequence]] = []
+    """Cut `order` into batches of at most `cap` positions each; a single longer sequence is a batch of its own."""
+    batches: list[list[TokenSequence]] = []
     positions = 0
     for sequence in order:
-        added = _added_positions(runs[-1], sequence, packing) if runs else 0
-        if runs and positions + added <= cap:
-            runs[-1].append(sequence)
+        added = _added_positions(batches[-1], sequence, packing) if batches else 0
+        if batches and positions + added <= cap:
+            batches[-1].append(sequence)
             positions += added
         else:
-            runs.append([sequence])
+            batches.append([sequence])
             positions = len(sequence)
-    return runs
+    return batches
 
 
-def _added_positions(run: list[TokenSequence], sequence: TokenSequence, packing: bool) -> int:
-    """Return the positions that `sequence` adds to a run."""
+def _added_positions(batch: list[TokenSequence], sequence: TokenSequence, packing: bool) -> int:
+    """Return the positions that `sequence` adds to a batch."""
     if not packing:
-        return len(run[0])  # the run's longest, as planning takes the longest sequences first
-    return len(sequence) - (sequence.prefix if run[-1].prompt_group == sequence.prompt_group else 0)
+        return len(batch[0])  # the batch's longest, as planning takes the longest sequences first
+    return len(sequence) - (sequence.prefix if batch[-1].prompt_group == sequence.prompt_group else 0)
 
 
-def _packed_size(run: list[TokenSequence]) -> int:
-    prefixes = {sequence.prompt_group: sequence.prefix for sequence in run}
-    return sum(prefixes.values()) + sum(len(sequence) - sequence.prefix for sequence in run)
+def _packed_size(batch: list[TokenSequence]) -> int:
+    prefixes = {sequence.prompt_group: sequence.prefix for sequence in batch}
+    return sum(prefixes.values()) + sum(len(sequence) - sequence.prefix for sequence in batch)
 
 
-def _padded_size(run: list[TokenSequence]) -> int:
-    return len(run) * max(map(len, run), default=0)
+def _padded_size(batch: list[TokenSequence]) -> int:
+    return len(batch) * max(map(len, batch), default=0)
 
 
-def _packed_rows(run: list[TokenSequence]) -> MicroBatch:
+def _packed_rows(batch: list[TokenSequence]) -> MicroBatch:
     """Return one row: for each prompt group its prefix, then the rest of each of its sequences."""
     tokens: list[int] = []
     position_ids: list[int] = []
     paths: list[list[int]] = []
     prefixes: dict[int, list[int]] = {}
-    for sequence in run:
+    for sequence in batch:
         if sequence.prompt_group not in prefixes:
             prefixes[sequence.prompt_group] = list(range(len(tokens), len(tokens) + sequence.prefix))
             tokens += sequence.tokens[: sequence.prefix]
@@ -196,33 +200,35 @@ def _packed_rows(run: list[TokenSequence]) -> MicroBatch:
         paths.append([*prefixes[sequence.prompt_group], *own])
         tokens += sequence.tokens[sequence.prefix :]
         position_ids += range(sequence.prefix, len(sequence))
-    return _micro_batch(run, [tokens or [0]], [position_ids or [0]], paths, varlen_layout(paths or [[0]]))
+    return _micro_batch(batch, [tokens or [0]], [position_ids or [0]], paths, varlen_layout(paths or [[0]]))
 
 
-def _padded_rows(run: list[TokenSequence]) -> MicroBatch:
+def _padded_rows(batch: list[TokenSequence]) -> MicroBatch:
     """Return one row for each sequence, as long as the longest."""
-    length = max(map(len, run), default=1)
-    rows = [sequence.tokens + [0] * (length - len(sequence)) for sequence in run] or [[0]]
-    paths = [list(range(row * length, (row + 1) * length)) for row in range(len(run))]
-    return _micro_batch(run, rows, [list(range(length))] * len(rows), paths, None)
+    length = max(map(len, batch), default=1)
+    rows = [sequence.tokens + [0] * (length - len(sequence)) for sequence in batch] or [[0]]
+    paths = [list(range(row * length, (row + 1) * length)) for row in range(len(batch))]
+    return _micro_batch(batch, rows, [list(range(length))] * len(rows), paths, None)
 
 
 def _micro_batch(
-    run: list[TokenSequence],
+    batch: list[TokenSequence],
     tokens: list[list[int]],
     position_ids: list[list[int]],
     paths: list[list[int]],
     layout: RowLayout | None,
 ) -> MicroBatch:
     """Return a micro-batch of these rows. paths: for each sequence, the positions of its tokens."""
-    trained = [(sequence, path, index) for sequence, path in zip(run, paths, strict=True) for index in sequence.trained]
+    trained = [
+        (sequence, path, index) for sequence, path in zip(batch, paths, strict=True) for index in sequence.trained
+    ]
     return MicroBatch(
         tokens=torch.tensor(tokens),
         position_ids=torch.tensor(position_ids),
         layout=layout,
         logit_positions=_integers([path[index - 1] for _, path, index in trained]),
         targets=_integers([sequence.tokens[index] for sequence, _, index in trained]),
-        sampler_logprobs=_floats([logprob for sequence in run for logprob in sequence.sampler_logprobs]),
+        sampler_logprobs=_floats([logprob for sequence in batch for logprob in sequence.sampler_logprobs]),
         advantages=_floats([sequence.advantage for sequence, _, _ in trained]),
         episode=_integers([sequence.episode for sequence, _, _ in trained]),
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RowSharding(Protocol):
-    """The part of a micro-batch that one rank computes, if several ranks share it."""
+    """How the ranks that share a micro-batch divide it."""
 
     def pad(self, micro: MicroBatch) -> MicroBatch:
         """Pad the rows to a length that divides evenly among the ranks."""
@@ -141,7 +141,7 @@ class UlyssesLayout:
 
 
 def _exchange(parts: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """Exchange parts, so that part i of rank j becomes part j of rank i. Its gradient goes back the same way."""
+    """Exchange parts, so that part i of rank j becomes part j of rank i. Gradients are exchanged in the same way."""
     exchanged: Tensor = all_to_all_single(parts.contiguous(), None, None, group)
     return exchanged
 

@@ -81,7 +81,7 @@ class Ranks:
         return self._all_reduce(own, dist.ReduceOp.SUM)
 
     def maxima(self, values: Sequence[float]) -> list[float]:
-        """Return the largest of each of `values` over all ranks."""
+        """Return the maximum of each of `values` over all ranks."""
         return self._all_reduce(values, dist.ReduceOp.MAX)
 
     def _all_reduce(self, values: Sequence[float], op: dist.ReduceOp.RedOpType) -> list[float]:
@@ -109,7 +109,7 @@ def join_ranks(platform: Platform, parallel: ParallelConfig) -> Ranks:
     dist.init_process_group(platform.collectives, timeout=timeout)
     sizes = {name: parallel.sizes[name] for name in DIMENSIONS}
     mesh = init_device_mesh(platform.device, tuple(sizes.values()), mesh_dim_names=DIMENSIONS)
-    at = {name: mesh.get_local_rank(name) for name in DIMENSIONS}
+    coord = {name: mesh.get_local_rank(name) for name in DIMENSIONS}
     control = dist.new_group(backend="gloo", timeout=timeout)
     assert control is not None
     return Ranks(
@@ -117,16 +117,17 @@ def join_ranks(platform: Platform, parallel: ParallelConfig) -> Ranks:
         size=dist.get_world_size(),
         device=torch.device(platform.device),
         mesh=mesh,
-        data_rank=(at["dp_replicate"] * sizes["dp_shard"] + at["dp_shard"]) * sizes["ep"] + at["ep"],
+        data_rank=(coord["dp_replicate"] * sizes["dp_shard"] + coord["dp_shard"]) * sizes["ep"] + coord["ep"],
         data_size=parallel.data_size,
-        leads=not (at["cp"] or at["tp"] or at["pp"]),
+        leads=not (coord["cp"] or coord["tp"] or coord["pp"]),
         control=control,
     )
 
 
 def rendezvous_store() -> Store:
-    """Open another connection to the store at which the ranks meet. Torch elastic's agent serves it, so it outlives
-    them.
+    """Open another connection to the store at which the ranks meet.
+
+    Torch elastic's agent serves it, so it outlives the ranks.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return PrefixStore("rlx", TCPStore(address, port, is_master=False, timeout=timedelta(seconds=COLLECTIVE_SECONDS)))

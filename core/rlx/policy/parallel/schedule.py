@@ -81,7 +81,7 @@ class Pipeline:
         self._run(micro_batches, forward, backward=True)
         everywhere = self._broadcast_outputs(micro_batches, computed)
         if not self.stage.last:
-            # Metrics are computed along with the loss, and are to be the same on every rank.
+            # Metrics are computed along with the loss, and must be the same on every rank.
             with torch.no_grad():
                 for index, outputs in enumerate(everywhere):
                     loss(index, outputs)
@@ -104,7 +104,7 @@ class Pipeline:
         length = max(batch.tokens.shape[1] for batch in micro_batches)
         padded = [batch.padded_to(length) for batch in micro_batches]
         indices = torch.arange(len(padded))
-        # A new one for each step, since its activations are as long as the step's longest row.
+        # New in each step, since its activations are as long as the step's longest row.
         stage = self._torch_stage(_StageModule(forward, padded, self.boundary), padded[0])
         if backward:
             # torch's 1F1B refuses fewer micro-batches than stages.

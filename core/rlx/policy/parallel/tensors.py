@@ -31,7 +31,7 @@ def named_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def aliases(network: nn.Module) -> dict[str, str]:
-    """Map the further names of tied parameters to the name that `named_tensors` gives them."""
+    """Map the additional names of tied parameters to the name that `named_tensors` gives them."""
     names: dict[int, str] = {}
     found: dict[str, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
@@ -53,8 +53,8 @@ def by_layer(names: list[str], layers: str) -> list[list[str]]:
     """Group `names` into buckets: names outside of the layers first, then layer by layer."""
     buckets: dict[int, list[str]] = {}
     for name in names:
-        inside = name.removeprefix(f"{layers}.").split(".")[0] if name.startswith(f"{layers}.") else "-1"
-        buckets.setdefault(int(inside), []).append(name)
+        layer = int(name.removeprefix(f"{layers}.").split(".")[0]) if name.startswith(f"{layers}.") else -1
+        buckets.setdefault(layer, []).append(name)
     return [buckets[layer] for layer in sorted(buckets)]
 
 
@@ -75,8 +75,8 @@ def gather_full(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return tensor
     # FSDP's dimensions come first in the mesh, but it split last, after tp or ep. torch gathers correctly only if
     # dimensions are gathered one after another, in the order of the mesh.
-    for done in range(1, tensor.device_mesh.ndim + 1):
-        tensor = tensor.redistribute(placements=[Replicate()] * done + list(tensor.placements[done:]))
+    for gathered in range(1, tensor.device_mesh.ndim + 1):
+        tensor = tensor.redistribute(placements=[Replicate()] * gathered + list(tensor.placements[gathered:]))
     return tensor.to_local()
 
 

@@ -37,14 +37,14 @@ def tensor_parallel_refusal(model: PreTrainedModel, ways: int) -> str | None:
     planned = list(_planned(model))
     if not any(style in _SPLIT for _, _, style in planned):
         return f"{type(model).__name__} has no tensor-parallel plan"
-    if splits_attention(model) and (refusal := _heads_refusal(model, ways)):
+    if splits_attention(model) and (refusal := _tp_heads_refusal(model, ways)):
         return refusal
-    ends = {_block(name) for name, _, style in planned if style == "rowwise"}
+    row_split = {_block(name) for name, _, style in planned if style == "rowwise"}
     for name, part, style in planned:
         if refusal := _part_refusal(name, part, style, ways):
             return refusal
-        if style == "colwise" and _block(name) not in ends:
-            return f"its plan splits {name} by columns, and nothing beside it by rows"
+        if style == "colwise" and _block(name) not in row_split:
+            return f"its plan splits {name} by columns, but no other layer of its block by rows"
     return None
 
 
@@ -59,7 +59,7 @@ def _part_refusal(name: str, part: nn.Module | nn.Parameter, style: str, ways: i
     return f"tp = {ways} does not divide the {size} {_SPLIT[style]} of {name}" if size % ways else None
 
 
-def _heads_refusal(model: PreTrainedModel, ways: int) -> str | None:
+def _tp_heads_refusal(model: PreTrainedModel, ways: int) -> str | None:
     config = model.config.get_text_config()
     heads = config.num_attention_heads
     counts = {"attention heads": heads, "key-value heads": getattr(config, "num_key_value_heads", None) or heads}
@@ -79,7 +79,7 @@ def expert_parallel_refusal(model: PreTrainedModel, ways: int) -> str | None:
 
 
 def splits_attention(model: PreTrainedModel) -> bool:
-    """Return whether the plan splits attention, as it does if it splits the projection of the queries."""
+    """Return whether the plan splits attention, that is, the projection of the queries."""
     return any(name.endswith(".q_proj") for name, _, _ in _planned(model))
 
 
@@ -109,10 +109,10 @@ def _whole_blocks(model: PreTrainedModel, part: nn.Module, name: str, split: Col
     """Yield the modules in `part` that aren't split and may read other positions than their own: attention, say.
 
     Modules without modules inside (norms, activations) work position by position, and so does a mixture of experts as
-    a whole. Any other module may not.
+    a whole. Any other module might not.
     """
-    for own, child in part.named_children():
-        full = f"{name}.{own}"
+    for child_name, child in part.named_children():
+        full = f"{name}.{child_name}"
         inside = [f"{full}.{inner}" for inner, _ in child.named_children()]
         if full in split or not inside or any(_is_experts(model, inner) for inner in inside):
             continue

@@ -75,7 +75,7 @@ class Optimizer:
             }
 
     def update(self, update: int) -> tuple[float, float]:
-        """Step with the accumulated gradients; returns their global norm before clipping, and the learning rate."""
+        """Step with the accumulated gradients; return their global norm before clipping, and the learning rate."""
         rate = learning_rate(self._config, update, self._updates)
         for group in self._adamw.param_groups:
             group["lr"] = rate
@@ -114,7 +114,7 @@ class Optimizer:
         ]
 
     def _clip(self, update: int) -> float:
-        """Clip the gradients to `max_grad_norm`; returns their global norm before. Raises RunError if not finite."""
+        """Clip the gradients to `max_grad_norm`; return their norm before. Raises RunError if it isn't finite."""
         groups = [group["params"] for group in self._adamw.param_groups]
         # The first stage counts the gradients of tied parameters.
         counts_tied = self._stage is None or self._stage.first

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 
 class SFTRows:
-    """The rows of a dataset, made into episodes by a packer. `longest`: most tokens of a row, None for any number."""
+    """The rows of a dataset, made into episodes by a packer.
 
-    def __init__(self, dataset: DatasetView, packer: Packer, tokenizer: Tokenizer, longest: int | None) -> None:
+    max_tokens: limit on the tokens of a row; None for no limit.
+    """
+
+    def __init__(self, dataset: DatasetView, packer: Packer, tokenizer: Tokenizer, max_tokens: int | None) -> None:
         self._dataset = dataset
         self._packer = packer
         self._tokenizer = tokenizer
-        self._longest = longest
+        self._max_tokens = max_tokens
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -49,9 +52,9 @@ class SFTRows:
         item, reference = self._dataset.item(row), self._dataset.reference(row)
         trajectories = sft_trajectories(self._packer, item, reference, self._tokenizer, where=where)
         longest = max(map(len, trajectories))
-        if self._longest is not None and longest > self._longest:
+        if self._max_tokens is not None and longest > self._max_tokens:
             raise DatasetError(
-                f"{where} has {longest} tokens; the limit is {self._longest}. "
+                f"{where} has {longest} tokens; the limit is {self._max_tokens}. "
                 "Shorten it, or raise policy.max_sequence_tokens if the model can read that much."
             )
         return Episode(group_id=row, sample=0, dataset_index=row, trajectories=trajectories)

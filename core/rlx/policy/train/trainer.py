@@ -5,7 +5,7 @@ Rules:
 * Every rank gets the data of the whole step and plans the same micro-batches, then computes its own share. Losses are
   shares of the step's loss, normalised by global counts, and gradients are summed: the result doesn't depend on the
   number of ranks.
-* Metrics are sums over tokens, added up over ranks, divided once by the step's tokens.
+* Metrics are sums over tokens, added up over ranks and divided once by the step's tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rlx.policy.parallel.mesh import Ranks
     from rlx.policy.train.optimizer import Optimizer
 
-_SCORES = msgspec.msgpack.Decoder(dict[int, list[float]])
+_SCORES_DECODER = msgspec.msgpack.Decoder(dict[int, list[float]])
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Tally:
         }
 
     def reduce(self, ranks: Ranks, totals: StepTotals) -> dict[str, float]:
-        """Return the means over the step's tokens, the same on every rank."""
+        """Return the means over the step's tokens (and the largest difference), the same on every rank."""
         names = sorted(self.sums)
         means = dict(zip(names, ranks.sums([self.sums[name] for name in names]), strict=True))
         means = {name: value / max(totals.tokens, 1) for name, value in means.items()}
@@ -101,7 +101,7 @@ class Trainer:
         self._reference = reference
 
     def train(self, groups: Sequence[Sequence[Episode]]) -> dict[str, float]:
-        """Make one optimizer update on these groups; returns metrics. Raises RunError if they have no trained token."""
+        """Make one optimizer update on these groups; return metrics. Raises RunError if they have no trained token."""
         began = time.perf_counter()
         plan = self._plan(groups)
         planned = time.perf_counter()
@@ -113,7 +113,7 @@ class Trainer:
         adapter_metrics = self._model.adapter.step_end()
         metrics = tally.reduce(self._ranks, plan.totals)
         if not self._algorithm.rollouts:
-            # Nothing was sampled.
+            # Without a sampler these would compare the policy with itself.
             metrics = {name: value for name, value in metrics.items() if not name.startswith("mismatch/")}
         return {
             **adapter_metrics,
@@ -146,7 +146,7 @@ class Trainer:
             scores.update(micro.by_episode(outputs.logprobs))
         reshard(self._model)
         for part in self._ranks.gather_bytes(msgspec.msgpack.encode(scores)):
-            scores.update(_SCORES.decode(part))
+            scores.update(_SCORES_DECODER.decode(part))
         return [scores.get(index, []) for index in range(len(sequences))]
 
     @torch.no_grad()
@@ -181,19 +181,19 @@ class Trainer:
         self._model.train()
         tally = Tally()
         micro_batches = self._to_device(plan)
-        references: list[Tensor | None] = [None] * len(micro_batches)
+        reference_logprobs: list[Tensor | None] = [None] * len(micro_batches)
         if self._reference is not None:
-            references = [outputs.logprobs for outputs in self._reference.outputs(micro_batches)]
+            reference_logprobs = [outputs.logprobs for outputs in self._reference.outputs(micro_batches)]
 
-        def loss_of(index: int, outputs: TokenOutputs) -> Tensor:
-            batch = micro_batches[index].token_batch(outputs, references[index])
+        def loss_fn(index: int, outputs: TokenOutputs) -> Tensor:
+            batch = micro_batches[index].token_batch(outputs, reference_logprobs[index])
             loss, sums = self._algorithm.loss(batch, plan.totals)
             tally.loss += float(loss.detach())
-            # An algorithm's metric replaces one of rlx's of the same name.
+            # An algorithm's metric replaces rlx's metric of the same name.
             tally.add({**tally.mismatch_metrics(micro_batches[index], outputs), **sums})
             return loss
 
-        self._model.forward_backward(micro_batches, loss_of)
+        self._model.forward_backward(micro_batches, loss_fn)
         return tally
 
     def _to_device(self, plan: StepPlan) -> list[MicroBatch]:

@@ -3,7 +3,7 @@
 Rules:
 
 * Tensors go through torch's distributed checkpoint (DCP) in safetensors files: every rank writes its shards, and a
-  run with another number of ranks finds the parts that it needs by their offsets.
+  run with another number of ranks finds the slices that it needs by their offsets.
 * `state.json` is written last; a folder without it isn't a checkpoint.
 * A tensor that several pipeline stages hold is written by its owner stage, and read by all.
 * The caller passes a temporary folder, and commits the checkpoint by renaming it.
@@ -42,7 +42,7 @@ class PolicyState(msgspec.Struct, frozen=True):
 
     step: int
     ranks: int
-    """Number of data ranks. Each has a random state here, which the ranks that share its micro-batches share."""
+    """Number of data ranks, and of saved random states. Ranks that share micro-batches have the same one."""
 
 
 def save(path: Path, ranks: Ranks, built: Built, optimizer: Optimizer, step: int) -> None:
@@ -63,7 +63,7 @@ def save(path: Path, ranks: Ranks, built: Built, optimizer: Optimizer, step: int
 
 
 def load(path: Path, ranks: Ranks, network: nn.Module, optimizer: Optimizer) -> int:
-    """Restore the checkpoint at `path` into a network and optimizer that were just built; returns its step.
+    """Restore the checkpoint at `path` into a network and optimizer that were just built; return its step.
 
     All ranks call it.
     """
@@ -71,13 +71,13 @@ def load(path: Path, ranks: Ranks, network: nn.Module, optimizer: Optimizer) -> 
         state = msgspec.json.decode((path / _STATE).read_bytes(), type=PolicyState)
     except (OSError, msgspec.MsgspecError) as error:
         raise RunError(f"{path} isn't a complete checkpoint of the policy: {error}") from error
-    random = torch.get_rng_state()
+    rng_state = torch.get_rng_state()
     tensors = _tensors(network, optimizer)
     if ranks.data_rank < state.ranks:
-        tensors[_random_name(ranks.data_rank)] = random
+        tensors[_random_name(ranks.data_rank)] = rng_state
     with _dcp_errors(f"the policy's checkpoint {path} cannot be read"):
         dcp_load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
-    torch.set_rng_state(random)
+    torch.set_rng_state(rng_state)
     optimizer.restore(state.step)
     return state.step
 

@@ -30,14 +30,14 @@ SHARD_BYTES = 5 * 1024**3
 _COPIED = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
-def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, chat_template: str | None) -> None:
+def export(built: Built, path: Path, *, writes: bool, tokenizer: Path | None, chat_template: str | None) -> None:
     """Write the policy to `path`, replacing what is there. All ranks call it.
 
-    leads: whether this rank writes the files. tokenizer: the tokenizer's folder, if it isn't the model's own.
-    chat_template: replaces the tokenizer's.
+    writes: whether this rank writes the files; the others only take part in gathering. tokenizer: the tokenizer's
+    folder, if it isn't the model's own. chat_template: replaces the tokenizer's.
     """
     tensors = _export_tensors(built)
-    if not leads:
+    if not writes:
         # Gathering is a collective: take part in it, and drop the tensors.
         for _ in tensors:
             pass
@@ -60,8 +60,9 @@ def export(built: Built, path: Path, *, leads: bool, tokenizer: Path | None, cha
 
 
 def write_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, limit: int = SHARD_BYTES) -> None:
-    """Write safetensors files of at most `limit` bytes each (a single larger tensor excepted), and an index if there
-    are several.
+    """Write safetensors files of at most `limit` bytes each, and an index if there are several.
+
+    A tensor that is larger than the limit gets a file of its own.
     """
     from safetensors.torch import save_file
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from rlx.errors import UsageError
 from rlx.plugins.resolve import model_hint
@@ -32,6 +32,14 @@ _DTYPES: Mapping[str, str] = MappingProxyType({
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py"]
 
 
+class _SafetensorsSlice(Protocol):
+    """The methods of a tensor that hasn't been read yet."""
+
+    def get_dtype(self) -> str: ...
+
+    def get_shape(self) -> list[int]: ...
+
+
 class _SafetensorsFile(Protocol):
     """The methods of safetensors' `safe_open` that are used here; its own have no annotations."""
 
@@ -39,7 +47,7 @@ class _SafetensorsFile(Protocol):
 
     def get_tensor(self, name: str) -> Tensor: ...
 
-    def get_slice(self, name: str) -> Any: ...
+    def get_slice(self, name: str) -> _SafetensorsSlice: ...
 
 
 def model_folder(model: ModelConfig) -> Path:
@@ -69,8 +77,8 @@ def load_hf_config(model: ModelConfig, folder: Path) -> PretrainedConfig:
     if model_type not in CONFIG_MAPPING and not model.trust_remote_code:
         advice = model_hint(model_type) or "Install a plugin for it, or name one as [model] plugin."
         raise UsageError(
-            f"model.path {model.path!r} is a model of the type {model_type!r}, which neither this transformers nor a "
-            f"plugin that this run uses knows. {advice}"
+            f"model.path {model.path!r} has the model_type {model_type!r}, which neither the installed transformers "
+            f"nor a plugin of this run supports. {advice}"
         )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
@@ -79,8 +87,9 @@ def load_hf_config(model: ModelConfig, folder: Path) -> PretrainedConfig:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a model folder. Raises UsageError if there are none, or the index names missing
-    files.
+    """Return the safetensors files of a model folder.
+
+    Raises UsageError if it has none, or if the index names missing files.
     """
     index = folder / INDEX
     if index.is_file():
@@ -122,7 +131,7 @@ def read_meta_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def checkpoint_dtype(name: str) -> torch.dtype:
-    """Return torch's dtype for safetensors' name of it."""
+    """Return the torch dtype that safetensors calls `name`."""
     import torch
 
     dtype: torch.dtype = getattr(torch, _DTYPES[name])

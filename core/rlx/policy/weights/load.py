@@ -28,7 +28,7 @@ _SHOWN = 8
 def load_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
     """Load the folder's weights. All ranks call it.
 
-    Raises UsageError that names the tensors which are missing, surplus, or of another shape.
+    Raises UsageError, which names the tensors, if some are missing, surplus, or of another shape.
     """
     _load(network, folder, mapper.hf_to_policy(read_tensors(folder)), fill_shard, shard_equals)
 
@@ -45,6 +45,7 @@ def _load(
     fill_target: Callable[[Tensor, Tensor], None],
     equals: Callable[[Tensor, Tensor], bool],
 ) -> None:
+    """Match the tensors with the network's by name and shape, and fill each one; a tied one again must be equal."""
     targets = named_tensors(network)
     tied = aliases(network)
     loaded: set[str] = set()
@@ -57,7 +58,8 @@ def _load(
         target = targets[first]
         if target.shape != tensor.shape:
             raise UsageError(
-                f"{folder}: {name} has the shape {list(tensor.shape)}; by config.json it must be {list(target.shape)}."
+                f"{folder}: {name} has the shape {list(tensor.shape)}; "
+                f"according to config.json it must be {list(target.shape)}."
             )
         if first not in loaded:
             fill_target(target, tensor)
@@ -70,11 +72,11 @@ def _load(
 def _check_complete(folder: Path, *, missing: list[str], surplus: list[str]) -> None:
     problems = [
         f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
-        for what, names in (("missing", missing), ("that the model has no place for", surplus))
+        for what, names in (("missing", missing), ("not in the model", surplus))
         if names
     ]
     if problems:
         raise UsageError(
-            f"The weights in {folder} do not fit its config.json. Tensors {'; tensors '.join(problems)}.\n"
+            f"The weights in {folder} do not fit its config.json. Tensors: {'; '.join(problems)}.\n"
             "Is the folder complete, and is [model] plugin the right one for this architecture?"
         )

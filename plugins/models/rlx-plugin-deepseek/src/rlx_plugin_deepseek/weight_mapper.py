@@ -98,7 +98,7 @@ class DeepseekV3MoEWeightMapper(rlx.WeightMapper):
             stack = torch.empty(self._shapes[name], dtype=tensor.dtype, device=tensor.device)
         if stack[part.where].shape != tensor.shape:
             raise UsageError(
-                f"{part.name} has the shape {list(tensor.shape)}; by config.json it must be "
+                f"{part.name} has the shape {list(tensor.shape)}; according to config.json it must be "
                 f"{list(stack[part.where].shape)}."
             )
         stack = stack.to(torch.promote_types(stack.dtype, tensor.dtype))
