@@ -86,7 +86,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, object]) -> None:
-        # The base class synchronises an accelerator afterwards, which a CPU worker lacks. Broadcasts are blocking anyway.
+        # The base class synchronises an accelerator afterwards, which a CPU worker lacks. Broadcasts block anyway.
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
