@@ -1,4 +1,4 @@
-"""Generated distributions, as an author would have them: wheels, installed in a virtual environment of their own."""
+"""Generated distributions as an author would use them: wheels, installed in a virtual environment of their own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from rlx_cli.scaffold import KINDS
 
 
-def done(command, folder, timeout=300):
-    """The output of a command that must succeed."""
+def run(command, folder, timeout=300):
+    """Run a command that must succeed, and return its output."""
     result = subprocess.run(
         list(map(str, command)), cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -24,20 +24,21 @@ def done(command, folder, timeout=300):
 
 @dataclass(frozen=True)
 class Generated:
-    """`folder/my-KIND` for each kind, all of them installed from their wheels."""
+    """A folder with the source of my-KIND for each kind, and a Python in which all of them are installed."""
 
     folder: Path
     python: Path
 
-    def run(self, command, folder, timeout=300):
-        return done(command, folder, timeout)
+    def run(self, command, folder):
+        return run(command, folder)
 
     def rlx(self, *args, timeout=300):
-        return done([self.python, "-m", "rlx_cli.main", *args], self.folder, timeout)
+        return run([self.python, "-m", "rlx_cli.main", *args], self.folder, timeout)
 
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory):
+    """One plugin of each kind, generated, built and installed."""
     folder = tmp_path_factory.mktemp("generated")
     made = Generated(folder, _environment(folder / "venv"))
     for kind in KINDS:
@@ -52,16 +53,16 @@ def generated(tmp_path_factory):
             folder / "wheels",
             folder / name,
         ]
-        done([sys.executable, "-m", "pip", *build], folder)
+        run([sys.executable, "-m", "pip", *build], folder)
     wheels = sorted((folder / "wheels").glob("*.whl"))
     assert len(wheels) == len(KINDS)
     install = ["--quiet", "--no-deps", "--no-index", *wheels]
-    done([sys.executable, "-m", "pip", "--python", made.python, "install", *install], folder)
+    run([sys.executable, "-m", "pip", "--python", made.python, "install", *install], folder)
     return made
 
 
 def _environment(folder):
-    """A new one, which finds rlx and what rlx needs where this process finds it: nothing is downloaded."""
+    """Make a virtual environment that finds rlx and its requirements where this process does; return its Python."""
     venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "outer.pth").write_text("".join(f"{path}\n" for path in sys.path if Path(path).is_dir()))

@@ -1,4 +1,4 @@
-"""What `rlx plugin new` makes works as it is: it builds, installs, passes its own tests, and takes part in a run."""
+"""Plugins that `rlx plugin new` generates work unchanged: they build, install, pass their tests, and run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ VARIETY = "def variety(to_be_evaluated, reference=None):\n    return float(len(s
 
 @pytest.fixture(scope="module")
 def config(generated, tiny_model):
-    """Of a run that uses all of them at once. A random policy has no right answers, so variety is rewarded too."""
+    """The config of a run that uses all of them. A random policy gives no right answers, so variety is rewarded too."""
     (generated.folder / "variety.py").write_text(VARIETY)
     path = generated.folder / "x.toml"
     path.write_text(CONFIG.format(model=tiny_model, variety="./variety.py:variety"))
@@ -61,7 +61,7 @@ def config(generated, tiny_model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_own_tests_pass_where_it_is_installed(generated, kind):
+def test_the_generated_tests_pass_where_the_plugin_is_installed(generated, kind):
     folder = generated.folder / f"my-{kind}"
     code = f"import my_{kind}; print(my_{kind}.__file__)"
     assert str(generated.folder / "venv") in generated.run([generated.python, "-c", code], folder)
@@ -71,7 +71,7 @@ def test_its_own_tests_pass_where_it_is_installed(generated, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_listed_with_its_distribution_and_keeps_its_contract(generated, kind):
+def test_a_plugin_is_listed_with_its_distribution_and_keeps_its_contract(generated, kind):
     rows = json.loads(generated.rlx("plugins", "--json"))
     assert [(row["kind"], row["name"], row["version"]) for row in rows if row["dist"] == f"my-{kind}"] == [
         (f"{kind}s", f"my-{kind}", "0.1.0")
@@ -80,7 +80,7 @@ def test_it_is_listed_with_its_distribution_and_keeps_its_contract(generated, ki
     assert row["result"] == ("not tested" if kind == "model" else "fine"), row
 
 
-def test_a_config_can_name_them_all(generated, config):
+def test_a_config_can_name_all_plugins(generated, config):
     output = generated.rlx("check", config)
     for kind in KINDS:
         if kind != "hook":
@@ -89,7 +89,7 @@ def test_a_config_can_name_them_all(generated, config):
 
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
-def test_one_run_uses_them_all(generated, config):
+def test_a_run_uses_all_plugins(generated, config):
     run_dir = generated.folder / "run"
     generated.rlx("run", "--config", config, "--run-dir", run_dir, timeout=500)
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "done"

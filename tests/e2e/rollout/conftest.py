@@ -1,10 +1,10 @@
-"""Engines are shared by all tests: a start takes longer than all the tests together."""
+"""Real engines. Tests share one of the tiny model, since its start takes longer than all of them together."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 import pytest_asyncio
@@ -25,14 +25,24 @@ def _config(model, **rollout):
     return Config.model_validate({"model": {"path": str(model)}, "dataset": {"name": "none"}, "rollout": rollout})
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _engine_environment():
+@contextmanager
+def _engine_environ():
+    """Set the environment of a replica's process in this one; restore it at the end."""
     before = dict(os.environ)
     os.environ.update(engine_environment(_config("none"), 0))
     os.environ.update({"VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"})
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_of_tests():
+    """Let vLLM read the environment of a replica during the tests of this folder, and only then."""
+    with _engine_environ():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +53,8 @@ def start_engine():
     async def start(model, name="rollout-0", **rollout):
         from rlx.rollout.engine import Engine
 
-        engine = await Engine.start(engine_arguments(_config(model, **rollout), 0), name)
+        with _engine_environ():  # the engine of the session is started before the fixture of a module
+            engine = await Engine.start(engine_arguments(_config(model, **rollout), 0), name)
         try:
             yield engine
         finally:
@@ -54,7 +65,7 @@ def start_engine():
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def engine(start_engine, tiny_model):
-    """An engine of the tiny model. Tests change its weights."""
+    """An engine with the tiny model. Tests change its weights, and send the ones that they need."""
     async with start_engine(tiny_model) as engine:
         yield engine
 
@@ -87,8 +98,9 @@ class Policy:
         self.group, _ = await asyncio.gather(join, entered)
 
     async def send(self, version, weights):
-        """`weights`: checkpoint name -> tensor. They travel in two buckets, which may split a layer. Other names than
-        before need a transfer group of their own.
+        """Send the engine `weights`, checkpoint name -> tensor, in two buckets, which may split a layer.
+
+        Opens a transfer group first if the names aren't those of the last call.
         """
         pairs = list(weights.items())
         halves = [pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]]
@@ -108,18 +120,19 @@ class Policy:
 
 @pytest.fixture(scope="session")
 def policy_of():
-    """`policy_of(engine)`: a new policy for an engine."""
+    """`policy_of(engine)`: a stand-in policy for another engine."""
     return Policy
 
 
 @pytest.fixture(scope="session")
 def policy(engine, policy_of):
+    """The stand-in policy of the shared engine."""
     return policy_of(engine)
 
 
 @pytest.fixture(scope="session")
 def checkpoint():
-    """`checkpoint(folder, noise, seed)`: the folder's tensors under checkpoint names, each moved by relative noise."""
+    """`checkpoint(folder, noise, seed)`: the tensors of a model folder, each with relative noise added."""
     from safetensors.torch import load_file
 
     def make(folder, noise=0.0, seed=0):
@@ -135,16 +148,16 @@ def checkpoint():
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """`reference(folder, weights, sequences)`: transformers' logprobs of all tokens but the first, in float32."""
+    """`reference(folder, weights, sequences)`: transformers' float32 logprobs of all tokens but the first of each."""
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
     def score(folder, weights, sequences, temperature=1.0):
-        place = tmp_path_factory.mktemp("reference")
+        copy = tmp_path_factory.mktemp("reference")
         for name in ("config.json", "generation_config.json"):
-            (place / name).write_bytes((folder / name).read_bytes())
-        save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
+            (copy / name).write_bytes((folder / name).read_bytes())
+        save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+        model = AutoModelForCausalLM.from_pretrained(copy, dtype=torch.float32).eval()
         rows = []
         with torch.no_grad():
             for sequence in sequences:

@@ -1,4 +1,4 @@
-"""A real engine: tokens, logprobs, versions, scores."""
+"""Completions and scores of a real engine: tokens, logprobs, versions, metrics."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_scores_ignore_temperature_and_prefix_cache(engine, tiny_model, ch
             assert row == pytest.approx(wanted, abs=1e-5)
 
 
-async def test_temperature_0_is_greedy(engine, generate):
+async def test_temperature_0_samples_greedily(engine, generate):
     one, other = await generate(engine, [9, 10, 11], samples=2, max_tokens=16, temperature=0.0)
     assert one.tokens == other.tokens
 
@@ -74,8 +74,8 @@ async def test_busy_time_and_tokens_are_counted_while_requests_run(engine, gener
     assert engine.busy_seconds == busy
 
 
-async def test_bfloat16(start_engine, tiny_model, checkpoint, reference, generate):
-    """On a CPU with AMX, vLLM's attention uses it: unless rlx requests AMX first, the engine dies of SIGILL here."""
+async def test_an_engine_in_bfloat16_samples(start_engine, tiny_model, checkpoint, reference, generate):
+    """vLLM's attention uses AMX if the CPU has it: unless rlx requests it first, the engine is killed by SIGILL."""
     async with start_engine(tiny_model, dtype="bfloat16") as engine:
         samples = await generate(engine, PROMPTS[0], samples=4, max_tokens=24, temperature=1.0)
     expected = reference(tiny_model, checkpoint(tiny_model), [PROMPTS[0] + one.tokens for one in samples])

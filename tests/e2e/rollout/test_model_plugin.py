@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 class Swapped(HFWeightMapper):
-    """Swaps the up projections and the gates."""
+    """A mapper that swaps the up and gate projections."""
 
     def policy_to_hf(self, name, tensor):
         swapped = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
@@ -21,7 +21,7 @@ class Swapped(HFWeightMapper):
         ]
 
 
-def test_the_built_in_keeps_the_contract(tiny_model):
+def test_the_built_in_plugin_keeps_the_contract(tiny_model):
     check_model_plugin(plugin, tiny_model, engine=True)
 
 

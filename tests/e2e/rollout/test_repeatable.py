@@ -1,4 +1,4 @@
-"""Synchronous runs repeat bit for bit: two engines with different pasts sample the same tokens."""
+"""Batches behind a barrier repeat bit for bit, whatever an engine has sampled before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMPTS = [[3 + (i * 7 + j) % 70 for j in range(4 + i % 5)] for i in range(12)]
 
 
 async def _step(engine, seed, temperature=1.0):
-    """The groups of one step, submitted behind a barrier, as plain data."""
+    """Sample the groups of one step behind a barrier, and return them as plain data."""
     async with engine.barrier(seed):
         pending = [await engine.submit(prompt, samples=8, max_tokens=24, temperature=temperature) for prompt in PROMPTS]
     groups = [await engine.collect(one) for one in pending]

@@ -71,7 +71,7 @@ hooks = Hooks()
 
 
 class Controller:
-    """The replica's process and its messages."""
+    """The controller's end of a replica: its server, the replica's process, and the messages that came."""
 
     def __init__(self, server, process, log):
         self.server, self.process, self.log = server, process, log
@@ -83,13 +83,13 @@ class Controller:
         return Ok()
 
     async def expect(self, kind, seconds=120.0):
-        """Return the next message of that kind. Others are dropped, but an unexpected failure is shown."""
+        """Return the next message of this kind. Drops others, but raises on an unexpected failure."""
         try:
             async with asyncio.timeout(seconds):
                 while not isinstance(message := await self.inbox.get(), kind):
                     assert not isinstance(message, Failed | GroupFailed), message
         except TimeoutError:
-            pytest.fail(f"no {kind} came; the replica says: {self.log.read_text()[-3000:]}")
+            pytest.fail(f"no {kind} came; the end of the replica's log: {self.log.read_text()[-3000:]}")
         return message
 
     async def ask(self, message):
@@ -101,19 +101,21 @@ class Controller:
 
 @pytest.fixture
 def boot_of(tmp_path, tiny_model):
-    def make(port, keys, **rollout):
+    """`boot_of(port, keys)`: boot data of a replica whose plugins are those above."""
+
+    def make(port, keys):
         (tmp_path / "plugins.py").write_text(dedent(PLUGINS))
-        words = {"datasets": "./plugins.py:Rows", "rewards": "./plugins.py:judge", "packers": "decoder_only_llm"}
-        words["hooks"] = "./plugins.py:hooks"
-        records = [resolve(kind, word, discover(), tmp_path) for kind, word in words.items()]
+        names = {"datasets": "./plugins.py:Rows", "rewards": "./plugins.py:judge", "packers": "decoder_only_llm"}
+        names["hooks"] = "./plugins.py:hooks"
+        records = [resolve(kind, name, discover(), tmp_path) for kind, name in names.items()]
         config = Config.model_validate(
             {
                 "model": {"path": str(tiny_model)},
-                "dataset": {"name": words["datasets"]},
-                "rewards": [{"name": words["rewards"], "on_error": "drop"}],
+                "dataset": {"name": names["datasets"]},
+                "rewards": [{"name": names["rewards"], "on_error": "drop"}],
                 "rollout": {"dtype": "float32", "max_tokens": 8, "reward_workers": 3, "vllm": {"max_model_len": 128}},
-                "plugins": {"enable": [words["hooks"]]},
-                "eval": {"dataset": {"name": words["datasets"]}, "temperature": 0.0, "max_tokens": 3},
+                "plugins": {"enable": [names["hooks"]]},
+                "eval": {"dataset": {"name": names["datasets"]}, "temperature": 0.0, "max_tokens": 3},
             }
         )
         client = keys.clients["rollout-0"]
@@ -176,7 +178,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     for row, wanted in zip(rows, reference(tiny_model, weights, ready.probe_tokens), strict=True):
         assert row == pytest.approx(wanted, abs=1e-5)
 
-    # Group 2 is scored for seconds, group 1 not at all: neither delays the others.
+    # Scoring row 2 takes seconds, and scoring row 1 fails: neither delays the others.
     leases = [Lease(group_id=10 + index, index=index, samples=2, version=3, seed=5) for index in range(5)]
     await controller.server.notify("rollout-0", Leases(leases, barrier=True, seed=9))
     answers = [await controller.expect((GroupDone, GroupFailed)) for _ in leases]
@@ -216,7 +218,7 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
 
 
 def _left_of(processes, seconds):
-    """Return the processes that still live after a while: Python's resource tracker ends a moment after its parent."""
+    """Wait, and return the processes that are left: Python's resource tracker ends a moment after its parent."""
     deadline = time.monotonic() + seconds
     while (left := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -253,7 +255,7 @@ def _check_group(done, group_id, tiny_model):
 async def test_a_dead_engine_is_reported_and_ends_the_replica(controller):
     await controller.expect(RolloutReady)
     children = psutil.Process(controller.process.pid).children()
-    # The reward processes are there too; only the engine's core is big.
+    # The other children are reward processes; the engine's core is the largest.
     core = max(children, key=lambda child: child.memory_info().rss)
     os.kill(core.pid, signal.SIGKILL)
     failed = await controller.expect(Failed, seconds=20)

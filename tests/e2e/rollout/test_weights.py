@@ -1,4 +1,4 @@
-"""Weights from a plain torch sender into real engines, against transformers on the same weights."""
+"""Weights that a plain torch sender sends to real engines: they score like transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_tied_embeddings_reach_the_output_head(engine, policy, tiny_model,
     await _check_sync(engine, policy, tiny_model, checkpoint, reference, version=20)
 
 
-async def test_a_weight_transfer_in_the_middle_of_a_completion(engine, policy, tiny_model, checkpoint):
+async def test_a_completion_continues_with_weights_that_arrive_in_the_middle(engine, policy, tiny_model, checkpoint):
     first = engine.version
     pending = await engine.submit([5, 6, 7], samples=4, max_tokens=240, temperature=1.0)
     await asyncio.sleep(0.02)
@@ -43,7 +43,7 @@ async def test_a_weight_transfer_in_the_middle_of_a_completion(engine, policy, t
     assert any([span.version for span in versions] == [first, 30] for versions in spans), spans
 
 
-async def test_cached_prompts_are_not_used_with_other_weights(
+async def test_cached_prompts_are_not_used_with_new_weights(
     engine, policy, tiny_model, checkpoint, reference, generate
 ):
     prompt = [3 + i % 60 for i in range(200)]
@@ -56,7 +56,7 @@ async def test_cached_prompts_are_not_used_with_other_weights(
     assert one.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-5)
 
 
-async def test_untied_embeddings(start_engine, policy_of, untied_model, checkpoint, reference):
+async def test_untied_embeddings_are_synced(start_engine, policy_of, untied_model, checkpoint, reference):
     async with start_engine(untied_model, name="untied") as engine:
         policy = policy_of(engine)
         await _check_sync(engine, policy, untied_model, checkpoint, reference, version=1)
@@ -66,7 +66,9 @@ async def test_untied_embeddings(start_engine, policy_of, untied_model, checkpoi
             await policy.send(3, weights)
 
 
-async def test_fused_experts_under_their_checkpoint_names(start_engine, policy_of, moe_model, checkpoint, reference):
+async def test_fused_experts_are_synced_under_checkpoint_names(
+    start_engine, policy_of, moe_model, checkpoint, reference
+):
     async with start_engine(moe_model, name="moe") as engine:
         policy = policy_of(engine)
         await _check_sync(engine, policy, moe_model, checkpoint, reference, version=1)
@@ -76,7 +78,7 @@ async def test_fused_experts_under_their_checkpoint_names(start_engine, policy_o
             await policy.send(3, weights)
 
 
-async def test_two_workers_of_one_engine(start_engine, policy_of, tiny_model, checkpoint, reference):
+async def test_two_workers_of_an_engine_are_synced(start_engine, policy_of, tiny_model, checkpoint, reference):
     async with start_engine(tiny_model, name="parallel", tensor_parallel=2) as engine:
         assert engine.workers == 2
         policy = policy_of(engine)

@@ -1,4 +1,4 @@
-"""The real `rlx run`, as a user starts it: a process with everything below it."""
+"""The real `rlx run`, as a user starts it, with all processes that it starts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ import pytest
 
 PROJECT = Path(__file__).parent / "project"
 MARK = "RLX_TEST_RUN"
-RENDEZVOUS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+ENVIRONMENT = dict(os.environ)
+"""The environment before any test: one that runs in this process may have changed it."""
 RLX = Path(sys.executable).parent / "rlx"
 
 
 class Run:
-    """One `rlx run`. Whatever it starts carries a mark in its environment, and is remembered by its pid."""
+    """One `rlx run`. Its processes are recognised by a mark in their environment, or by their pids."""
 
     def __init__(self, args, run_dir, out, *, command=(RLX, "run"), cwd=None):
         self.dir = run_dir
         self._out = out.open("w+")
         self.began = time.monotonic()
         self._calls = out.with_name("calls.jsonl")
-        # A test of the policy in this process may have joined a world of its own, and left its variables.
-        inherited = {name: value for name, value in os.environ.items() if name not in RENDEZVOUS}
         environment = {
-            **inherited,
+            **ENVIRONMENT,
             MARK: str(run_dir),
             "RLX_TEST_CALLS": str(self._calls),
             "HF_HUB_OFFLINE": "1",
@@ -48,7 +47,7 @@ class Run:
 
     @property
     def output(self):
-        """What the user saw."""
+        """Its stdout and stderr."""
         self._out.seek(0)
         return self._out.read()
 
@@ -61,7 +60,7 @@ class Run:
         return [line for line in lines if line["kind"] == kind]
 
     def calls(self, *hooks):
-        """What the Recorder of project/parts.py wrote down: of these hooks, or of all."""
+        """Return the calls of these hooks, or of all, that the Recorder of project/parts.py wrote down."""
         if not self._calls.exists():
             return []
         calls = [json.loads(line) for line in self._calls.read_text().splitlines()]
@@ -72,7 +71,7 @@ class Run:
         return path.read_text() if path.exists() else ""
 
     def below(self):
-        """Every process below this run's first one."""
+        """Return all descendants of the run's first process."""
         try:
             found = self.process.children(recursive=True)
         except psutil.NoSuchProcess:
@@ -81,18 +80,18 @@ class Run:
         return found
 
     def find(self, *words):
-        """The processes whose command line or title has one of `words`, nannies left out."""
+        """Return the processes whose command line or title contains one of `words`, except for nannies."""
         return [p for p in self.below() if any(word in _words(p) for word in words) and "nanny" not in _words(p)]
 
     def children_of(self, words):
-        """The Python processes that were started by the one with `words` on its command line, oldest first."""
+        """Return the Python children of the process whose command line contains `words`, oldest first."""
         (parent,) = self.find(words)
         return [
             child for child in sorted(parent.children(), key=lambda child: child.pid) if "spawn_main" in _words(child)
         ]
 
     def until(self, condition, what, seconds=400):
-        """Waits for `condition`, while the run goes on."""
+        """Wait until `condition()` is true, and return it. The run must not end before."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert self.process.poll() is None, f"the run ended while a test waited for {what}:\n{self.output}"
@@ -102,7 +101,7 @@ class Run:
         return found
 
     def wait(self, seconds=400):
-        """The exit code."""
+        """Wait for the end of the run, and return its exit code."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
             if time.monotonic() > deadline:
@@ -116,7 +115,7 @@ class Run:
         self.process.send_signal(number)
 
     def survivors(self, seconds=10):
-        """What is left of the run, `seconds` after the end of its first process at the latest."""
+        """Wait up to `seconds` for all processes of the run to end, and return those that are left."""
         deadline = time.monotonic() + seconds
         while (left := self._left()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -127,12 +126,15 @@ class Run:
         known = {process for process in self._known if process.is_running()}
         return [process for process in marked | known if _lives(process)]
 
-    def close(self):
-        """For a test that failed: nothing is left to the next one."""
+    def kill(self):
+        """Kill what is left of the run."""
         self.below()
         for process in [self.process, *self._known]:
             if process.is_running():
                 process.kill()
+
+    def close(self):
+        self.kill()
         self._out.close()
 
 
@@ -162,56 +164,65 @@ def _settings(values):
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
-    """`start("rl", model, **{"run.steps": 3})`: a Run of project/rl.toml with settings changed."""
-    runs = []
+def runs():
+    """All runs of the session."""
+    started = []
+    yield started
+    for run in started:
+        run.close()
 
-    def begin(config, model, run_dir=None, **settings):
+
+@pytest.fixture(autouse=True)
+def _end_runs(runs):
+    """Kill the runs that a failed test has left: they would slow the next test down."""
+    yield
+    for run in runs:
+        if run.process.poll() is None:
+            run.kill()
+
+
+@pytest.fixture(scope="session")
+def start(runs, tmp_path_factory):
+    """`start("rl", model, **{"run.steps": 3})`: a Run of project/rl.toml with settings changed."""
+
+    def start_run(config, model, run_dir=None, **settings):
         folder = tmp_path_factory.mktemp(config)
         run_dir = run_dir or folder / "run"
         args = ["--config", PROJECT / f"{config}.toml", "--run-dir", run_dir]
         runs.append(Run([*args, *_settings({"model.path": model, **settings})], run_dir, folder / "output"))
         return runs[-1]
 
-    yield begin
-    for run in runs:
-        run.close()
+    return start_run
 
 
 @pytest.fixture(scope="session")
-def begin(tmp_path_factory):
-    """`begin(arguments, cwd=..., command=..., **settings)`: a Run with these words after `rlx run`."""
-    runs = []
+def start_in(runs, tmp_path_factory):
+    """`start_in(folder, [config, *arguments], command=..., **settings)`: a Run of a config of that folder."""
 
-    def start_run(arguments, *, cwd, command=(RLX, "run"), **settings):
-        run_dir = tmp_path_factory.mktemp("begun") / "run"
+    def start_run(folder, arguments, *, command=(RLX, "run"), **settings):
+        run_dir = tmp_path_factory.mktemp("run") / "run"
         config, *rest = arguments
-        words = ["--config", config, "--run-dir", run_dir, *_settings(settings), *rest]
-        runs.append(Run(words, run_dir, run_dir.parent / "output", command=command, cwd=cwd))
+        args = ["--config", config, "--run-dir", run_dir, *_settings(settings), *rest]
+        runs.append(Run(args, run_dir, run_dir.parent / "output", command=command, cwd=folder))
         return runs[-1]
 
-    yield start_run
-    for run in runs:
-        run.close()
+    return start_run
 
 
 @pytest.fixture(scope="session")
-def resume(tmp_path_factory):
-    """`resume(run_dir)`: a Run that goes on."""
-    runs = []
+def resume(runs, tmp_path_factory):
+    """`resume(run_dir)`: a Run that resumes the one in this directory."""
 
-    def begin(run_dir):
+    def start_run(run_dir):
         runs.append(Run(["--resume", run_dir], run_dir, tmp_path_factory.mktemp("resumed") / "output"))
         return runs[-1]
 
-    yield begin
-    for run in runs:
-        run.close()
+    return start_run
 
 
 @pytest.fixture(scope="session")
 def warm_run(start, tiny_model):
-    """A finished SFT run, of ranks that share a layer's matrices."""
+    """A finished SFT run with tensor parallelism: the model that RL starts from."""
     run = start("sft", tiny_model, **{"policy.parallel": "{tp = 2}"})
     run.wait()
     return run
@@ -219,14 +230,14 @@ def warm_run(start, tiny_model):
 
 @pytest.fixture(scope="session")
 def warm(warm_run):
-    """Its export: the model that RL starts from."""
+    """The export of `warm_run`, with which RL runs start."""
     assert warm_run.process.returncode == 0, warm_run.output
     return warm_run.dir / "export"
 
 
 @pytest.fixture(scope="session")
 def whole_run(start, warm):
-    """A finished RL run: synchronous."""
+    """A finished synchronous RL run."""
     run = start("rl", warm)
     run.wait()
     return run
@@ -234,14 +245,16 @@ def whole_run(start, warm):
 
 @pytest.fixture(scope="session")
 def quick_engine():
-    """For tests that are not about the engine: it starts sooner without a worker process of its own."""
+    """Settings for tests that aren't about the engine: without a worker process it starts sooner."""
     return {"rollout.vllm.distributed_executor_backend": "uni", "eval.limit": 2}
 
 
 @pytest.fixture(scope="session")
 def kill():
+    """`kill(processes)`: send SIGKILL to each; the list must not be empty."""
+
     def send(processes):
-        assert processes, "there is nothing to kill"
+        assert processes, "no process to kill"
         for process in processes:
             process.send_signal(signal.SIGKILL)
 

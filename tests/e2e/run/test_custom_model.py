@@ -1,6 +1,4 @@
-"""The toy model of examples/custom_model: SFT by its launch script, GRPO by its name; vLLM samples with what its mapper
-makes.
-"""
+"""The toy model of examples/custom_model: SFT by its launch script, then GRPO by the plugin's name with vLLM."""
 
 from __future__ import annotations
 
@@ -22,21 +20,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sft(begin, folder, tiny_model):
+def sft(start_in, folder, tiny_model):
     settings = {"model.path": tiny_model, "run.steps": 8, "policy.groups_per_step": 16}
-    run = begin(["sft.toml", "custom_model.py"], cwd=folder, **QUIET, **settings)
+    run = start_in(folder, ["sft.toml", "custom_model.py"], **QUIET, **settings)
     run.wait()
     return run
 
 
-def test_sft_by_a_launch_script(sft):
+def test_a_launch_script_trains_the_model(sft):
     assert sft.process.returncode == 0, sft.output
     losses = [line["loss"] for line in sft.metrics()]
     assert losses[-1] < 0.8 * losses[0]
     assert "ModelRegistry.register_model" in (sft.dir / "plugins.json").read_text()
 
 
-def test_what_it_exports_is_a_qwen3(sft, tiny_model):
+def test_the_export_is_a_qwen3(sft, tiny_model):
     from transformers import AutoModelForCausalLM
 
     exported, report = AutoModelForCausalLM.from_pretrained(
@@ -48,7 +46,7 @@ def test_what_it_exports_is_a_qwen3(sft, tiny_model):
     assert not torch.equal(exported.get_input_embeddings().weight, before.get_input_embeddings().weight)
 
 
-def test_grpo_by_name(begin, folder, sft, quick_engine):
+def test_grpo_uses_the_plugin_by_its_name(start_in, folder, sft, quick_engine):
     settings = {
         "model.path": sft.dir / "export",
         "run.steps": 2,
@@ -56,7 +54,7 @@ def test_grpo_by_name(begin, folder, sft, quick_engine):
         "policy.groups_per_step": 4,
         "rollout.vllm.distributed_executor_backend": quick_engine["rollout.vllm.distributed_executor_backend"],
     }
-    run = begin(["grpo.toml"], cwd=folder, **QUIET, **settings)
+    run = start_in(folder, ["grpo.toml"], **QUIET, **settings)
     assert run.wait() == 0, run.output
     assert run.summary["sync/logprob_diff_max"] <= 1e-5
     assert run.summary["groups/trained"] == 8

@@ -14,12 +14,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 PROJECT = Path(__file__).parent / "project"
 QUIET = {"run.loggers": '["console", "jsonl"]', "eval.limit": 2}
 LATENT_DIFFERENCE = 0.0065
-"""By how much a token differs, at most, from transformers' in vLLM's latent attention on a CPU, in float32."""
+"""The largest log-probability difference of vLLM's latent attention on a CPU to transformers, in float32."""
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """0.4M parameters in sizes that vLLM's latent attention takes: a latent of 512 and 64 rotated dimensions."""
+    """A model of 0.4M parameters with a latent of 512 and 64 rotary dimensions, as vLLM's latent attention requires."""
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
     folder = tmp_path_factory.mktemp("deepseek")
@@ -56,18 +56,18 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sft(begin, tiny):
+def sft(start_in, tiny):
     settings = {
         "model.path": tiny,
         "plugins.enable": '[{name = "deepseek_bias_update", args = {bias_rate = 0.01}}]',
         "policy.gradient_checkpointing": "true",
     }
-    run = begin(["sft.toml", "rlx_plugin_deepseek.moonlight_launcher"], cwd=PROJECT, **QUIET, **settings)
+    run = start_in(PROJECT, ["sft.toml", "rlx_plugin_deepseek.moonlight_launcher"], **QUIET, **settings)
     run.wait()
     return run
 
 
-def test_sft_by_the_launcher(sft):
+def test_the_launch_script_trains_the_model(sft):
     assert sft.process.returncode == 0, sft.output
     losses = [line["loss"] for line in sft.metrics()]
     assert losses[-1] < 0.8 * losses[0]
@@ -75,13 +75,13 @@ def test_sft_by_the_launcher(sft):
     assert "ModelRegistry.register_model" in (sft.dir / "plugins.json").read_text()
 
 
-def test_load_of_experts_is_told(sft):
+def test_the_load_of_experts_is_reported(sft):
     for line in sft.metrics():
         assert line["experts/max_violation"] > 0
         assert 0 <= line["experts/idle"] < 1
 
 
-def test_what_it_exports_is_a_deepseek(sft, tiny):
+def test_the_export_is_a_deepseek(sft, tiny):
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
@@ -93,13 +93,13 @@ def test_what_it_exports_is_a_deepseek(sft, tiny):
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny, sft.dir / "export"))
     assert not [name for name in before if torch.equal(before[name], after[name])]
     bias = after["model.layers.1.mlp.gate.e_score_correction_bias"]
-    # Eight steps of 0.01 up or down each.
+    # Eight steps, each 0.01 up or down.
     assert bias.abs().max() <= 0.0801
     assert bias.std() > 0.005
     assert torch.allclose(bias, (bias / 0.01).round() * 0.01, atol=1e-6)
 
 
-def test_grpo_by_model_type(begin, sft, quick_engine):
+def test_grpo_finds_the_plugin_by_model_type(start_in, sft, quick_engine):
     settings = {
         "model.path": sft.dir / "export",
         "run.steps": 2,
@@ -109,7 +109,7 @@ def test_grpo_by_model_type(begin, sft, quick_engine):
         "sync.max_logprob_diff": LATENT_DIFFERENCE,
         **quick_engine,
     }
-    run = begin(["rl.toml"], cwd=PROJECT, **{**QUIET, **settings})
+    run = start_in(PROJECT, ["rl.toml"], **{**QUIET, **settings})
     assert run.wait() == 0, run.output
     assert run.summary["groups/trained"] == 8
     assert run.summary["sync/logprob_diff_max"] <= LATENT_DIFFERENCE

@@ -1,4 +1,4 @@
-"""What goes wrong while a run goes on: exit code 1, who it was, its last words, and no process left."""
+"""Failures in the middle of a run: exit code 1, the process that failed with its last lines, and no process left."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 LONG = {"run.steps": 100_000, "policy.optimizer.lr": 1e-5}
 
 
-def ended_badly(run):
-    """What the user was told of a run that must have failed and left nothing."""
+def failed_output(run):
+    """Assert that a run failed and left no process, and return its output."""
     assert run.wait() == 1, run.output
     assert run.summary["status"] == "failed"
     assert not run.survivors()
@@ -25,63 +25,63 @@ def ended_badly(run):
     return run.output
 
 
-def learning(run):
-    """Waits until the run has made its first step."""
+def wait_for_first_step(run):
+    """Wait until the run has made its first step."""
     path = run.dir / "metrics.jsonl"
     run.until(lambda: path.exists() and '"train"' in path.read_text(), "the first step")
 
 
 @pytest.mark.parametrize(
-    ("reward", "timeout", "said"),
+    ("reward", "timeout", "words"),
     [("raises", 60, ["KeyError", "no such answer", "completion"]), ("hangs", 2, ["2 s", "timeout_seconds"])],
 )
-def test_a_reward_that_fails(start, warm, quick_engine, reward, timeout, said):
+def test_a_failing_reward_ends_the_run(start, warm, quick_engine, reward, timeout, words):
     name = f"./parts.py:{reward}"
     rewards = f'[{{name = "{name}", timeout_seconds = {timeout}}}]'
     run = start("rl", warm, rewards=rewards, **quick_engine)
-    output = ended_badly(run)
-    asked, *_ = run.calls("rollout_failed")
-    assert name in asked["error"]
+    output = failed_output(run)
+    call, *_ = run.calls("rollout_failed")
+    assert name in call["error"]
     assert [call["status"] for call in run.calls("run_end")] == ["failed"]
-    for word in [name, "rollout-0", *said]:
+    for word in [name, "rollout-0", *words]:
         assert word in output
 
 
-def test_an_engine_that_is_killed(start, warm, kill):
+def test_a_killed_engine_ends_a_run_without_restarts(start, warm, kill):
     run = start("rl", warm, **{**LONG, "eval.limit": 2, "rollout.restarts": 0})
-    learning(run)
+    wait_for_first_step(run)
     kill(run.find("EngineCore"))
-    output = ended_badly(run)
+    output = failed_output(run)
     assert "vLLM engine of rollout-0 died" in output
     assert str(run.dir / "logs" / "rollout-0.log") in output
 
 
-def test_a_dataset_that_is_another_in_the_launcher_and_in_the_policy(start, tiny_model):
-    output = ended_badly(start("sft", tiny_model, **{"dataset.name": "./parts.py:Elsewhere"}))
+def test_a_dataset_that_differs_in_the_policy_ends_the_run(start, tiny_model):
+    output = failed_output(start("sft", tiny_model, **{"dataset.name": "./parts.py:Elsewhere"}))
     assert "policy and the launcher do not see the same dataset; they differ in row 99 of 100" in output
 
 
-def test_a_rank_that_is_killed(start, tiny_model, kill):
+def test_a_killed_rank_ends_the_run(start, tiny_model, kill):
     run = start("sft", tiny_model, **LONG)
-    learning(run)
+    wait_for_first_step(run)
     ranks = run.children_of("rlx.proc policy")
     assert len(ranks) == 2, [process.cmdline() for process in run.below()]
     kill(ranks[1:])
-    output = ended_badly(run)
+    output = failed_output(run)
     assert "policy rank 1 was killed by signal 9" in output
     assert "Traceback" not in output
 
 
-def test_a_controller_that_is_killed(start, tiny_model, kill):
+def test_a_killed_controller_ends_the_run(start, tiny_model, kill):
     run = start("sft", tiny_model, **LONG)
-    learning(run)
+    wait_for_first_step(run)
     kill(run.find("rlx.proc controller"))
-    output = ended_badly(run)
+    output = failed_output(run)
     assert "controller was killed by signal 9" in output
     assert str(run.dir / "logs" / "controller.log") in output
 
 
-def test_a_disk_that_is_full(start, tiny_model, tmp_path):
+def test_a_full_disk_ends_the_run_with_the_checkpoint_that_failed(start, tiny_model, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk], capture_output=True, check=False)
@@ -104,9 +104,9 @@ def test_a_disk_that_is_full(start, tiny_model, tmp_path):
 
 
 def test_ctrl_c_saves_what_was_trained(start, warm, quick_engine):
-    """While one engine samples and the policy trains."""
+    """The signal comes while the engine samples and the policy trains."""
     run = start("rl", warm, **{**LONG, **quick_engine, "async.max_staleness": 1, "checkpoint.every": 1000})
-    learning(run)
+    wait_for_first_step(run)
     run.signal(signal.SIGINT)
     assert run.wait() == 0, run.output
     assert "draining" in run.output
@@ -120,7 +120,7 @@ def test_ctrl_c_saves_what_was_trained(start, warm, quick_engine):
     assert not run.survivors()
 
 
-def test_ctrl_c_while_engines_are_starting_waits_for_none_of_them(start, tiny_model):
+def test_ctrl_c_does_not_wait_for_engines_that_are_starting(start, tiny_model):
     run = start("rl", tiny_model)
     run.until(lambda: run.find("EngineCore"), "an engine that starts")
     run.signal(signal.SIGINT)
@@ -129,12 +129,12 @@ def test_ctrl_c_while_engines_are_starting_waits_for_none_of_them(start, tiny_mo
     assert not run.survivors()
 
 
-def test_ctrl_c_twice_stops_at_once_though_a_reward_hangs(start, warm, quick_engine):
+def test_ctrl_c_twice_stops_at_once_even_if_a_reward_hangs(start, warm, quick_engine):
     rewards = '[{name = "./parts.py:hangs", timeout_seconds = 3600}]'
     run = start("rl", warm, rewards=rewards, **quick_engine)
     run.until(lambda: "running" in run.output, "the first group")
     run.signal(signal.SIGINT)
-    run.until(lambda: "draining" in run.output, "the word that it drains")
+    run.until(lambda: "draining" in run.output, "the message that it drains")
     began = time.monotonic()
     run.signal(signal.SIGINT)
     assert run.wait() == 130, run.output
@@ -143,7 +143,7 @@ def test_ctrl_c_twice_stops_at_once_though_a_reward_hangs(start, warm, quick_eng
     assert not run.survivors()
 
 
-def test_a_port_in_use(start, tiny_model):
+def test_a_port_in_use_is_refused(start, tiny_model):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = start("sft", tiny_model, **{"run.port": port})

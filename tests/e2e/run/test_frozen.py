@@ -1,6 +1,4 @@
-"""The names of metrics, of summary.json's keys and of a run directory's files: they change on purpose only, together
-with metric_names.txt.
-"""
+"""Names of metrics, keys of summary.json and files of a run directory change only on purpose, with metric_names.txt."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ NAMES = Path(__file__).with_name("metric_names.txt")
 
 
 def names(run, mode):
-    """Every name that a run has left behind, one a line."""
+    """Return every name that a run has written, with its mode and kind."""
     metrics = [f"{mode} {kind} {name}" for kind in ("train", "eval") for line in run.metrics(kind) for name in line]
     summary = [f"{mode} summary {name}" for name in run.summary]
     files = [f"{mode} file {path.name}" for path in run.dir.iterdir() if not path.name.startswith("ledger.sqlite-")]

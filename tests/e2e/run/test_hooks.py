@@ -1,5 +1,6 @@
-"""Every hook fires in the processes, and as often, as docs/hooks.md says. What fires when a group fails is in
-test_failures.py.
+"""Every hook is called in the processes, and as often, as docs/hooks.md says.
+
+test_failures.py has the hook that is called if a group fails.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SFT = {
 CONTROLLER = ("run_start", "run_end", "weights_synced", "step_end", "should_stop", "evaluated", "checkpoint_saved")
 
 
-def test_in_rl(whole_run):
+def test_hooks_are_called_in_rl(whole_run):
     assert Counter(call["hook"] for call in whole_run.calls()) == RL
     workers = Counter(call["process"] for call in whole_run.calls("worker_start"))
     assert workers == {"controller": 1, "policy": 2, "rollout-0": 1}
@@ -46,13 +47,13 @@ def test_in_rl(whole_run):
     assert engine in pids(whole_run, "worker_start", "rollout-0")
 
 
-def test_in_sft(warm_run):
+def test_hooks_are_called_in_sft(warm_run):
     assert Counter(call["hook"] for call in warm_run.calls()) == SFT
     assert Counter(call["process"] for call in warm_run.calls("worker_start")) == {"controller": 1, "policy": 2}
 
 
 @pytest.mark.parametrize("kind", ["whole_run", "warm_run"])
-def test_in_their_processes(kind, request):
+def test_hooks_are_called_in_their_processes(kind, request):
     run = request.getfixturevalue(kind)
     (controller,) = pids(run, "worker_start", "controller")
     assert {call["pid"] for call in run.calls(*CONTROLLER)} == {controller}
@@ -62,7 +63,7 @@ def test_in_their_processes(kind, request):
     assert all(call["there"] for call in run.calls("checkpoint_saved"))
 
 
-def test_the_counts_are_of_every_hook():
+def test_every_hook_is_counted_here():
     assert {f"rlx_{name}" for name in (*RL, "rollout_failed")} == set(HOOKS)
 
 
@@ -70,7 +71,7 @@ def pids(run, hook, process):
     return {call["pid"] for call in run.calls(hook) if call["process"] == process}
 
 
-def test_failures_of_best_effort_are_counted_in_every_process(start, warm, quick_engine):
+def test_failures_of_best_effort_hooks_are_counted_in_every_process(start, warm, quick_engine):
     name = "./parts.py:Failing"
     settings = {
         "run.steps": 2,

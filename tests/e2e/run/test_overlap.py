@@ -8,14 +8,14 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_samples_while_it_trains(start, warm):
+def test_engines_sample_while_the_policy_trains(start, warm):
     settings = {
         "async.max_staleness": 2,
         "rollout.replicas": 2,
         "run.steps": 8,
         "eval.every": 3,
         "checkpoint.export": "false",
-        # Ranks that share each row.
+        # Two ranks share each row.
         "policy.parallel": "{cp = 2}",
     }
     longer = {"rollout.max_tokens": 48}

@@ -1,6 +1,4 @@
-"""A run that is killed between two checkpoints and resumed, and one whose engine is killed and started again, go on as
-if nothing had been.
-"""
+"""A run that is killed and resumed, and one whose engine is killed and started again, equal an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ REPEATS = ("loss", "grad_norm", "entropy", "mismatch/kl", "reward/mean", "comple
 
 
 @pytest.fixture(scope="module", params=["resumed", "engine started again"])
-def again(request, start, resume, warm, tmp_path_factory):
+def interrupted_run(request, start, resume, warm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
-    return _resumed(start, resume, warm, folder) if request.param == "resumed" else _revived(start, warm, folder)
+    return _resumed(start, resume, warm, folder) if request.param == "resumed" else _engine_killed(start, warm, folder)
 
 
 def _resumed(start, resume, warm, folder):
-    """Killed after its third step, of which no checkpoint has heard; then resumed."""
+    """Kill a run after its third step, one step after its checkpoint, and resume it."""
     hold = folder / "hold"
     hold.touch()
     run = start("rl", warm, **{"meta.hold": hold, "meta.hold_step": 2})
@@ -34,13 +32,13 @@ def _resumed(start, resume, warm, folder):
     run.process.wait()
     assert not run.survivors()
     hold.unlink()
-    again = resume(run.dir)
-    again.wait()
-    return again
+    resumed = resume(run.dir)
+    resumed.wait()
+    return resumed
 
 
-def _revived(start, warm, folder):
-    """Its engine is killed while completions of a step are being scored."""
+def _engine_killed(start, warm, folder):
+    """Kill the engine of a run while completions of a step are being scored."""
     order = folder / "order"
     run = start("rl", warm, **{"rollout.env.RLX_TEST_KILL": order})
     metrics = run.dir / "metrics.jsonl"
@@ -54,49 +52,49 @@ def _revived(start, warm, folder):
     return run
 
 
-def test_goes_on_to_the_end(again):
-    assert again.process.returncode == 0, again.output
-    assert again.summary["status"] == "done"
-    assert again.summary["groups/lost"] == 0
-    assert not again.survivors()
+def test_the_run_continues_to_its_end(interrupted_run):
+    assert interrupted_run.process.returncode == 0, interrupted_run.output
+    assert interrupted_run.summary["status"] == "done"
+    assert interrupted_run.summary["groups/lost"] == 0
+    assert not interrupted_run.survivors()
 
 
-def test_same_trajectories_bit_for_bit(again, whole_run):
+def test_trajectories_are_the_same_bit_for_bit(interrupted_run, whole_run):
     names = sorted(path.name for path in whole_run.dir.glob("trajectories/*.parquet"))
     assert len(names) == 7
-    assert names == sorted(path.name for path in again.dir.glob("trajectories/*.parquet"))
+    assert names == sorted(path.name for path in interrupted_run.dir.glob("trajectories/*.parquet"))
     for name in names:
-        one, other = (pq.read_table(run.dir / "trajectories" / name) for run in (whole_run, again))
+        one, other = (pq.read_table(run.dir / "trajectories" / name) for run in (whole_run, interrupted_run))
         assert one.num_rows > 0
         assert one.equals(other), f"{name}: {[column for column in one.column_names if one[column] != other[column]]}"
 
 
-def test_same_weights_and_optimizer_bit_for_bit(again, whole_run):
+def test_weights_and_optimizer_are_the_same_bit_for_bit(interrupted_run, whole_run):
     files = [
         path.relative_to(whole_run.dir) for path in whole_run.dir.glob("checkpoints/step_00004/policy/*.safetensors")
     ]
     files += [path.relative_to(whole_run.dir) for path in whole_run.dir.glob("export/*.safetensors")]
     assert len(files) >= 3
     for file in files:
-        one, other = (load_file(run.dir / file) for run in (whole_run, again))
+        one, other = (load_file(run.dir / file) for run in (whole_run, interrupted_run))
         assert one.keys() == other.keys()
         # As bytes: NaN equals itself, and 0.0 is not -0.0.
         differ = [name for name in one if one[name].numpy().tobytes() != other[name].numpy().tobytes()]
         assert not differ, f"{file}: {differ}"
 
 
-def test_same_figures(again, whole_run):
-    one, other = whole_run.metrics(), again.metrics()
+def test_metrics_are_the_same(interrupted_run, whole_run):
+    one, other = whole_run.metrics(), interrupted_run.metrics()
     assert [line["step"] for line in other] == [0, 1, 2, 3]
     for name in REPEATS:
         assert [line[name] for line in one] == [line[name] for line in other], name
     accuracy = [line["eval/accuracy"] for line in whole_run.metrics("eval")]
-    assert [line["eval/accuracy"] for line in again.metrics("eval")] == accuracy
+    assert [line["eval/accuracy"] for line in interrupted_run.metrics("eval")] == accuracy
 
 
-def test_no_prompt_is_lost_and_none_trained_twice(again, whole_run):
+def test_no_prompt_is_lost_and_none_trained_twice(interrupted_run, whole_run):
     def groups(run):
         with sqlite3.connect(run.dir / "ledger.sqlite") as ledger:
             return ledger.execute("SELECT group_id, row, state, step FROM groups ORDER BY group_id").fetchall()
 
-    assert groups(again) == groups(whole_run)
+    assert groups(interrupted_run) == groups(whole_run)

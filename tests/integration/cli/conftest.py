@@ -1,3 +1,5 @@
+"""A project with a small model, and the command line in this process."""
+
 from __future__ import annotations
 
 import json
@@ -51,6 +53,7 @@ not_callable = 3
 
 @pytest.fixture(scope="session")
 def char_model(tmp_path_factory):
+    """The folder of a small character-level model; tests use the copy `model`."""
     shape = {
         "num_hidden_layers": 1,
         "hidden_size": 32,
@@ -63,13 +66,13 @@ def char_model(tmp_path_factory):
 
 @pytest.fixture
 def model(char_model, tmp_path):
-    """A copy that a test may damage."""
+    """A copy of the model that a test may damage."""
     return shutil.copytree(char_model, tmp_path / "model")
 
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """`rlx` in this process: exit code, stdout, stderr."""
+    """`call(*arguments)`: run `rlx` in this process; return its exit code, stdout and stderr."""
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["rlx", *map(str, args)])
@@ -84,7 +87,10 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def project(tmp_path, model, monkeypatch):
-    """`project(**changes)`: a folder with a good config, changed by dotted keys; returns the config's path."""
+    """`project(rewards=..., dataset=..., algorithm=..., extra=...)`: write a config, good by default; return its path.
+
+    It is in a folder with data.py, which is the working directory. `extra` is TOML at the config's end, in `[dataset]`.
+    """
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)

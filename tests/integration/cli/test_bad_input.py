@@ -1,4 +1,4 @@
-"""What can't work is refused with exit code 2 and one message, and leaves nothing behind."""
+"""Configs that can't work are refused with exit code 2 and a single message, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def refused(call, tmp_path):
-    """Runs `rlx run` and returns what it says; both that and `rlx check` must refuse, and write nothing."""
+    """`refused(config, *options)`: the message with which `rlx run` and `rlx check` refuse it, writing nothing."""
 
     def refused(config, *args):
         before, children = sorted(tmp_path.rglob("*")), psutil.Process().children(recursive=True)
@@ -54,11 +54,11 @@ def refused(call, tmp_path):
         ({"algorithm": "sft", "rewards": None}, "no target"),
     ],
 )  # fmt: skip
-def test_plugins_and_rows(refused, project, options, message):
+def test_wrong_plugins_and_rows_are_refused(refused, project, options, message):
     assert message in refused(project(**options))
 
 
-def test_a_column_that_is_not_there(refused, call, project, tmp_path):
+def test_a_missing_column_is_named_with_those_that_exist(refused, call, project, tmp_path):
     (tmp_path / "project" / "rows.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n')
     config = project(dataset="hf", extra='args = {path = "json", data_files = "rows.jsonl"}\n')
     call("check", config)  # datasets shows a progress bar the first time
@@ -105,15 +105,15 @@ def test_a_column_that_is_not_there(refused, call, project, tmp_path):
         ("packer.name=decoder", "Unknown packer 'decoder'"),
     ],
 )  # fmt: skip
-def test_settings(refused, project, setting, message):
+def test_wrong_settings_are_refused(refused, project, setting, message):
     assert message in refused(project(), "--set", setting)
 
 
-def test_toml_syntax(refused, project):
+def test_a_toml_syntax_error_is_shown_with_its_line(refused, project):
     config = project(extra="args = {size = }\n")
-    said = refused(config)
-    assert f"{config}, line 12, column 16: Invalid value" in said
-    assert said.splitlines()[-2:] == ["  args = {size = }", " " * 17 + "^"]
+    message = refused(config)
+    assert f"{config}, line 12, column 16: Invalid value" in message
+    assert message.splitlines()[-2:] == ["  args = {size = }", " " * 17 + "^"]
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_toml_syntax(refused, project):
         (shutil.rmtree, "does not exist (looked for from"),
     ],
 )
-def test_models(refused, project, model, damage, message):
+def test_damaged_models_are_refused(refused, project, model, damage, message):
     config = project()
     damage(model)
     assert message in refused(config)
 
 
-def test_port_in_use(refused, project):
+def test_a_port_in_use_is_refused(refused, project):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -145,18 +145,18 @@ def test_port_in_use(refused, project):
         assert f"[run] port = {port}: can't listen there" in refused(project(), "--set", f"run.port={port}")
 
 
-def test_too_little_memory_says_what_is_needed_and_what_there_is(refused, project, monkeypatch):
+def test_too_little_memory_is_refused_with_what_is_needed_and_available(refused, project, monkeypatch):
     monkeypatch.setattr("rlx.preflight.plan.available_memory", lambda: 2**30)
-    said = refused(project())
-    assert "1.00 GiB are available" in said
-    assert "key-value cache" in said
+    message = refused(project())
+    assert "1.00 GiB are available" in message
+    assert "key-value cache" in message
 
 
-def test_plugin_that_fails_to_import(refused, project, tmp_path):
+def test_a_plugin_that_cannot_be_imported_is_refused(refused, project, tmp_path):
     (tmp_path / "project" / "bad.py").write_text("import not_there_xyz\n")
-    said = refused(project(rewards="./bad.py:score"))
-    assert "reward './bad.py:score'" in said
-    assert "Install the distribution that provides the module 'not_there_xyz'" in said
+    message = refused(project(rewards="./bad.py:score"))
+    assert "reward './bad.py:score'" in message
+    assert "Install the distribution that provides the module 'not_there_xyz'" in message
 
 
 PACKER = """
@@ -181,7 +181,7 @@ class Mine(DecoderOnlyLLMDataPacker):
         ("rollout_collate_fn(self, items)", "return items * 2", "It must return as many as it got"),
     ],
 )
-def test_packers(refused, project, tmp_path, method, body, message):
+def test_wrong_packers_are_refused(refused, project, tmp_path, method, body, message):
     (tmp_path / "project" / "packer.py").write_text(PACKER.format(method=method, body=body))
     assert message in refused(project(), "--set", "packer.name=./packer.py:Mine")
 
@@ -193,7 +193,7 @@ def test_packers(refused, project, tmp_path, method, body, message):
         ("import rlx\n@rlx.hookimpl\ndef rlx_configure(config): 1 / 0\n", "rlx_configure raised ZeroDivisionError"),
     ],
 )  # fmt: skip
-def test_hooks(refused, project, tmp_path, text, message):
+def test_wrong_hooks_are_refused(refused, project, tmp_path, text, message):
     (tmp_path / "project" / "hooks.py").write_text(f"{text}\nimport sys\nme = sys.modules[__name__]\n")
     assert message in refused(project(), "--set", 'plugins.enable=["./hooks.py:me"]')
 
@@ -222,22 +222,22 @@ made = Every()
         ("made", "{ steps = 5 }", "is an object, not a class: it takes no args."),
     ],
 )
-def test_options_of_hooks(refused, project, tmp_path, name, args, message):
+def test_wrong_options_of_hooks_are_refused(refused, project, tmp_path, name, args, message):
     (tmp_path / "project" / "hooks.py").write_text(EVERY)
     enable = f'[{{ name = "./hooks.py:{name}", args = {args} }}]'
     assert message in refused(project(), "--set", f"plugins.enable={enable}")
 
 
-def test_two_distributions_of_one_name(refused, project, fake_dist):
+def test_a_name_that_two_distributions_offer_is_refused(refused, project, fake_dist):
     for name in ("alpha", "beta"):
         files = {"judge_mod.py": "def score(text, reference=None): return 1.0\n"}
         fake_dist(name, {"rlx.rewards": {"judge": "judge_mod:score"}}, files)
-    said = refused(project(rewards="judge"))
-    assert "alpha/judge" in said
-    assert "beta/judge" in said
+    message = refused(project(rewards="judge"))
+    assert "alpha/judge" in message
+    assert "beta/judge" in message
 
 
-def test_directory_of_another_run(call, project, tmp_path):
+def test_the_directory_of_another_run_is_refused(call, project, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text("{}")
@@ -247,7 +247,7 @@ def test_directory_of_another_run(call, project, tmp_path):
     assert [path.name for path in other.iterdir()] == ["config.json"]
 
 
-def test_good_config_passes_in_seconds_and_starts_nothing(call, project, tmp_path):
+def test_a_good_config_passes_in_seconds_and_starts_no_process(call, project, tmp_path):
     config = project(dataset="./data.py:many", extra="args = {count = 5}\n")
     before = psutil.Process().children(recursive=True)
     started = time.monotonic()
@@ -260,7 +260,7 @@ def test_good_config_passes_in_seconds_and_starts_nothing(call, project, tmp_pat
     assert not (tmp_path / "project" / "runs").exists()
 
 
-def test_dry_run_prints_the_resolved_config(call, project, tmp_path):
+def test_a_dry_run_prints_the_resolved_config(call, project, tmp_path):
     code, out, _ = call("run", "--config", project(), "--dry-run", "--policy", 2)
     resolved = json.loads(out)
     assert code == 0
@@ -270,7 +270,7 @@ def test_dry_run_prints_the_resolved_config(call, project, tmp_path):
     assert not (tmp_path / "project" / "runs").exists()
 
 
-def test_sft_config_passes(call, project):
+def test_an_sft_config_passes(call, project):
     code, out, err = call("check", project(algorithm="sft", rewards=None, dataset="./data.py:targets"))
     assert (code, err) == (0, "")
     assert "engine" not in out

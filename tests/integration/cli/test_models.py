@@ -1,4 +1,4 @@
-"""Models and model plugins, as `rlx check` and `rlx run` see them before anything is started."""
+"""Models, model plugins and their packers in `rlx check` and `rlx run`, before any process is started."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def own(project, tmp_path):
-    """The config of a project that has the example's model, and plugins.py, beside it."""
+    """A config with the model of examples/custom_model (toy_model.py) and own.py beside it."""
     shutil.copy(EXAMPLE, tmp_path / "project")
     (tmp_path / "project" / "own.py").write_text(PLUGINS)
     return project()
@@ -64,6 +64,8 @@ def own(project, tmp_path):
 
 @pytest.fixture
 def refused(call):
+    """`refused(config, *options)`: the message with which `rlx check` refuses the config, in one line."""
+
     def refused(*args):
         code, _, err = call("check", *args)
         assert code == 2, err
@@ -75,7 +77,7 @@ def refused(call):
 
 @pytest.fixture
 def resolved(call):
-    """The config with everything filled in, as `rlx run --dry-run` prints it."""
+    """`resolved(config, *options)`: the resolved config that `rlx run --dry-run` prints."""
 
     def resolved(*args):
         code, out, err = call("run", "--dry-run", "--config", *args)
@@ -126,7 +128,7 @@ def _change(folder, change):
         ),
     ],
 )
-def test_a_checkpoint_that_does_not_fit(refused, own, model, plugin, change, message):
+def test_a_checkpoint_that_does_not_fit_is_refused(refused, own, model, plugin, change, message):
     _change(model, change)
     assert message in refused(own, "--set", f"model.plugin={plugin}")
 
@@ -149,7 +151,7 @@ def test_a_checkpoint_that_does_not_fit(refused, own, model, plugin, change, mes
         (["policy.attention=nonsense"], "model plugin 'hf' (rlx"),
     ],
 )
-def test_plugins_that_do_not_fit(refused, own, settings, message):
+def test_plugins_that_do_not_fit_are_refused(refused, own, settings, message):
     assert message in refused(own, *[word for setting in settings for word in ("--set", setting)])
 
 
@@ -160,13 +162,13 @@ def test_plugins_that_do_not_fit(refused, own, settings, message):
         ("vit", "transformers has no causal language model of model_type 'vit'. Install a plugin that has one"),
     ],
 )
-def test_a_model_type_that_nobody_knows(refused, own, model, model_type, message):
+def test_an_unknown_model_type_is_refused(refused, own, model, model_type, message):
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
     assert message in refused(own)
 
 
-def test_a_model_of_ones_own_is_fine(call, own):
+def test_a_model_of_the_user_passes(call, own):
     code, out, err = call("check", own, "--set", "model.plugin=./toy_model.py:plugin")
     assert (code, err) == (0, "")
     assert "./toy_model.py:plugin" in out
@@ -174,7 +176,7 @@ def test_a_model_of_ones_own_is_fine(call, own):
 
 @pytest.fixture
 def packer(monkeypatch, tmp_path):
-    """The name of a run's packer, and what a process that knows only its boot data makes of it."""
+    """`packer(config, *settings)`: the name of the run's packer, and the class that a process loads by boot data."""
     monkeypatch.setattr(sys, "path", [str(tmp_path / "project"), *sys.path])
 
     def packer(config, *sets, script=None):
@@ -219,11 +221,11 @@ def test_a_model_plugins_own_packer_is_the_default(packer, own, options, name, m
     assert packer(own, *options) == (name, made)
 
 
-def test_the_packer_of_a_model_that_a_launch_script_registers(packer, own):
+def test_a_model_that_a_launch_script_registers_brings_its_packer(packer, own):
     assert packer(own, script="own.py") == ("qwen3.packer", "Packer")
 
 
-def test_its_options_are_checked_and_go_with_held_out_rows_too(resolved, refused, own, tmp_path):
+def test_options_of_a_models_packer_are_checked_for_held_out_rows_too(resolved, refused, own, tmp_path):
     held_out = 'eval={dataset={name="./data.py:rows"},packer={args={prefix="! "}}}'
     options = [own, "--set", "model.plugin=./own.py:with_packer", "--set", held_out]
     config = resolved(*options)
@@ -232,7 +234,7 @@ def test_its_options_are_checked_and_go_with_held_out_rows_too(resolved, refused
     assert "Did you mean 'prefix'?" in refused(*options, "--set", "packer.args={prefiks=1}")
 
 
-def test_the_packer_of_an_installed_model_plugin(packer, own, tmp_path, monkeypatch):
+def test_an_installed_model_plugin_brings_its_packer(packer, own, tmp_path, monkeypatch):
     info = tmp_path / "site" / "qwen_plugin-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: qwen-plugin\nVersion: 1.0\n")
@@ -256,7 +258,10 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def installed_twice(own, fake_dist):
-    """`installed_twice("ToyModel")`: a script that registers it, where ToyModel is installed for the same type."""
+    """`installed_twice("ToyModel")`: a config whose script, entry.py, registers this model for a type.
+
+    An installed distribution registers ToyModel for the same type.
+    """
     fake_dist("toys", {"rlx.models": {"qwen3": "toy_model:plugin"}}, {"toy_model.py": EXAMPLE.read_text()})
     (own.parent / "toy_model.py").unlink()
 
@@ -267,12 +272,12 @@ def installed_twice(own, fake_dist):
     return script
 
 
-def test_a_script_may_register_the_model_that_is_installed(call, installed_twice):
+def test_a_script_may_register_the_installed_model_again(call, installed_twice):
     code, out, err = call("check", installed_twice("ToyModel"), "entry.py")
     assert code == 0, err
     assert "ModelRegistry.register_model" in " ".join(out.split())
 
 
-def test_a_script_may_not_put_another_in_its_place(refused, installed_twice):
+def test_a_script_may_not_replace_the_installed_model(refused, installed_twice):
     message = refused(installed_twice("Other"), "entry.py")
     assert "model plugin 'qwen3' is offered by toys/qwen3 and given by" in message

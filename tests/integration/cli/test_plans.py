@@ -1,4 +1,4 @@
-"""`rlx check` of models that are not here: examples/deepseek has their config.json files and nothing else."""
+"""`rlx check` of models without weights: examples/deepseek has only their config.json files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[3]
 GIB = 2**30
-# By hand, from config.json: attention, router, experts, shared experts and norms of a layer; then what surrounds them.
+# Computed by hand from config.json: attention, router, experts, shared experts and norms of a layer.
 MOONLIGHT_LAYER = (
     (2048 * 16 * 192 + 2048 * 576 + 512 * 16 * 256 + 16 * 128 * 2048)
     + 64 * 2048
@@ -21,12 +21,14 @@ MOONLIGHT_LAYER = (
     + (2 * 2048 + 512)
 )
 MOONLIGHT_DENSE = MOONLIGHT_LAYER - 64 * 2048 - 64 * 3 * 2048 * 1408 - 3 * 2048 * 2816 + 3 * 2048 * 11264
+# Embedding, output head and final norm.
 MOONLIGHT_AROUND = 2 * 163840 * 2048 + 2048
 MOONLIGHT = 26 * MOONLIGHT_LAYER + MOONLIGHT_DENSE + MOONLIGHT_AROUND
 
 
 @pytest.fixture
 def check(call, monkeypatch):
+    """`check(config, *options)`: stdout, in one line, and stderr of `rlx check` in the repository's root."""
     monkeypatch.chdir(ROOT)
 
     def check(*args):
@@ -41,7 +43,7 @@ def check(call, monkeypatch):
     "arguments",
     [["moonlight-sft.toml"], ["moonlight-sft.toml", "rlx_plugin_deepseek.moonlight_launcher"], ["moonlight-grpo.toml"]],
 )
-def test_moonlight(check, arguments):
+def test_the_memory_plan_of_moonlight_is_that_computed_by_hand(check, arguments):
     config, *script = arguments
     out, err = check(f"examples/deepseek/{config}", *script)
     assert f"{MOONLIGHT:,} parameters" in out
@@ -53,7 +55,7 @@ def test_moonlight(check, arguments):
     assert "are not here yet: `rlx run` needs them." in err
 
 
-def test_deepseek_v3(check):
+def test_the_memory_plan_of_deepseek_v3_is_that_computed_by_hand(check):
     out, _ = check("examples/deepseek/deepseek-v3-671b.toml")
     assert "671,026,404,352 parameters" in out
     assert f"{16 * 671_026_404_352 / 512 / GIB:.2f} GiB its share" in out
@@ -89,14 +91,14 @@ def test_a_layout_is_refused_without_weights(call, monkeypatch, plugin, layout, 
         ("pp", MOONLIGHT / 8, MOONLIGHT_AROUND / 2 + 2 * MOONLIGHT_LAYER),
     ],
 )
-def test_ranks_that_share_a_model_need_less(check, dimension, own, gathered):
+def test_ranks_that_share_a_model_need_less_memory_each(check, dimension, own, gathered):
     layout = f"policy.parallel={{dp_shard = 4, {dimension} = 2}}"
     out, _ = check("examples/deepseek/moonlight-sft.toml", "--set", "model.plugin=hf", "--set", layout)
     assert f"{16 * own / GIB:.2f} GiB its share" in out
     assert f"{2 * gathered / GIB:.2f} GiB gathered weights" in out
 
 
-def test_a_run_needs_more_than_a_config(call, monkeypatch, tmp_path):
+def test_a_run_needs_weights(call, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     code, _, err = call("run", "--run-dir", tmp_path / "run", "--config", "examples/deepseek/moonlight-sft.toml")
     assert code == 2
@@ -104,18 +106,18 @@ def test_a_run_needs_more_than_a_config(call, monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("left", ["model.safetensors", "tokenizer.json"])
-def test_a_folder_that_is_only_half_there_is_no_plan(call, project, model, left):
+@pytest.mark.parametrize("present", ["model.safetensors", "tokenizer.json"])
+def test_an_incomplete_model_folder_is_refused(call, project, model, present):
     for file in model.iterdir():
-        if file.name not in {"config.json", left}:
+        if file.name not in {"config.json", present}:
             file.unlink()
     code, _, err = call("check", project())
     assert code == 2
-    assert ("no safetensors weights" if left == "tokenizer.json" else "No tokenizer") in " ".join(err.split())
+    assert ("no safetensors weights" if present == "tokenizer.json" else "No tokenizer") in " ".join(err.split())
 
 
-def test_a_plugin_that_would_do_is_named(call, project, model):
-    """transformers builds a deepseek_v3, but does not know what to do with FP8 scales."""
+def test_a_plugin_that_could_load_the_model_is_named(call, project, model):
+    """transformers can build a deepseek_v3, but has no use for FP8 scales."""
     shutil.copy(ROOT / "examples/deepseek/moonlight-16b-a3b/config.json", model)
     small = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32, "kv_lora_rank": 8}
     config = json.loads((model / "config.json").read_text())
@@ -128,8 +130,8 @@ def test_a_plugin_that_would_do_is_named(call, project, model):
 
 
 def test_engines_do_not_start_on_quantised_weights(call, project, model):
-    said = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps({**said, "quantization_config": {"quant_method": "fp8"}}))
+    config_json = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config_json, "quantization_config": {"quant_method": "fp8"}}))
     code, _, err = call("check", project())
     assert code == 2
     assert "holds quantised weights, by its config.json" in " ".join(err.split())

@@ -1,4 +1,4 @@
-"""The arguments that `rlx run` calls the launcher with. The launcher's own tests start from there."""
+"""The arguments with which `rlx run` calls `rlx.launch.run`, whose own tests are in tests/integration/launch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 @pytest.fixture
 def started(monkeypatch):
-    """The plans that reached the launcher, each with the other arguments; the launcher's exit code is 7."""
+    """The plans with which `rlx.launch.run` was called, each with its other arguments. Each returns 7."""
     calls = []
     monkeypatch.setattr("rlx.launch.run.run", lambda plan, **arguments: calls.append((plan, arguments)) or 7)
     return calls
 
 
-def test_run_starts_a_checked_plan_and_exits_with_its_code(call, project, started, tmp_path):
+def test_a_run_starts_a_checked_plan_and_exits_with_its_code(call, project, started, tmp_path):
     config = project()
     code, _, _ = call("run", "--config", config, "--run-dir", tmp_path / "here", "--set", "run.seed=5")
     ((plan, arguments),) = started
@@ -26,7 +26,7 @@ def test_run_starts_a_checked_plan_and_exits_with_its_code(call, project, starte
     assert arguments["argv"][:2] == ["rlx", "run"]
 
 
-def test_resume_finds_config_and_files_from_the_run_directory(call, project, started, tmp_path, monkeypatch):
+def test_a_resumed_run_finds_config_and_files_through_the_run_directory(call, project, started, tmp_path, monkeypatch):
     config = project()
     call("run", "--config", config)
     run_dir = tmp_path / "earlier"
@@ -43,7 +43,7 @@ def test_resume_finds_config_and_files_from_the_run_directory(call, project, sta
     assert resumed.base_dir == config.parent
 
 
-def test_epochs_reach_the_run_in_steps(call, project, started):
+def test_epochs_are_converted_to_steps(call, project, started):
     config = project()
     config.write_text(config.read_text().replace("steps = 2", "epochs = 3"))
     call("run", "--config", config, "--set", "policy.groups_per_step=1")

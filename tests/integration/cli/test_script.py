@@ -1,4 +1,4 @@
-"""`rlx check` and `rlx run` with a launch script, up to where processes would be started."""
+"""`rlx check` and `rlx run` with a launch script, until processes would be started."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def script(project):
-    """`script(text)`: a project whose config names neither dataset nor reward, and entry.py beside it."""
+    """`script(text)`: a config that names neither dataset nor reward, with the launch script entry.py beside it."""
 
     def write(text=SCRIPT, extra=""):
         path = project(rewards="", extra=extra)
@@ -89,7 +89,7 @@ def test_an_error_in_a_script_is_one_message(call, script, tmp_path, text, extra
         (["--resume", "somewhere", "entry.py"], "leave out the launch script"),
     ],
 )
-def test_scripts_that_can_not_be(call, script, args, message):
+def test_wrong_arguments_around_a_script_are_refused(call, script, args, message):
     script()
     code, _, err = call("run", *args)
     assert (code, message in err) == (2, True), err

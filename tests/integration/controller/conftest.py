@@ -1,4 +1,4 @@
-"""A run without torch and vLLM: the real controller and channels, and scripted peers whose weights are a number."""
+"""Runs without torch and vLLM: the real controller and channels, and scripted peers whose weights are a number."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def score(version: int, tokens: list[list[int]]) -> TokenScores:
 
 
 def make_group(lease: Lease, version: int, *, flat: bool = False) -> GroupDone:
-    """A group whose completions depend on its seed and the weights alone; its rewards are 0, 1, ..., or all 0.25."""
+    """Return a group whose completions depend on its seed and the weights only.
+
+    Its rewards alternate between 0 and 1; with `flat`, all are 0.25.
+    """
     rng = random.Random(f"{lease.seed}:{version}")
     values = [0.25 if flat else float(sample % 2) for sample in range(lease.samples)]
     episodes = []
@@ -79,9 +82,22 @@ def make_group(lease: Lease, version: int, *, flat: bool = False) -> GroupDone:
         rewards = [Reward("exact", values[sample])]
         episodes.append(Episode(lease.group_id, sample, lease.index, [trajectory], "text", "prompt", rewards))
     return GroupDone(
-        lease.group_id, lease.kind, lease.index, version, 4 * lease.samples, 3, [*values], [*values],
-        {"exact": 0.5}, [4] * lease.samples, 0, {}, 0.01, 0.001, encode_episodes(episodes),
-    )  # fmt: skip
+        group_id=lease.group_id,
+        kind=lease.kind,
+        index=lease.index,
+        oldest_version=version,
+        tokens=4 * lease.samples,
+        prompt_tokens=3,
+        rewards=[*values],
+        accuracies=[*values],
+        reward_means={"exact": 0.5},
+        lengths=[4] * lease.samples,
+        truncated=0,
+        metrics={},
+        generate_seconds=0.01,
+        score_seconds=0.001,
+        payload=encode_episodes(episodes),
+    )
 
 
 def write(path: Path, text: str) -> None:
@@ -91,50 +107,55 @@ def write(path: Path, text: str) -> None:
 
 @dataclass
 class Script:
-    """Unusual behaviour of the peers."""
+    """How the peers of a run deviate from normal behaviour."""
 
     sample_seconds: float = 0.0
+    """Mean time that a group takes."""
     train_seconds: float = 0.0
     drops: set[int] = field(default_factory=set)
+    """Groups whose reward fails with `on_error = "drop"`."""
     drop_all: bool = False
     flat: set[int] = field(default_factory=set)
     """Groups whose rewards are all equal."""
     flat_all: bool = False
     fails: set[int] = field(default_factory=set)
+    """Groups whose reward fails."""
     lags: str = ""
-    """This replica does not load new weights."""
+    """This replica ignores the weights of version `lags_from` and later."""
     lags_from: int = 0
-    """It does load those of earlier versions."""
     data: dict[str, Fingerprints] = field(default_factory=dict)
-    """The datasets of peers that see others."""
+    """Peer -> its datasets, if they differ from `DATA`."""
     at_train: Any = None
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
+    """Evaluations after the first wait for it."""
     losses: dict[int, float] = field(default_factory=dict)
-    """Evaluation losses by version; those of other versions fall steadily."""
+    """Version -> evaluation loss. The losses of other versions fall steadily."""
     silent: set[str] = field(default_factory=set)
     """Peers that are connected but never ready."""
     absent: set[str] = field(default_factory=set)
     """Peers that never connect."""
     at_start: Any = None
     """async fn(run): awaited once all peers are connected, before any is ready."""
-    twice: bool = False
+    sends_twice: bool = False
+    """Every group is sent twice."""
     dies: dict[str, list[int]] = field(default_factory=dict)
-    """Replica -> which of its `Leases` messages, counted over all attempts, kill it."""
+    """Replica -> the numbers of the `Leases` messages that kill it, from 1 and counted over all its attempts."""
     dies_at_weights: str = ""
-    """This replica dies when it receives weights (but not the first ones)."""
-    last_words: bool = False
-    """If a replica dies, only its engine dies, and the replica reports it."""
+    """This replica dies when it receives weights, except for the first ones."""
+    reports_death: bool = False
+    """When a replica dies, only its engine dies first, and the replica reports that."""
     hook_failures: dict[str, int] = field(default_factory=dict)
-    """Sent with every group, and by the policy when it is ready."""
-    stays_away: bool = False
-    """A replica that died is not started again."""
+    """Plugin -> failures of its hooks, sent with every group and by the policy when it is ready."""
+    never_returns: bool = False
+    """The launcher ignores orders to restart a replica."""
 
 
 class Replica:
+    """A replica that samples at once, or as slowly as the script says."""
+
     def __init__(self, run: FakeRun, name: str, attempt: int = 1, leases: Iterable[Leases] = ()) -> None:
         self.run, self.name, self.attempt, self.version = run, name, attempt, -1
-        self.before = len(list(leases))
         self.leases: list[Leases] = list(leases)
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -161,9 +182,9 @@ class Replica:
     async def die(self) -> Message:
         for task in self.tasks:
             task.cancel()
-        if self.run.script.last_words:
+        if self.run.script.reports_death:
             await self.run.clients[self.name].notify(Failed("it is dead", owner=self.name, died=True))
-        await self.run.say(ProcessExited(self.name, 137, ["out of memory"], self.attempt))
+        await self.run.notify(ProcessExited(self.name, 137, ["out of memory"], self.attempt))
         return Ok()
 
     async def sample(self, lease: Lease) -> None:
@@ -179,21 +200,23 @@ class Replica:
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")
             )
         else:
-            for _ in range(1 + script.twice):
+            for _ in range(1 + script.sends_twice):
                 flat = lease.kind == "train" and (lease.group_id in script.flat or script.flat_all)
                 group = make_group(lease, self.version, flat=flat)
                 await client.notify(structs.replace(group, costs=COSTS, hook_failures=script.hook_failures))
 
 
 class Policy:
+    """A policy that handles one request at a time, as the real one does."""
+
     def __init__(self, run: FakeRun) -> None:
         self.run, self.version = run, run.start_version
-        self.queue = asyncio.Lock()
+        self.one_at_a_time = asyncio.Lock()
         self.steps: list[TrainStep] = []
         self.groups_opened = 0
 
     async def handle(self, message: Message) -> Message:
-        async with self.queue:
+        async with self.one_at_a_time:
             return await self.answer(message)
 
     async def answer(self, message: Message) -> Message:
@@ -234,7 +257,7 @@ class Policy:
 
 
 class FakeRun:
-    """`await run()` is a whole run; its attributes then hold everything that happened."""
+    """A run: `await run()` runs it to its end, and its attributes then hold everything that happened."""
 
     def __init__(
         self, run_dir: Path, config: dict[str, Any], script: Script, *, rollouts: bool, resume: str | None
@@ -251,8 +274,8 @@ class FakeRun:
         self.replicas = {name: Replica(self, name) for name in self.names}
         self.policy = Policy(self)
         self.stopped: set[str] = set()
-        self.again: list[StartAgain] = []
-        self.coming: list[asyncio.Task[None]] = []
+        self.restart_orders: list[StartAgain] = []
+        self.restarting: list[asyncio.Task[None]] = []
         self.logs: list[Log] = []
         self.statuses: list[Status] = []
         self.metrics: list[StepMetrics] = []
@@ -270,7 +293,7 @@ class FakeRun:
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
-            tasks = [*self.coming, *(task for replica in self.replicas.values() for task in replica.tasks)]
+            tasks = [*self.restarting, *(task for replica in self.replicas.values() for task in replica.tasks)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -289,10 +312,10 @@ class FakeRun:
         await serve(boot)
 
     async def connect(self) -> None:
-        while not (self.run_dir / PORT_FILE).exists():  # noqa: ASYNC110 - in real life another process waits for it
+        while not (self.run_dir / PORT_FILE).exists():  # noqa: ASYNC110 - the real launcher polls for it, too
             await asyncio.sleep(0.01)
         port = int((self.run_dir / PORT_FILE).read_text())
-        handlers = {"launcher": self.launcher, "policy": self.policy.handle}
+        handlers = {"launcher": self.handle_launcher, "policy": self.policy.handle}
         handlers |= {name: replica.handle for name, replica in self.replicas.items()}
         for name in self.script.absent:
             del handlers[name]
@@ -301,22 +324,22 @@ class FakeRun:
         if self.script.at_start is not None:
             await self.script.at_start(self)
         await asyncio.gather(
-            *(self.be_ready(name) for name in handlers if name not in {"launcher", *self.script.silent})
+            *(self.report_ready(name) for name in handlers if name not in {"launcher", *self.script.silent})
         )
 
     async def join(self, name: str, handler: Any, port: int, attempt: int = 1) -> None:
         self.clients[name] = Client(self.keys.endpoint(name, "127.0.0.1", port), name, attempt, handler)
         await self.clients[name].connect(5)
 
-    async def come_again(self, message: StartAgain) -> None:
-        name, before = message.name, self.replicas[message.name]
+    async def restart(self, message: StartAgain) -> None:
+        name, previous = message.name, self.replicas[message.name]
         await self.clients.pop(name).close()
-        self.replicas[name] = Replica(self, name, message.attempt, before.leases)
+        self.replicas[name] = Replica(self, name, message.attempt, previous.leases)
         port = int((self.run_dir / PORT_FILE).read_text())
         await self.join(name, self.replicas[name].handle, port, message.attempt)
-        await self.be_ready(name)
+        await self.report_ready(name)
 
-    async def be_ready(self, name: str) -> None:
+    async def report_ready(self, name: str) -> None:
         data = self.script.data.get(name, DATA)
         ready: Message = RolloutReady(data, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
@@ -327,14 +350,14 @@ class FakeRun:
         except Exception as error:
             self.refused = str(error)
 
-    async def launcher(self, message: Message) -> Message:
+    async def handle_launcher(self, message: Message) -> Message:
         match message:
             case RunEnded():
                 self.ended = message
             case StartAgain():
-                self.again.append(message)
-                if not self.script.stays_away:
-                    self.coming.append(asyncio.create_task(self.come_again(message)))
+                self.restart_orders.append(message)
+                if not self.script.never_returns:
+                    self.restarting.append(asyncio.create_task(self.restart(message)))
             case Log():
                 self.logs.append(message)
             case Status():
@@ -343,12 +366,13 @@ class FakeRun:
                 self.metrics.append(message)
         return Ok()
 
-    async def say(self, message: Message) -> None:
+    async def notify(self, message: Message) -> None:
+        """Send the controller a message from the launcher."""
         await self.clients["launcher"].notify(message)
 
     @property
     def trained(self) -> list[list[tuple[int, int]]]:
-        """(group id, version of its oldest token) of each step."""
+        """For each step, the (group id, version of the oldest token) of its groups."""
         steps = []
         for step in self.policy.steps:
             episodes = [decode_episodes(payload)[0] for payload in step.payloads]
@@ -361,7 +385,10 @@ class FakeRun:
 
 @pytest.fixture
 def make_run(tmp_path: Path):
-    """`make_run(k=0, replicas=2, steps=3, ...)` returns a run in `tmp_path`; always the same, so it can be resumed."""
+    """`make_run(k=0, replicas=2, steps=3, ...)`: a run in `tmp_path`, so that a second one can resume the first.
+
+    `k` is `[async] max_staleness`; other keywords are sections of the config.
+    """
 
     def make(
         *, script: Script | None = None, rollouts: bool = True, resume: str | None = None, k: int = 0, steps: int = 3,
@@ -385,4 +412,5 @@ def make_run(tmp_path: Path):
 
 @pytest.fixture
 def script() -> type[Script]:
+    """`script(drops={1})`: how the peers of a run behave."""
     return Script

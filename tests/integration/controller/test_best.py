@@ -1,4 +1,4 @@
-"""The best checkpoint, in SFT and RL: kept beside the newest, reported and exported."""
+"""The best checkpoint, in SFT and RL: it is kept beside the newest, reported and exported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOSSES = {2: 0.9, 4: 0.5, 6: 0.7, 8: 0.8}
 LOSS = {"best": {"metric": "eval/loss"}}
 
 
-def kept(run) -> list[str]:
+def saved(run) -> list[str]:
     return [path.name for path in checkpoint.committed(run.run_dir)]
 
 
@@ -22,36 +22,36 @@ def exported(run) -> str:
     return (run.run_dir / "export" / "model").read_text()
 
 
-async def test_is_kept_beside_the_newest_and_exported(make_run, script):
+async def test_the_best_checkpoint_is_kept_beside_the_newest_and_exported(make_run, script):
     best = LOSS | {"every": 3, "keep": 1}
     run = make_run(rollouts=False, steps=8, eval=EVAL, checkpoint=best, script=script(losses=LOSSES))
     ended = await run()
     assert ended.status == "done", ended.error
-    assert kept(run) == ["step_00004", "step_00008"]
+    assert saved(run) == ["step_00004", "step_00008"]
     path = str(run.run_dir / "checkpoints" / "step_00004")
     assert ended.summary["best"] == {"step": 4, "metric": "eval/loss", "value": 0.5, "checkpoint": path}
     assert exported(run) == "4"
 
 
-async def test_only_better_versions_are_saved_for_it(make_run, script):
+async def test_only_versions_that_improve_the_metric_are_saved(make_run, script):
     run = make_run(rollouts=False, steps=8, eval=EVAL, checkpoint=LOSS | {"keep": 0}, script=script(losses=LOSSES))
     await run()
-    assert kept(run) == ["step_00002", "step_00004", "step_00008"]
+    assert saved(run) == ["step_00002", "step_00004", "step_00008"]
 
 
-async def test_a_final_version_that_is_the_best_is_exported_as_it_is(make_run, script):
+async def test_a_final_version_that_is_the_best_is_exported(make_run, script):
     run = make_run(rollouts=False, steps=4, eval=EVAL, checkpoint=LOSS | {"keep": 1})
     ended = await run()
-    assert (kept(run), exported(run), ended.summary["best"]["step"]) == (["step_00004"], "4", 4)
+    assert (saved(run), exported(run), ended.summary["best"]["step"]) == (["step_00004"], "4", 4)
 
 
-async def test_without_it_the_final_version_is_exported(make_run, script):
+async def test_without_a_best_metric_the_final_version_is_exported(make_run, script):
     run = make_run(rollouts=False, steps=8, eval=EVAL, script=script(losses=LOSSES))
     ended = await run()
-    assert (kept(run), exported(run), ended.summary["best"]) == (["step_00008"], "8", None)
+    assert (saved(run), exported(run), ended.summary["best"]) == (["step_00008"], "8", None)
 
 
-async def test_is_remembered_by_a_run_that_was_interrupted(make_run, script):
+async def test_a_resumed_run_remembers_the_best_checkpoint(make_run, script):
     options = {"rollouts": False, "steps": 8, "eval": EVAL, "checkpoint": LOSS | {"every": 1, "keep": 1}}
 
     async def at_train(run, step):
@@ -63,31 +63,30 @@ async def test_is_remembered_by_a_run_that_was_interrupted(make_run, script):
     dying = asyncio.create_task(first())
     with pytest.raises(asyncio.CancelledError):
         await dying
-    assert kept(first) == ["step_00004", "step_00006"]
+    assert saved(first) == ["step_00004", "step_00006"]
     second = make_run(**options, script=script(losses=LOSSES), resume="checkpoints/step_00006")
     ended = await second()
     assert ended.status == "done", ended.error
-    assert (kept(second), exported(second), ended.summary["best"]["step"]) == (["step_00004", "step_00008"], "4", 4)
+    assert (saved(second), exported(second), ended.summary["best"]["step"]) == (["step_00004", "step_00008"], "4", 4)
 
 
 @pytest.mark.parametrize("k", [0, 2])
-async def test_accuracy_of_samples(make_run, script, k):
-    """Every version has the same accuracy: the first of equals is the best."""
+async def test_the_first_of_equally_accurate_versions_is_the_best(make_run, script, k):
     best = {"best": {"metric": "eval/accuracy"}, "keep": 1}
     run = make_run(k=k, steps=7, eval=EVAL | {"samples": 2}, checkpoint=best)
     ended = await run()
     assert ended.status == "done", ended.error
     assert ended.summary["best"]["step"] == 2
-    assert (kept(run), exported(run)) == (["step_00002", "step_00007"], "2")
+    assert (saved(run), exported(run)) == (["step_00002", "step_00007"], "2")
 
 
 async def test_an_evaluation_that_is_cancelled_leaves_no_checkpoint_behind(make_run, script):
-    """Its version was saved as a candidate; when the run stops, it is just an old checkpoint."""
+    """Its version was saved because it might be the best. When the run stops, it is only an old checkpoint."""
     held = asyncio.Event()
 
     async def at_train(run, step):
         if step == 4:
-            await run.say(Drain("Ctrl-C"))
+            await run.notify(Drain("Ctrl-C"))
             await asyncio.sleep(0.1)
 
     best = {"best": {"metric": "eval/accuracy"}, "keep": 1}
@@ -95,11 +94,11 @@ async def test_an_evaluation_that_is_cancelled_leaves_no_checkpoint_behind(make_
     run.script.at_train = at_train
     ended = await run()
     assert ended.status == "stopped", ended.error
-    assert kept(run) == ["step_00005"]
+    assert saved(run) == ["step_00005"]
 
 
 @pytest.mark.parametrize(("rollouts", "known"), [(False, "eval/loss"), (True, "eval/accuracy")])
-async def test_a_metric_that_is_not_there_ends_the_run_before_its_first_step(make_run, rollouts, known):
+async def test_an_unknown_metric_ends_the_run_before_its_first_step(make_run, rollouts, known):
     best = {"best": {"metric": "eval/mine", "prefer": "highest"}}
     run = make_run(rollouts=rollouts, eval=EVAL, checkpoint=best)
     ended = await run()

@@ -11,14 +11,16 @@ from rlx.transport.messages import ProcessExited
 EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
 
 
-def whole(run, ended, *, restarts, steps=3, groups=4, syncs=None):
-    """Assert that the run is complete: no group was lost or trained twice."""
+def assert_complete(run, ended, *, restarts, steps=3, groups=4, syncs=None):
+    """Assert that the run is complete, and that no group was lost or trained twice."""
     assert ended.status == "done", ended.error
     assert sum(run.times_trained().values()) == groups * steps
     assert set(run.times_trained().values()) == {1}
     summary = ended.summary
     assert (summary["groups/lost"], summary["groups/dropped"], summary["rollout/restarts"]) == (0, 0, restarts)
-    assert [(message.name, message.attempt) for message in run.again] == [("rollout-1", 2 + n) for n in range(restarts)]
+    assert [(message.name, message.attempt) for message in run.restart_orders] == [
+        ("rollout-1", 2 + n) for n in range(restarts)
+    ]
     assert run.policy.groups_opened == 1 + (restarts if syncs is None else syncs)
 
 
@@ -28,16 +30,16 @@ def leases_of(run, *names):
     ]
 
 
-@pytest.mark.parametrize("last_words", [False, True])
-async def test_a_synchronous_run_trains_what_it_would_have_trained(make_run, script, tmp_path, last_words):
+@pytest.mark.parametrize("reports_death", [False, True])
+async def test_a_synchronous_run_trains_what_it_would_have_trained(make_run, script, tmp_path, reports_death):
     plain = make_run(k=0, eval=EVAL, run_dir=tmp_path / "plain")
     plain.run_dir.mkdir()
     await plain()
-    run = make_run(k=0, eval=EVAL, script=script(dies={"rollout-1": [3]}, last_words=last_words))
-    whole(run, await run(), restarts=1)
+    run = make_run(k=0, eval=EVAL, script=script(dies={"rollout-1": [3]}, reports_death=reports_death))
+    assert_complete(run, await run(), restarts=1)
     assert run.trained == plain.trained
     assert [step.payloads for step in run.policy.steps] == [step.payloads for step in plain.policy.steps]
-    # The batch that it was sampling when it died is sampled again as one batch.
+    # The batch that the replica was sampling when it died is sampled again as one batch.
     leases = run.replicas["rollout-1"].leases
     assert leases[3] == leases[2]
     assert [*leases[:3], *leases[4:]] == plain.replicas["rollout-1"].leases
@@ -46,20 +48,20 @@ async def test_a_synchronous_run_trains_what_it_would_have_trained(make_run, scr
     assert "1 of [rollout] restarts = 3" in warning
 
 
-async def test_a_death_in_a_synchronous_evaluation(make_run, script):
+async def test_a_replica_that_dies_in_a_synchronous_evaluation_repeats_it(make_run, script):
     run = make_run(k=0, eval=EVAL, script=script(dies={"rollout-1": [1]}))
     ended = await run()
-    whole(run, ended, restarts=1)
+    assert_complete(run, ended, restarts=1)
     assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 3]
     leases = run.replicas["rollout-1"].leases
     assert leases[0] == leases[1]
     assert {lease.kind for lease in leases[0].leases} == {"eval"}
 
 
-async def test_groups_that_had_arrived_are_not_counted_twice(make_run, script):
-    """The second batch of a step is one lease: the others of the step came from it before it died."""
-    odd = script(dies={"rollout-1": [2]}, drops={1}, sample_seconds=0.01)
-    run = make_run(k=0, script=odd)
+async def test_groups_that_arrived_before_a_death_are_not_counted_twice(make_run, script):
+    """The second batch of a step is a single lease: the replica finished the step's other groups before it died."""
+    peers = script(dies={"rollout-1": [2]}, drops={1}, sample_seconds=0.01)
+    run = make_run(k=0, script=peers)
     ended = await run()
     assert ended.status == "done", ended.error
     assert set(run.times_trained().values()) == {1}
@@ -68,20 +70,20 @@ async def test_groups_that_had_arrived_are_not_counted_twice(make_run, script):
 
 
 @pytest.mark.parametrize("deaths", [[2], [2, 4]])
-async def test_with_staleness_others_sample_for_it_meanwhile(make_run, script, deaths):
-    odd = script(dies={"rollout-1": deaths}, sample_seconds=0.02, train_seconds=0.15)
-    run = make_run(k=1, steps=8, eval=EVAL, script=odd)
+async def test_with_staleness_other_replicas_take_over_its_groups(make_run, script, deaths):
+    peers = script(dies={"rollout-1": deaths}, sample_seconds=0.02, train_seconds=0.15)
+    run = make_run(k=1, steps=8, eval=EVAL, script=peers)
     ended = await run()
-    whole(run, ended, restarts=len(deaths), steps=8)
+    assert_complete(run, ended, restarts=len(deaths), steps=8)
     ages = [step - version for step, groups in enumerate(run.trained) for _, version in groups]
     assert max(ages) <= 1
     died = run.replicas["rollout-1"].leases[deaths[0] - 1]
     taken = [lease.group_id for lease in leases_of(run, "rollout-0")]
     assert {lease.group_id for lease in died.leases if lease.kind == "train"} <= set(taken)
-    assert len(run.replicas["rollout-1"].leases) > deaths[-1], "it takes part again"
+    assert len(run.replicas["rollout-1"].leases) > deaths[-1], "the restarted replica gets leases again"
 
 
-async def test_the_only_replica(make_run, script):
+async def test_the_only_replica_is_started_again(make_run, script):
     run = make_run(k=1, replicas=1, steps=4, script=script(dies={"rollout-0": [2]}, train_seconds=0.15))
     ended = await run()
     assert ended.status == "done", ended.error
@@ -89,7 +91,7 @@ async def test_the_only_replica(make_run, script):
     assert ended.summary["rollout/restarts"] == 1
 
 
-async def test_one_that_dies_too_often_ends_the_run(make_run, script):
+async def test_a_replica_that_dies_too_often_ends_the_run(make_run, script):
     run = make_run(k=0, rollout={"replicas": 2, "restarts": 2}, script=script(dies={"rollout-1": [1, 2, 3]}))
     ended = await run()
     assert ended.status == "failed"
@@ -99,46 +101,46 @@ async def test_one_that_dies_too_often_ends_the_run(make_run, script):
     assert ended.summary["rollout/restarts"] == 2
 
 
-async def test_one_that_dies_of_weights_ends_the_run(make_run, script):
+async def test_a_replica_that_dies_while_it_receives_weights_ends_the_run(make_run, script):
     run = make_run(k=0, script=script(dies_at_weights="rollout-1"))
     ended = await run()
     assert ended.status == "failed"
     assert "rollout-1 ended with exit code 137" in ended.error
-    assert not run.again
+    assert not run.restart_orders
 
 
-async def test_one_that_does_not_come_again_is_named(make_run, script):
-    run = make_run(k=0, run={"start_seconds": 2}, script=script(dies={"rollout-1": [1]}, stays_away=True))
+async def test_a_replica_that_does_not_come_back_is_named(make_run, script):
+    run = make_run(k=0, run={"start_seconds": 2}, script=script(dies={"rollout-1": [1]}, never_returns=True))
     ended = await run()
     assert ended.status == "failed"
     assert "rollout-1 was started again and is not ready within 2 s (run.start_seconds)" in ended.error
 
 
-async def test_one_that_falls_silent_is_replaced(make_run, script):
+async def test_a_replica_that_sends_no_heartbeat_is_started_again(make_run, script):
     async def at_train(run, step):
-        if step == 1 and not run.again:
+        if step == 1 and not run.restart_orders:
             run.clients["rollout-1"]._heartbeats.cancel()
-            while not run.again:  # noqa: ASYNC110 - the test has no event for it
+            while not run.restart_orders:  # noqa: ASYNC110 - the test has no event for it
                 await asyncio.sleep(0.01)
 
     run = make_run(k=0, run={"heartbeat_seconds": 4.0}, script=script(at_train=at_train))
-    whole(run, await run(), restarts=1)
+    assert_complete(run, await run(), restarts=1)
     (warning,) = [line.text for line in run.logs if "started again" in line.text]
     assert "rollout-1 has sent no heartbeat" in warning
 
 
-async def test_one_that_dies_again_before_it_gets_weights(make_run, script):
-    """It dies while the policy trains a long step; weights are sent after that."""
+async def test_a_replica_may_die_again_before_it_gets_weights(make_run, script):
+    """It dies twice while the policy trains a long step; weights are sent only after that step."""
 
     async def at_train(run, step):
         if step == 2:
-            # Leased at version 2: it is verified, so no weights are on their way.
+            # A lease of version 2 means that this version is verified: no weights are on their way.
             while not any(lease.version == 2 for lease in leases_of(run)):  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.01)
             for attempt in (1, 2):
-                await run.say(ProcessExited("rollout-1", 137, ["out of memory"], attempt))
-                while len(run.again) < attempt or not run.coming[-1].done():  # noqa: ASYNC110 - no event for it
+                await run.notify(ProcessExited("rollout-1", 137, ["out of memory"], attempt))
+                while len(run.restart_orders) < attempt or not run.restarting[-1].done():  # noqa: ASYNC110 - no event for it
                     await asyncio.sleep(0.01)
 
     run = make_run(k=1, steps=6, script=script(at_train=at_train))
-    whole(run, await run(), restarts=2, steps=6, syncs=1)
+    assert_complete(run, await run(), restarts=2, steps=6, syncs=1)

@@ -1,4 +1,4 @@
-"""A run that is interrupted at any moment and resumed: no group is lost or trained twice."""
+"""Runs that are interrupted and resumed: no group is lost or trained twice."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def payloads(run) -> dict[int, list[bytes]]:
     return {step.step: step.payloads for step in run.policy.steps}
 
 
-async def cut(run, after_step: int) -> None:
-    """The controller dies while `after_step` is trained."""
+async def interrupt(run, after_step: int) -> None:
+    """Run until step `after_step` is being trained, and cancel the controller then."""
 
     async def at_train(run, step):
         if step == after_step:
@@ -41,7 +41,7 @@ async def cut(run, after_step: int) -> None:
 async def test_a_synchronous_run_continues_as_if_never_interrupted(make_run, script, tmp_path, tmp_path_factory, flat):
     options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat)}
     first = make_run(checkpoint={"every": 2}, **options)
-    await cut(first, after_step=5)
+    await interrupt(first, after_step=5)
     assert newest(first) == "checkpoints/step_00004"
     second = make_run(checkpoint={"every": 2}, resume=newest(first), **options | {"script": script(flat=flat)})
     ended = await second()
@@ -49,18 +49,18 @@ async def test_a_synchronous_run_continues_as_if_never_interrupted(make_run, scr
     whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options | {"script": script(flat=flat)})
     assert (await whole()).status == "done"
     assert ended.summary["groups/uninformative"] == whole.ended.summary["groups/uninformative"] == len(flat)
-    cut_off = {step: found for step, found in payloads(first).items() if step < 4} | payloads(second)
-    assert cut_off == payloads(whole)
+    both_attempts = {step: found for step, found in payloads(first).items() if step < 4} | payloads(second)
+    assert both_attempts == payloads(whole)
     assert ended.summary["groups/lost"] == 0
 
 
 async def test_an_sft_run_continues_in_the_middle_of_an_epoch_as_if_never_interrupted(
     make_run, script, tmp_path_factory
 ):
-    """20 rows, 4 a step: interrupted in the second epoch, in the step after its newest checkpoint."""
+    """With 20 rows, 4 per step: interrupted in the second epoch, one step after its newest checkpoint."""
     options = {"rollouts": False, "steps": 15}
     first = make_run(checkpoint={"every": 2}, **options)
-    await cut(first, after_step=8)
+    await interrupt(first, after_step=8)
     assert newest(first) == "checkpoints/step_00008"
     second = make_run(checkpoint={"every": 2}, resume=newest(first), **options)
     ended = await second()
@@ -81,13 +81,13 @@ async def test_a_run_with_staleness_loses_and_repeats_no_group(make_run, script,
     steps, k, resume = 8, 2, None
     trained: dict[int, list[int]] = {}
     for _ in range(3):
-        odd = script(sample_seconds=0.01, drops={3, 11, 17}, flat={5, 11, 20, 21})
-        run = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=odd, resume=resume, algorithm=INFORMATIVE)
-        await cut(run, after_step=min(run.start_version + rng.randrange(2, 4), steps - 1))
+        peers = script(sample_seconds=0.01, drops={3, 11, 17}, flat={5, 11, 20, 21})
+        run = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=peers, resume=resume, algorithm=INFORMATIVE)
+        await interrupt(run, after_step=min(run.start_version + rng.randrange(2, 4), steps - 1))
         trained |= {step.step: ids for step, ids in zip(run.policy.steps, ids_of(run), strict=True)}
         resume = newest(run)
-    odd = script(drops={3, 11, 17}, flat={5, 11, 20, 21})
-    last = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=odd, resume=resume, algorithm=INFORMATIVE)
+    peers = script(drops={3, 11, 17}, flat={5, 11, 20, 21})
+    last = make_run(k=k, steps=steps, checkpoint={"every": 2}, script=peers, resume=resume, algorithm=INFORMATIVE)
     ended = await last()
     assert ended.status == "done", ended.error
     trained |= {step.step: ids for step, ids in zip(last.policy.steps, ids_of(last), strict=True)}
@@ -109,7 +109,7 @@ def ids_of(run) -> list[list[int]]:
 
 async def test_finished_groups_are_reused(make_run, script):
     first = make_run(k=1, steps=4, checkpoint={"every": 1})
-    await cut(first, after_step=2)
+    await interrupt(first, after_step=2)
     leased_before = {lease.group_id for r in first.replicas.values() for m in r.leases for lease in m.leases}
     second = make_run(k=1, steps=4, checkpoint={"every": 1}, resume=newest(first))
     assert (await second()).status == "done"
@@ -118,7 +118,7 @@ async def test_finished_groups_are_reused(make_run, script):
     assert not leased_again & set(ids_of(second)[0])
 
 
-async def test_draining_and_resuming_is_one_run(make_run, script):
+async def test_a_finished_run_continues_when_it_is_resumed_with_more_steps(make_run, script):
     first = make_run(k=0, steps=2)
     await first()
     second = make_run(k=0, steps=4, resume=newest(first))
@@ -128,10 +128,10 @@ async def test_draining_and_resuming_is_one_run(make_run, script):
     assert ended.summary["steps"] == 4
 
 
-async def test_evaluations_before_the_cut_are_remembered(make_run, script):
+async def test_evaluations_before_the_interruption_are_remembered(make_run, script):
     section = {"dataset": {"name": "held_out"}, "every": 2}
     first = make_run(k=0, steps=6, eval=section, checkpoint={"every": 2})
-    await cut(first, after_step=3)
+    await interrupt(first, after_step=3)
     second = make_run(k=0, steps=6, eval=section, checkpoint={"every": 2}, resume=newest(first))
     ended = await second()
     assert [found["step"] for found in ended.summary["evaluations"]] == [0, 2, 4, 6]

@@ -1,3 +1,5 @@
+"""Whole runs of the controller with scripted peers: what it trains, reports, writes and refuses."""
+
 from __future__ import annotations
 
 import asyncio
@@ -24,7 +26,7 @@ async def test_synchronous_run_is_on_policy_and_complete(make_run, script):
     run = make_run(k=0, steps=3, eval=EVAL)
     ended = await run()
     assert ended.status == "done", ended.error
-    assert run.trained == [[(4 * step + place, step) for place in range(4)] for step in range(3)]
+    assert run.trained == [[(4 * step + index, step) for index in range(4)] for step in range(3)]
     assert all(message.barrier for replica in run.replicas.values() for message in replica.leases)
     assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 3]
     assert run.stopped == {"policy", "rollout-0", "rollout-1"}
@@ -62,14 +64,14 @@ async def test_an_overlapped_run_stays_within_its_staleness(make_run, script, k)
 
 
 async def test_evaluation_does_not_hold_up_training_when_staleness_is_allowed(make_run, script):
-    gate = asyncio.Event()
+    eval_may_end = asyncio.Event()
 
     async def at_train(run, step):
         if step == 5:
             assert not any(m.kind == "eval" and m.step == 2 for m in run.metrics)
-            gate.set()
+            eval_may_end.set()
 
-    run = make_run(k=1, steps=6, eval=EVAL, script=script(hold_eval=gate, at_train=at_train))
+    run = make_run(k=1, steps=6, eval=EVAL, script=script(hold_eval=eval_may_end, at_train=at_train))
     ended = await run()
     assert ended.status == "done", ended.error
     assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 4, 6]
@@ -106,17 +108,18 @@ class Strict:
 """
 
 
-def hooks_at(folder: Path, place: str, text: str) -> PluginRecord:
-    (folder / place.partition(":")[0]).write_text(text)
-    return resolve("hooks", f"./{place}", discover(), folder)
+def hooks_at(folder: Path, reference: str, text: str) -> PluginRecord:
+    """Write `text` into the file of `reference` (`file:attribute`), and resolve its hooks plugin."""
+    (folder / reference.partition(":")[0]).write_text(text)
+    return resolve("hooks", f"./{reference}", discover(), folder)
 
 
 @pytest.mark.parametrize("k", [0, 2])
-async def test_uninformative_groups_are_replaced_and_counted_apart_and_no_hook_is_asked(make_run, script, k, tmp_path):
+async def test_uninformative_groups_are_replaced_and_counted_separately_without_hooks(make_run, script, k, tmp_path):
     strict = hooks_at(tmp_path, "strict.py:Strict", STRICT)
-    odd = script(flat={0, 5, 6})
+    peers = script(flat={0, 5, 6})
     plugins = {"enable": [strict.name]}
-    run = make_run(k=k, steps=3, script=odd, algorithm=INFORMATIVE, records=[strict], plugins=plugins)
+    run = make_run(k=k, steps=3, script=peers, algorithm=INFORMATIVE, records=[strict], plugins=plugins)
     ended = await run()
     assert ended.status == "done", ended.error
     assert not {0, 5, 6} & set(run.times_trained())
@@ -150,8 +153,10 @@ async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(
 
 async def test_timings_of_plugins_are_reported_by_step_and_in_total(make_run, script, hooks_record):
     plugins = {"enable": ["./hooks.py:Watch"]}
-    odd = script(drops={1}, flat={2})
-    run = make_run(k=0, steps=4, eval=EVAL, plugins=plugins, script=odd, records=[hooks_record], algorithm=INFORMATIVE)
+    peers = script(drops={1}, flat={2})
+    run = make_run(
+        k=0, steps=4, eval=EVAL, plugins=plugins, script=peers, records=[hooks_record], algorithm=INFORMATIVE
+    )
     ended = await run()
     assert ended.status == "done", ended.error
     first, second = [m.metrics for m in run.metrics if m.kind == "train"]
@@ -195,7 +200,7 @@ async def test_failures_of_best_effort_hooks_are_metrics_and_in_the_summary(make
     messages = 1 + sum(len(message.leases) for replica in run.replicas.values() for message in replica.leases)
     others = [step["hooks/failed/other"] for step in steps]
     assert sum(others) == 2 * messages
-    # In the controller: each step's own failure comes with the next one's metrics.
+    # A failure of `rlx_step_end` in the controller is reported with the metrics of the next step.
     assert [step[f"hooks/failed/{failing.name}"] - other / 2 for step, other in zip(steps, others, strict=True)] == [
         0, 1, 1,
     ]  # fmt: skip
@@ -228,29 +233,29 @@ async def test_a_reward_that_raises_ends_the_run_with_its_owner(make_run, script
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("function", "message"),
     [
         ("rlx.controller.modes.trajectory_writer.write_groups", "step_00000.parquet cannot be written"),
         ("rlx.controller.records.checkpoint.write_atomic", "the checkpoint of version 1 cannot be written"),
         ("rlx.controller.groups.ledger.sqlite3.connect", "ledger.sqlite cannot be written"),
     ],
 )
-async def test_a_full_disk_is_reported_with_the_file_that_failed(make_run, monkeypatch, what, said):
-    def full(*args, **kwargs):
+async def test_a_full_disk_is_reported_with_the_file_that_failed(make_run, monkeypatch, function, message):
+    def raise_enospc(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     run = make_run(checkpoint={"every": 1})
-    monkeypatch.setattr(what, full)
+    monkeypatch.setattr(function, raise_enospc)
     ended = await run()
     assert ended.status == "failed"
-    assert said in ended.error
+    assert message in ended.error
     assert "No space left on device. Is the disk full?" in ended.error
     assert not checkpoint.committed(run.run_dir)
 
 
 async def test_a_process_that_ends_is_named_with_its_last_lines(make_run, script):
     async def at_train(run, step):
-        await run.say(ProcessExited("rollout-1", -9, ["out of memory", "killed"]))
+        await run.notify(ProcessExited("rollout-1", -9, ["out of memory", "killed"]))
         await asyncio.sleep(30)
 
     ended = await make_run(script=script(at_train=at_train))()
@@ -259,7 +264,7 @@ async def test_a_process_that_ends_is_named_with_its_last_lines(make_run, script
     assert "  killed" in ended.error
 
 
-async def test_a_failure_reported_by_a_peer_ends_the_run(make_run, script):
+async def test_a_failure_that_a_peer_reports_ends_the_run(make_run, script):
     async def at_train(run, step):
         await run.clients["rollout-0"].notify(Failed("the engine is gone", "vLLM"))
         await asyncio.sleep(30)
@@ -274,7 +279,7 @@ OTHER_EVAL = Fingerprints(Fingerprint(20, ["a", "b", "c", "d"]), Fingerprint(6, 
 
 
 @pytest.mark.parametrize(
-    ("rollouts", "data", "who", "found"),
+    ("rollouts", "data", "pair", "difference"),
     [
         (True, {"rollout-1": SHORTER}, r"rollout-1 and (the launcher|rollout-0)", "the number of rows: 19 and 20"),
         (True, {"rollout-1": OTHER_ROW}, r"rollout-1 and (the launcher|rollout-0)", "row 6 of 20"),
@@ -284,11 +289,11 @@ OTHER_EVAL = Fingerprints(Fingerprint(20, ["a", "b", "c", "d"]), Fingerprint(6, 
         (False, {"policy": OTHER_EVAL}, "policy and the launcher", "row 5 of 6, for evaluation"),
     ],
 )
-async def test_processes_that_disagree_on_the_dataset_end_the_run(make_run, script, rollouts, data, who, found):
+async def test_processes_that_disagree_on_the_dataset_end_the_run(make_run, script, rollouts, data, pair, difference):
     run = make_run(rollouts=rollouts, script=script(data=data), eval=EVAL)
     ended = await run()
     assert ended.status == "failed"
-    assert re.search(f"{who} do not see the same dataset; they differ in {found}", ended.error)
+    assert re.search(f"{pair} do not see the same dataset; they differ in {difference}", ended.error)
     assert "do not see the same dataset" in run.refused
 
 
@@ -300,10 +305,10 @@ async def test_a_process_that_is_not_ready_in_time_is_named(make_run, script):
 
 async def test_draining_before_all_are_ready_does_not_wait(make_run, script):
     async def at_start(run):
-        await run.say(Drain("Ctrl-C"))
+        await run.notify(Drain("Ctrl-C"))
 
-    odd = script(silent={"rollout-0"}, absent={"rollout-1"}, at_start=at_start)
-    run = make_run(run={"start_seconds": 600.0}, script=odd)
+    peers = script(silent={"rollout-0"}, absent={"rollout-1"}, at_start=at_start)
+    run = make_run(run={"start_seconds": 600.0}, script=peers)
     ended = await run()
     assert (ended.status, ended.summary["reason"], ended.summary["steps"]) == ("stopped", "Ctrl-C", 0)
     assert ended.untold == ["rollout-1"]
@@ -315,7 +320,7 @@ async def test_draining_before_all_are_ready_does_not_wait(make_run, script):
 async def test_draining_finishes_the_step_and_saves(make_run, script, k):
     async def at_train(run, step):
         if step == 1:
-            await run.say(Drain("Ctrl-C"))
+            await run.notify(Drain("Ctrl-C"))
             await asyncio.sleep(0.1)
 
     run = make_run(k=k, steps=9, script=script(at_train=at_train, train_seconds=0.05))
@@ -336,7 +341,7 @@ async def test_steps_zero_evaluates_and_exports(make_run):
     assert run.policy.steps == []
 
 
-async def test_rows_are_trained_once_an_epoch(make_run):
+async def test_rows_are_trained_once_per_epoch(make_run):
     run = make_run(rollouts=False, steps=5, eval=EVAL)
     ended = await run()
     assert ended.status == "done", ended.error
@@ -344,7 +349,7 @@ async def test_rows_are_trained_once_an_epoch(make_run):
     assert [m.metrics["eval/loss"] for m in run.metrics if m.kind == "eval"] == pytest.approx([1.0, 0.8, 0.6, 0.5])
 
 
-async def test_trajectories_and_ledger_say_what_was_trained(make_run):
+async def test_trajectories_and_ledger_record_what_was_trained(make_run):
     run = make_run(k=0, steps=2, eval=EVAL)
     await run()
     table = pq.read_table(run.run_dir / "trajectories" / "step_00001.parquet").to_pylist()
@@ -355,38 +360,38 @@ async def test_trajectories_and_ledger_say_what_was_trained(make_run):
         states = ledger.execute("SELECT state, step, count(*) FROM groups GROUP BY state, step").fetchall()
         payloads = ledger.execute("SELECT count(*) FROM payloads").fetchone()[0]
     assert states == [("trained", 0, 4), ("trained", 1, 4)]
-    assert payloads == 0, "the checkpoint at the end covers them all"
+    assert payloads == 0, "the last checkpoint covers every group"
 
 
 HOOKS = """
 import rlx
 
 class Watch:
-    def say(self, text):
+    def write(self, text):
         with self.path.open("a") as file:
             print(text, file=file)
 
     @rlx.hookimpl
     def rlx_run_start(self, config, run_dir):
         self.path = run_dir / "hooks.txt"
-        self.say("start")
+        self.write("start")
 
     @rlx.hookimpl
     def rlx_step_end(self, step, metrics):
         metrics["mine"] = 42.0
-        self.say(f"step {step}")
+        self.write(f"step {step}")
 
     @rlx.hookimpl
     def rlx_weights_synced(self, version, metrics):
-        self.say(f"synced {version}")
+        self.write(f"synced {version}")
 
     @rlx.hookimpl
     def rlx_evaluated(self, step, metrics):
-        self.say(f"evaluated {step}")
+        self.write(f"evaluated {step}")
 
     @rlx.hookimpl
     def rlx_checkpoint_saved(self, path, step):
-        self.say(f"saved {path.name}")
+        self.write(f"saved {path.name}")
 
     @rlx.hookimpl
     def rlx_should_stop(self, step, metrics):
@@ -399,7 +404,7 @@ class Watch:
     @rlx.hookimpl
     def rlx_run_end(self, summary):
         summary["by"] = "hooks"
-        self.say("end " + summary["status"])
+        self.write("end " + summary["status"])
 """
 
 
@@ -408,7 +413,7 @@ def hooks_record(tmp_path):
     return hooks_at(tmp_path, "hooks.py:Watch", HOOKS)
 
 
-async def test_hooks_see_the_run_and_their_answers_count(make_run, script, hooks_record, tmp_path):
+async def test_hooks_observe_the_run_and_their_return_values_take_effect(make_run, script, hooks_record, tmp_path):
     plugins = {"enable": ["./hooks.py:Watch"]}
     run = make_run(k=0, steps=5, eval=EVAL, plugins=plugins, script=script(fails={1}), records=[hooks_record])
     ended = await run()
@@ -422,7 +427,7 @@ async def test_hooks_see_the_run_and_their_answers_count(make_run, script, hooks
     ]  # fmt: skip
 
 
-async def test_a_stall_is_reported_with_what_is_waited_for(make_run, script):
+async def test_a_stall_is_reported_with_what_the_run_waits_for(make_run, script):
     async def at_train(run, step):
         if step == 1:
             await run.clients["rollout-1"].notify(RolloutStats(1, 480.0, "reward 'judge'", 1.0, 0))
@@ -431,14 +436,15 @@ async def test_a_stall_is_reported_with_what_is_waited_for(make_run, script):
     run = make_run(k=1, steps=3, run={"stall_seconds": 0.2}, script=script(at_train=at_train))
     ended = await run()
     assert ended.status == "done", ended.error
-    warnings = [line.text for line in run.logs if "nothing has moved" in line.text]
+    # On a busy machine, the start itself may stall.
+    warnings = [line.text for line in run.logs if "nothing has moved" in line.text and "to start" not in line.text]
     assert warnings
     assert "policy trains step 1" in warnings[0]
     assert "oldest 480 s in reward 'judge' on rollout-1" in warnings[0]
-    assert len(warnings) <= 3, "it backs off"
+    assert len(warnings) <= 3, "the warnings back off"
 
 
-async def test_a_silent_process_is_taken_for_dead(make_run, script):
+async def test_a_process_that_sends_no_heartbeat_counts_as_dead(make_run, script):
     async def at_train(run, step):
         run.clients["rollout-1"]._heartbeats.cancel()
         await asyncio.sleep(30)
@@ -450,8 +456,8 @@ async def test_a_silent_process_is_taken_for_dead(make_run, script):
     assert "rollout-1.log" in ended.error
 
 
-async def test_a_group_that_comes_twice_counts_once(make_run, script):
-    run = make_run(k=1, steps=3, script=script(twice=True))
+async def test_a_group_that_is_sent_twice_counts_once(make_run, script):
+    run = make_run(k=1, steps=3, script=script(sends_twice=True))
     ended = await run()
     assert ended.status == "done", ended.error
     assert set(run.times_trained().values()) == {1}

@@ -1,7 +1,7 @@
-"""Every code block of the docs works: Python is executed, its tests are run, TOML is checked against the schema and
-the plugins that it names, commands exist, and output of commands that start nothing is as shown.
+"""The code blocks of the docs work: Python runs and its tests pass, TOML fits the schema and the plugins that it names,
+commands exist, and commands that start no process print what is shown.
 
-If the line above a block ends in `name.py`:, the block is written to a file of that name. All files of a page are in
+If the line above a block ends with `name.py`:, the block is written to a file of that name. All files of a page are in
 one folder.
 """
 
@@ -40,7 +40,7 @@ _NAME = re.compile(r"`([\w./-]+\.(?:py|toml))`.*:$")
 
 @dataclass(frozen=True)
 class Block:
-    """`name`: the file that the line above the block names; empty if it names none."""
+    """A code block. `name` is the file that the line above it names, or empty."""
 
     language: str
     text: str
@@ -64,10 +64,10 @@ def page(request):
 
 
 BASE = {"model": {"path": "m", "plugin": "hf"}, "dataset": {"name": "arithmetic"}, "rewards": [{"name": "exact_match"}]}
-"""Sections that a piece of a config leaves out."""
+"""Sections for blocks that show a part of a config."""
 
 
-def test_python_runs(page, tmp_path):
+def test_python_of_a_page_runs(page, tmp_path):
     scripts, tests = _written(page, tmp_path)
     _write_trajectories(tmp_path / "runs" / "quickstart" / "trajectories")
     for script in scripts:
@@ -76,7 +76,7 @@ def test_python_runs(page, tmp_path):
         _run(page, tmp_path, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
 
 
-def test_toml_is_right(page, tmp_path, monkeypatch):
+def test_toml_of_a_page_is_valid(page, tmp_path, monkeypatch):
     monkeypatch.setenv("JUDGE_TOKEN", "a secret")
     _written(page, tmp_path)
     for block in blocks_of(page):
@@ -87,7 +87,7 @@ def test_toml_is_right(page, tmp_path, monkeypatch):
                 pytest.fail(f"{page}:{block.line}: {error}")
 
 
-def test_commands_exist(page):
+def test_commands_of_a_page_exist(page):
     for block in blocks_of(page):
         for line in block.text.splitlines() if not block.language else ():
             words = line.removeprefix("$ ").split()
@@ -98,7 +98,7 @@ def test_commands_exist(page):
 @pytest.mark.parametrize(
     "command", ["rlx --help", "rlx run --help", "rlx check --help", "rlx plugins show reward exact_match"]
 )
-def test_output_is_as_shown(command):
+def test_the_output_of_a_command_is_as_shown(command):
     shown = [shown for page in PAGES for block in blocks_of(page) for shown in _outputs(block, command)]
     done = subprocess.run(
         [sys.executable, "-m", "rlx_cli.main", *command.split()[1:]],
@@ -112,7 +112,7 @@ def test_output_is_as_shown(command):
 
 
 @pytest.mark.parametrize("name", ["custom_entry.py", "custom_reward.py", "custom_packer.py"])
-def test_listings_are_the_examples(name):
+def test_listings_equal_the_example_files(name):
     page = blocks_of(Path("docs/migrating-from-cosmos-rl.md"))
     assert [block.text for block in page if block.name == name] == [(ROOT / "examples/migrating" / name).read_text()]
 
@@ -125,7 +125,7 @@ COMMANDS = set(typer.main.get_command(app).commands)
 
 
 def _written(page: Path, folder: Path) -> tuple[list[Path], list[Path]]:
-    """Write the page's blocks; return the Python files without tests, and those with tests."""
+    """Write the page's blocks into a folder. Return the Python files without tests, and those with tests."""
     scripts, tests = [], []
     for block in blocks_of(page):
         if block.language != "python" and not (block.language == "toml" and block.name):
@@ -140,19 +140,19 @@ def _written(page: Path, folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _outputs(block: Block, command: str) -> Iterator[str]:
-    """The output that a block shows for a command: every line up to the next `$`."""
+    """Yield the output that a block shows for a command: the lines up to the next `$`."""
     if not block.language and f"$ {command}\n" in block.text:
         yield _plain(block.text.partition(f"$ {command}\n")[2].partition("\n$ ")[0])
 
 
 def _plain(output: str) -> str:
-    """Output without trailing spaces, and without the folder of rlx and line numbers of its files."""
+    """Strip trailing spaces, the folder of rlx, and line numbers of its files from an output."""
     lines = (re.sub(r"^\S+/(rlx_rewards/\S+):\d+$", r"\1", line.rstrip()) for line in output.splitlines())
     return "\n".join(lines).strip()
 
 
 def _write_trajectories(folder: Path) -> None:
-    """Write a file as the quickstart does, for pages that read it."""
+    """Write a file of trajectories as the quickstart's run does, for pages that read it."""
     episode = Episode(0, 0, 0, [single_turn([1, 2], [3])], text="3", prompt_text="1+2=", rewards=[Reward("x", 1.0)])
     folder.mkdir(parents=True)
     write_groups(folder / "step_00000.parquet", [encode_episodes([episode])], step=0)
@@ -175,7 +175,7 @@ def _check_toml(block: Block, folder: Path) -> None:
         return
     if "rewards" not in tree and tree.get("algorithm", {}).get("name") == "sft":
         tree["rewards"] = []
-    file = folder / "piece.toml"
+    file = folder / "block.toml"
     file.write_text(block.text)
     config = load_config(file, defaults=BASE).config
     check_components(*Sources.open(config, folder).open_plugins(config, model_type=""))

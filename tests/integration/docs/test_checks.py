@@ -40,7 +40,7 @@ def page(tmp_path):
         ("```\n[a](none.md)\n```", []),
     ],
 )
-def test_dead_links(checks, page, text, problems):
+def test_dead_links_are_found(checks, page, text, problems):
     assert list(checks.dead_links(page(text))) == problems
 
 
@@ -51,7 +51,7 @@ def test_dead_links(checks, page, text, problems):
         ("`core/rlx/gone.py`", ["core/rlx/gone.py does not exist"]),
     ],
 )
-def test_missing_paths(checks, page, text, problems):
+def test_missing_paths_are_found(checks, page, text, problems):
     assert list(checks.missing_paths(page(text))) == problems
 
 
@@ -64,11 +64,11 @@ def test_missing_paths(checks, page, text, problems):
         ("`rlx.gone.x`", ["rlx.gone.x does not exist"]),
     ],
 )
-def test_unknown_names(checks, page, text, problems):
+def test_unknown_names_are_found(checks, page, text, problems):
     assert list(checks.unknown_names(page(text))) == problems
 
 
-def test_the_map_has_every_package_and_no_other(checks):
+def test_the_folder_map_has_exactly_the_packages_of_the_core(checks):
     text = checks.ARCHITECTURE.read_text()
     assert list(checks.unmapped_packages(text)) == []
     assert list(checks.unmapped_packages(text.replace("| `sync/`", "| `synch/`"))) == [
@@ -77,11 +77,11 @@ def test_the_map_has_every_package_and_no_other(checks):
     ]
 
 
-def test_modules_of_the_core_are_named(checks):
+def test_the_map_names_the_modules_of_the_core(checks):
     text = checks.ARCHITECTURE.read_text()
     assert list(checks.unmapped_modules(text)) == []
     assert list(checks.unmapped_modules(text.replace("`boot.py`", ""))) == ["it does not name `boot.py` of core/rlx"]
 
 
-def test_every_page_is_right(checks):
+def test_no_page_has_a_problem(checks):
     assert checks.problems(checks.markdown_pages()) == []

@@ -1,7 +1,7 @@
-"""Messages that the docs quote are those of the code.
+"""Messages that the docs quote are in the code.
 
-A quoted message is compared by pairs of neighbouring words. The code must have each pair in one text, or have a
-placeholder beside one of the two words.
+A message is compared by pairs of neighbouring words: a string literal of the code must contain the pair, or one of its
+words beside a placeholder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 SOURCES = ("core", "cli", "plugins")
 PLACEHOLDER = "\0"
 NOT_OURS = {"Expected ']' at the end of a table declaration", "operator torchvision::nms does not exist"}
-"""Texts of tomli and torch."""
+"""Messages of tomli and torch."""
 _ROW = re.compile(r"^\| (`+)(.+?)\1(?:,.*?)? \| ", re.MULTILINE)
 _CELL = re.compile(r"^\| [^|`]+ \| (`+)(.+?)\1", re.MULTILINE)
 _VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|\([^()]*\)|\S*[/.=\d]\S*|rlx_\w+|\w+Error")
@@ -26,6 +26,7 @@ _WORD = re.compile(r"\0|[A-Za-z][\w-]*(?:'\w+)?")
 
 
 def messages() -> list[str]:
+    """Return the messages that the docs quote."""
     troubleshooting = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     before_results = troubleshooting.partition("## A run with poor results")[0]
     plugins = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8").partition("\n## Errors\n")[2]
@@ -37,7 +38,7 @@ def words(text: str) -> list[str]:
 
 
 def texts_of_code() -> Iterator[str]:
-    """Every text literal of the code, with a placeholder for each value in it."""
+    """Yield every string literal of the code, with a placeholder for each value in it."""
     files = [file for folder in SOURCES for file in (ROOT / folder).glob("**/*.py") if "tests" not in file.parts]
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))):
         if isinstance(node, ast.JoinedStr):
@@ -48,6 +49,7 @@ def texts_of_code() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pairs() -> set[tuple[str, str]]:
+    """The pairs of neighbouring words in the string literals of the code."""
     found: set[tuple[str, str]] = set()
     for text in texts_of_code():
         row = [PLACEHOLDER, *words(text), PLACEHOLDER]
@@ -64,8 +66,8 @@ def test_a_quoted_message_is_in_the_code(message, pairs):
     neighbours = [pair for pair in pairwise(row) if PLACEHOLDER not in pair]
     loose = [(a, b) for a, b in neighbours if (a, b) not in pairs]
     missing = [(a, b) for a, b in loose if (a, PLACEHOLDER) not in pairs and (PLACEHOLDER, b) not in pairs]
-    assert not missing, f"{message!r}: no text of the code has {missing}"
-    assert len(loose) <= max(2, len(neighbours) / 2), f"{message!r}: no text of the code has {loose}"
+    assert not missing, f"{message!r}: not in the code: {missing}"
+    assert len(loose) <= max(2, len(neighbours) / 2), f"{message!r}: only in part in the code: {loose}"
 
 
 def test_messages_are_found():

@@ -1,8 +1,11 @@
+"""Boot data for stand-in processes, and fixtures that watch the processes of a test."""
+
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,6 +19,7 @@ FOLDER = "RLX_TEST_FOLDER"
 
 @pytest.fixture
 def boot(tmp_path, monkeypatch) -> Callable[..., Boot]:
+    """`boot(kind, **fields)`: boot data of a process whose main is `stand_ins.<kind>`, or `kind` itself."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv(FOLDER, str(tmp_path))
 
@@ -40,18 +44,23 @@ def boot(tmp_path, monkeypatch) -> Callable[..., Boot]:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
+    """`until(condition, seconds)`: wait until the condition is true, or fail."""
+
     def wait(condition: Callable[[], object], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, "it did not come to pass"
+            assert time.monotonic() < deadline, f"the condition was still false after {seconds} s"
             time.sleep(0.02)
 
     return wait
 
 
 @pytest.fixture
-def living(tmp_path) -> Callable[[], list[psutil.Process]]:
-    """Every process of the machine that this test has started, however far away it forked."""
+def living(tmp_path) -> Iterator[Callable[[], list[psutil.Process]]]:
+    """`living()`: the processes that this test has started, by a variable of their environment; daemons too.
+
+    At the end of the test, those that are left are killed.
+    """
 
     def find() -> list[psutil.Process]:
         found = []
@@ -64,11 +73,16 @@ def living(tmp_path) -> Callable[[], list[psutil.Process]]:
                 found.append(process)
         return found
 
-    return find
+    yield find
+    for process in find():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @pytest.fixture
 def read(tmp_path, until) -> Callable[[str], str]:
+    """`read(name)`: wait for this file of the test's folder, and return its text."""
+
     def text(name: str) -> str:
         path: Path = tmp_path / name
         until(path.exists)

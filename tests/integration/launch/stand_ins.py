@@ -1,4 +1,4 @@
-"""Mains of processes that stand in for the real ones. `rlx.proc` imports this module; tests do not."""
+"""Main functions of processes that stand in for the real ones. `rlx.proc` imports this module; tests don't."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlx.transport.client import Client
 from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, StartAgain, Status, StepMetrics, Stop
 from rlx.transport.server import Server
 
-FORK_AWAY = """
+DAEMON = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork(): os._exit(0)
@@ -32,7 +32,7 @@ time.sleep(600)
 
 
 def exit_7(boot):
-    print("about to leave")
+    print("about to exit")
     return 7
 
 
@@ -40,53 +40,53 @@ def crash(boot):
     raise KeyError("lost")
 
 
-def killed(boot):
+def kill_itself(boot):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def say(boot):
-    write_atomic(boot.run_path / "said", f"{boot.name} {boot.attempt} {sys.stdin.read()!r}")
+def echo(boot):
+    write_atomic(boot.run_path / "echo", f"{boot.name} {boot.attempt} {sys.stdin.read()!r}")
 
 
-def family(boot, wait=600):
-    """A child of its own session that forked away and ignores SIGTERM, and a plain child."""
-    away = boot.run_path / f"{boot.name}.away"
+def process_tree(boot, wait=600):
+    """Start a plain child and a daemon that ignores SIGTERM, in a session of its own."""
+    daemon = boot.run_path / f"{boot.name}.daemon"
     subprocess.Popen(["sleep", "600"])
-    subprocess.Popen([sys.executable, "-c", FORK_AWAY, str(away)]).wait()
-    while not away.exists() or not away.read_text():
+    subprocess.Popen([sys.executable, "-c", DAEMON, str(daemon)]).wait()
+    while not daemon.exists() or not daemon.read_text():
         time.sleep(0.01)
     write_atomic(boot.run_path / f"{boot.name}.ready", str(os.getpid()))
     time.sleep(wait)
 
 
-def family_leaves(boot):
-    family(boot, 0)
+def tree_then_exit(boot):
+    process_tree(boot, 0)
     return 3
 
 
 def launch(boot):
-    """A launcher within a process: it starts `family` and waits to be killed."""
+    """Start `process_tree` with a launcher in this process, and wait to be killed."""
     from rlx.launch.processes import process_spec
 
-    LocalLauncher().start(process_spec(msgspec.structs.replace(boot, kind="stand_ins:family")))
+    LocalLauncher().start(process_spec(msgspec.structs.replace(boot, kind="stand_ins:process_tree")))
     time.sleep(600)
 
 
 def controller(boot):
-    """`meta.controller` says how it behaves."""
+    """Act as a controller that behaves as `meta.controller` says."""
     return asyncio.run(_control(boot, boot.config["meta"].get("controller", "end")))
 
 
 async def _control(boot, mode):
-    if mode == "dies":
+    if mode == "fails to start":
         print("cannot bind")
         return boot.config["meta"]["code"]
     inbox = asyncio.Queue()
 
-    async def take(name, message):
+    async def receive(name, message):
         await inbox.put((name, message))
 
-    server = Server(boot.endpoint, boot.client_keys, take)
+    server = Server(boot.endpoint, boot.client_keys, receive)
     port = await server.start()
     if mode == "no port":
         await asyncio.sleep(600)
@@ -96,13 +96,13 @@ async def _control(boot, mode):
         await asyncio.sleep(0.01)
     await server.notify("launcher", Status("running", 0, 2, 0.0, "nothing", {}))
     await server.notify("launcher", StepMetrics(0, {"loss": 1.5}))
-    if mode == "leaves":
+    if mode == "exits early":
         return 0
     write_atomic(boot.run_path / "running", "")
-    if mode == "starts again":
-        await _start_again(server, inbox, boot.config["meta"]["rollout-1"])
-    ended = await _verdict(inbox, "end" if mode == "starts again" else mode)
-    await server.request("launcher", ended, timeout=5, what="the last word")
+    if mode == "restarts":
+        await _restart(server, inbox, boot.config["meta"]["rollout-1"])
+    ended = await _ending(inbox, "end" if mode == "restarts" else mode)
+    await server.request("launcher", ended, timeout=5, what="the end of the run")
     for name in boot.client_keys:
         with contextlib.suppress(PeerFailed):
             await server.notify(name, Stop())
@@ -110,8 +110,8 @@ async def _control(boot, mode):
     return int(ended.status == "failed")
 
 
-async def _start_again(server, inbox, how):
-    """rollout-1, which ends by itself or does not listen."""
+async def _restart(server, inbox, how):
+    """Have rollout-1 started again, after it has exited or while it still runs."""
     if how == "exits once":
         _, message = await inbox.get()
         assert (message.name, message.exit_code, message.attempt) == ("rollout-1", 3, 1)
@@ -120,10 +120,10 @@ async def _start_again(server, inbox, how):
         await asyncio.sleep(0.01)
 
 
-async def _verdict(inbox, mode):
+async def _ending(inbox, mode):
     if mode == "end":
         return RunEnded("done", {"steps": 2})
-    if mode == "ends alone":
+    if mode == "cannot reach the policy":
         return RunEnded("stopped", {}, untold=["policy"])
     if mode == "fails":
         return RunEnded("failed", {}, "reward 'judge' raised ValueError")
@@ -143,55 +143,55 @@ async def _verdict(inbox, mode):
 
 
 def client(boot):
-    """`meta.<name>` says how it behaves."""
+    """Act as a policy or replica that behaves as `meta.<name>` says."""
     return asyncio.run(_be_client(boot, boot.config["meta"].get(boot.name, "")))
 
 
 async def _be_client(boot, mode):
     stopped = asyncio.Event()
 
-    async def take(message):
+    async def receive(message):
         if isinstance(message, Stop) and mode != "ignores stop":
             stopped.set()
 
-    peer = Client(boot.endpoint, boot.name, boot.attempt, take)
+    peer = Client(boot.endpoint, boot.name, boot.attempt, receive)
     await peer.connect(30)
     if mode == "exits once" and boot.attempt == 1:
         return 3
     if mode == "exits":
         print("\n".join(f"line {number}" for number in range(30)))
         return 3
-    if mode == "has family" and boot.attempt == 1:
-        await asyncio.to_thread(family, boot, 0)
+    if mode == "has child processes" and boot.attempt == 1:
+        await asyncio.to_thread(process_tree, boot, 0)
     await stopped.wait()
     await peer.close()
-    return 4 if mode == "trips" else 0
+    return 4 if mode == "fails while it stops" else 0
 
 
 class Recorder:
-    """A logger that writes down its calls; with a `bomb`, it raises in that method."""
+    """A logger that writes its calls to a file; the method named `failing` raises."""
 
-    def __init__(self, path: Path, bomb: str) -> None:
-        self.path, self.bomb = path, bomb
+    def __init__(self, path: Path, failing: str) -> None:
+        self.path, self.failing = path, failing
 
-    def _note(self, method, what):
-        if method == self.bomb:
+    def _write(self, method, text):
+        if method == self.failing:
             raise OSError("disk full")
         with self.path.open("a") as file:
-            file.write(f"{method} {what}\n")
+            file.write(f"{method} {text}\n")
 
     def log(self, step, metrics, kind):
-        self._note("log", f"{step} {metrics} {kind}")
+        self._write("log", f"{step} {metrics} {kind}")
 
     def status(self, status):
-        self._note("status", status.state)
+        self._write("status", status.state)
 
     def close(self, summary):
-        self._note("close", summary["status"])
+        self._write("close", summary["status"])
 
 
 def run_plan(path):
-    """The launcher's process in tests: `python -m stand_ins PLAN.json`."""
+    """Run a plan as the launcher's process does: `python -m stand_ins PLAN.json`."""
     from rlx.config.schema import Config
     from rlx.launch.run import run
     from rlx.plugins.hooks import Hooks
@@ -209,7 +209,7 @@ def run_plan(path):
         rollouts=values["rollouts"],
         facts=ModelFacts(model_type="x"),
     )
-    recorder = Recorder(Path("recorded"), config.meta.get("bomb", ""))
+    recorder = Recorder(Path("recorded"), config.meta.get("failing_logger_method", ""))
     mains = {"controller": "stand_ins:controller", "policy": "stand_ins:client", "rollout": "stand_ins:client"}
     loggers = [("logger 'recorder'", recorder)]
     folders = {name: Path(values[name]) for name in ("run_dir", "resume") if values[name]}

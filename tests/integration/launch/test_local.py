@@ -1,4 +1,4 @@
-"""Real process trees: started, ended, and nothing left."""
+"""The local launcher with real process trees: they end completely, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def launcher(living):
     assert living() == []
 
 
-@pytest.mark.parametrize(("main", "code"), [("exit_7", 7), ("say", 0), ("crash", 1), ("killed", 128 + 9)])
-def test_the_exit_code_is_the_childs(launcher, boot, until, main, code):
+@pytest.mark.parametrize(("main", "code"), [("exit_7", 7), ("echo", 0), ("crash", 1), ("kill_itself", 128 + 9)])
+def test_poll_returns_the_exit_code_of_the_child(launcher, boot, until, main, code):
     process = launcher.start(process_spec(boot(main)))
     until(lambda: process.poll() is not None)
     assert process.poll() == code
 
 
 def test_boot_data_arrives_and_stdin_is_empty_after_it(launcher, boot, read):
-    launcher.start(process_spec(boot("say", name="rollout-3", attempt=4, config={"big": "x" * 300_000})))
-    assert read("said") == "rollout-3 4 ''"
+    launcher.start(process_spec(boot("echo", name="rollout-3", attempt=4, config={"big": "x" * 300_000})))
+    assert read("echo") == "rollout-3 4 ''"
 
 
 def test_output_and_tracebacks_are_in_the_log(launcher, boot, until):
@@ -46,23 +46,23 @@ def test_output_and_tracebacks_are_in_the_log(launcher, boot, until):
 
 
 def test_an_unknown_kind_is_a_usage_error(launcher, boot, until):
-    process = launcher.start(process_spec(msgspec.structs.replace(boot("say"), kind="shepherd")))
+    process = launcher.start(process_spec(msgspec.structs.replace(boot("echo"), kind="shepherd")))
     until(lambda: process.poll() is not None)
     assert process.poll() == 2
     assert "unknown kind of process 'shepherd'" in process.last_lines(1)[0]
 
 
-def test_a_process_that_forked_away_and_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
-    process = launcher.start(process_spec(boot("family_leaves")))
-    away = int(read("x.away"))
+def test_a_daemon_that_ignores_sigterm_ends_with_its_parent(launcher, boot, until, living, read):
+    process = launcher.start(process_spec(boot("tree_then_exit")))
+    daemon = int(read("x.daemon"))
     until(lambda: process.poll() is not None)
     assert process.poll() == 3
-    assert not psutil.pid_exists(away)
+    assert not psutil.pid_exists(daemon)
     assert living() == []
 
 
 def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
-    process = launcher.start(process_spec(boot("family")))
+    process = launcher.start(process_spec(boot("process_tree")))
     read("x.ready")
     assert len(living()) >= 4
     process.kill()
@@ -71,7 +71,7 @@ def test_kill_ends_the_whole_tree(launcher, boot, until, living, read):
 
 
 def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
-    process = launcher.start(process_spec(boot("family")))
+    process = launcher.start(process_spec(boot("process_tree")))
     read("x.ready")
     os.kill(process.pid, signal.SIGKILL)
     until(lambda: process.poll() is not None, 5)
@@ -79,8 +79,8 @@ def test_a_killed_nanny_leaves_nothing(launcher, boot, until, living, read):
     until(lambda: living() == [], 5)
 
 
-def test_a_stopped_nanny_does_not_save_its_tree(launcher, boot, living, read):
-    process = launcher.start(process_spec(boot("family")))
+def test_the_tree_of_a_stopped_nanny_is_killed_too(launcher, boot, living, read):
+    process = launcher.start(process_spec(boot("process_tree")))
     read("x.ready")
     os.kill(process.pid, signal.SIGSTOP)
     launcher.close()
@@ -89,13 +89,16 @@ def test_a_stopped_nanny_does_not_save_its_tree(launcher, boot, living, read):
 
 @contextmanager
 def start_a_launcher(boot):
-    """A launcher in a process of its own, without a nanny; its child is a `family`."""
+    """Start a launcher in a process of its own, which starts a `process_tree`; kill it at the end."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "rlx.proc", "stand_ins:launch"], stdin=subprocess.PIPE, start_new_session=True
     ) as parent:
         parent.stdin.write(frame_blob(encode_boot(boot("launch"))))
         parent.stdin.flush()
-        yield parent
+        try:
+            yield parent
+        finally:
+            parent.kill()
 
 
 def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
@@ -109,24 +112,26 @@ def test_a_killed_launcher_leaves_nothing(boot, until, living, read):
 
 def test_other_children_of_this_process_are_left_alone(launcher, boot, until, read):
     with subprocess.Popen(["sleep", "600"]) as bystander:
-        process = launcher.start(process_spec(boot("family")))
-        read("x.ready")
-        os.kill(process.pid, signal.SIGKILL)
-        until(lambda: process.poll() is not None)
-        launcher.close()
-        assert bystander.poll() is None
-        bystander.kill()
+        try:
+            process = launcher.start(process_spec(boot("process_tree")))
+            read("x.ready")
+            os.kill(process.pid, signal.SIGKILL)
+            until(lambda: process.poll() is not None)
+            launcher.close()
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_the_processes(launcher, boot, read):
-    process = launcher.start(process_spec(boot("family")))
+    process = launcher.start(process_spec(boot("process_tree")))
     child = int(read("x.ready"))
     sessions = {os.getsid(os.getpid()), os.getsid(process.pid), os.getsid(child)}
     assert len(sessions) == 3
 
 
 def test_a_process_does_not_outlive_launcher_and_nanny_killed_together(boot, until, living, read):
-    """Nobody is left then to end what the process itself has started; the test does."""
+    """The children of that process stay, since the processes that would kill them are dead; the test kills them."""
     with start_a_launcher(boot) as parent:
         child = int(read("x.ready"))
         [nanny] = [process for process in living() if process.cmdline()[-1] == "nanny"]

@@ -1,4 +1,4 @@
-"""`run` with real processes that stand in for controller, policy and replicas."""
+"""`rlx.launch.run` with processes that stand in for controller, policy and replicas."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Run:
         self.process.send_signal(number)
 
     def end(self, timeout=60):
-        """Exit code and what was printed."""
+        """Wait for its end; return the exit code and the output."""
         output, _ = self.process.communicate(timeout=timeout)
         return self.process.returncode, output
 
@@ -93,7 +93,7 @@ def test_without_rollouts_there_are_two_processes(run):
     assert {path.name for path in (run.dir / "logs").iterdir()} == {"controller.log", "policy.log"}
 
 
-def test_a_process_that_exits_fails_the_run_and_is_shown(run, living):
+def test_a_process_that_exits_fails_the_run_and_its_last_lines_are_shown(run, living):
     code, output = run.start(controller="waits", policy="exits").end()
     assert code == 1
     assert living() == []
@@ -116,28 +116,28 @@ def test_a_killed_process_fails_the_run_and_the_signal_is_named(run, living):
 
 
 def test_a_failed_run_ends_with_the_controllers_error_only(run):
-    """The controller exits with code 1, too: that isn't a second failure to report."""
+    """The controller exits with code 1, too, which isn't a second failure to report."""
     code, output = run.start(controller="fails").end()
     assert code == 1
     assert output == "rlx run failed: reward 'judge' raised ValueError\n"
 
 
-def test_a_process_that_fails_on_its_way_out_of_a_good_run_is_reported(run):
-    code, output = run.start(policy="trips").end()
+def test_a_process_that_fails_while_it_stops_is_reported(run):
+    code, output = run.start(policy="fails while it stops").end()
     assert code == 0
     assert "policy ended with exit code 4. The last lines of" in output
 
 
-def test_a_controller_that_leaves_fails_the_run(run):
-    code, output = run.start(controller="leaves").end()
+def test_a_controller_that_exits_early_fails_the_run(run):
+    code, output = run.start(controller="exits early").end()
     assert code == 1
     assert "rlx run failed: controller ended with exit code 0 before the run was over" in output
     assert run.summary()["status"] == "failed"
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_a_controller_that_cannot_start_gives_its_exit_code(run, code):
-    seen, output = run.start(controller="dies", code=code).end()
+def test_the_exit_code_of_a_controller_that_cannot_start_is_that_of_the_run(run, code):
+    seen, output = run.start(controller="fails to start", code=code).end()
     assert seen == code
     assert "cannot bind" in output
 
@@ -159,7 +159,7 @@ def test_the_first_signal_drains(run, number, living):
 
 
 def test_the_second_signal_stops_now(run, living, until):
-    run.start(controller="never ends", **{"rollout-0": "has family"}).running()
+    run.start(controller="never ends", **{"rollout-0": "has child processes"}).running()
     until(lambda: (run.dir / "rollout-0.ready").exists())
     run.signal(signal.SIGINT)
     assert run.process.stdout.readline().startswith("draining")
@@ -178,7 +178,7 @@ def test_ctrl_c_before_the_controller_listens_stops_now(run, living, until):
 
 
 def test_a_killed_launcher_leaves_no_process(run, living, until):
-    run.start(controller="waits", **{"rollout-0": "has family"}).running()
+    run.start(controller="waits", **{"rollout-0": "has child processes"}).running()
     until(lambda: (run.dir / "rollout-0.ready").exists())
     assert len(living()) >= 10
     run.signal(signal.SIGKILL)
@@ -193,25 +193,25 @@ def test_a_process_that_ignores_stop_is_killed(run, living):
 
 
 def test_a_process_that_could_not_be_asked_to_stop_is_not_waited_for(run, living):
-    code, output = run.start(controller="ends alone", policy="ignores stop").end(timeout=STOP_SECONDS / 2)
+    code, output = run.start(controller="cannot reach the policy", policy="ignores stop").end(timeout=STOP_SECONDS / 2)
     assert (code, output) == (0, f"rlx run stopped; all of it is in {run.dir}\n")
     assert living() == []
 
 
 def test_a_logger_that_raises_ends_the_run_with_its_name(run):
-    code, output = run.start(controller="waits", bomb="log").end()
+    code, output = run.start(controller="waits", failing_logger_method="log").end()
     assert code == 1
     assert "launcher says: logger 'recorder': log raised OSError: disk full" in output
 
 
 def test_a_logger_that_raises_at_the_end_is_reported(run):
-    code, output = run.start(bomb="close").end()
+    code, output = run.start(failing_logger_method="close").end()
     assert code == 1
     assert "logger 'recorder': close raised OSError: disk full" in output
     assert run.summary()["status"] == "done"
 
 
-def test_a_second_run_takes_the_next_name_and_an_asked_directory_is_kept_apart(run, tmp_path):
+def test_a_second_run_takes_the_next_name_and_refuses_the_directory_of_another_run(run, tmp_path):
     assert run.start().end()[0] == 0
     assert run.start().end()[0] == 0
     assert (tmp_path / "runs" / "job-2" / "summary.json").exists()
@@ -239,7 +239,7 @@ def test_a_resumed_run_continues_in_its_directory_from_the_newest_checkpoint(run
     assert (run.dir / "keys.json").read_text() != old_keys
 
 
-def test_a_process_stopped_by_the_kernel_is_no_reason_to_hang(run, living):
+def test_a_second_ctrl_c_ends_a_run_with_a_stopped_process(run, living):
     """SIGSTOP the policy, then Ctrl-C twice."""
     run.start(controller="never ends").running()
     [policy] = [process for process in living() if process.cmdline()[-1] == "stand_ins:client"][:1]
@@ -251,8 +251,8 @@ def test_a_process_stopped_by_the_kernel_is_no_reason_to_hang(run, living):
     assert living() == []
 
 
-@pytest.mark.parametrize("how", ["exits once", "has family"])
+@pytest.mark.parametrize("how", ["exits once", "has child processes"])
 def test_a_replica_is_started_again(run, living, how):
-    code, output = run.start(controller="starts again", **{"rollout-1": how}).end()
+    code, output = run.start(controller="restarts", **{"rollout-1": how}).end()
     assert (code, output) == (0, f"rlx run done; all of it is in {run.dir}\n")
     assert living() == []

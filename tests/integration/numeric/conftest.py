@@ -1,3 +1,5 @@
+"""Small random models and groups of episodes that cover every case of a step."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -22,8 +24,10 @@ def _completion(source, prompt, length):
 
 @pytest.fixture
 def groups():
-    """Ragged groups of 4 with a prompt in common; one episode unscored, one untrainable, one of two turns, one of two
-    trajectories, one with a prompt of its own."""
+    """Three ragged groups of four episodes that share a prompt.
+
+    One episode is unscored, one untrainable; one has two turns, one two trajectories, and one a prompt of its own.
+    """
     source = random.Random(0)
     groups = []
     for group_id in range(3):
@@ -47,7 +51,7 @@ def groups():
 
 @pytest.fixture
 def tiny():
-    """tiny("qwen3", tied=True, ...) -> a random causal LM with grouped-query attention, float32, in training mode."""
+    """`tiny("qwen3", tied=True, ...)`: a random float32 causal LM with grouped-query attention, in training mode."""
     import transformers
 
     families = {
@@ -93,11 +97,11 @@ def toy_model():
 
 @pytest.fixture
 def toy(tiny, toy_model):
-    """toy(tied=True) -> the example's own model with the weights of tiny("qwen3"), and that one."""
+    """`toy(tied=True)`: the example's model with the weights of `tiny("qwen3")`, and that model."""
 
     def make(*, tied=True, cls=None):
         theirs = tiny("qwen3", tied=tied)
-        # The padding token is one like any other here: transformers starts it at zero, and keeps it there.
+        # Make the padding token like any other: transformers initialises it with zeros, and never trains it.
         theirs.model.embed_tokens.padding_idx = None
         torch.nn.init.normal_(theirs.model.embed_tokens.weight.data[0], std=0.15)
         ours = (cls or toy_model.ToyModel)(theirs.config)

@@ -1,4 +1,6 @@
-"""A step's gradient is that of a slow, plain loop, for any number of ranks and micro-batches, packed or padded."""
+"""The gradient of a step is that of a plain loop over sequences, for any number of ranks and micro-batches, packed or
+padded.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,11 @@ def gradient_of(model):
     return torch.cat([model.get_parameter(name).grad.flatten() for name in names]).double()
 
 
-def obvious(model, groups, advantages, per_token):
-    """Loss and gradient: every sequence alone, full logits, log_softmax; per_token(logprob, sampler, advantage)."""
+def plain_loop(model, groups, advantages, per_token):
+    """Return loss, gradient and number of trained tokens, computed one sequence at a time with full logits.
+
+    `per_token(logprob, sampler_logprob, advantage)` is the loss of a token.
+    """
     model.zero_grad()
     losses = []
     for group, values in zip(groups, advantages, strict=True):
@@ -32,8 +37,8 @@ def obvious(model, groups, advantages, per_token):
                 for segment in trajectory.segments:
                     for offset, token in enumerate(segment.tokens):
                         if segment.learns:
-                            own = logprobs[position + offset - 1, token]
-                            losses.append(per_token(own, segment.logprobs[offset], advantage))
+                            logprob = logprobs[position + offset - 1, token]
+                            losses.append(per_token(logprob, segment.logprobs[offset], advantage))
                     position += len(segment.tokens)
     loss = sum(losses) / len(losses)
     loss.backward()
@@ -41,7 +46,7 @@ def obvious(model, groups, advantages, per_token):
 
 
 def planned(policy, algorithm, groups, advantages, *, ranks, max_tokens, packing):
-    """Loss and gradient summed over the ranks' plans, and the number of micro-batches of each rank."""
+    """Return loss and gradient, summed over the plans of all ranks, and the number of micro-batches of each rank."""
     policy.zero_grad()
     loss, counts = 0.0, []
     for rank in range(ranks):
@@ -72,10 +77,10 @@ def assert_same(seen, expected):
 @pytest.mark.parametrize(
     ("ranks", "max_tokens", "micro"), [(1, 10_000, 1), (1, 36, 4), (2, 36, 2), (3, 10_000, 1), (20, 10_000, 1)]
 )
-def test_any_cut_of_the_step_gives_the_gradient_of_the_obvious_loop(tiny, groups, ranks, max_tokens, micro, packing):
+def test_any_cut_of_the_step_gives_the_gradient_of_the_plain_loop(tiny, groups, ranks, max_tokens, micro, packing):
     model, algorithm = tiny(), GRPO()
     advantages = algorithm.advantages(groups)
-    expected = obvious(model, groups, advantages, grpo_token)
+    expected = plain_loop(model, groups, advantages, grpo_token)
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
     seen = planned(policy, algorithm, groups, advantages, ranks=ranks, max_tokens=max_tokens, packing=packing)
     assert_same(seen, expected)
@@ -95,20 +100,20 @@ def test_any_cut_of_the_step_gives_the_gradient_of_the_obvious_loop(tiny, groups
     ],
 )
 @pytest.mark.parametrize("packing", [True, False])
-def test_other_architectures(tiny, groups, family, tied, options, packing):
+def test_other_architectures_give_the_gradient_of_the_plain_loop(tiny, groups, family, tied, options, packing):
     model, algorithm = tiny(family, tied=tied, **options), GRPO()
     advantages = algorithm.advantages(groups)
-    expected = obvious(model, groups, advantages, grpo_token)
+    expected = plain_loop(model, groups, advantages, grpo_token)
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17, packing=packing)
     seen = planned(policy, algorithm, groups, advantages, ranks=2, max_tokens=50, packing=policy.packing)
     assert_same(seen, expected)
 
 
 @pytest.mark.parametrize("packing", [True, False])
-def test_prompts_that_are_not_shared(tiny, groups, packing):
+def test_prompts_that_are_not_shared_give_the_same_gradient(tiny, groups, packing):
     model, algorithm = tiny(), GRPO()
     advantages = algorithm.advantages(groups)
-    expected = obvious(model, groups, advantages, grpo_token)
+    expected = plain_loop(model, groups, advantages, grpo_token)
     alone = [[episode] for group in groups for episode in group]
     values = [[value] for group in advantages for value in group]
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
@@ -126,14 +131,14 @@ def rows(groups):
 def test_supervised_loss_is_the_mean_over_all_tokens_however_it_is_cut(tiny, rows, ranks, max_tokens, packing):
     model, algorithm = tiny(), SFT()
     advantages = algorithm.advantages(rows)
-    expected = obvious(model, rows, advantages, sft_token)
+    expected = plain_loop(model, rows, advantages, sft_token)
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
     seen = planned(policy, algorithm, rows, advantages, ranks=ranks, max_tokens=max_tokens, packing=packing)
     assert_same(seen, expected)
 
 
 def test_packed_and_padded_rows_give_the_same_gradient(tiny, rows):
-    """Dataset rows of different lengths share one packed row: none sees another's tokens or positions."""
+    """Dataset rows that share a packed row don't see each other's tokens or positions."""
     policy, algorithm = PolicyModel(tiny(), temperature=1.0, chunk=17), SFT()
     advantages = algorithm.advantages(rows)
     packed, padded, alone = (
@@ -141,16 +146,16 @@ def test_packed_and_padded_rows_give_the_same_gradient(tiny, rows):
         for packing, budget in ((True, 10_000), (False, 10_000), (False, 1))
     )
     assert (packed[2], padded[2]) == ([1], [1])
-    assert alone[2][0] >= len(rows) - 1, "one row a micro-batch; one has nothing to train"
+    assert alone[2][0] >= len(rows) - 1, "one row per micro-batch; one row has nothing to train"
     for one, other in ((packed, padded), (packed, alone), (padded, alone)):
         assert one[0] == pytest.approx(other[0], rel=1e-6)
         assert float((one[1] - other[1]).norm() / other[1].norm()) <= 1e-6
 
 
-def test_a_model_that_computes_its_own_logits(tiny, groups):
+def test_a_model_that_computes_its_own_logits_gives_the_same_gradient(tiny, groups):
     model, algorithm = tiny(), GRPO()
     advantages = algorithm.advantages(groups)
-    expected = obvious(model, groups, advantages, grpo_token)
+    expected = plain_loop(model, groups, advantages, grpo_token)
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
     for packing in (True, False):
         policy.use(packing=packing, own_logits=True)
@@ -160,7 +165,7 @@ def test_a_model_that_computes_its_own_logits(tiny, groups):
 def test_recomputed_layers_give_the_same_gradient(tiny, groups):
     model, algorithm = tiny(), GRPO()
     advantages = algorithm.advantages(groups)
-    expected = obvious(model, groups, advantages, grpo_token)
+    expected = plain_loop(model, groups, advantages, grpo_token)
     model.gradient_checkpointing_enable({"use_reentrant": False})
     policy = PolicyModel(model, temperature=TEMPERATURE, chunk=17)
     assert_same(planned(policy, algorithm, groups, advantages, ranks=1, max_tokens=50, packing=True), expected)
@@ -168,10 +173,10 @@ def test_recomputed_layers_give_the_same_gradient(tiny, groups):
 
 @pytest.mark.parametrize(("tied", "packing"), [(True, True), (True, False), (False, True)])
 def test_a_plugins_model_gives_the_gradient_of_transformers(toy, toy_model, groups, tied, packing):
-    """Its own modules, with fused tensors: their gradients, under the names of a checkpoint."""
+    """The model has fused tensors; its mapper gives their gradients the names of a checkpoint."""
     algorithm, (ours, theirs) = GRPO(), toy(tied=tied)
     advantages = algorithm.advantages(groups)
-    expected = obvious(theirs, groups, advantages, grpo_token)
+    expected = plain_loop(theirs, groups, advantages, grpo_token)
     policy = PolicyModel(ours, temperature=TEMPERATURE, chunk=17, packing=packing)
     assert (policy.packing, policy.own_logits, self_check(policy)) == (packing, False, [])
     loss, _, _ = planned(policy, algorithm, groups, advantages, ranks=2, max_tokens=50, packing=packing)
@@ -192,7 +197,7 @@ def test_an_idle_rank_reaches_every_parameter_with_a_zero_gradient(tiny, groups)
 
 
 @torch.no_grad()
-def test_temperature_can_be_replaced_for_scoring(tiny, groups):
+def test_scoring_may_use_another_temperature(tiny, groups):
     policy = PolicyModel(tiny(), temperature=TEMPERATURE, chunk=17)
     (micro,) = plan_step(groups, [[0.0] * 4] * 3, ranks=1, rank=0, max_tokens=9999, packing=True).micro_batches
     cool, raw = policy(micro).logprobs, policy(micro, temperature=1.0).logprobs

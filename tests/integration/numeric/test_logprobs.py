@@ -1,3 +1,5 @@
+"""Chunked log-probabilities and entropies against those of full logits: values and gradients."""
+
 from __future__ import annotations
 
 import pytest
@@ -19,7 +21,7 @@ def tensors():
     return draw(TOKENS, HIDDEN), draw(VOCABULARY, HIDDEN), draw(VOCABULARY), targets
 
 
-def obvious(hidden, weight, bias, targets, *, temperature, scale, softcap):
+def full_logits_reference(hidden, weight, bias, targets, *, temperature, scale, softcap):
     logits = scale * (hidden @ weight.T + (0 if bias is None else bias))
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
@@ -40,7 +42,7 @@ def test_values_and_gradients_are_those_of_full_logits(tensors, chunk, biased, t
     inputs = [hidden, weight, *([bias] if biased else [])]
     head = LMHead(weight, bias if biased else None, scale, softcap)
     logprobs, entropy = token_logprobs(hidden, head, targets, temperature=temperature, chunk=chunk)
-    expected, expected_entropy = obvious(
+    expected, expected_entropy = full_logits_reference(
         hidden, weight, bias if biased else None, targets, temperature=temperature, scale=scale, softcap=softcap
     )
     torch.testing.assert_close(logprobs, expected)
@@ -66,11 +68,11 @@ def test_gradients_are_those_of_finite_differences(tensors, temperature, scale, 
 
 
 @pytest.mark.parametrize("rows", [2, 100])
-def test_logits_that_a_model_has_already_computed(tensors, rows):
+def test_logits_that_a_model_computed_give_the_same_values(tensors, rows):
     hidden, weight, _, targets = tensors
     logits = hidden @ weight.T
     logprobs, entropy = logits_logprobs(logits, targets, temperature=0.6, chunk=rows)
-    expected = obvious(hidden, weight, None, targets, temperature=0.6, scale=1.0, softcap=None)
+    expected = full_logits_reference(hidden, weight, None, targets, temperature=0.6, scale=1.0, softcap=None)
     torch.testing.assert_close((logprobs, entropy.requires_grad), (expected[0], False))
     torch.testing.assert_close(entropy, expected[1].detach())
 
@@ -98,14 +100,14 @@ def test_low_precision_inputs_give_float32_and_their_own_gradients(tensors):
         assert float((seen.double() - wanted).norm() / wanted.norm()) < 0.02
 
 
-def test_float32_weights_serve_bfloat16_states(tensors):
+def test_float32_weights_work_with_bfloat16_states(tensors):
     hidden, weight, _, targets = (tensor.detach() for tensor in tensors)
     weight = weight.float().requires_grad_()
     token_logprobs(hidden.bfloat16(), LMHead(weight), targets, temperature=1.0, chunk=8)[0].sum().backward()
     assert weight.grad.dtype == torch.float32
 
 
-def test_nothing_to_predict():
+def test_no_targets_give_empty_results_and_zero_gradients():
     hidden, weight = torch.zeros(0, HIDDEN, requires_grad=True), torch.ones(VOCABULARY, HIDDEN, requires_grad=True)
     logprobs, entropy = token_logprobs(
         hidden, LMHead(weight), torch.zeros(0, dtype=torch.int64), temperature=1.0, chunk=4
@@ -116,7 +118,7 @@ def test_nothing_to_predict():
 
 
 @pytest.mark.parametrize(("temperature", "chunk"), [(0.0, 4), (-1.0, 4), (1.0, 0)])
-def test_senseless_settings_are_refused(tensors, temperature, chunk):
+def test_invalid_settings_are_refused(tensors, temperature, chunk):
     hidden, weight, _, targets = tensors
     with pytest.raises(ValueError, match="temperature must be > 0 and chunk >= 1"):
         token_logprobs(hidden, LMHead(weight), targets, temperature=temperature, chunk=chunk)

@@ -1,3 +1,5 @@
+"""Plans of a step: which tokens each micro-batch trains, and what attention lets them see."""
+
 from __future__ import annotations
 
 import math
@@ -32,7 +34,7 @@ def all_plans(groups, *, ranks, max_tokens, packing):
 
 
 def position_paths(micro):
-    """For each position, the tokens from the sequence's start up to it, as attention sees them."""
+    """Return, for each position, the tokens from the start of its sequence up to it, as attention sees them."""
     flat = micro.tokens.flatten().tolist()
     if micro.layout is None:
         width = micro.tokens.shape[1]
@@ -77,19 +79,19 @@ def test_every_trained_token_is_planned_once_after_its_own_history(shapes, ranks
 
 @settings(max_examples=60, deadline=None)
 @given(GROUPS, st.integers(1, 4), st.integers(1, 60), st.booleans())
-def test_the_budget_is_kept_but_for_single_sequences(shapes, ranks, max_tokens, packing):
+def test_only_single_sequences_exceed_the_budget(shapes, ranks, max_tokens, packing):
     for plan in all_plans(episodes(shapes), ranks=ranks, max_tokens=max_tokens, packing=packing):
         for micro in plan.micro_batches:
             assert micro.tokens.numel() <= max_tokens or len(set(micro.episode.tolist())) == 1
 
 
-def test_a_prompt_is_in_a_packed_row_once():
+def test_a_packed_row_holds_a_prompt_once():
     groups = episodes([([7] * 10, [[1, 2], [3], [4, 5, 6]])])
     (plan,) = all_plans(groups, ranks=1, max_tokens=1000, packing=True)
     assert [micro.tokens.numel() for micro in plan.micro_batches] == [10 + 6]
 
 
-def test_ranks_get_even_shares():
+def test_ranks_get_nearly_equal_shares():
     groups = episodes([([7] * 40, [[1] * (20 + (7 * i) % 23) for i in range(8)]) for _ in range(4)])
     shares = [
         sum(m.tokens.numel() for m in plan.micro_batches)
@@ -134,7 +136,7 @@ def test_a_token_that_was_not_sampled_counts_as_the_policys_own():
     assert not batch.sampler_logprobs.requires_grad
 
 
-def test_logprobs_that_do_not_fit_are_refused():
+def test_logprobs_of_another_length_are_refused():
     broken = Trajectory([Segment("prompt", [1]), Segment("sampled", [2, 3], logprobs=[-1.0])])
     with pytest.raises(ValueError, match="2 tokens but 1 logprobs"):
         all_plans([[Episode(0, 0, 0, [broken])]], ranks=1, max_tokens=100, packing=True)
@@ -151,7 +153,7 @@ def test_scores_come_back_by_sequence(packing):
     assert found == {0: [6, 7], 2: [10], 3: [2, 3, 4, 5]}
 
 
-def test_moving_keeps_everything():
+def test_moving_a_micro_batch_moves_all_its_tensors():
     (plan,) = all_plans(episodes([([1, 2], [[2, 3], [4]])]), ranks=1, max_tokens=100, packing=True)
     moved = plan.micro_batches[0].to("meta")
     assert {moved.tokens.device.type, moved.layout.first_cells.device.type, moved.advantages.device.type} == {"meta"}

@@ -1,3 +1,5 @@
+"""The self-check switches off features of a model that would change its log-probabilities."""
+
 from __future__ import annotations
 
 import pytest
@@ -23,15 +25,15 @@ class DoubledLogits(transformers.LlamaForCausalLM):
 
 
 class NeighbourMixing(transformers.LlamaForCausalLM):
-    """Each position also sees the one before it, which may be another sequence's in a packed row."""
+    """Each position also sees the one before it, which may belong to another sequence in a packed row."""
 
     def __init__(self, config):
         super().__init__(config)
         self.model.layers[0].register_forward_hook(lambda _layer, _inputs, hidden: hidden + hidden.roll(1, dims=1))
 
 
-class ForeignModel(nn.Module):
-    """Any module that a model plugin may build: tokens and positions in, `.logits` out."""
+class MinimalModel(nn.Module):
+    """A minimal model of a plugin: it takes tokens and positions, and returns `.logits`."""
 
     def __init__(self):
         super().__init__()
@@ -56,14 +58,14 @@ def test_correct_features_stay_on(tiny, family):
     assert policy.training
 
 
-def test_a_window_rules_packing_out_but_not_chunked_logits(tiny):
+def test_sliding_windows_rule_out_packing_but_not_chunked_logits(tiny):
     policy = PolicyModel(tiny("gemma2"), temperature=1.0, chunk=17)
     assert "sliding_attention" in policy.adapter.packing_refusal()
     assert self_check(policy) == []
     assert settings(policy) == (False, False)
 
 
-def test_a_model_that_changes_its_logits_computes_its_own(tiny):
+def test_a_model_that_changes_its_logits_computes_them_itself(tiny):
     policy = PolicyModel(tiny("llama", cls=DoubledLogits), temperature=1.0, chunk=17)
     (finding,) = self_check(policy)
     assert "chunked logits are switched off" in finding
@@ -79,7 +81,7 @@ def test_a_model_that_looks_beyond_its_sequence_is_padded(tiny):
     assert settings(policy) == (False, False)
 
 
-def test_packing_can_be_declined(tiny):
+def test_packing_can_be_switched_off(tiny):
     policy = PolicyModel(tiny(), temperature=1.0, chunk=17, packing=False)
     assert self_check(policy) == []
     assert settings(policy) == (False, False)
@@ -87,7 +89,7 @@ def test_packing_can_be_declined(tiny):
 
 
 def test_a_plugins_model_runs_padded_with_its_own_logits():
-    policy = PolicyModel(ForeignModel(), temperature=1.0, chunk=17)
+    policy = PolicyModel(MinimalModel(), temperature=1.0, chunk=17)
     assert settings(policy) == (False, True)
     assert self_check(policy) == []
     (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=policy.packing).micro_batches
@@ -114,7 +116,7 @@ def _variants(toy_model):
     class Leaking(toy_model.ToyModel):
         def hidden_states(self, input_ids, position_ids, attention=causal_attention):
             hidden = super().hidden_states(input_ids, position_ids, attention)
-            return hidden + F.pad(hidden, (0, 0, 1, -1))  # the position before may be another sequence's
+            return hidden + F.pad(hidden, (0, 0, 1, -1))  # the position before may belong to another sequence
 
     return {"all": toy_model.ToyModel, "padded": Padded, "logits": OwnLogits, "leaking": Leaking}
 
@@ -142,7 +144,7 @@ def test_features_of_a_base_model_are_used(toy, toy_model, variant, expected, fi
 
 
 @pytest.mark.parametrize("option", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": torch.zeros(4)}])
-def test_attention_refuses_what_it_cannot_do(option):
+def test_attention_refuses_options_that_it_cannot_apply(option):
     states = torch.zeros(1, 4, 3, 8)
     with pytest.raises(ValueError, match=f"cannot do {next(iter(option))}"):
         varlen_attention(nn.Identity(), states, states, states, None, **option)

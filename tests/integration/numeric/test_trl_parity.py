@@ -16,7 +16,7 @@ from rlx.episodes import Episode, Reward, single_turn
 GENERATIONS = 3
 TOKENS = 6
 LENGTHS = [6, 3, 1, 4, 6, 2, 5, 6, 2]
-# A plain group, a group without spread, a group with an episode that nobody could score.
+# Three groups: a normal one, one whose rewards are equal, and one with an unscored episode.
 REWARDS = [1.0, 0.0, 0.25, 0.5, 0.5, 0.5, None, 1.0, -0.5]
 MASK = torch.tensor([[column < length for column in range(TOKENS)] for length in LENGTHS])
 
@@ -31,7 +31,7 @@ def trainer_class():
 
 @pytest.fixture
 def golden():
-    """Log-probabilities [B, T] of policy, sampler and reference; far enough apart for every bound to bind somewhere."""
+    """Log-probabilities [B, T] of policy, sampler and reference, far enough apart that every clip takes effect."""
     source = torch.Generator().manual_seed(7)
     shape = (len(LENGTHS), TOKENS)
     policy = -4 * torch.rand(shape, generator=source)
@@ -44,12 +44,13 @@ def golden():
 
 
 def trl_stand_in(golden, *, vllm, beta, scale_rewards="group", low=0.2, high=0.2, cap=2.0):
+    """Return an object with the attributes that the methods of GRPOTrainer read."""
     policy_net = SimpleNamespace(training=True, is_gradient_checkpointing=False)
     reference_net = object()
 
     def logprobs(model, *_args, **_kwargs):
-        chosen = golden.reference if model is reference_net else golden.policy
-        return chosen, golden.entropy, None
+        values = golden.reference if model is reference_net else golden.policy
+        return values, golden.entropy, None
 
     def generate(prompts):
         completions = [[5] * length for length in LENGTHS]
@@ -112,7 +113,7 @@ def trl_stand_in(golden, *, vllm, beta, scale_rewards="group", low=0.2, high=0.2
 
 
 def trl_run(trainer_class, golden, *, old=None, **options):
-    """Advantages [B], loss [], its gradient [B, T], and TRL's metrics."""
+    """Return advantages [B], loss [], its gradient [B, T], and TRL's metrics."""
     stand_in = trl_stand_in(golden, **options)
     inputs = trainer_class._generate_and_score_completions(stand_in, [{"prompt": "p"}] * len(LENGTHS))
     golden.policy = golden.policy.clone().requires_grad_()
@@ -125,7 +126,7 @@ def trl_run(trainer_class, golden, *, old=None, **options):
 
 
 def groups():
-    """The same rewards as rlx's episodes."""
+    """Return rlx episodes with the same lengths and rewards."""
     episodes = [
         Episode(
             i // GENERATIONS, i % GENERATIONS, 0, [single_turn([1, 2], [5] * length)], rewards=[Reward("only", reward)]
@@ -136,7 +137,7 @@ def groups():
 
 
 def rlx_run(algorithm, golden):
-    """The same as `trl_run`, from an rlx algorithm."""
+    """Return the same as `trl_run`, computed by an rlx algorithm."""
     advantages = torch.tensor([value for group in algorithm.advantages(groups()) for value in group])
     logprobs = golden.policy[MASK].clone().requires_grad_()
     batch = TokenBatch(
@@ -155,50 +156,50 @@ def rlx_run(algorithm, golden):
     return advantages, loss.detach(), gradient, {name: float(value) / totals.tokens for name, value in sums.items()}
 
 
-def close(seen, expected):
+def assert_close(seen, expected):
     torch.testing.assert_close(seen, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale_rewards", ["group", "none"])
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize("cap", [1.05, 2.0])
-def test_policy_ratio_is_trl_with_token_truncated_correction(trainer_class, golden, scale_rewards, beta, cap):
+def test_the_policy_ratio_is_trl_with_token_truncated_correction(trainer_class, golden, scale_rewards, beta, cap):
     expected = trl_run(trainer_class, golden, vllm=True, beta=beta, scale_rewards=scale_rewards, cap=cap)
     algorithm = GRPO(scale_rewards=scale_rewards, kl_coef=beta, importance_cap=cap)
     advantages, loss, gradient, metrics = rlx_run(algorithm, golden)
-    close(advantages, expected[0])
-    close(loss, expected[1])
-    close(gradient, expected[2])
+    assert_close(advantages, expected[0])
+    assert_close(loss, expected[1])
+    assert_close(gradient, expected[2])
     assert gradient.abs().max() > 1e-3
     assert metrics["ratio/tis_clipped"] > 0
     if beta:
-        close(torch.tensor(metrics["kl/reference"]), torch.tensor(expected[3]["kl"][0]))
+        assert_close(torch.tensor(metrics["kl/reference"]), torch.tensor(expected[3]["kl"][0]))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize(("low", "high"), [(0.2, 0.2), (0.1, 0.35)])
-def test_sampler_ratio_is_trl_with_the_sampler_as_old_policy(trainer_class, golden, beta, low, high):
+def test_the_sampler_ratio_is_trl_with_the_sampler_as_old_policy(trainer_class, golden, beta, low, high):
     expected = trl_run(trainer_class, golden, old=golden.sampler, vllm=False, beta=beta, low=low, high=high)
     algorithm = GRPO(ratio="sampler", clip_low=low, clip_high=high, kl_coef=beta)
     advantages, loss, gradient, metrics = rlx_run(algorithm, golden)
-    close(advantages, expected[0])
-    close(loss, expected[1])
-    close(gradient, expected[2])
+    assert_close(advantages, expected[0])
+    assert_close(loss, expected[1])
+    assert_close(gradient, expected[2])
     for ours, theirs in (("ratio/clip_low", "clip_ratio/low_mean"), ("ratio/clip_high", "clip_ratio/high_mean")):
         assert metrics[ours] > 0
-        close(torch.tensor(metrics[ours]), torch.tensor(expected[3][theirs][0]))
+        assert_close(torch.tensor(metrics[ours]), torch.tensor(expected[3][theirs][0]))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_without_correction_is_trl_without_vllm(trainer_class, golden, beta):
     expected = trl_run(trainer_class, golden, vllm=False, beta=beta)
     advantages, loss, gradient, _ = rlx_run(GRPO(importance_cap=0, kl_coef=beta), golden)
-    close(advantages, expected[0])
-    close(loss, expected[1])
-    close(gradient, expected[2])
+    assert_close(advantages, expected[0])
+    assert_close(loss, expected[1])
+    assert_close(gradient, expected[2])
 
 
-def test_what_cannot_be_scored_or_compared_moves_nothing(trainer_class, golden):
+def test_unscored_and_uninformative_episodes_have_no_gradient(trainer_class, golden):
     for advantages, _, gradient, _ in (trl_run(trainer_class, golden, vllm=True, beta=0.0), rlx_run(GRPO(), golden)):
         assert advantages[3:7].tolist() == [0.0] * 4
         assert gradient[3:7].abs().max() == 0

@@ -1,4 +1,4 @@
-"""Turns found by prompts, compared with the marks that TRL puts into the same templates."""
+"""Assistant turns that rlx finds in chat templates, compared with the turns that TRL's templates mark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHAT = [
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
-    """A tokenizer of characters and of the template's own end of turn."""
+    """`load(template, eos)`: a character tokenizer with this chat template and end of turn."""
     from transformers import AutoTokenizer
 
     path = tmp_path_factory.mktemp("tokenizer")
@@ -46,7 +46,7 @@ def load(tmp_path_factory):
         ("qwen3_instruct_2507", "<|im_end|>"),
     ],
 )
-def test_prompts_find_the_turns_that_trl_s_templates_mark(family, eos, load):
+def test_the_turns_found_are_those_that_the_templates_of_trl_mark(family, eos, load):
     import trl
 
     trained = {}
@@ -58,6 +58,6 @@ def test_prompts_find_the_turns_that_trl_s_templates_mark(family, eos, load):
         packer.setup(None, tokenizer)
         (trajectory,) = sft_trajectories(packer, {"messages": CHAT}, None, tokenizer)
         turns = [segment.tokens for segment in trajectory.segments if segment.learns]
-        # The marks are a little wider: they have the white space around a turn.
+        # TRL's marks include the white space around a turn.
         trained[kind] = [tokenizer.decode(turn).strip() for turn in turns]
     assert trained[""] == trained["_training"] == [f"2{eos}", f"4, of course{eos}"]

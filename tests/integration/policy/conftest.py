@@ -1,5 +1,5 @@
-"""Two ways to a policy: one rank inside the test's own process, and the real thing (`python -m rlx.proc policy`: a
-torch elastic agent with its ranks) with the test in the controller's place.
+"""Two kinds of policy: a single rank in the test's own process, and the real processes (`python -m rlx.proc policy`: a
+torch elastic agent with its ranks) with the test as their controller.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ from rlx.transport.messages import Failed, Message, Ok, PolicyReady, Stop, Train
 from rlx.transport.server import Server
 from rlx_models.hf import plugin
 
+READY_SECONDS = 300.0
+"""Long, since a busy machine may take minutes to import torch in every rank."""
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _offline():
-    """No hub, one thread; other modules of the session find everything as it was."""
+    """Run a module offline with one torch thread; then restore the environment and the number of threads."""
     before, threads = dict(os.environ), torch.get_num_threads()
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
@@ -56,7 +58,7 @@ def tied(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def untied(tmp_path_factory):
-    """With biases, which are not what they began as."""
+    """A model with an untied head, and with random biases: initialised ones would be zero."""
     folder = tmp_path_factory.mktemp("untied")
     make_char_model(folder, tie_word_embeddings=False, attention_bias=True, **SHAPE)
     tensors = load_file(folder / "model.safetensors")
@@ -94,7 +96,7 @@ def moe(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world():
-    """The ranks of a policy in this process alone."""
+    """The ranks of a policy: this process only."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
@@ -106,7 +108,7 @@ def world():
 
 @pytest.fixture
 def build(world):
-    """`build(folder, **policy)`: the policy of that folder on one rank, in float32."""
+    """`build(folder, **policy)`: the policy with the model of that folder, on one rank and in float32."""
 
     def make(folder: Path, **policy):
         config = PolicyConfig.model_validate({"dtype": "float32", **policy})
@@ -128,7 +130,7 @@ def groups() -> Callable[[int], list[list[Episode]]]:
 
     def make(seed: int) -> list[list[Episode]]:
         draw = random.Random(seed)
-        made = []
+        groups = []
         for group in range(3):
             prompt = [draw.randrange(3, 80) for _ in range(6)]
             episodes = []
@@ -137,14 +139,14 @@ def groups() -> Callable[[int], list[list[Episode]]]:
                 trajectory = single_turn(prompt, tokens, logprobs=[draw.uniform(-5.5, -4) for _ in tokens])
                 rewards = [Reward("x", draw.random())]
                 episodes.append(Episode(group, sample, group, [trajectory], rewards=rewards))
-            made.append(episodes)
-        return made
+            groups.append(episodes)
+        return groups
 
     return make
 
 
 class Controller:
-    """Speaks with a running policy as the controller does."""
+    """Sends a policy messages, and receives its messages, as the controller does."""
 
     def __init__(self, server: Server, process: asyncio.subprocess.Process, run_dir: Path) -> None:
         self.server = server
@@ -153,7 +155,7 @@ class Controller:
         self.ready: asyncio.Future[PolicyReady] = asyncio.get_running_loop().create_future()
         self.failed: asyncio.Future[Failed] = asyncio.get_running_loop().create_future()
 
-    async def hear(self, peer: str, message: Message) -> Message | None:
+    async def handle(self, peer: str, message: Message) -> Message | None:
         assert peer == "policy"
         if isinstance(message, PolicyReady):
             self.ready.set_result(message)
@@ -178,7 +180,10 @@ class Controller:
 
 @pytest.fixture
 def policy(tmp_path_factory):
-    """`async with policy(folder, ranks=2, config={...}) as controller`; it waits until the policy is ready."""
+    """`async with policy(folder, ranks=2, **sections) as controller`: a policy that is ready, or has exited.
+
+    `sections` are sections of the config.
+    """
 
     @asynccontextmanager
     async def start(
@@ -190,11 +195,11 @@ def policy(tmp_path_factory):
         keys = RunKeys.make(["policy"])
         controller: Controller | None = None
 
-        async def hear(peer: str, message: Message) -> Message | None:
+        async def handle(peer: str, message: Message) -> Message | None:
             assert controller is not None
-            return await controller.hear(peer, message)
+            return await controller.handle(peer, message)
 
-        server = Server(keys.endpoint("controller", "127.0.0.1", 0), keys.client_keys, hear)
+        server = Server(keys.endpoint("controller", "127.0.0.1", 0), keys.client_keys, handle)
         port = await server.start()
         boot = _boot(run_dir, config, rollouts, keys.endpoint("policy", "127.0.0.1", port), resume)
         with (run_dir / "logs" / "policy.log").open("wb") as log:
@@ -209,17 +214,21 @@ def policy(tmp_path_factory):
             await _until_ready(controller)
             yield controller
         finally:
-            if process.returncode is None:
-                process.terminate()
-                await asyncio.wait_for(process.wait(), 30)
-            await server.close()
+            try:
+                if process.returncode is None:
+                    process.terminate()
+                    await asyncio.wait_for(process.wait(), 30)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await server.close()
 
     return start
 
 
 async def _until_ready(controller: Controller) -> None:
     ended = asyncio.create_task(controller.process.wait())
-    await asyncio.wait({ended, controller.ready}, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({ended, controller.ready}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     if not controller.ready.done() and not ended.done():
         raise TimeoutError(controller.logs())
 
@@ -244,9 +253,8 @@ def _config(folder: Path, ranks: int, rollouts: bool, tables: dict) -> Config:
 
 def _boot(run_dir: Path, config: Config, rollouts: bool, endpoint, resume: Path | None) -> Boot:
     catalog = discover()
-    words = {"models": "hf", "algorithms": config.algorithm.name, "datasets": config.dataset.name}
-    words["packers"] = config.packer.name
-    words |= {"hooks": name for name in config.plugins.names}
+    names = [("models", "hf"), ("algorithms", config.algorithm.name), ("datasets", config.dataset.name)]
+    names += [("packers", config.packer.name), *(("hooks", name) for name in config.plugins.names)]
     return Boot(
         kind="policy",
         name="policy",
@@ -255,7 +263,7 @@ def _boot(run_dir: Path, config: Config, rollouts: bool, endpoint, resume: Path 
         run_dir=str(run_dir),
         base_dir=str(Path(__file__).parent),
         config=config.model_dump(by_alias=True, mode="json"),
-        plugins=[resolve(kind, word, catalog, Path(__file__).parent) for kind, word in words.items()],
+        plugins=[resolve(kind, name, catalog, Path(__file__).parent) for kind, name in names],
         rollouts=rollouts,
         endpoint=endpoint,
         resume_from=str(resume) if resume is not None else None,

@@ -1,4 +1,4 @@
-"""Hooks of a policy's ranks."""
+"""Hooks for tests, named in configs as `./hooks.py:Watch`: every rank calls them."""
 
 from __future__ import annotations
 

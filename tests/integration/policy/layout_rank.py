@@ -1,9 +1,9 @@
-"""Worlds of ranks that train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
+"""Train the same few steps under one layout after another: `layout_rank.py WORLDS.json`.
 
-A world is a list of jobs, which its ranks do in turn. A job is {"name", "model", "model_plugin", "policy": keys of
-`[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to write one, "balance": whether the
-load of experts is balanced, "out": a folder}. A job with "measure" trains nothing, and measures the memory that sending
-takes. Ranks are forked from one process that has imported everything.
+A world is a group of ranks and a list of jobs, which the ranks do in turn. A job is {"name", "model", "model_plugin",
+"policy": keys of `[policy]`, "steps": [first, last), "load": a checkpoint or null, "save": whether to write one,
+"balance": whether the load of experts is balanced, "out": a folder}. A job with "measure" trains nothing: it measures
+the memory that sending the weights takes. Ranks are forked from one process that has imported everything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 import torch
 import transformers.models.qwen3.modeling_qwen3
-import transformers.models.qwen3_moe.modeling_qwen3_moe  # noqa: F401 - for every rank to come
+import transformers.models.qwen3_moe.modeling_qwen3_moe  # noqa: F401 - imported once, before ranks are forked
 from safetensors.torch import save_file
 from torch.distributed import TCPStore
 from torch.distributed.tensor import DTensor
@@ -60,17 +60,25 @@ POLICY = {
     "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05, "weight_decay": 0.1, "eps": 1e-6},
 }
 LOAD = ("experts/max_violation", "experts/idle")
-KEPT = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained", "microbatches")
+METRICS = (
+    "loss",
+    "grad_norm",
+    "entropy",
+    "mismatch/kl",
+    "mismatch/logprob_diff_max",
+    "tokens/trained",
+    "microbatches",
+)
 SECONDS = 60.0
 
 
 def groups(step):
-    """Six ragged groups of four; prompts, and the cuts of rows, differ from step to step.
+    """Return six ragged groups of four. Prompts, and the way rows are cut into micro-batches, differ between steps.
 
-    Longer completions get higher rewards: a loss of tokens that cancel each other out would be all rounding.
+    Longer completions get higher rewards: if the losses of tokens cancelled each other out, only rounding would remain.
     """
     draw = random.Random(step)
-    made = []
+    groups = []
     for group in range(6):
         prompt = [draw.randrange(3, 80) for _ in range(draw.randrange(3, 9))]
         episodes = []
@@ -79,8 +87,8 @@ def groups(step):
             trajectory = single_turn(prompt, tokens, logprobs=[draw.uniform(-5.5, -4) for _ in tokens])
             rewards = [Reward("x", len(tokens) + draw.random())]
             episodes.append(Episode(group, sample, group, [trajectory], rewards=rewards))
-        made.append(episodes)
-    return made
+        groups.append(episodes)
+    return groups
 
 
 def build(job):
@@ -89,8 +97,8 @@ def build(job):
     folder = Path(job["model"])
     model = Config.model_validate({"model": {"path": str(folder)}, "dataset": {"name": "none"}}).model
     hf_config = load_hf_config(model, folder)
-    maker = deepseek_plugin if job["model_plugin"] == "deepseek" else plugin
-    built = build_policy(maker, hf_config, folder, world, config, 1.0)
+    model_plugin = deepseek_plugin if job["model_plugin"] == "deepseek" else plugin
+    built = build_policy(model_plugin, hf_config, folder, world, config, 1.0)
     assert built.model.packing == config.packing
     full_weights = FullWeights(built, torch.bfloat16)
     return config, world, built, full_weights, Sender(manifest_of(full_weights.meta_buckets()), world.rank, "gloo")
@@ -105,11 +113,11 @@ def train(job):
     trainer = Trainer(world, built.model, optimizer, GRPO(), config)
     if job["load"] is not None:
         trainer.step = checkpoint.load(Path(job["load"]), world, built.network, optimizer)
-    before = received(world, full_weights, sender, trainer.step)
+    before = receive_from(world, full_weights, sender, trainer.step)
     positions = watch_positions(built.network)
     metrics = [trainer.train(groups(step)) for step in range(*job["steps"])]
     scores = trainer.score([episode.trajectories[0].tokens for group in groups(99) for episode in group])
-    after = received(world, full_weights, sender, trainer.step)
+    after = receive_from(world, full_weights, sender, trainer.step)
     weights = {name: tensor.clone() for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}
     assert_copies_agree(built)
     if job["save"]:
@@ -117,7 +125,7 @@ def train(job):
     if world.rank == 0:
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")
-        kept = [{name: step[name] for name in (*KEPT, *LOAD) if name in step} for step in metrics]
+        kept = [{name: step[name] for name in (*METRICS, *LOAD) if name in step} for step in metrics]
         numbers = sum(local(tensor).numel() for tensor in stage_parameters(built.network).values())
         results = {
             "metrics": kept,
@@ -130,15 +138,15 @@ def train(job):
 
 
 def watch_positions(network):
-    """The most positions that each norm and linear layer has been given, from now on."""
+    """Return a dict that will hold, for each norm and linear layer, the most positions of any of its inputs."""
     seen = {}
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.Linear) or name.endswith("norm"):
 
-            def see(_module, args, name=name):
+            def record(_module, args, name=name):
                 seen[name] = max(seen.get(name, 0), args[0].shape[-2])
 
-            module.register_forward_pre_hook(see)
+            module.register_forward_pre_hook(record)
     return seen
 
 
@@ -147,7 +155,7 @@ def local(tensor):
 
 
 def assert_copies_agree(built):
-    """A tensor that several stages hold is the same on each, bit for bit."""
+    """Assert that a tensor that several stages hold is the same on each of them, bit for bit."""
     tensors = named_tensors(built.network)
     for name in built.tied:
         held = not tensors[name].is_meta
@@ -156,26 +164,28 @@ def assert_copies_agree(built):
         assert not held or torch.equal(own, owners), name
 
 
-def received(world, full_weights, sender, version):
-    """The weights that an engine receives from the policy's sender; a thread of rank 0 is the engine."""
+def receive_from(world, full_weights, sender, version):
+    """Send the weights, and return on rank 0 what an engine receives: a thread of rank 0 stands in for the engine."""
     opened = sender.open(OpenTransfer(2, SECONDS))
-    place = (opened.host, opened.port, 2)
+    address = (opened.host, opened.port, 2)
     if world.rank:
-        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.manifest))
+        sender.join(InitTransfer(*address, 0, "gloo", SECONDS, sender.manifest))
         sender.send(version, full_weights.buckets())
         return {}
 
-    def engine():
-        return {name: t.clone() for tensors in arriving(opened.port, version, sender.manifest) for name, t in tensors}
+    def receive():
+        return {
+            name: t.clone() for tensors in engine_buckets(opened.port, version, sender.manifest) for name, t in tensors
+        }
 
     with ThreadPoolExecutor(1) as pool:
-        receiving = pool.submit(engine)
-        sender.join(InitTransfer(*place, 0, "gloo", SECONDS, sender.manifest))
+        receiving = pool.submit(receive)
+        sender.join(InitTransfer(*address, 0, "gloo", SECONDS, sender.manifest))
         sender.send(version, full_weights.buckets())
         return receiving.result()
 
 
-def arriving(port, version, manifest):
+def engine_buckets(port, version, manifest):
     group = transfer_group.join("127.0.0.1", port, 1, 2, "gloo", SECONDS)
     yield from receive_buckets(group, version, manifest)
     group.close()
@@ -188,28 +198,28 @@ def measure(job):
     _, world, _, full_weights, sender = build(job)
     opened = sender.open(OpenTransfer(2, SECONDS))
     if world.rank == 0:
-        place = Path(job["out"]) / "place"
-        place.write_bytes(msgspec.json.encode((opened.port, sender.manifest)))
-        place.rename(place.with_suffix(".json"))
+        transfer = Path(job["out"]) / "transfer"
+        transfer.write_bytes(msgspec.json.encode((opened.port, sender.manifest)))
+        transfer.rename(transfer.with_suffix(".json"))
     sender.join(InitTransfer(opened.host, opened.port, 2, 0, "gloo", SECONDS, sender.manifest))
-    before = resident("VmRSS")
+    before = status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     sender.send(0, full_weights.buckets())
     sizes = [bucket_bytes(metas) for metas in sender.manifest]
-    (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([resident("VmHWM") - before, sizes]))
+    (Path(job["out"]) / f"peak_{world.rank}.json").write_text(json.dumps([status_bytes("VmHWM") - before, sizes]))
     world.close()
 
 
-def resident(what):
-    return 1024 * int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+def status_bytes(field):
+    return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def engine_main(job):
-    place = Path(job["out"]) / "place.json"
-    while not place.exists():
+    transfer = Path(job["out"]) / "transfer.json"
+    while not transfer.exists():
         time.sleep(0.01)
-    port, plan = msgspec.json.decode(place.read_bytes(), type=tuple[int, list[list[TensorMeta]]])
-    for tensors in arriving(port, 0, plan):
+    port, manifest = msgspec.json.decode(transfer.read_bytes(), type=tuple[int, list[list[TensorMeta]]])
+    for tensors in engine_buckets(port, 0, manifest):
         assert list(tensors)
 
 
@@ -218,13 +228,19 @@ def rank_main(rank, ranks, ports, jobs):
     os.dup2(log, 1)
     os.dup2(log, 2)
     for port, job in zip(ports, jobs, strict=True):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in place.items()})
+        rendezvous = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        os.environ.update({name: str(value) for name, value in rendezvous.items()})
         (measure if job["measure"] else train)(job)
 
 
 def spawn(function, *arguments):
-    """The pid of a new process."""
+    """Fork a process that calls `function`, and return its pid."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -239,11 +255,11 @@ def spawn(function, *arguments):
     return pid
 
 
-def serve(count, pipe):
-    """Serve a store for each job, so that none sees the keys of another world.
+def serve_stores(count, pipe):
+    """Serve a store for each job, so that no job sees the keys of another.
 
-    It is a process of its own because of the stores' threads: a rank forked from a process with threads may wait
-    forever for a lock that one of them held.
+    Runs in a process of its own because stores have threads: a rank forked from a process with threads may wait forever
+    for a lock that one of them held.
     """
     stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(count)]
     os.write(pipe, json.dumps([store.port for store in stores]).encode() + b"\n")
@@ -251,10 +267,10 @@ def serve(count, pipe):
 
 
 def run(jobs):
-    """Run one world, from the start of its first rank to the end of its last."""
+    """Run one world, from the start of its first rank to the end of its last one."""
     ranks = prod(jobs[0]["policy"].get("parallel", {}).values())
     reader, writer = os.pipe()
-    server = spawn(serve, len(jobs), writer)
+    server = spawn(serve_stores, len(jobs), writer)
     with os.fdopen(reader) as lines:
         ports = json.loads(lines.readline())
     os.close(writer)

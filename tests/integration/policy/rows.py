@@ -6,7 +6,7 @@ import os
 
 
 class UnevenRows:
-    """Rows of which rank 1 can't read row 1, which is none of those that are compared at the start."""
+    """Rows of which rank 1 can't read row 1. The ranks don't compare this row when they start."""
 
     def __len__(self):
         return 100
@@ -17,8 +17,8 @@ class UnevenRows:
         return {"prompt": "1+1=", "completion": "2"}
 
 
-class OwnRows:
-    """Rows that are others in every rank from the 30th on."""
+class DifferentRows:
+    """Rows that differ between ranks from row 30 on."""
 
     def __len__(self):
         return 40

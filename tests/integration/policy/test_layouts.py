@@ -1,13 +1,14 @@
-"""The same steps give the same losses and weights, however ranks share the model. An engine receives these weights, and
-a run continues from a checkpoint of another layout.
+"""The same steps give the same losses and weights under every layout of ranks. An engine receives these weights, and a
+run continues from a checkpoint of another layout.
 
-docs/parallelism.md has the numbers that `pytest -rP` shows here.
+docs/parallelism.md has the numbers that `pytest -rP` prints for this file.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from math import prod
@@ -37,7 +38,7 @@ STAGES = {
     "pp 2 x tp 2": {"pp": 2, "tp": 2},
     "pp 2 x cp 2": {"pp": 2, "cp": 2},
 }
-"""For a model whose head is not its embedding."""
+"""Layouts for a model with an untied head."""
 TIED_STAGES = {
     "pp 2 of a tied model": {"pp": 2},
     "pp 2 x dp_shard 2 of a tied model": {"pp": 2, "dp_shard": 2},
@@ -73,9 +74,9 @@ LAYOUTS = {
     "deepseek_tied": TIED_PLUGIN,
     "balanced": BALANCED,
 }
-"""By the model that verifies them; the job with the model's name is one rank."""
+"""Model -> its layouts. The job that is named after the model trains it on one rank: the reference."""
 BY_PLUGIN = ("deepseek", "deepseek_tied", "balanced")
-MEASURED = {f"sent from {name} 2": {name: 2} for name in ("dp_shard", "tp", "pp")}
+MEMORY = {f"sent from {name} 2": {name: 2} for name in ("dp_shard", "tp", "pp")}
 SAME = ("loss", "grad_norm", "entropy", "mismatch/kl", "mismatch/logprob_diff_max", "tokens/trained")
 LOAD = ("experts/max_violation", "experts/idle")
 
@@ -96,8 +97,8 @@ def job(name, model, parallel, *, steps=(0, STEPS), load=None, save=False, measu
     }
 
 
-def of_size(ranks):
-    """Return the jobs of a world of `ranks` ranks: the layouts above of that size."""
+def jobs_of_size(ranks):
+    """Return a job for each of the layouts above that takes `ranks` ranks."""
     return [
         job(name, model, parallel)
         for model, layouts in LAYOUTS.items()
@@ -109,22 +110,22 @@ def of_size(ranks):
 WORLDS = [
     [job(model, model, {}) for model in LAYOUTS],
     [
-        *of_size(2),
+        *jobs_of_size(2),
         job("padded", "tied", {"dp_shard": 2}, packing=False),
         job("padded tp 2", "tied", {"tp": 2}, packing=False),
         job("recomputed tp 2", "tied", {"tp": 2}, gradient_checkpointing=True),
         job("recomputed pp 2", "tied", {"pp": 2}, gradient_checkpointing=True),
-        # The plan of this architecture splits no attention.
+        # transformers' plan of this architecture does not split attention.
         {**job("tp 2 of a plan", "deepseek", {"tp": 2}), "model_plugin": "hf"},
         job("first 2", "tied", {"dp_shard": 2}, steps=(0, 2), save=True),
         job("first pp 2", "untied", {"pp": 2}, steps=(0, 2), save=True),
         job("first tied pp 2", "tied", {"pp": 2}, steps=(0, 2), save=True),
         job("first pp 2 by a plugin", "deepseek", {"pp": 2}, steps=(0, 2), save=True),
         job("first balanced pp 2", "balanced", {"pp": 2}, steps=(0, 2), save=True),
-        *(job(name, "deep", parallel, measure=True) for name, parallel in MEASURED.items()),
+        *(job(name, "deep", parallel, measure=True) for name, parallel in MEMORY.items()),
     ],
     [
-        *of_size(4),
+        *jobs_of_size(4),
         job("then 4", "tied", {"dp_shard": 4}, steps=(2, 4), load="first 2", save=True),
         job("first tp 2 x 2", "tied", {"tp": 2, "dp_shard": 2}, steps=(0, 2), save=True),
         job("first ep 2 x 2", "moe", {"ep": 2, "dp_shard": 2}, steps=(0, 2), save=True),
@@ -142,12 +143,12 @@ WORLDS = [
         job("then balanced pp 2", "balanced", {"pp": 2}, steps=(2, STEPS), load="first balanced pp 2"),
     ],
 ]
-"""Worlds of 1, 2, 4 and again 2 ranks, with the jobs that each of them does in turn."""
+"""The jobs of worlds of 1, 2, 4 and again 2 ranks. A job may load a checkpoint of an earlier world."""
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """A model with one layer for each of four stages."""
+    """A model with four layers, one for each of four stages."""
     return make_char_model(tmp_path_factory.mktemp("long"), num_hidden_layers=4, hidden_size=64, intermediate_size=96)
 
 
@@ -166,7 +167,7 @@ def deep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def deepseek(tmp_path_factory):
-    """For a plugin's model, which has its own `parallelize`."""
+    """A checkpoint for the model of rlx-plugin-deepseek, which has its own `parallelize`."""
     return make_deepseek(tmp_path_factory.mktemp("deepseek"))
 
 
@@ -206,29 +207,37 @@ def make_deepseek(folder, **shape):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tied, untied, moe, deepseek, deepseek_tied, long, deep):
-    """The folder in which every job has written its results, in a folder of its name."""
+    """The folder in which every job has written its results, into a folder with its name."""
     folder = tmp_path_factory.mktemp("layouts")
     models = {"tied": tied, "untied": untied, "moe": moe, "long": long, "deep": deep}
     models |= {"deepseek": deepseek, "deepseek_tied": deepseek_tied, "balanced": deepseek}
-    worlds = [[_placed(folder, models, made) for made in jobs] for jobs in WORLDS]
+    worlds = [[_with_paths(job, folder, models) for job in jobs] for jobs in WORLDS]
     (folder / "worlds.json").write_text(json.dumps(worlds))
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, RANKS, folder / "worlds.json"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=400,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
+    try:
+        _, errors = process.communicate(timeout=400)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)  # the ranks as well
+        process.communicate()
+        raise
+    assert process.returncode == 0, errors
     return folder
 
 
-def _placed(folder, models, made):
-    (folder / made["name"]).mkdir()
-    (folder / made["name"] / "source.safetensors").symlink_to(models[made["model"]] / "model.safetensors")
-    load = made["load"] and str(folder / made["load"] / "checkpoint")
-    return {**made, "model": str(models[made["model"]]), "load": load, "out": str(folder / made["name"])}
+def _with_paths(job, folder, models):
+    """Make the job's folder, and return the job with paths instead of the names of its model and checkpoint."""
+    out, model = folder / job["name"], models[job["model"]]
+    out.mkdir()
+    (out / "source.safetensors").symlink_to(model / "model.safetensors")
+    load = job["load"] and str(folder / job["load"] / "checkpoint")
+    return {**job, "model": str(model), "load": load, "out": str(out)}
 
 
 def metrics(folder, name):
@@ -249,7 +258,10 @@ def relative(seen, expected):
 
 
 def assert_same(folder, name, reference, first=0):
-    """Compare two jobs; print the largest relative differences of losses, gradient norms and weights."""
+    """Assert that two jobs agree, and print the largest relative differences of losses, gradient norms and weights.
+
+    `first`: the first step of the job, if it continued from a checkpoint.
+    """
     steps, expected = metrics(folder, name), metrics(folder, reference)[first:]
     seen_weights, expected_weights = tensors(folder, name), tensors(folder, reference)
     assert seen_weights.keys() == expected_weights.keys()
@@ -275,11 +287,11 @@ def assert_same(folder, name, reference, first=0):
         ("tp 2 of a plan", "deepseek"),
     ],
 )
-def test_the_same_losses_and_weights(finished, name, reference):
+def test_layouts_give_the_same_losses_and_weights(finished, name, reference):
     assert_same(finished, name, reference)
 
 
-def test_a_row_of_tp_is_computed_once_outside_of_its_blocks(finished):
+def test_tp_ranks_share_the_positions_outside_of_split_blocks(finished):
     def positions(name, *parts):
         seen = json.loads((finished / name / "metrics.json").read_text())["positions"]
         return {seen[f"model.{part}"] for part in parts}
@@ -292,32 +304,32 @@ def test_a_row_of_tp_is_computed_once_outside_of_its_blocks(finished):
     assert len(positions("tied", *outside, *inside)) == 1
 
 
-def even():
-    """Layouts whose ranks hold equally many parameters; with stages, this needs equal layers and equal ends."""
+def even_layouts():
+    """Yield the layouts whose ranks hold equally many parameters. With stages, layers and both ends must be equal."""
     for model, layouts in LAYOUTS.items():
         for name, parallel in layouts.items():
             if "pp" not in parallel or model in ("untied", "moe"):
                 yield name, parallel
 
 
-@pytest.mark.parametrize(("name", "parallel"), list(even()))
+@pytest.mark.parametrize(("name", "parallel"), list(even_layouts()))
 def test_a_rank_holds_its_share_of_all_parameters(finished, name, parallel):
     held, whole = json.loads((finished / name / "metrics.json").read_text())["numbers"]
     shares = prod(parallel.values()) / parallel.get("dp_replicate", 1)
-    # Not every size is a multiple of four, and one stage has one more norm.
+    # Not every dimension is a multiple of four, and the last stage has one more norm.
     assert held == pytest.approx(whole / shares, rel=0.02)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_steps_move_every_weight_far_more_than_layouts_differ(finished, name):
     before, after = tensors(finished, name, "source"), tensors(finished, name)
-    # A bias of keys adds nearly the same to all scores of a query: its gradient is close to zero.
+    # A key bias adds nearly the same to all attention scores of a query: its gradient is close to zero.
     assert min(relative(after[key], before[key]) for key in after if not key.endswith("k_proj.bias")) > 1e-3
     assert min(step["grad_norm"] for step in metrics(finished, name)) > 0.05
 
 
 def sent_dtype(name):
-    """Return the dtype of a sent tensor; buffers keep their precision."""
+    """Return the dtype in which a tensor is sent: buffers keep their own."""
     return torch.float32 if name.endswith("correction_bias") else torch.bfloat16
 
 
@@ -329,8 +341,8 @@ def test_an_engine_receives_the_weights_in_the_wire_dtype_bit_for_bit(finished, 
         assert all(torch.equal(sent[key], whole[key].to(sent_dtype(key))) for key in whole)
 
 
-@pytest.mark.parametrize("name", MEASURED)
-def test_sending_takes_at_most_two_layers_and_a_bucket(finished, name):
+@pytest.mark.parametrize("name", MEMORY)
+def test_sending_takes_the_memory_of_at_most_two_layers_and_a_bucket(finished, name):
     for rank in range(2):
         extra, buckets = json.loads((finished / name / f"peak_{rank}.json").read_text())
         layer = max(buckets[1:])
@@ -351,5 +363,5 @@ def test_sending_takes_at_most_two_layers_and_a_bucket(finished, name):
     ],
 )
 def test_a_run_continues_from_a_checkpoint_of_another_layout(finished, name, reference, first):
-    """The first case goes from 2 ranks to 4, and then to tp 2."""
+    """The first case continues from 2 ranks on 4, and then with tp 2."""
     assert_same(finished, name, reference, first)

@@ -1,4 +1,4 @@
-"""From a model folder to a sharded network and back, in one rank."""
+"""Loading a model folder into a sharded network on one rank, and exporting it again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _assert_scores(built, folder, sequences):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("packing", [True, False])
-def test_loads_the_same_as_from_pretrained(build, sequences, request, model, packing):
+def test_a_loaded_policy_scores_like_from_pretrained(build, sequences, request, model, packing):
     folder = request.getfixturevalue(model)
     built = build(folder, packing=packing)
     assert all(isinstance(parameter, DTensor) for parameter in built.network.parameters())
@@ -56,14 +56,14 @@ def test_loads_the_same_as_from_pretrained(build, sequences, request, model, pac
 
 
 def test_a_mapper_does_not_change_scores(build, sequences, tied):
-    """Naming tensors builds a second model of the same config; the policy must not notice."""
+    """Mapping names builds a second model of the same config, which must not affect the policy."""
     built = build(tied)
     list(built.mapper.policy_to_hf("model.norm.weight", torch.zeros(64)))
     assert built.network.config._attn_implementation == "rlx_varlen"
     _assert_scores(built, tied, sequences)
 
 
-def test_tied_parameters_stay_one(build, tied):
+def test_tied_parameters_stay_tied(build, tied):
     network = build(tied).network
     assert network.lm_head.weight is network.model.embed_tokens.weight
     assert "lm_head.weight" not in dict(network.named_parameters())
@@ -83,7 +83,7 @@ def test_gradient_checkpointing_changes_no_gradient(build, tied, sequences):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_export_is_the_source_folder_again(build, request, model, sequences, tmp_path):
+def test_an_export_has_the_files_and_tensors_of_its_source(build, request, model, sequences, tmp_path):
     folder = request.getfixturevalue(model)
     built = build(folder)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_export_is_the_source_folder_again(build, request, model, sequences, tmp
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
+def test_the_manifest_lists_a_checkpoint_layer_by_layer(build, request, model):
     folder = request.getfixturevalue(model)
     manifest = manifest_of(FullWeights(build(folder), torch.bfloat16).meta_buckets())
     source = load_file(folder / "model.safetensors")
@@ -113,7 +113,7 @@ def test_manifest_announces_a_checkpoint_layer_by_layer(build, request, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_gathers_the_loaded_tensors(build, request, model):
+def test_gathered_tensors_are_those_of_the_checkpoint(build, request, model):
     folder = request.getfixturevalue(model)
     built = build(folder)
     gathered = {name: tensor for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}
@@ -122,7 +122,7 @@ def test_gathers_the_loaded_tensors(build, request, model):
     assert all(torch.equal(gathered[name], source[name]) for name in source)
 
 
-def _folder(source, target, change):
+def _changed(source, target, change):
     shutil.copytree(source, target)
     tensors = load_file(target / "model.safetensors")
     change(tensors)
@@ -131,25 +131,25 @@ def _folder(source, target, change):
 
 
 def test_missing_tensors_are_named(build, untied, tmp_path):
-    folder = _folder(untied, tmp_path / "m", lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    folder = _changed(untied, tmp_path / "m", lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
     with pytest.raises(UsageError, match=r"1 missing: model\.layers\.1\.mlp\.up_proj\.weight"):
         build(folder)
 
 
 def test_missing_experts_are_named(build, moe, tmp_path):
-    folder = _folder(moe, tmp_path / "m", lambda tensors: tensors.pop("model.layers.1.mlp.experts.3.up_proj.weight"))
+    folder = _changed(moe, tmp_path / "m", lambda tensors: tensors.pop("model.layers.1.mlp.experts.3.up_proj.weight"))
     with pytest.raises(UsageError, match=r"1 missing: model\.layers\.1\.mlp\.experts\.gate_up_proj"):
         build(folder)
 
 
-def test_surplus_tensors_are_named(build, untied, tmp_path):
-    folder = _folder(untied, tmp_path / "m", lambda tensors: tensors.update({"model.extra.weight": torch.zeros(2)}))
+def test_unexpected_tensors_are_named(build, untied, tmp_path):
+    folder = _changed(untied, tmp_path / "m", lambda tensors: tensors.update({"model.extra.weight": torch.zeros(2)}))
     with pytest.raises(UsageError, match=r"no place for: model\.extra\.weight"):
         build(folder)
 
 
 def test_wrong_shapes_are_named(build, untied, tmp_path):
-    folder = _folder(untied, tmp_path / "m", lambda tensors: tensors.update({"lm_head.weight": torch.zeros(3, 64)}))
+    folder = _changed(untied, tmp_path / "m", lambda tensors: tensors.update({"lm_head.weight": torch.zeros(3, 64)}))
     with pytest.raises(UsageError, match=r"lm_head\.weight has the shape \[3, 64\].* \[128, 64\]"):
         build(folder)
 
@@ -159,7 +159,7 @@ def test_a_tied_tensor_that_is_stored_twice_must_be_equal(build, tied, tmp_path,
     def store(tensors):
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + (0.0 if same else 1.0)
 
-    folder = _folder(tied, tmp_path / "m", store)
+    folder = _changed(tied, tmp_path / "m", store)
     if same:
         _assert_scores(build(folder), tied, sequences)
     else:
@@ -167,21 +167,21 @@ def test_a_tied_tensor_that_is_stored_twice_must_be_equal(build, tied, tmp_path,
             build(folder)
 
 
-def test_a_folder_without_weights(build, tied, tmp_path):
+def test_a_folder_without_weights_is_refused(build, tied, tmp_path):
     shutil.copytree(tied, tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="holds no safetensors weights"):
         build(tmp_path / "m")
 
 
-def test_an_index_that_names_a_missing_file(tmp_path):
+def test_an_index_that_names_a_missing_file_is_refused(tmp_path):
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
     with pytest.raises(UsageError, match=r"model-00001-of-00002.safetensors"):
         weight_files(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"num_hidden_layers": 3}, {"hidden_size": "wide"}])
-def test_a_config_that_contradicts_itself(build, tied, tmp_path, change):
+def test_a_config_that_contradicts_itself_is_refused(build, tied, tmp_path, change):
     shutil.copytree(tied, tmp_path / "m")
     config = json.loads((tied / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps(config | change))

@@ -1,4 +1,4 @@
-"""A step has one gradient, however it is cut into micro-batches, packed or padded."""
+"""The gradient of a step doesn't depend on its micro-batches, nor on whether rows are packed or padded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIMIZER = {"lr": 1e-3, "max_grad_norm": 0.01}
 
 @pytest.fixture
 def one_rank(world, build, untied):
-    """`one_rank(max_tokens_per_microbatch=..., packing=...)`: a trainer of this process alone, and its optimizer."""
+    """`one_rank(max_tokens_per_microbatch=..., packing=...)`: a trainer on one rank, its model and its optimizer."""
 
     def make(**policy):
         built = build(untied, **policy)
@@ -28,7 +28,7 @@ def one_rank(world, build, untied):
 
 
 def gradient(optimizer):
-    """The clipped gradient of an optimizer's first update, times 1 - beta: AdamW's first moment."""
+    """Return AdamW's first moment after the first update: the clipped gradient times 1 - beta."""
     moments = optimizer.moments()
     names = sorted(name for name in moments if name.startswith("exp_avg."))
     return torch.cat([moments[name].full_tensor().flatten() for name in names]).double()
@@ -44,12 +44,12 @@ def expected(one_rank, groups):
     trainer, _, optimizer = one_rank(max_tokens_per_microbatch=WHOLE)
     metrics = trainer.train(groups(0))
     assert metrics["microbatches"] == 1
-    assert metrics["grad_norm"] > 10 * OPTIMIZER["max_grad_norm"], "clipping takes part"
+    assert metrics["grad_norm"] > 10 * OPTIMIZER["max_grad_norm"], "the gradient is clipped"
     return gradient(optimizer), metrics
 
 
 @pytest.mark.parametrize(("packing", "budget", "count"), [(True, 26, 4), (False, WHOLE, 1), (False, 40, 4)])
-def test_one_rank(one_rank, groups, expected, packing, budget, count):
+def test_micro_batches_and_packing_do_not_change_the_gradient(one_rank, groups, expected, packing, budget, count):
     trainer, _, optimizer = one_rank(max_tokens_per_microbatch=budget, packing=packing)
     metrics = trainer.train(groups(0))
     assert metrics["microbatches"] == count

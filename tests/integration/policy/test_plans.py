@@ -25,7 +25,7 @@ def model(kind, **more):
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral", "gemma2"])
-def test_usual_plans_are_followed(kind):
+def test_common_plans_are_followed(kind):
     assert plans.tensor_parallel_refusal(model(kind), 2) is None
 
 
@@ -38,18 +38,18 @@ def test_usual_plans_are_followed(kind):
         ("gpt2", 2, "GPT2LMHeadModel has no tensor-parallel plan"),
     ],
 )
-def test_others_are_refused(kind, ways, message):
+def test_plans_that_rlx_cannot_follow_are_refused(kind, ways, message):
     assert plans.tensor_parallel_refusal(model(kind), ways).startswith(message)
 
 
-def test_a_block_that_ends_in_no_rows_is_refused():
+def test_a_block_without_a_layer_split_by_rows_is_refused():
     changed = model("qwen3")
     changed.tp_plan = {"model.layers.*.mlp.up_proj": "colwise"}
     expected = "its plan splits model.layers.0.mlp.up_proj by columns, but no other layer of its block by rows"
     assert plans.tensor_parallel_refusal(changed, 2) == expected
 
 
-def test_a_parameter_that_is_no_layer_is_refused():
+def test_a_split_parameter_that_is_not_a_linear_layer_is_refused():
     changed = model("qwen3")
     changed.tp_plan = {**changed.tp_plan, "model.layers.*.self_attn.q_norm.weight": "colwise"}
     expected = "its plan splits model.layers.0.self_attn.q_norm.weight, which isn't a linear layer"

@@ -1,4 +1,4 @@
-"""The policy as the controller meets it: real processes, real torch elastic, real FSDP2 over gloo."""
+"""The policy from the controller's side: real processes, torch elastic and FSDP2 over gloo."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from rlx.transport.messages import (
     WeightsSent,
 )
 
+pytestmark = pytest.mark.timeout(600)
+
 
 async def _exported(controller, path, checkpoint=None):
     await controller.ask(Export(str(path), str(checkpoint) if checkpoint else None))
@@ -34,7 +36,7 @@ async def _exported(controller, path, checkpoint=None):
 
 
 @pytest.mark.parametrize("parallel", [{"dp_shard": 2}, {"pp": 2}])
-async def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_run(policy, tied, groups, parallel, tmp_path):
+async def test_a_resumed_run_equals_the_uninterrupted_run_bit_for_bit(policy, tied, groups, parallel, tmp_path):
     tables = {"policy": {"parallel": parallel}}
     async with policy(tied, **tables) as controller:
         for step in range(4):
@@ -42,7 +44,7 @@ async def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_run(policy, tied, 
                 await controller.ask(SaveCheckpoint(str(tmp_path / "saved" / "policy"), 2))
                 earlier = await _exported(controller, tmp_path / "earlier")
             await controller.train(step, groups(step))
-        straight = await _exported(controller, tmp_path / "straight")
+        uninterrupted = await _exported(controller, tmp_path / "uninterrupted")
         await controller.stop()
     async with policy(tied, resume=tmp_path / "saved", **tables) as controller:
         assert controller.ready.result().step == 2
@@ -51,13 +53,13 @@ async def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_run(policy, tied, 
         resumed = await _exported(controller, tmp_path / "resumed")
         back = await _exported(controller, tmp_path / "back", checkpoint=tmp_path / "saved" / "policy")
         await controller.stop()
-    for name in straight:
-        assert torch.equal(straight[name], resumed[name]), name
+    for name in uninterrupted:
+        assert torch.equal(uninterrupted[name], resumed[name]), name
         assert torch.equal(earlier[name], back[name]), name
-    assert any(not torch.equal(earlier[name], straight[name]) for name in straight)
+    assert any(not torch.equal(earlier[name], uninterrupted[name]) for name in uninterrupted)
 
 
-async def test_a_reference_in_stages_has_the_first_weights(policy, tied, groups):
+async def test_a_reference_model_in_stages_has_the_first_weights(policy, tied, groups):
     tables = {"policy": {"parallel": {"pp": 2}}, "algorithm": {"name": "grpo", "args": {"kl_coef": 0.1}}}
     async with policy(tied, **tables) as controller:
         first, second = [(await controller.train(step, groups(0))).metrics["kl/reference"] for step in range(2)]
@@ -66,7 +68,7 @@ async def test_a_reference_in_stages_has_the_first_weights(policy, tied, groups)
     assert second > 0
 
 
-async def test_sends_its_weights_under_checkpoint_names(policy, untied, sequences):
+async def test_weights_are_sent_under_checkpoint_names(policy, untied, sequences):
     async with policy(untied, rollout={"dtype": "bfloat16"}) as controller:
         opened = await controller.ask(OpenTransfer(2, 30))
         manifest = await controller.ask(WeightPlan())
@@ -91,7 +93,7 @@ async def test_sends_its_weights_under_checkpoint_names(policy, untied, sequence
             await controller.ask(SendWeights(1))
 
 
-async def test_learns_from_dataset_rows(policy, tied):
+async def test_sft_learns_from_dataset_rows(policy, tied):
     tables = {"policy": {"groups_per_step": 16, "optimizer": {"lr": 3e-3}}, "plugins": {"enable": ["./hooks.py:Watch"]}}
     dataset = {"name": "arithmetic"}
     async with policy(tied, rollouts=False, dataset=dataset, eval={"dataset": dataset}, **tables) as controller:
@@ -112,7 +114,7 @@ async def test_learns_from_dataset_rows(policy, tied):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-async def test_a_rank_that_raises_is_reported_with_its_message(policy, tied, groups, ranks, tmp_path, monkeypatch):
+async def test_a_rank_that_raises_is_reported_with_its_message(policy, tied, groups, ranks, tmp_path):
     (tmp_path / "file").write_text("a file where a folder must be made")
     async with policy(tied, ranks=ranks) as controller:
         with pytest.raises(PeerFailed, match=r"NotADirectoryError|FileExistsError"):
@@ -123,7 +125,7 @@ async def test_a_rank_that_raises_is_reported_with_its_message(policy, tied, gro
         assert "ended with exit code 1. Its last lines:" in (controller.run_dir / "logs" / "policy.log").read_text()
 
 
-async def test_a_failure_of_another_rank_alone_is_reported_with_its_message(policy, tied):
+async def test_a_failure_of_rank_1_only_is_reported_with_its_message(policy, tied):
     async with policy(tied, rollouts=False, dataset={"name": "./rows.py:UnevenRows"}) as controller:
         await controller.server.notify("policy", TrainStep(0, rows=[0, 1]))
         failed = await asyncio.wait_for(controller.failed, 60)
@@ -133,7 +135,7 @@ async def test_a_failure_of_another_rank_alone_is_reported_with_its_message(poli
 
 
 async def test_ranks_that_see_different_rows_end_the_policy_before_the_first_step(policy, tied):
-    async with policy(tied, rollouts=False, dataset={"name": "./rows.py:OwnRows"}) as controller:
+    async with policy(tied, rollouts=False, dataset={"name": "./rows.py:DifferentRows"}) as controller:
         failed = await asyncio.wait_for(controller.failed, 60)
         assert "policy ranks 0 and 1 do not see the same dataset; they differ in row 31 of 40" in failed.error
         assert await asyncio.wait_for(controller.process.wait(), 40) != 0
@@ -141,7 +143,7 @@ async def test_ranks_that_see_different_rows_end_the_policy_before_the_first_ste
 
 async def test_a_rank_that_is_killed_ends_the_policy(policy, tied):
     async with policy(tied) as controller:
-        # The youngest child is a rank; the first is multiprocessing's resource tracker.
+        # The newest child is a rank; the first one is multiprocessing's resource tracker.
         victim = max(psutil.Process(controller.process.pid).children(), key=lambda child: child.pid)
         victim.kill()
         assert await asyncio.wait_for(controller.process.wait(), 40) == 1

@@ -18,7 +18,7 @@ from rlx_plugin_deepseek.plugin import plugin
 
 @pytest.fixture
 def quantised(tmp_path):
-    """A checkpoint whose projections are in FP8, all with the scale 0.5; and its dequantised tensors."""
+    """The folder of a checkpoint with FP8 projections, all of the scale 0.5, and its dequantised tensors."""
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
     config = DeepseekV3Config(
@@ -52,13 +52,13 @@ def quantised(tmp_path):
             tensors[f"{name}_scale_inv"] = torch.full((1, 1), 0.5)
             dequantised[name] = (tensors[name].float() / 2).bfloat16()
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    said = json.loads((tmp_path / "config.json").read_text())
+    config_json = json.loads((tmp_path / "config.json").read_text())
     fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
-    (tmp_path / "config.json").write_text(json.dumps({**said, "quantization_config": fp8}))
+    (tmp_path / "config.json").write_text(json.dumps({**config_json, "quantization_config": fp8}))
     return tmp_path, dequantised
 
 
-def test_export_is_the_same_model_without_quantisation(world, quantised, tmp_path):
+def test_an_export_is_the_same_model_without_quantisation(world, quantised, tmp_path):
     from transformers import AutoModelForCausalLM
 
     folder, dequantised = quantised

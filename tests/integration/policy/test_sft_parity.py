@@ -21,12 +21,12 @@ LEARNING = {"lr": 3e-3, "weight_decay": 0.01, "max_grad_norm": 1.0, "schedule": 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Prompts and completions of ragged lengths, learnable: a completion continues counting from its prompt."""
+    """Prompts and completions of ragged lengths that can be learnt: a completion continues its prompt's counting."""
     draw = random.Random(3)
     starts = [(draw.randrange(3, 60), draw.randrange(2, 12), draw.randrange(1, 20)) for _ in range(ROWS * STEPS)]
     return [
-        (list(range(start, start + asked)), [*range(start + asked, start + asked + more), 1])
-        for start, asked, more in starts
+        (list(range(start, start + prompt)), [*range(start + prompt, start + prompt + completion), 1])
+        for start, prompt, completion in starts
     ]
 
 
@@ -58,7 +58,7 @@ def padded(rows):
 
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("budget", [8192, 40])
-def test_loss_is_that_of_transformers(trainer, rows, tied, packing, budget):
+def test_the_loss_is_that_of_transformers(trainer, rows, tied, packing, budget):
     theirs = AutoModelForCausalLM.from_pretrained(tied, dtype=torch.float32)
     batch = rows[:ROWS]
     trained = sum(len(completion) for _, completion in batch)
@@ -68,7 +68,7 @@ def test_loss_is_that_of_transformers(trainer, rows, tied, packing, budget):
     assert metrics["loss"] == pytest.approx(float(expected.detach()), rel=1e-6)
 
 
-def test_learning_curve_is_that_of_trl(trainer, rows, tied, tmp_path):
+def test_the_learning_curve_is_that_of_trl(trainer, rows, tied, tmp_path):
     expected = trl_losses(rows, tied, tmp_path)
     ours = trainer()
     seen = [ours.train(groups(rows[step * ROWS : (step + 1) * ROWS]))["loss"] for step in range(STEPS)]

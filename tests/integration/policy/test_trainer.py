@@ -36,8 +36,8 @@ def _gathered(built):
 
 
 @pytest.mark.parametrize("work", ["score", "evaluate"])
-def test_a_forward_alone_leaves_the_master_weights_in_place(make, tied, sequences, groups, work):
-    """A forward gathers weights rounded to bfloat16. Weights that are sent or saved must not be those."""
+def test_a_forward_pass_alone_leaves_the_master_weights_in_place(make, tied, sequences, groups, work):
+    """A forward pass gathers weights rounded to bfloat16, which must not be the ones that are sent or saved."""
     trainer, built, _ = make(tied, SFT(), dtype="bfloat16")
     if work == "score":
         trainer.score(sequences)
@@ -75,13 +75,13 @@ def test_mismatch_is_measured_on_the_sampled_tokens(make, tied, groups):
     assert metrics["mismatch/kl"] == pytest.approx(float(kl), rel=1e-4)
 
 
-def test_nothing_to_learn_from_is_an_error(make, tied):
+def test_a_step_without_trained_tokens_is_an_error(make, tied):
     trainer, _, _ = make(tied, GRPO())
     with pytest.raises(RunError, match="Step 0 has no token to learn from"):
         trainer.train([[Episode(0, 0, 0, [single_turn([5, 6], [])])]])
 
 
-def test_a_checkpoint_brings_back_weights_moments_and_random_state(make, world, tied, groups, tmp_path):
+def test_a_checkpoint_restores_weights_moments_and_random_state(make, world, tied, groups, tmp_path):
     trainer, built, optimizer = make(tied, GRPO())
     trainer.train(groups(0))
     checkpoint.save(tmp_path / "c", world, built, optimizer, trainer.step)
@@ -96,7 +96,7 @@ def test_a_checkpoint_brings_back_weights_moments_and_random_state(make, world, 
     assert not [path for path in (tmp_path / "c").iterdir() if path.suffix not in {".json", ".safetensors"}]
 
 
-def test_half_a_checkpoint_is_refused(make, world, tied, tmp_path):
+def test_an_incomplete_checkpoint_is_refused(make, world, tied, tmp_path):
     _, built, optimizer = make(tied, GRPO())
     with pytest.raises(RunError, match="isn't a complete checkpoint"):
         checkpoint.load(tmp_path, world, built.network, optimizer)

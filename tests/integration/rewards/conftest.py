@@ -1,3 +1,5 @@
+"""Rewards that behave in every way that a user's might, and pools of them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -80,7 +82,7 @@ def named_tokenizer(to_be_evaluated, reference=None, *, tokenizer, data_packer):
     return float(type(tokenizer).__name__ != "Lazy" and type(data_packer).__name__ == "DecoderOnlyLLMDataPacker")
 
 def waits_for_file(to_be_evaluated, reference=None):
-    "Ends when the file that the completion names is there; a completion that is not a path scores at once."
+    "Returns once the file that the completion names exists, and at once if the completion is not a path."
     while to_be_evaluated.startswith("/") and not os.path.exists(to_be_evaluated):
         time.sleep(0.01)
     return 1.0
@@ -98,7 +100,7 @@ def sees_group(to_be_evaluated, reference=None, *, prompt, example, token_ids, f
 
 @rlx.group_reward
 async def together(to_be_evaluated, reference=None):
-    "What the first completion asks for."
+    "Follows the instruction in the first completion."
     import asyncio
     await asyncio.sleep(0)
     first = to_be_evaluated[0]
@@ -128,7 +130,10 @@ not_a_reward = 3
 
 @pytest.fixture
 def boot(tmp_path: Path):
-    """`boot({"name": "length"}, {...}, workers=2)`: boot data of a run with these rewards, all of them in r.py."""
+    """`boot({"name": "length"}, {...}, workers=2)`: boot data of a run with these rewards of r.py, as in `[[rewards]]`.
+
+    `text` replaces the source of r.py.
+    """
     (tmp_path / "r.py").write_text(dedent(REWARDS))
 
     def make(
@@ -178,5 +183,5 @@ def boot(tmp_path: Path):
 
 @pytest.fixture
 def pool(boot):
-    """`async with pool({"name": "length"}) as p`: an opened pool."""
+    """`async with pool({"name": "length"}) as p`: a running pool with these rewards."""
     return lambda *rewards, **options: RewardPool(boot(*rewards, **options))

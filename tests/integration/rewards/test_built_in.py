@@ -1,3 +1,5 @@
+"""Rewards that come with rlx, called through the pool."""
+
 from __future__ import annotations
 
 import json
@@ -16,13 +18,13 @@ from rlx.rewards.scoring import RewardInput
 
 @pytest.fixture
 def scorer():
-    """A scorer that gives each completion its length, and knows no completion with an x."""
-    asked = []
+    """The URL of a scorer and the groups it was asked for. It returns lengths, and refuses completions with an x."""
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["completions"]
-            asked.append(texts)
+            requests.append(texts)
             self.send_response(422 if "x" in "".join(texts) else 200)
             self.end_headers()
             self.wfile.write(json.dumps({"rewards": [len(text) for text in texts]}).encode())
@@ -32,7 +34,7 @@ def scorer():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", asked
+        yield f"http://127.0.0.1:{server.server_port}/", requests
         server.shutdown()
         thread.join()
 
@@ -54,24 +56,24 @@ def group(*texts: str) -> list[RewardInput]:
     return [RewardInput(text, "12", prompt="7+5=", token_ids=range(len(text))) for text in texts]
 
 
-async def test_a_remote_scorer_is_asked_once_about_a_group(built_in, scorer):
-    url, asked = scorer
+async def test_a_remote_scorer_gets_one_request_for_a_group(built_in, scorer):
+    url, requests = scorer
     async with built_in({"name": "http", "args": {"url": url}}) as pool:
         scores = await pool.score(group("1", "22", "333"), "train")
     assert [one.rewards[0].value for one in scores] == [1.0, 2.0, 3.0]
-    assert asked == [["1", "22", "333"]]
+    assert requests == [["1", "22", "333"]]
 
 
-async def test_a_remote_scorer_may_be_asked_about_each(built_in, scorer):
-    url, asked = scorer
+async def test_a_remote_scorer_may_get_one_request_for_each_completion(built_in, scorer):
+    url, requests = scorer
     async with built_in({"name": "http", "args": {"url": url}, "group": False}) as pool:
         scores = await pool.score(group("1", "22"), "train")
     assert [one.rewards[0].value for one in scores] == [1.0, 2.0]
-    assert sorted(asked) == [["1"], ["22"]]
+    assert sorted(requests) == [["1"], ["22"]]
 
 
 @pytest.mark.parametrize(("on_error", "drop"), [("fail", False), ("drop", True)])
-async def test_a_remote_scorer_that_refuses_is_an_error_and_no_zero(built_in, scorer, on_error, drop):
+async def test_the_refusal_of_a_remote_scorer_is_an_error_and_not_a_zero(built_in, scorer, on_error, drop):
     url, _ = scorer
     async with built_in({"name": "http", "args": {"url": url}, "on_error": on_error}) as pool:
         with pytest.raises(RewardError, match=f"The scorer at {url} did not answer .* 422") as caught:
@@ -80,10 +82,10 @@ async def test_a_remote_scorer_that_refuses_is_an_error_and_no_zero(built_in, sc
     assert caught.value.drop is drop
 
 
-async def test_overlong_counts_the_sampled_tokens_up_to_the_run_s_limit(built_in):
+async def test_overlong_compares_the_sampled_tokens_with_the_limit_of_the_run(built_in):
     async with built_in({"name": "overlong"}, {"name": "gsm8k"}) as pool:
         completions = [RewardInput("#### 12", "12", token_ids=[7] * length) for length in (1, 410, 461, 512)]
         scores = await pool.score(completions, "train")
-    # rollout.max_tokens is 512: the punishment grows over the last 102 tokens
+    # rollout.max_tokens is 512: the penalty grows over the last 102 tokens.
     assert [one.rewards[0].value for one in scores] == [0.0, 0.0, -0.5, -1.0]
     assert [one.rewards[1].value for one in scores] == [1.0] * 4

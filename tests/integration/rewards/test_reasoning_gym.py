@@ -1,4 +1,4 @@
-"""Every task of reasoning-gym, by way of the dataset and the reward."""
+"""Every task of reasoning-gym, through rlx's dataset and reward."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ factory = pytest.importorskip("reasoning_gym.factory")
 
 TASKS = sorted(set(factory.DATASETS) - {"composite"})
 MANY_ANSWERS = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
-"""Their rows have no answer of their own: the scorer finds out whether one is right."""
-OF_TWO_WORDS = {"game_of_life_halting"}
-"""Its scorer takes every word but one for the other."""
+"""Tasks whose rows have no answer: only the scorer can judge one."""
+YES_OR_NO = {"game_of_life_halting"}
+"""Tasks whose scorer takes any text for one of two answers."""
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_its_own_answer_is_right_and_one_that_it_cannot_read_is_worth_little(task):
-    asked = ReasoningGymDataset(task, size=3).get_reference_answer(1)
-    reference = msgspec.msgpack.decode(msgspec.msgpack.encode(asked))
-    row = factory.create_dataset(task, **asked["options"])[1]
+def test_the_answer_of_a_task_is_right_and_an_unreadable_one_scores_low(task):
+    original = ReasoningGymDataset(task, size=3).get_reference_answer(1)
+    reference = msgspec.msgpack.decode(msgspec.msgpack.encode(original))
+    row = factory.create_dataset(task, **original["options"])[1]
     right = reasoning_gym_reward_fn(f"<think>?</think><answer>{row['answer']}</answer>", reference)
     assert right == 1.0 or (task in MANY_ANSWERS and row["answer"] is None)
     for _ in range(2):
-        assert reasoning_gym_reward_fn("<answer>~~ no (answer</answer>", reference) <= 0.05 or task in OF_TWO_WORDS
+        assert reasoning_gym_reward_fn("<answer>~~ no (answer</answer>", reference) <= 0.05 or task in YES_OR_NO
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_scorers_leave_rows_as_they_are(task):
-    """The reward keeps rows, and shows each to the scorer many times."""
+def test_scorers_do_not_change_rows(task):
+    """The reward caches rows, and passes each of them to the scorer many times."""
     dataset = factory.create_dataset(task, size=3, seed=0)
     row = dataset[1]
     before = copy.deepcopy(row)

@@ -1,4 +1,4 @@
-"""The sampler with real rewards, and an engine that always samples the same completions."""
+"""The sampler with real reward processes, and a fake engine that always samples the same completions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Engine:
 
 @pytest.fixture
 def sample(boot):
-    """`await sample(texts, kind, *rewards, **options)`: the message that the sampler sends for a lease of that kind."""
+    """`await sample(texts, kind, *rewards, **options)`: the sampler's message for a lease of this kind."""
 
     async def sample(texts: list[str], kind: str, *rewards: dict, **options: Any) -> GroupDone | GroupFailed:
         sent: asyncio.Queue[GroupDone | GroupFailed] = asyncio.Queue()
@@ -54,7 +54,7 @@ class Packer:
 
 
 @pytest.mark.parametrize("kind", ["train", "eval"])
-async def test_a_group_reward_judges_groups_of_both_kinds(sample, kind):
+async def test_a_group_reward_scores_train_and_eval_groups(sample, kind):
     done = await sample(["a", "b", "c"], kind, {"name": "place", "args": {"unscored": [1]}, "weight": 2.0})
     assert isinstance(done, GroupDone), done
     assert done.rewards == [0.0, None, 4.0]
@@ -63,7 +63,7 @@ async def test_a_group_reward_judges_groups_of_both_kinds(sample, kind):
     assert done.filters == []
 
 
-async def test_filters_travel_with_train_groups_alone(sample):
+async def test_only_train_groups_have_filters(sample):
     filters = [{"name": "length", "weight": 0.5}, {"name": "place", "args": {"unscored": [0]}}]
     train, evaluation = [
         await sample(["ab", "abcd"], kind, {"name": "length"}, filter_rewards=filters) for kind in ("train", "eval")
@@ -72,7 +72,7 @@ async def test_filters_travel_with_train_groups_alone(sample):
     assert (evaluation.rewards, evaluation.filters) == ([2.0, 4.0], [])
 
 
-async def test_a_group_reward_that_fails_fails_the_group_with_its_owner(sample):
+async def test_a_failing_group_reward_fails_the_group_with_its_owner(sample):
     failed = await sample(["too few", "b"], "train", {"name": "together", "on_error": "drop"})
     assert isinstance(failed, GroupFailed)
     assert failed.drop

@@ -18,7 +18,7 @@ TIMEOUT = 10.0
 
 @pytest.fixture
 def groups():
-    """A sender and two receivers."""
+    """The transfer groups of a sender and two receivers."""
     store, port = transfer_group.open_store("127.0.0.1", 3, TIMEOUT)
     with ThreadPoolExecutor(3) as pool:
         joined = list(pool.map(lambda rank: transfer_group.join("127.0.0.1", port, rank, 3, "gloo", TIMEOUT), range(3)))
@@ -47,7 +47,7 @@ def _receive(group, version, manifest):
 
 
 def _move(groups, *, sent, expected_manifest=None, version=1, expected_version=1):
-    """Run all members at once; return their futures."""
+    """Run the sender and all receivers at once, and return their futures."""
     sender, *receivers = groups
     tensors = [list(bucket.values()) for bucket in sent]
     manifest = _manifest(sent)
@@ -65,8 +65,8 @@ def test_every_receiver_gets_every_tensor_bit_for_bit(groups):
         sending, receiving = _move(groups, sent=weights, version=version, expected_version=version)
         sending.result()
         assert total_bytes(_manifest(weights)) == (21 + 1) * 4 + 10 * 2 + 3 * 8 + 11 * 4
-        for got in receiving:
-            for bucket, original in zip(got.result(), weights, strict=True):
+        for received in receiving:
+            for bucket, original in zip(received.result(), weights, strict=True):
                 assert list(bucket) == list(original)
                 for name, tensor in bucket.items():
                     assert tensor.dtype == original[name].dtype
@@ -89,15 +89,15 @@ def _renamed(weights):
     ids=["another version", "another name", "fewer buckets", "another order"],
 )
 def test_a_receiver_refuses_a_stream_that_differs_from_its_manifest(groups, expect, version, message):
-    # A receiver that refuses stops taking part, so the sender's next broadcast must not hang either.
+    # A receiver that refuses a stream leaves it, so the sender's next broadcast must time out soon.
     for group in groups:
         group.timeout = 1.0
     _, receiving = _move(
         groups, sent=_weights(), expected_manifest=_manifest(expect(_weights())), expected_version=version
     )
-    for got in receiving:
+    for received in receiving:
         with pytest.raises(SyncError, match=message):
-            got.result()
+            received.result()
 
 
 def test_a_sender_that_stops_half_way_is_an_error_on_both_ends(groups):
@@ -110,9 +110,9 @@ def test_a_sender_that_stops_half_way_is_an_error_on_both_ends(groups):
         receiving = [pool.submit(_receive, group, 1, _manifest(weights)) for group in groups[1:]]
     with pytest.raises(SyncError, match="ended after 2 of 3 buckets"):
         sending.result()
-    for got in receiving:
+    for received in receiving:
         with pytest.raises(SyncError, match="broke at the header of bucket 2"):
-            got.result()
+            received.result()
 
 
 def test_a_peer_that_leaves_is_noticed_at_once(groups):
@@ -150,6 +150,6 @@ def test_a_failed_join_names_the_address_and_the_timeout():
 def test_the_store_listens_on_its_address_only():
     store, port = transfer_group.open_store("127.0.0.1", 1, TIMEOUT)
     with pytest.raises(OSError):
-        # Another address of this machine.
+        # 127.0.0.2 is another address of this machine.
         socket.create_connection(("127.0.0.2", port), timeout=1)
     del store

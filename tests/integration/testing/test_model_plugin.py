@@ -1,4 +1,4 @@
-"""`check_model_plugin`: plugins that keep the contract, and a plugin that breaks it for each rule."""
+"""`check_model_plugin` with plugins that keep the contract, and with plugins that break each of its rules."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def toy():
     return module.plugin
 
 
-def mapper(to_hf=None, to_policy=None):
-    """The built-in mapper, with a mistake."""
+def wrong_mapper(to_hf=None, to_policy=None):
+    """Return a plugin with the built-in mapper, whose results these functions falsify."""
 
     class Mistaken(HFWeightMapper):
         def policy_to_hf(self, name, tensor):
@@ -47,14 +47,14 @@ def mapper(to_hf=None, to_policy=None):
     return ModelPlugin(build=build, weight_mapper=Mistaken)
 
 
-def but(pairs, change):
-    """Change the pairs of the output projection of the first layer."""
+def change_o_proj(pairs, change):
+    """Replace the pair of the first layer's output projection by those that `change` returns."""
     for name, tensor in pairs:
         yield from [(name, tensor)] if "layers.0.self_attn.o_proj" not in name else change(name, tensor)
 
 
-def dead(hf_config, **options):
-    """Build a network with a parameter that gets no gradient."""
+def build_frozen(hf_config, **options):
+    """Build a network with a frozen parameter, which gets no gradient."""
     network = build(hf_config, **options)
     network.model.embed_tokens.weight.requires_grad_(requires_grad=False)
     return network
@@ -64,25 +64,27 @@ BROKEN = {
     "plugin": [object()],
     "meta": [
         ModelPlugin(build=lambda config, **options: torch.nn.Linear(2, 2), weight_mapper=HFWeightMapper),
-        mapper(to_hf=lambda pairs: [(n + ("" if not t.is_meta else "_"), t) for n, t in pairs]),
+        wrong_mapper(to_hf=lambda pairs: [(n + ("" if not t.is_meta else "_"), t) for n, t in pairs]),
     ],
     "covered": [
-        mapper(to_policy=lambda pairs: but(pairs, lambda name, tensor: [])),
-        mapper(to_policy=lambda pairs: but(pairs, lambda name, tensor: [(name, tensor[:1])])),
-        mapper(to_policy=lambda pairs: but(pairs, lambda name, tensor: [(name, tensor), ("more", tensor)])),
+        wrong_mapper(to_policy=lambda pairs: change_o_proj(pairs, lambda name, tensor: [])),
+        wrong_mapper(to_policy=lambda pairs: change_o_proj(pairs, lambda name, tensor: [(name, tensor[:1])])),
+        wrong_mapper(
+            to_policy=lambda pairs: change_o_proj(pairs, lambda name, tensor: [(name, tensor), ("more", tensor)])
+        ),
     ],
     "round-trip": [
-        mapper(to_hf=lambda pairs: but(pairs, lambda name, tensor: [])),
-        mapper(to_hf=lambda pairs: but(pairs, lambda name, tensor: [(name, tensor.T)])),
-        mapper(to_hf=lambda pairs: but(pairs, lambda name, tensor: [(name, tensor.float() * 2)])),
+        wrong_mapper(to_hf=lambda pairs: change_o_proj(pairs, lambda name, tensor: [])),
+        wrong_mapper(to_hf=lambda pairs: change_o_proj(pairs, lambda name, tensor: [(name, tensor.T)])),
+        wrong_mapper(to_hf=lambda pairs: change_o_proj(pairs, lambda name, tensor: [(name, tensor.float() * 2)])),
     ],
-    "logits": [mapper(to_policy=lambda pairs: but(pairs, lambda name, tensor: [(name, tensor.T)]))],
-    "gradient": [ModelPlugin(build=dead, weight_mapper=HFWeightMapper)],
+    "logits": [wrong_mapper(to_policy=lambda pairs: change_o_proj(pairs, lambda name, tensor: [(name, tensor.T)]))],
+    "gradient": [ModelPlugin(build=build_frozen, weight_mapper=HFWeightMapper)],
 }
 
 
 @pytest.mark.parametrize("which", ["hf", "toy"])
-def test_built_in_and_example_keep_the_contract(which, toy, folder):
+def test_the_built_in_plugin_and_the_example_keep_the_contract(which, toy, folder):
     check_model_plugin(hf if which == "hf" else toy, folder)
 
 

@@ -1,4 +1,4 @@
-"""What a user would write beside a config: a dataset, rewards, hooks, and model plugins that are wrong on purpose."""
+"""What a user would write beside a config: a dataset, rewards, hooks, and deliberately wrong model plugins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import rlx
 
 
 class Sums:
-    """One-digit additions, `count` of the hundred from number `first` on."""
+    """`count` of the hundred one-digit additions, from number `first` on."""
 
     def __init__(self, first, count):
         self.numbers = range(first, first + count)
@@ -29,7 +29,7 @@ class Sums:
 
 
 class Elsewhere(Sums):
-    """Sums whose last row is another in the ranks of the policy."""
+    """Sums whose last row differs in the ranks of the policy."""
 
     def get_reference_answer(self, index):
         last = index == len(self) - 1 and "RANK" in os.environ
@@ -37,9 +37,9 @@ class Elsewhere(Sums):
 
 
 def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
-    """The share of the reference's characters that are right, and a bonus for all of them.
+    """Return the share of the reference's characters that are right, and a bonus if all are.
 
-    Where RLX_TEST_KILL names a file, it takes the file away and kills the engine whose completions it scores.
+    If the file that RLX_TEST_KILL names exists, remove it and kill the engine whose completions are scored.
     """
     order = Path(os.environ.get("RLX_TEST_KILL", "/nowhere"))
     if order.exists():
@@ -49,7 +49,7 @@ def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
                 process.kill()
         time.sleep(3)
     right = sum(a == b for a, b in zip(to_be_evaluated, reference, strict=False)) / len(reference)
-    # A little for variety, so that hardly a group is without signal.
+    # A little for variety, so that nearly every group is informative.
     return right + bonus * (to_be_evaluated == reference) + 0.01 * len(set(to_be_evaluated))
 
 
@@ -62,8 +62,9 @@ def hangs(to_be_evaluated, reference=None):
 
 
 class Recorder:
-    """Appends every hook call to the file that RLX_TEST_CALLS names; holds the run up after step `[meta] hold_step` for
-    as long as the file `[meta] hold` exists.
+    """Appends every hook call to the file that RLX_TEST_CALLS names.
+
+    After step `[meta] hold_step`, waits until the file `[meta] hold` is removed.
     """
 
     meta = {}
@@ -138,7 +139,7 @@ EMBEDDING = "model.embed_tokens.weight"
 
 
 class Failing:
-    """Raises `text` at every call."""
+    """Hooks that raise `text`."""
 
     def __init__(self, text: str):
         self.text = text
@@ -161,7 +162,7 @@ class Failing:
 
 
 class Stale(rlx.WeightMapper):
-    """Goes on sending the embedding that it saw first."""
+    """A mapper that always sends the embedding of the first weights."""
 
     def __init__(self, hf_config):
         self.kept = None
@@ -177,7 +178,7 @@ class Stale(rlx.WeightMapper):
 
 
 class Forgetful(rlx.WeightMapper):
-    """Leaves one tensor out of what is sent."""
+    """A mapper that leaves out one tensor."""
 
     def __init__(self, hf_config):
         pass
