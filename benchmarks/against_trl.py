@@ -1,7 +1,8 @@
-"""rlx against TRL's GRPOTrainer (transformers generate), the only peer that trains GRPO on a CPU.
+"""Compare rlx with TRL's GRPOTrainer (transformers generate), the only other framework that trains GRPO on a CPU.
 
-Same model, prompts, completions a step, length limit, master and compute dtype, both cores. Prints completions per
-second of both and their ratio; several runs in turn, medians. The first step of each (warm-up) is not counted.
+Both use the same model, prompts, completions per step, length limit, dtypes of weights and computation, and both cores.
+Prints the completions per second of each and their ratio, for several runs in turn, and the median. The first step of
+each run (warm-up) is not counted.
 
     python benchmarks/against_trl.py smollm2 [--dtype float32] [--runs 3] [--steps 4]
     python benchmarks/against_trl.py quickstart
@@ -31,9 +32,9 @@ class Case:
     max_tokens: int
     ranks: int
     threads: int
-    """Threads of each rlx process; TRL's single process gets both cores."""
+    """Threads of each rlx process. TRL's only process uses both cores."""
     staleness: int
-    """Overlap pays if one thread a side is enough; otherwise the sides take turns on both cores."""
+    """Overlap helps if one thread each is enough for engine and policy; otherwise they take turns on both cores."""
     steps: int
 
 
@@ -49,7 +50,7 @@ def model_folder(case: Case) -> str:
 
 
 def run_trl(case: Case, dtype: str, steps: int) -> list[float]:
-    """Seconds of each step of a GRPOTrainer but the first."""
+    """Return the seconds of each step of a GRPOTrainer, except for the first."""
     import peer_task
     import torch
     from datasets import Dataset
@@ -95,7 +96,7 @@ def run_trl(case: Case, dtype: str, steps: int) -> list[float]:
 
 
 def run_rlx(case: Case, dtype: str, steps: int, staleness: int) -> list[float]:
-    """Seconds of each step of `rlx run` but the first."""
+    """Return the seconds of each step of `rlx run`, except for the first."""
     sets = {
         "run.steps": steps,
         "model.path": model_folder(case),
@@ -111,12 +112,12 @@ def run_rlx(case: Case, dtype: str, steps: int, staleness: int) -> list[float]:
 
 
 def rate(case: Case, seconds: list[float]) -> float:
-    """Completions per second in the steady state."""
+    """Return completions per second, by the median step."""
     return case.groups * GROUP / statistics.median(seconds)
 
 
-def one_side(side: str, case_name: str, options: argparse.Namespace) -> float:
-    """A side in a process of its own, so that neither warms the other's caches."""
+def run_side(side: str, case_name: str, options: argparse.Namespace) -> float:
+    """Run one side in a process of its own, so that neither warms up the other's caches; return its rate."""
     command = [sys.executable, __file__, case_name, "--side", side, "--dtype", options.dtype]
     command += ["--steps", str(options.steps), "--staleness", str(options.staleness)]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
@@ -142,12 +143,11 @@ def main() -> None:
     if options.side == "rlx":
         print(rate(case, run_rlx(case, options.dtype, options.steps, options.staleness)))
         return
-    print(
-        f"{options.case}, {options.dtype}, {case.groups * GROUP} completions a step of at most {case.max_tokens} tokens"
-    )
+    completions = case.groups * GROUP
+    print(f"{options.case}, {options.dtype}, {completions} completions per step of at most {case.max_tokens} tokens")
     ratios = []
     for _ in range(options.runs):
-        rlx, trl = one_side("rlx", options.case, options), one_side("trl", options.case, options)
+        rlx, trl = run_side("rlx", options.case, options), run_side("trl", options.case, options)
         ratios.append(rlx / trl)
         print(f"rlx {rlx:8.2f}  TRL {trl:8.2f} completions/s   ratio {ratios[-1]:.2f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.2f}")

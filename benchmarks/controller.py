@@ -1,14 +1,13 @@
-"""Benchmarks the controller alone: groups per second, and its cost per group with 10, 100 and 1,000 replicas.
+"""Measure the controller alone: groups per second, and its CPU time per group with 10, 100 and 1,000 replicas.
 
-Real controller process, real channels (CurveZMQ over loopback), real ledger. Replicas and policy are simulated in
-this process: they answer at once. A group is 8 completions x 256 tokens. Cost is the controller's CPU time, so that
-it means something on a busy machine.
+The controller process, the channels (CurveZMQ over loopback) and the ledger are real. Replicas and policy are simulated
+in this process, and answer at once. A group has 8 completions of 256 tokens. CPU time is comparable on a busy machine.
 
-A weight sync with its verification, and a message with leases, cost something per replica, not per group. So the last
-lines give a step's cost per group and per replica (least squares over the table), and the cost of the report that every
-replica sends about once a second.
+A weight sync with its verification, and a message with leases, take time per replica, not per group. So the last lines
+split the time of a step into a part per group and a part per replica (least squares over the table), and give the time
+of the report that every replica sends about once a second.
 
-python benchmarks/controller.py [--replicas 10 100 1000] [--groups 2000 6000] [--steps 7] [--trajectories]
+    python benchmarks/controller.py [--replicas 10 100 1000] [--groups 2000 6000] [--steps 7] [--trajectories]
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ SAMPLES, TOKENS = 8, 256
 REPORTS = 20_000
 MANIFEST = [[TensorMeta(f"model.layers.{i}.{j}.weight", "float32", [576, 576]) for j in range(9)] for i in range(30)]
 KEPT: list[Peers] = []
-"""A context that is collected waits for its sockets to close, without end; the process's own end is quicker."""
+"""Keeps the peers alive: a ZeroMQ context that is garbage-collected waits forever for its sockets to close."""
 
 
 def make_payload() -> bytes:
@@ -84,7 +83,7 @@ def make_payload() -> bytes:
 
 
 class Peers:
-    """All clients of one run, on one ZeroMQ context."""
+    """The simulated peers of a run. All clients share one ZeroMQ context."""
 
     def __init__(self, keys: RunKeys, replicas: int, port: int, steps: int) -> None:
         self.payload = make_payload()
@@ -136,17 +135,30 @@ class Peers:
         match message:
             case Leases():
                 for lease in message.leases:
-                    await self.clients[name].notify(self.done(lease.group_id, lease.index, lease.version))
+                    await self.clients[name].notify(self.group_done(lease.group_id, lease.index, lease.version))
             case ReceiveWeights():
                 return WeightsReceived(message.version, 0.0, 0, scores(message.probe))
         return Ok()
 
-    def done(self, group_id: int, index: int, version: int) -> GroupDone:
+    def group_done(self, group_id: int, index: int, version: int) -> GroupDone:
         rewards: list[float | None] = [1.0, 0.0] * (SAMPLES // 2)
         return GroupDone(
-            group_id, "train", index, version, SAMPLES * TOKENS, 40, rewards, rewards,
-            {"r": 0.5}, [TOKENS] * SAMPLES, 0, {}, 1.0, 0.1, self.payload,
-        )  # fmt: skip
+            group_id=group_id,
+            kind="train",
+            index=index,
+            oldest_version=version,
+            tokens=SAMPLES * TOKENS,
+            prompt_tokens=40,
+            rewards=rewards,
+            accuracies=rewards,
+            reward_means={"r": 0.5},
+            lengths=[TOKENS] * SAMPLES,
+            truncated=0,
+            metrics={},
+            generate_seconds=1.0,
+            score_seconds=0.1,
+            payload=self.payload,
+        )
 
     async def policy(self, message: Message) -> Message:
         match message:
@@ -165,7 +177,7 @@ class Peers:
         return Ok()
 
     async def report(self) -> None:
-        """In the last step, when no group is out any more."""
+        """Measure the CPU time of a replica's report, in the last step, when no lease is out any more."""
         began = self.cpu_seconds()
         names = itertools.cycle(name for name in self.clients if name.startswith("rollout"))
         for number, name in zip(range(REPORTS), names, strict=False):
@@ -194,10 +206,18 @@ def make_boot(run_dir: Path, keys: RunKeys, replicas: int, groups: int, steps: i
         }
     )
     return Boot(
-        "controller", "controller", 0, 0, str(run_dir), str(run_dir),
-        config.model_dump(by_alias=True, mode="json"), [], True,
-        keys.endpoint("controller", "127.0.0.1", 0), keys.client_keys,
-    )  # fmt: skip
+        kind="controller",
+        name="controller",
+        index=0,
+        attempt=0,
+        run_dir=str(run_dir),
+        base_dir=str(run_dir),
+        config=config.model_dump(by_alias=True, mode="json"),
+        plugins=[],
+        rollouts=True,
+        endpoint=keys.endpoint("controller", "127.0.0.1", 0),
+        client_keys=keys.client_keys,
+    )
 
 
 def start_controller(boot: Boot, *, trajectories: bool) -> tuple[subprocess.Popen[bytes], int]:
@@ -216,13 +236,16 @@ def start_controller(boot: Boot, *, trajectories: bool) -> tuple[subprocess.Pope
 
 @dataclass(frozen=True)
 class Measurement:
-    """Over the steps after the first two (warm-up) and before the last. `cpu`: the controller's seconds per step."""
+    """Rates over the steps after the first two (warm-up) and before the last one."""
 
     replicas: int
     groups: int
     rate: float
+    """Groups per second."""
     cpu: float
+    """CPU seconds of the controller per step."""
     report: float
+    """CPU seconds of the controller per report of a replica."""
 
 
 async def measure(run_dir: Path, replicas: int, groups: int, steps: int, *, trajectories: bool) -> Measurement:
@@ -258,7 +281,7 @@ def table(args: argparse.Namespace) -> Iterator[Measurement]:
 
 
 def parts(found: Sequence[Measurement]) -> str:
-    """The parts of the controller's time per step."""
+    """Split the controller's time per step into its parts, and return them as text."""
     factors = np.array([[1.0, row.replicas / row.groups] for row in found])
     group, replica = np.linalg.lstsq(factors, np.array([row.cpu / row.groups for row in found]))[0] * 1e6
     report = statistics.median(row.report for row in found) * 1e6

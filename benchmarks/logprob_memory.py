@@ -1,4 +1,4 @@
-"""Compares the peak memory of token log-probabilities with gradients: full float32 logits, and chunked ones.
+"""Compare the peak memory of token log-probabilities with gradients: full float32 logits, and chunked ones.
 
     python benchmarks/logprob_memory.py [--tokens 2048] [--vocabulary 49152] [--hidden 576] [--chunk 8192]
 
@@ -39,7 +39,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     hidden = torch.randn(options.tokens, options.hidden, dtype=dtype, requires_grad=True)
     weight = (torch.randn(options.vocabulary, options.hidden) * 0.02).to(dtype).requires_grad_()
     targets = torch.randint(0, options.vocabulary, (options.tokens,))
-    small = hidden[:8] @ weight.T  # the libraries' own workspaces are there before anything counts
+    small = hidden[:8] @ weight.T  # libraries allocate their workspaces before the measurement
     small.float().log_softmax(-1).sum().backward()
     before, began = resident_peak(), time.perf_counter()
     if options.only == "chunked":
@@ -52,11 +52,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     return {"bytes": resident_peak() - before, "seconds": time.perf_counter() - began}
 
 
-def run(way: str) -> dict[str, float]:
-    """The run of least memory: what a peak holds by chance only adds."""
+def run(method: str) -> dict[str, float]:
+    """Return the result of the run with the lowest peak: other allocations can only raise it."""
     found = []
     for _ in range(arguments().repeats):
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", way]
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", method]
         found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return min(found, key=lambda result: result["bytes"])
 

@@ -1,7 +1,8 @@
-"""Measures overlap: the step time with k = 1 against the longer of generation and training, each measured alone.
+"""Measure overlap: the step time with k = 1 against the longer of generation and training, each measured alone.
 
-Alone: a synchronous run (k = 0), in which only one side computes at a time. One engine and one policy rank, one thread
-each, on two cores. Prints each run's seconds and the ratio step(k = 1) / max(generation, training); the goal is 1.15.
+Alone means in a synchronous run (k = 0), in which only one side computes at a time. There are one engine and one policy
+rank with one thread each, on two cores. Prints the seconds of each run and the ratio
+step(k = 1) / max(generation, training); the goal is 1.15.
 
     python benchmarks/overlap.py [--runs 3] [--steps 12]
 """
@@ -17,7 +18,7 @@ SHAPE = {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 6, 
 
 
 def run(staleness: int, steps: int) -> dict[str, float]:
-    """Median seconds of a step and of its two sides."""
+    """Return the median seconds of a step, of generation and of training."""
     rows = rlx_run(
         {
             "run.steps": steps,

@@ -1,4 +1,4 @@
-"""The task that rlx and TRL are both timed on: short chat prompts, a reward without cost."""
+"""The task on which rlx and TRL are both timed: short prompts, and a reward that takes no time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TOPICS = ("the sea", "a train", "the moon", "an old clock", "rain", "a garden", 
 
 
 def messages() -> list[list[dict[str, str]]]:
-    """64 chat prompts of about 43 tokens under SmolLM2's template."""
+    """Return 64 chat prompts of about 43 tokens with SmolLM2's template."""
     return [
         [{"role": "user", "content": f"Say one short thing about {topic}, number {i}."}]
         for i in range(8)
@@ -17,15 +17,15 @@ def messages() -> list[list[dict[str, str]]]:
 
 
 def sums() -> list[str]:
-    """1,024 prompts of the quickstart's kind, for its 1M-parameter model."""
+    """Return 1,024 prompts like those of the quickstart, for its 1M-parameter model."""
     return [f"{a:02d}+{b:02d}=" for a in range(32) for b in range(32)]
 
 
 def vowel_share(to_be_evaluated: str, reference: Any = None, **kwargs: Any) -> float:
-    """Share of vowels: a reward with some spread that no model maximises at once."""
+    """Return the share of vowels: rewards differ within a group, and no model maximises them at once."""
     return sum(letter in "aeiou024" for letter in to_be_evaluated) / max(len(to_be_evaluated), 1)
 
 
 def vowel_shares(completions: list[Any], **kwargs: Any) -> list[float]:
-    """The same, in TRL's form."""
+    """Return the shares of vowels, with the signature of TRL's rewards."""
     return [vowel_share(c if isinstance(c, str) else c[-1]["content"]) for c in completions]

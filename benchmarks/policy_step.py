@@ -1,11 +1,11 @@
-"""The policy's step against a bare PyTorch loop: same model, same packed tokens, same FSDP, same losses.
+"""Compare a step of the policy with a bare PyTorch loop: same model, packed rows, FSDP and losses.
 
 The bare loop has its micro-batches ready in memory and only runs forward, loss, backward, clipping and AdamW. rlx adds
 decoding the groups' episodes, advantages, planning the micro-batches, and metrics summed over ranks. Steps of
 both alternate in one process per rank; the ratio is that of the medians. On a busy machine, look at the ratio of CPU
 seconds.
 
-python benchmarks/policy_step.py [--model DIR] [--ranks 2] [--steps 9] [--groups 32] [--samples 8] [--tokens 64]
+    python benchmarks/policy_step.py [--model DIR] [--ranks 2] [--steps 9] [--groups 32] [--samples 8] [--tokens 64]
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _episodes(options: Options, seed: int) -> list[bytes]:
 
 
 class Side:
-    """A policy of its own: model and optimizer."""
+    """The model and optimizer of one side."""
 
     def __init__(self, options: Options, world: Any) -> None:
         from rlx.config.schema import Config
@@ -110,7 +110,7 @@ def rlx_step(side: Side, algorithm: Any) -> Callable[[int, list[bytes]], None]:
 
 
 def bare_step(side: Side, algorithm: Any, prepared: list[Any]) -> Callable[[int, list[bytes]], None]:
-    """`prepared`: for each step, the plan that rlx would make."""
+    """Return a step of the bare loop. `prepared` has the plan that rlx would make for each step."""
     import torch
     from torch.distributed.tensor import DTensor
 

@@ -1,4 +1,4 @@
-"""The rows that rlx and TRL are both fine-tuned on: token ids of ragged lengths, every token trained."""
+"""The rows with which rlx and TRL are both fine-tuned: token ids of ragged lengths, every token trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import rlx
 
 VOCABULARY = 49_152
 MEDIAN, SPREAD, SHORTEST, LONGEST = 120, 0.8, 16, 512
-"""Log-normal, as chats are: most are short, a few long."""
+"""Lengths are log-normal, like those of chats: most are short, and a few long."""
 
 
 def rows(count: int = 128) -> list[dict[str, list[int]]]:
-    """The same rows each time. The time doesn't depend on which tokens they are."""
+    """Return the same rows each time. The time doesn't depend on the tokens."""
     draw = random.Random(0)
     lengths = (round(draw.lognormvariate(math.log(MEDIAN), SPREAD)) for _ in range(count))
     return [
@@ -25,7 +25,7 @@ def rows(count: int = 128) -> list[dict[str, list[int]]]:
 
 
 class Tokens(rlx.DataPacker):
-    """Rows are token ids already, for TRL too: neither is timed on its tokenizer."""
+    """Takes rows of token ids, as TRL does here: the time of a tokenizer isn't measured."""
 
     def get_rollout_input(self, item: Mapping[str, Any]) -> Any:
         return item["input_ids"]

@@ -1,4 +1,4 @@
-"""The reward pool: overhead of a call, and results of 10,000 calls of which 1 % hang and 1 % crash.
+"""Measure the reward pool: overhead of a call, and results of 10,000 calls of which 1 % hang and 1 % crash.
 
 Prints microseconds per call (one in flight, and many), the difference to the same function called in-process, calls per
 second with two workers, and a count of every outcome. Exits with 1 if a call is lost, scored 0, or answered wrongly.

@@ -1,4 +1,4 @@
-"""Runs `rlx run` for a benchmark, with overrides and in a temporary directory, and reads its metrics."""
+"""Run `rlx run` for a benchmark, with overrides and in a temporary directory, and read its metrics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CONFIG = HERE / "runs.toml"
 
 
 def toml(value: Any) -> str:
-    """A plain value as `--set` takes it."""
+    """Return a plain value in the syntax of `--set`."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + " }"
     return json.dumps(value)
 
 
 def rlx_run(sets: Mapping[str, Any]) -> list[dict[str, float]]:
-    """The metrics of each training step but the first, which warms caches up. The run's own output goes to stderr."""
+    """Run, and return the metrics of each training step except for the first (warm-up). The run prints to stderr."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "rlx_cli.main", "run", "--config", str(CONFIG), "--run-dir", str(run_dir)]
@@ -40,13 +40,13 @@ def median(rows: Sequence[Mapping[str, float]], key: str) -> float:
 
 
 def threads(count: int) -> dict[str, Any]:
-    """Threads of each engine and each policy process."""
+    """Return settings for the number of threads of each engine and policy process."""
     environment = {"OMP_NUM_THREADS": str(count)}
     return {"rollout.env": environment, "policy.env": environment}
 
 
 def char_model(name: str, **shape: Any) -> str:
-    """A random character-level model, made once."""
+    """Return the folder of a random character-level model, which is made once."""
     from rlx.testing.models import make_char_model
 
     folder = CACHE / name

@@ -1,15 +1,15 @@
-"""Supervised fine-tuning against TRL's SFTTrainer on a CPU: trained tokens per second, padding not counted.
+"""Compare supervised fine-tuning with TRL's SFTTrainer on a CPU: trained tokens per second, without padding.
 
-Same model (SmolLM2-135M), rows in the same order, rows a step, master and compute dtype, both cores. rlx is the
-policy's worker, in a process with a rank's environment: rows through the packer, micro-batches, forward, backward,
-clipping, AdamW. Steps of both alternate, so that a busy machine is busy for both; the ratio is the median over steps,
-without the first (warm-up).
-TRL is asked to pad a step's rows into one batch, or otherwise with --trl:
+Both use the same model (SmolLM2-135M), rows in the same order, rows per step, dtypes of weights and computation, and
+both cores. rlx is the policy's trainer, in a process with the environment of a rank: rows through the packer,
+micro-batches, forward, backward, clipping, AdamW. Steps of both alternate, so that other load affects both; the ratio
+is the median over steps, without the first (warm-up).
+TRL pads the rows of a step into one batch, or does what --trl says:
 
     padded        the step's rows in one batch (TRL's default; gradient checkpointing off, as in rlx)
     single        one row at a time, gradients accumulated: nothing to pad
-    padding_free  padding_free=True: the step's rows behind one another, under a block-diagonal mask
-    packing       packing=True ("bfd"): rows packed into as many tokens as a step has on average
+    padding_free  padding_free=True: the step's rows concatenated, with a block-diagonal mask
+    packing       packing=True ("bfd"): rows packed into rows of as many tokens as a step has on average
 
     python benchmarks/sft_against_trl.py [--trl padded] [--dtype float32] [--rows 8] [--steps 6]
 """
@@ -54,19 +54,19 @@ class Clock:
         return [tokens / seconds for tokens, seconds in zip(self.tokens, self.seconds, strict=True)]
 
 
-def trl_options(trl: str, count: int) -> dict[str, Any]:
-    """Options of TRL's trainer for each way, with `count` rows a step."""
+def trl_options(mode: str, count: int) -> dict[str, Any]:
+    """Return the options of TRL's trainer for a value of --trl, with `count` rows per step."""
     packed = sum(len(row["input_ids"]) for row in rows()) * count // len(rows())
     return {
         "padded": {"per_device_train_batch_size": count},
         "single": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": count},
         "padding_free": {"per_device_train_batch_size": count, "padding_free": True, "max_length": None},
         "packing": {"per_device_train_batch_size": 1, "packing": True, "max_length": packed},
-    }[trl]
+    }[mode]
 
 
 def trl_trainer(options: argparse.Namespace, out: str, clock: Clock) -> Any:
-    """An SFTTrainer that is timed."""
+    """Return an SFTTrainer whose steps `clock` records."""
     import torch
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
@@ -113,7 +113,7 @@ def trl_trainer(options: argparse.Namespace, out: str, clock: Clock) -> Any:
 
 
 def rlx_steps(options: argparse.Namespace, clock: Clock, rank: Connection) -> Any:
-    """A callback that has `rank` train the same rows, timed, after each step of TRL's."""
+    """Return a callback that has `rank` train the same rows after each step of TRL's, recorded by `clock`."""
     from transformers import TrainerCallback
 
     class Step(TrainerCallback):  # type: ignore[misc]
@@ -129,10 +129,10 @@ def rlx_steps(options: argparse.Namespace, clock: Clock, rank: Connection) -> An
 
 @contextmanager
 def rlx_rank(options: argparse.Namespace) -> Iterator[Connection]:
-    """A process that takes rows, trains them, and gives the number of trained tokens; it is ready."""
+    """Start a process that receives row indices, trains these rows, and sends the number of trained tokens."""
     from rlx.platform import PLATFORMS
 
-    # Read by the C library when a process begins: TRL's has none of it.
+    # The C library reads these when a process starts, so they don't affect TRL in this process.
     own = {**PLATFORMS["cpu"].policy_env, "OMP_NUM_THREADS": str(THREADS)}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
@@ -147,7 +147,7 @@ def rlx_rank(options: argparse.Namespace) -> Iterator[Connection]:
     process.kill()
 
 
-def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
+def rlx_main(options: argparse.Namespace, parent: Connection) -> None:
     import torch
 
     from rlx.datasets.open import make_dataset
@@ -159,14 +159,14 @@ def rlx_main(options: argparse.Namespace, asked: Connection) -> None:
     tokenizer = load_tokenizer(config.model)
     packer = Tokens()
     packer.setup(config, tokenizer)
-    feed = SFTRows(make_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
-    asked.send("ready")
+    sft_rows = SFTRows(make_dataset(rows, {}, config, tokenizer), packer, tokenizer, None)
+    parent.send("ready")
     while True:
-        asked.send(trainer.train(feed.groups(asked.recv()))["tokens/trained"])
+        parent.send(trainer.train(sft_rows.groups(parent.recv()))["tokens/trained"])
 
 
 def rlx_trainer(options: argparse.Namespace) -> tuple[Any, Any]:
-    """The policy's trainer in a world of this process alone, and its config."""
+    """Return the policy's trainer on one rank, this process, and its config."""
     from rlx.algorithms.sft import SFT
     from rlx.config.schema import Config
     from rlx.platform import PLATFORMS
@@ -193,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl", choices=["padded", "single", "padding_free", "packing"], default="padded")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--rows", type=int, default=8, help="in a step")
+    parser.add_argument("--rows", type=int, default=8, help="rows per step")
     parser.add_argument("--steps", type=int, default=6)
     options = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", TRL_EXPERIMENTAL_SILENCE="1")

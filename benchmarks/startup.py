@@ -1,7 +1,7 @@
-"""Measures start-up: `rlx --help` and `rlx plugins` against `python -c pass`, in this environment, with 300 unrelated
+"""Measure start-up: `rlx --help` and `rlx plugins` against `python -c pass`, in this environment, with 300 unrelated
 distributions added, with 300 plugins added, and with a broken and a slow one (5 s import) among those.
 
-Wall seconds of whole processes, medians; the commands take turns, so that a busy moment hits all alike. Exits with 1
+Wall seconds of whole processes, medians; the commands take turns, so that other load affects all of them. Exits with 1
 if a listing lacks plugins or waited for an import.
 
     python benchmarks/startup.py [--runs 11] [--distributions 300]
@@ -28,7 +28,7 @@ MODULES = {"broken": "raise RuntimeError('broken')\n", "slow": "import time\ntim
 
 
 def add_distribution(site: Path, name: str, module: str = "") -> None:
-    """Metadata of an installed distribution; with `module`, of one that offers a reward in it."""
+    """Write the metadata of an installed distribution. With `module`, it offers a reward of this module."""
     info = site / f"{name}-1.0.dist-info"
     info.mkdir()
     headers = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: rlx>=0.1\n"
@@ -38,7 +38,7 @@ def add_distribution(site: Path, name: str, module: str = "") -> None:
 
 
 def sites(folder: Path, count: int) -> dict[str, tuple[Path, int]]:
-    """Case -> a folder for PYTHONPATH, and how many plugins lie there."""
+    """Return, for each case, a folder for PYTHONPATH and the number of plugins in it."""
     for name in ("none", "unrelated", "plugins", "bad"):
         (folder / name).mkdir()
     for number in range(count):
@@ -71,7 +71,7 @@ def seconds(arguments: list[str], site: Path) -> tuple[float, str]:
 
 
 def measure(site: Path, plugins: int, runs: int) -> tuple[dict[str, float], bool]:
-    """Median seconds of each command, and whether the listing was right."""
+    """Return the median seconds of each command, and whether the listings were complete and quick."""
     taken: dict[str, list[float]] = {name: [] for name in COMMANDS}
     right = True
     for _ in range(runs):

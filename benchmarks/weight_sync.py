@@ -1,9 +1,9 @@
-"""Measures a weight sync against a copy of the same bytes in memory: SmolLM2-135M, one policy rank, one engine.
+"""Compare a weight sync with a copy of the same bytes in memory: SmolLM2-135M, one policy rank, one engine.
 
-Prints seconds and bytes a second of a whole sync, how long generation stood still (seconds, share of the step), and the
-ratio to a memcpy of the same bytes by one thread, measured in the same minute. The goal is 3.
+Prints seconds and bytes per second of a whole sync, how long generation was paused (seconds, share of the step), and
+the ratio to a memcpy of the same bytes by one thread, measured in the same minute. The goal is 3.
 
-Then two of its parts, each alone, with one thread a process: the transfer (packing into buffers, and sending to a
+Then it measures two parts alone, with one thread per process: the transfer (packing into buffers, and sending to a
 process that discards them), and oneDNN's packing of the same matrices, which vLLM's CPU engine does with every matrix
 that it loads.
 
@@ -41,13 +41,13 @@ def median_seconds(work: Callable[[int], object]) -> float:
 
 
 def memcpy_seconds(count: int) -> float:
-    """Seconds to copy `count` bytes between two existing buffers."""
+    """Return the median seconds of a copy of `count` bytes between two existing buffers."""
     source, target = (torch.zeros(count, dtype=torch.uint8) for _ in range(2))
     return median_seconds(lambda _: target.copy_(source))
 
 
 def manifest_of(model: str, dtype: str) -> Manifest:
-    """The buckets that the policy sends: everything around the layers, then layer by layer."""
+    """Return the buckets that the policy sends: the tensors outside the layers first, then layer by layer."""
     header = read_header(Path(model) / "model.safetensors")
     buckets: dict[int, list[TensorMeta]] = {-1: []}
     for name, entry in header.items():
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def measure(dtype: str, steps: int) -> float:
-    """The ratio of one run."""
+    """Run once, print the measurements, and return the ratio to a memcpy."""
     rows = rlx_run(
         {
             "run.steps": steps,
@@ -130,7 +130,7 @@ def measure(dtype: str, steps: int) -> float:
     share = paused / median(rows, "time/step")
     print(
         f"{size / 1e6:.0f} MB in {whole:.3f} s ({size / whole / 1e9:.2f} GB/s); "
-        f"generation stood still {paused:.3f} s "
+        f"generation was paused for {paused:.3f} s "
         f"({share:.1%} of the step); memcpy {copy:.3f} s; ratio {whole / copy:.1f}",
         flush=True,
     )

@@ -431,9 +431,9 @@ async def test_a_stall_is_reported_with_what_the_run_waits_for(make_run, script)
     async def at_train(run, step):
         if step == 1:
             await run.clients["rollout-1"].notify(RolloutStats(1, 480.0, "reward 'judge'", 1.0, 0))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(5.0)
 
-    run = make_run(k=1, steps=3, run={"stall_seconds": 0.2}, script=script(at_train=at_train))
+    run = make_run(k=1, steps=3, run={"stall_seconds": 1.0}, script=script(at_train=at_train))
     ended = await run()
     assert ended.status == "done", ended.error
     # On a busy machine, the start itself may stall.
