@@ -69,22 +69,18 @@ def plan_memory(config: Config, facts: ModelFacts, algorithm: Algorithm) -> Memo
     engines = rollout.replicas if algorithm.rollouts else 0
     item = ITEM_BYTES[rollout.dtype or config.policy.dtype]
     copies = parallel.dp_replicate * facts.parameters
+    cache = rollout.vllm.get("kv_cache_memory_bytes")
+    if not isinstance(cache, int):
+        environment = {**PLATFORMS[config.run.device].engine_env, **rollout.env}
+        cache = int(float(environment.get(KV_SPACE, 0)) * GIB)
     return MemoryPlan(
         policy=TRAINING_BYTES * copies,
         reference=REFERENCE_BYTES * copies if algorithm.needs_reference else 0,
         engine_weights=engines * item * facts.parameters,
-        engine_cache=engines * rollout.tensor_parallel * _cache_bytes(config),
+        engine_cache=engines * rollout.tensor_parallel * cache,
         processes=parallel.world_size * POLICY_PROCESS_BYTES
         + engines * (1 + rollout.tensor_parallel) * VLLM_PROCESS_BYTES,
     )
-
-
-def _cache_bytes(config: Config) -> int:
-    given = config.rollout.vllm.get("kv_cache_memory_bytes")
-    if isinstance(given, int):
-        return given
-    environment = {**PLATFORMS[config.run.device].engine_env, **config.rollout.env}
-    return int(float(environment.get(KV_SPACE, 0)) * GIB)
 
 
 def check_memory(plan: MemoryPlan, available: int) -> None:

@@ -79,7 +79,12 @@ class Sources:
         Returns the config with `model.plugin` and the packers filled in, and the plugins. The default packer is the
         model plugin's own, if it has one, so the model plugin is imported here; it is the first import.
         """
-        model = config.model.plugin or self._model_plugin(model_type)
+        model = config.model.plugin
+        if not model:
+            # The plugin that is keyed by the model's type, if one is, else that of transformers.
+            given = self.script.names("models") if self.script else []
+            known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
+            model = model_type if model_type in known else DEFAULT_MODEL_PLUGIN
         records = {(kind, name): self.resolve(kind, name) for kind, name in _component_names(config, model)}
         own = model_plugin(self._plugins([records["models", model]])).packer is not None
         config = _with_defaults(config, model, self._packer_of(records["models", model]) if own else None)
@@ -88,12 +93,6 @@ class Sources:
 
     def _plugins(self, components: Sequence[PluginRecord]) -> Plugins:
         return Plugins([*components, *self.hook_records], self.hooks, self.registry, self.script)
-
-    def _model_plugin(self, model_type: str) -> str:
-        """Return the name of the plugin that is keyed by the model's `model_type`, else `hf`."""
-        given = self.script.names("models") if self.script else []
-        known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
-        return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
     def _packer_of(self, model: PluginRecord) -> str:
         """Return the name by which every process finds the packer of that model plugin."""

@@ -47,7 +47,13 @@ class ScriptOrder:
                 if (set_epoch := getattr(sampler, "set_epoch", None)) is not None:
                     set_epoch(epoch + 1)
             drawn = list(self._sampler) if self._batches is None else self._rows_of_batches(self._batches)
-        rows = [self._row(row) for row in drawn]
+        rows: list[int] = []
+        for row in drawn:
+            if not isinstance(row, SupportsIndex) or not 0 <= row.__index__() < self._size:
+                raise PluginError(
+                    f"{self._owner} gave {row!r:.80}, which isn't a row of a dataset of {self._size} rows."
+                )
+            rows.append(int(row.__index__()))
         self._epoch_rows = len(rows) if self._epoch_rows is None else self._epoch_rows
         if not rows or len(rows) != self._epoch_rows:
             raise PluginError(
@@ -66,11 +72,6 @@ class ScriptOrder:
                 )
             rows += batch
         return rows
-
-    def _row(self, row: object) -> int:
-        if not isinstance(row, SupportsIndex) or not 0 <= row.__index__() < self._size:
-            raise PluginError(f"{self._owner} gave {row!r:.80}, which isn't a row of a dataset of {self._size} rows.")
-        return int(row.__index__())
 
 
 class PlainSampler:

@@ -89,8 +89,12 @@ def _add_to_path(folder: str) -> None:
 def _run(record: ScriptRecord) -> ScriptParts:
     ModelRegistry.clear()
     before, sys.argv = sys.argv, [record.target, *record.arguments]
+
+    def own_frames(error: BaseException) -> str:
+        return "".join(traceback.format_list(foreign_frames(error))).rstrip()
+
     try:
-        with capture_launch(), attribute(f"The launch script {record.target}", "running it", advice=_format_own_frames):
+        with capture_launch(), attribute(f"The launch script {record.target}", "running it", advice=own_frames):
             if record.target.endswith(".py"):
                 _add_to_path(str(Path(record.target).parent))
                 runpy.run_path(record.target, run_name="__main__")
@@ -105,7 +109,3 @@ def _run(record: ScriptRecord) -> ScriptParts:
         f"The launch script {record.target} ended without calling rlx.launch_worker(). "
         'Call it at its end, under `if __name__ == "__main__":`.'
     )
-
-
-def _format_own_frames(error: BaseException) -> str:
-    return "".join(traceback.format_list(foreign_frames(error))).rstrip()
