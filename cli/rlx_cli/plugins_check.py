@@ -27,7 +27,7 @@ def check_plugins_command(dist: str | None, *, timeout_seconds: float, as_json: 
     fine = True
     rows = []
     for entry, report in reports if as_json else _shown(entries, reports, traceback=traceback):
-        fine &= report.fine
+        fine &= report.ok
         rows.append(_row(entry, report))
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")

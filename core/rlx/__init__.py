@@ -4,8 +4,8 @@ Everything that a plugin implements, raises or recombines is importable from her
 `ModelPlugin`, `Logger`, `Launcher`), decorators (`hookimpl`, `group_reward`), the pieces of algorithms, data types and
 errors. Other modules are rlx's own and may change.
 
-Importing this package is free: every public name is loaded when it is first used, so neither torch, vLLM nor
-transformers is imported by `import rlx`.
+Importing this package is cheap: a public name is loaded when it is first used, so `import rlx` imports neither torch,
+vLLM nor transformers.
 """
 
 from __future__ import annotations

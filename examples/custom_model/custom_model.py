@@ -1,4 +1,4 @@
-"""Registers the toy model in a launch script: `rlx run --config sft.toml custom_model.py`, without `plugin` in it."""
+"""Registers the toy model in a launch script, in place of `plugin`: `rlx run --config sft.toml custom_model.py`."""
 
 from __future__ import annotations
 

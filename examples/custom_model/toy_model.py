@@ -113,7 +113,7 @@ PARTS = {  # of a block: our tensor -> the checkpoint tensors that it is made of
 
 
 class ToyMapper(rlx.WeightMapper):
-    """Streams tensors: holds the parts of one until all of them have arrived."""
+    """Maps tensors one by one: holds the parts of a fused tensor until all of them have arrived."""
 
     def __init__(self, hf_config: Any) -> None:
         kv, size = hf_config.num_key_value_heads, hf_config.head_dim

@@ -1,6 +1,6 @@
-"""The quickstart: make a small model, warm it up by SFT, then improve it by GRPO. Called by `make quickstart`.
+"""The quickstart: make a small model, warm it up with SFT, then improve it with GRPO. Called by `make quickstart`.
 
-It calls `rlx run` with the two configs beside this file, as you would.
+It calls `rlx run` with the two configs in this folder, as you would.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rlx.testing.models import make_char_model
 
 HERE = Path(__file__).resolve().parent
 SHAPE = {"num_hidden_layers": 2, "initializer_range": 0.06}
-"""410,000 parameters; wide initial weights, from which so small a model learns to add soonest."""
+"""410,000 parameters. The wide initial weights let so small a model learn addition faster."""
 
 
 def rlx_run(config: str, run_dir: Path, *sets: str) -> dict[str, Any]:

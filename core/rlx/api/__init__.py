@@ -1,7 +1,7 @@
 """Paths of rlx 0.1 (`from rlx.api.packer import DataPacker`). They work for one more release, with a warning.
 
-Each module of `_MOVED` exists as soon as this package is imported. Using a name of one gives a DeprecationWarning with
-the path that replaces it.
+Each module of `_MOVED` exists as soon as this package is imported. Reading a name from one emits a DeprecationWarning
+that gives the name's new path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOVED = {
     "turns": "rlx.packers.chat_turns",
     "types": "rlx.episodes",
 }
-"""Old module -> the module that has most of its names now."""
+"""Old module -> the module that most of its names moved to."""
 
 _RENAMED = {
     "dataset.DatasetView": "rlx.datasets.view.DatasetView",
@@ -63,13 +63,13 @@ _RENAMED = {
     "sft.COLUMNS": "rlx.packers.sft_rows.SFT_COLUMNS",
     "tensor_parallel.share_slots": "rlx.models.tensor_parallel.share_positions",
 }
-"""Old name -> its new path, for names that are not found under the same name in the module of `_MOVED`."""
+"""Old name -> its new path, for names that were renamed or moved to another module than `_MOVED` says."""
 
 _REMOVED = {
     "logger.LoggerClass": "annotate it as `type[rlx.Logger]`",
     "types.to_json": "use `msgspec.to_builtins(episode)`",
 }
-"""Old name -> its replacement, for names that are gone."""
+"""Old name -> the advice to give, for names that were removed."""
 
 
 class _MovedModule(ModuleType):

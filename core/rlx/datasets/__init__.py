@@ -1,4 +1,4 @@
-"""Datasets: what a run's prompts or SFT rows come from, and in which order they are read.
+"""Datasets: the source of a run's prompts or SFT rows, and the order in which they are read.
 
 * base.py: the contract, `Dataset`.
 * open.py: make and set up the dataset that a config names.

@@ -6,14 +6,14 @@ with `__len__` and `__iter__`; or a class or function that makes one.
 Rules:
 
 * A class or function is called with the config's `args`, and with `config` and `tokenizer` if it takes them.
-* `setup(config, tokenizer)` or `setup(config)`, if there is one, is called exactly once, for instances too.
-* The reference answer of a row is `get_reference_answer(index)`, else `query_reference_answer(index)`, else None. One
-  that exists is always called. For rows of a `ConcatDataset` or `Subset` (known by their attributes, without torch) it
-  is looked for on the dataset that owns them.
+* `setup(config, tokenizer)` or `setup(config)`, if defined, is called exactly once, for instances too.
+* The reference answer of a row is `get_reference_answer(index)`, else `query_reference_answer(index)`, else None. If
+  the method exists, it is always called. For a row of a `ConcatDataset` or `Subset` (recognised by their attributes,
+  without torch), it is the method of the dataset that owns the row.
 * A length is required: the rows of a step are chosen by number, before they are read.
-* A dataset without `__getitem__` is read once, in order, into a list, which must have as many rows as its length says.
-* A set has no order, and a mapping (a `DatasetDict`) no row numbers: neither is a dataset.
-* Rows must be the same in every process: a fingerprint of sampled rows is compared between them.
+* A dataset without `__getitem__` is read once, in order, into a list. It must yield as many rows as its length says.
+* A set has no order, and a mapping (such as a `DatasetDict`) has no row numbers: neither is a dataset.
+* Rows must be the same in every process: processes compare a fingerprint of sampled rows.
 * Errors that a dataset raises are reported as DatasetError, with the dataset's owner and the row.
 """
 
@@ -34,7 +34,7 @@ class Dataset(Protocol):
         """Number of rows."""
 
     def __getitem__(self, index: int, /) -> object:
-        """Row `index`, 0 <= index < len. The same whenever it is read."""
+        """Row `index`, 0 <= index < len. It is the same each time it is read."""
 
 
 class IterableDataset(Protocol):

@@ -77,21 +77,21 @@ def dataset_options(factory: Callable[..., object]) -> Options:
 def run_objects(
     factory: Callable[..., object], config: Config | None = None, tokenizer: Tokenizer | None = None
 ) -> dict[str, object]:
-    """Return the arguments that rlx itself passes to a factory: for parameters called `config`, `cfg` or `tokenizer`,
-    or annotated as a Config.
+    """Return the arguments that rlx itself passes to a factory: those for parameters that are called `config`, `cfg` or
+    `tokenizer`, or annotated as a Config.
     """
     own: dict[str, object] = {}
     for name, parameter in named(factory).items():
-        if name in {"config", "cfg"} or _annotated_config(parameter.annotation):
+        if name in {"config", "cfg"} or _is_config(parameter.annotation):
             own[name] = config
         elif name == "tokenizer":
             own[name] = tokenizer
     return own
 
 
-def _annotated_config(annotation: object) -> bool:
-    """Return whether an annotation is rlx's Config, as a class or as text. A `MyConfig` may be a model of the dataset's
-    own options.
+def _is_config(annotation: object) -> bool:
+    """Return whether an annotation is rlx's Config, as a class or as text. The whole name must match: a `MyConfig` may
+    be a model of the dataset's own options.
     """
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     return name.strip("'\"").rpartition(".")[2] == "Config"
@@ -109,7 +109,9 @@ def _set_up(leaf: object, config: Config, tokenizer: Tokenizer, owner: str) -> N
 
 
 def _takes_tokenizer(setup: Callable[..., object]) -> bool:
-    """`(config, tokenizer)` and `(config, *rest)` do; `(config)` and `(config, verbose=False)` don't."""
+    """Return whether `setup` takes the tokenizer by position, as `(config, tokenizer)` and `(config, *rest)` do,
+    but not `(config)` and `(config, verbose=False)`.
+    """
     known = parameters(setup)
     positional = [p for p in known if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
     if len(positional) >= 2:

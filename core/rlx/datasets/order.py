@@ -1,8 +1,8 @@
-"""The dataset row that a position of the run samples: rows of one epoch after another.
+"""The order in which a run reads dataset rows, one epoch after another.
 
-Position p is in epoch `p // size`, at place `p % size` of that epoch's order. Positions are group ids in RL. The order
-depends on the run's seed and the epoch alone, so a resumed run finds the same row at the same position, and has to
-remember nothing but positions.
+Position p of the run's endless sequence of rows is row number `p % size` in the order of epoch `p // size`. In RL,
+positions are group ids. The order depends on the run's seed and the epoch alone, so a resumed run finds the same row at
+the same position, and needs to store nothing but positions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EpochOrder = Callable[[int], list[int]]
 
 
 class RowOrder:
-    """Rows by position, over endless epochs. All epochs have as many rows as the first."""
+    """Row numbers by position, over endless epochs. All epochs have as many rows as the first."""
 
     def __init__(self, order: EpochOrder) -> None:
         self._order = lru_cache(maxsize=2)(order)
@@ -25,8 +25,9 @@ class RowOrder:
             raise ValueError("an epoch needs at least one row")
 
     def row(self, position: int) -> int:
-        epoch, place = divmod(position, self.epoch_rows)
-        return self._order(epoch)[place]
+        """Return the row at a position."""
+        epoch, offset = divmod(position, self.epoch_rows)
+        return self._order(epoch)[offset]
 
     def rows(self, start: int, count: int) -> list[int]:
         """Return the rows at positions start .. start + count - 1."""
@@ -39,7 +40,7 @@ def plain_order(size: int, *, seed: int, shuffle: bool) -> EpochOrder:
     def order(epoch: int) -> list[int]:
         rows = list(range(size))
         if shuffle:
-            random.Random(f"{seed}:{epoch}").shuffle(rows)  # noqa: S311 - must repeat, not surprise
+            random.Random(f"{seed}:{epoch}").shuffle(rows)  # noqa: S311 - reproducible, not secret
         return rows
 
     return order

@@ -33,27 +33,27 @@ class DatasetView:
         return self._source
 
     def item(self, index: int) -> object:
-        """Row `index` as the packer gets it: prompt text, chat messages, a mapping, or what your own packer takes."""
+        """Return row `index` as the packer gets it: prompt text, chat messages, a mapping, or the packer's own form."""
         with attribute(self._owner, f"row {index}", as_=DatasetError):
             return self._rows[index]
 
     def reference(self, index: int) -> object:
-        """The reference answer of row `index`; None if the dataset has no such method."""
+        """Return the reference answer of row `index`; None if the dataset has no method for it."""
         with attribute(self._owner, f"the reference answer of row {index}", as_=DatasetError):
             leaf, leaf_index = _leaf_of(self._source, index)
             get = getattr(leaf, "get_reference_answer", None) or getattr(leaf, "query_reference_answer", None)
             return get(leaf_index) if get is not None else None
 
     def where(self, index: int) -> str:
-        """The name of row `index`, for messages."""
+        """Return the name of row `index`, for messages."""
         return f"row {index} of {self._owner}"
 
     def sample(self, count: int = 16) -> list[int]:
-        """Up to `count` row numbers spread over the dataset, first and last included."""
+        """Return up to `count` row numbers spread over the dataset, the first and the last included."""
         return spread(self._size, count)
 
     def fingerprint(self) -> Fingerprint:
-        """The length, and hashes of sampled rows with their references; equal for equal data."""
+        """Return the length, and hashes of sampled rows with their reference answers; equal for equal data."""
         return Fingerprint(self._size, [digest([self.item(index), self.reference(index)]) for index in self.sample()])
 
 
@@ -62,7 +62,7 @@ def checked(source: object, owner: str) -> Dataset | IterableDataset:
     kind = f"{owner} is a {type(source).__name__}"
     if isinstance(source, Mapping):
         keys = ", ".join(repr(key) for key in islice(source, 8))
-        raise DatasetError(f"{kind} of {keys or 'nothing'}, and no rows. If these are splits, choose one of them.")
+        raise DatasetError(f"{kind} with the keys {keys or '(none)'}, and has no rows. If they are splits, choose one.")
     if isinstance(source, set | frozenset):
         raise DatasetError(f"{kind}, which has no order. Sort it into a list.")
     if not (_has_getitem(source) or hasattr(source, "__iter__")):
@@ -79,13 +79,13 @@ def checked(source: object, owner: str) -> Dataset | IterableDataset:
 
 
 def indexed(source: Dataset | IterableDataset, size: int, owner: str) -> Dataset:
-    """Return `source`, or the list that it was read into. Raises DatasetError if it does not hold `size` rows."""
+    """Return `source` if it has `__getitem__`, else its rows as a list. Raises DatasetError if they aren't `size`."""
     if _has_getitem(source):
         return source
     rows = list(islice(cast("IterableDataset", source), size + 1))
     if len(rows) != size:
         seen = f"more than {size}" if len(rows) > size else f"{len(rows)}"
-        raise DatasetError(f"{owner} says that it has {size} rows, and gave {seen}. Correct its __len__.")
+        raise DatasetError(f"{owner} has a length of {size}, but it yielded {seen} rows. Correct its __len__.")
     return rows
 
 
@@ -101,14 +101,14 @@ def leaves(source: object) -> Iterator[object]:
 
 
 class _Concatenation(Protocol):
-    """As torch's ConcatDataset."""
+    """The attributes by which torch's ConcatDataset is recognised and read."""
 
     datasets: Sequence[object]
     cumulative_sizes: Sequence[int]
 
 
 class _Subset(Protocol):
-    """As torch's Subset."""
+    """The attributes by which torch's Subset is recognised and read."""
 
     dataset: object
     indices: Sequence[int]
@@ -134,12 +134,12 @@ def _is_subset(source: object) -> TypeGuard[_Subset]:
 
 
 def _has_own_methods(source: object) -> bool:
-    """Return whether a dataset has a method that rlx would call, though it holds other datasets."""
+    """Return whether a dataset that holds others has methods for rlx to call. If so, it is used as one dataset."""
     return any(hasattr(source, name) for name in ("setup", "get_reference_answer", "query_reference_answer"))
 
 
 def _has_getitem(source: object) -> TypeGuard[Dataset]:
-    """Return whether it has a `__getitem__` of its own: torch's IterableDataset inherits one that only raises."""
+    """Return whether `source` has a working `__getitem__`: torch's IterableDataset inherits one that only raises."""
     torch_data = sys.modules.get("torch.utils.data")
     inherited = torch_data.Dataset.__getitem__ if torch_data is not None else None
     return getattr(type(source), "__getitem__", None) not in {None, inherited}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class RolloutOutput(str):
-    """A completion's text, with the tokens that the sampler emitted; all three lists have one entry for each token."""
+    """A completion's text, with the tokens that the sampler emitted. Each list has one entry for each token."""
 
     __slots__ = ("logprobs", "token_ids", "weight_versions")
 
@@ -72,9 +72,9 @@ class DataPacker(ABC):
     config: Config
     tokenizer: Tokenizer
     retokenizes: bool = False
-    """Whether the tokens that it trains in RL may differ from the sampled ones; those have no sampler logprobs."""
+    """Whether the tokens trained in RL may differ from the sampled ones. Such tokens have no sampler logprobs."""
     train_on: Literal["all", "last"] = "all"
-    """SFT on conversations: train all of the assistant's turns, or only the last one."""
+    """For SFT on conversations: train all of the assistant's turns, or only the last one."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002
         super().__init__()
@@ -95,8 +95,8 @@ class DataPacker(ABC):
     def get_policy_input(self, item: Item, rollout_output: str, n_ignore_prefix_tokens: int = 0) -> Sample:
         """Return one training sample, in the packer's own form.
 
-        item: the dataset's. rollout_output: a `RolloutOutput`. The first `n_ignore_prefix_tokens` of the completion are
-        not trained on.
+        item: the dataset's item. rollout_output: a `RolloutOutput`. The first `n_ignore_prefix_tokens` tokens of the
+        completion are not trained on.
         """
         raise NotImplementedError(_missing(self, "get_policy_input"))
 
@@ -137,12 +137,12 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     """The default packer: text, chat messages, or a mapping with `prompt` or `messages`, for models that read tokens
     from left to right.
 
-    train_on: SFT on conversations; train all of the assistant's turns, or only the last one.
+    train_on: for SFT on conversations; train all of the assistant's turns, or only the last one.
     """
 
     def __init__(self, *args: object, train_on: Literal["all", "last"] = "all") -> None:
         if train_on not in {"all", "last"}:
-            raise ValueError(f"train_on is {train_on!r}; it may be 'all' or 'last'")
+            raise ValueError(f"train_on is {train_on!r}; it must be 'all' or 'last'")
         super().__init__(*args)
         self.train_on = train_on
 
@@ -211,4 +211,4 @@ def _padded(rows: list[list[int]], length: int, filler: int) -> list[list[int]]:
 
 
 def _missing(packer: DataPacker, method: str) -> str:
-    return f"{type(packer).__name__} has no {method}: write it, or delegate to DecoderOnlyLLMDataPacker"
+    return f"{type(packer).__name__} has no {method}: implement it, or delegate to DecoderOnlyLLMDataPacker"

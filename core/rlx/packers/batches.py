@@ -5,7 +5,7 @@ Rules:
 * An error that a packer raises names the packer and the row.
 * A method that a packer inherits from rlx's own classes is not called if rlx knows the result.
 * Batches are read back row by row, because the trainer lays out its own. The trainer feeds token ids to the model and
-  nothing else, so a column that it could not use is an error.
+  nothing else, so a column that it can't use is an error.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _ATTENTION_MASK = "attention_mask"
 
 
 def owner_of(packer: object) -> str:
-    """`packer MyPacker`, for messages."""
+    """Return the packer's name for messages: `packer MyPacker`."""
     return f"packer {type(packer).__name__}"
 
 
 @contextmanager
 def attribute_to(packer: object, row: str = "") -> Iterator[None]:
-    """Make errors name the packer and the row (`row 3 of dataset 'x'`); errors of rlx itself only get the row."""
+    """Add the packer and the row (`row 3 of dataset 'x'`) to errors; to errors of rlx itself, only the row."""
     try:
         with attribute(owner_of(packer), row or "its work"):
             yield
@@ -37,13 +37,13 @@ def attribute_to(packer: object, row: str = "") -> Iterator[None]:
 
 
 def overrides(packer: object, *methods: str) -> bool:
-    """Whether the packer has at least one of these methods other than from rlx's own classes."""
+    """Return whether the packer has at least one of these methods that isn't inherited from rlx's own classes."""
     own = (getattr(packer, name, None) for name in methods)
     return any(method is not None and getattr(method, "__module__", None) != _RLX_CLASSES for method in own)
 
 
 def to_list(value: object) -> object:
-    """A tensor or array as nested lists; everything else as it is."""
+    """Convert a tensor or array to nested lists; return anything else unchanged."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -60,7 +60,7 @@ def batch_rows(
     unused = set(batch) - {_ATTENTION_MASK} - {alias for names in columns.values() for alias in names}
     if unused:
         raise PluginError(
-            f"{made_by} returned {_listed(sorted(unused))}, which the trainer could not use: it feeds token ids to the "
+            f"{made_by} returned {_listed(sorted(unused))}, which the trainer can't use: it feeds token ids to the "
             f"model and nothing else. It must return {_listed(columns)}."
         )
     found = [_column(batch, names, rows, made_by) for names in columns.values()]

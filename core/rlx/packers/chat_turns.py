@@ -6,11 +6,11 @@ Rules:
 * If the chat template marks what the assistant writes (`{% generation %}`), its mask is used, unless the packer changes
   the prompts (has a `get_rollout_input` of its own).
 * Otherwise a turn is the text that the template appends to the prompt that the engine would read before it. That prompt
-  must be the beginning of the rendering, token for token. If it isn't, or the marks do not fit the turns, that is an
-  error.
-* Marks that leave out the token which ends a turn are an error: a model that is trained so does not learn to stop.
+  must be the beginning of the rendered conversation, token for token. It is an error if it isn't, or if the marks do
+  not match the turns.
+* Marks that leave out the token that ends a turn are an error: a model trained that way would not learn to stop.
 * A template that renders past turns differently from present ones (without their reasoning, say) rewrites history, and
-  rewritten history is a new trajectory: each turn is trained after the prompt that would really have been read.
+  rewritten history is a new trajectory: each turn is trained after the prompt that the engine would really have read.
 * White space after a turn is not trained. The last turn ends with an EOS.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rlx.packers.tokenizer import FastTokenizer, Tokenizer
 
 _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_CURE = (
+_ADVICE = (
     "Put {% generation %} and {% endgeneration %} around what the assistant writes and set that template as "
     "model.chat_template, or use a packer with an sft_process_sample of its own."
 )
@@ -76,25 +76,25 @@ def _turn_tokens(messages: Messages, index: int, tokenizer: Tokenizer) -> list[i
     """Return the tokens of turn `index`, without white space at its end."""
     if not getattr(tokenizer, "chat_template", None):  # the packer writes prompts in its own way
         return encode_target(tokenizer, messages[index].get("content"))
-    read = encode_messages(tokenizer, _before(messages, index))
-    whole = encode_messages(tokenizer, messages[: index + 1], generation_prompt=False)
-    if whole[: len(read)] != read:
+    prompt = encode_messages(tokenizer, _before(messages, index))
+    rendered = encode_messages(tokenizer, messages[: index + 1], generation_prompt=False)
+    if rendered[: len(prompt)] != prompt:
         raise UsageError(
             f"The chat template of {tokenizer.name_or_path!r} does not show which tokens of message {index} are the "
-            f"assistant's: the prompt before it ends with {tokenizer.decode(read[-8:])!r}, and the conversation "
-            f"rendered with the turn does not continue from there. {_CURE}"
+            f"assistant's: the prompt before it ends with {tokenizer.decode(prompt[-8:])!r}, and the conversation "
+            f"rendered with the turn does not continue from there. {_ADVICE}"
         )
-    turn = whole[len(read) :]
+    turn = rendered[len(prompt) :]
     while turn and not tokenizer.decode(turn[-1:]).strip():
         turn.pop()
     return _with_eos(turn, tokenizer) if index == len(messages) - 1 else turn
 
 
 def _append(trajectories: list[Trajectory], prompt: list[int], turn: list[int]) -> None:
-    """Append a turn to the last trajectory if its prompt continues that, else as a new trajectory."""
-    read = trajectories[-1].tokens if trajectories else []
-    if read and prompt[: len(read)] == read:
-        between = [Segment("observed", prompt[len(read) :])] if len(prompt) > len(read) else []
+    """Append a turn to the last trajectory if its prompt continues that one, else start a new trajectory."""
+    previous = trajectories[-1].tokens if trajectories else []
+    if previous and prompt[: len(previous)] == previous:
+        between = [Segment("observed", prompt[len(previous) :])] if len(prompt) > len(previous) else []
         trajectories[-1].segments += [*between, Segment("sampled", turn, finish_reason="stop")]
     else:
         trajectories.append(single_turn(prompt, turn, finish_reason="stop"))
@@ -103,7 +103,7 @@ def _append(trajectories: list[Trajectory], prompt: list[int], turn: list[int]) 
 def _with_eos(turn: list[int], tokenizer: Tokenizer) -> list[int]:
     eos = tokenizer.eos_token_id
     if eos is None:
-        raise UsageError(f"The tokenizer of {tokenizer.name_or_path!r} has no EOS token: an answer could not end.")
+        raise UsageError(f"The tokenizer of {tokenizer.name_or_path!r} has no EOS token to end an answer with.")
     return turn if turn and turn[-1] == eos else [*turn, int(eos)]
 
 
@@ -118,14 +118,14 @@ def _marked_trajectory(messages: Messages, tokenizer: FastTokenizer) -> Trajecto
     rendered = tokenizer.apply_chat_template(
         [dict(message) for message in messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    mask = [bool(covered) for covered in rendered["assistant_masks"]]
-    # If a character at a turn's edge has no token, transformers marks all that follows, or nothing.
+    mask = [bool(trained) for trained in rendered["assistant_masks"]]
+    # If a character at a turn's edge has no token, transformers marks everything after it, or nothing.
     marked = sum(trained for trained, _ in groupby(mask))
     turns = sum(role == "assistant" for role, _ in groupby(message["role"] for message in messages))
     if marked < turns or all(mask):
         raise UsageError(
             f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} do not show which tokens "
-            f"are the assistant's: they cover {marked} runs of tokens, and the assistant speaks {turns} times. {_CURE}"
+            f"are the assistant's: they cover {marked} runs of tokens, but the assistant has {turns} turns. {_ADVICE}"
         )
     tokens = [int(token) for token in rendered["input_ids"]]
     _check_ends(tokens, mask, tokenizer)
@@ -134,8 +134,8 @@ def _marked_trajectory(messages: Messages, tokenizer: FastTokenizer) -> Trajecto
 
 def _check_ends(tokens: list[int], mask: list[bool], tokenizer: FastTokenizer) -> None:
     """Raise UsageError if the mask leaves out the special token that ends a turn."""
-    special = {index for index, added in tokenizer.added_tokens_decoder.items() if added.special}
-    ends = special - {tokenizer.unk_token_id}  # a character that the vocabulary lacks ends nothing
+    special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ends = special - {tokenizer.unk_token_id}  # a character outside the vocabulary doesn't end a turn
     for index in range(1, len(tokens)):
         if mask[index - 1] and not mask[index] and tokens[index] in ends and tokens[index - 1] not in ends:
             raise UsageError(

@@ -2,13 +2,14 @@
 
 Rules:
 
-* By default the trainer learns from the prompt that the engine read and all tokens that it emitted. That is what
-  `DecoderOnlyLLMDataPacker` returns, so packers that inherit `get_policy_input` and the collate functions from rlx are
+* By default the trainer learns from the prompt that the engine read and all tokens that it emitted, as
+  `DecoderOnlyLLMDataPacker` has it. So packers that inherit `get_policy_input` and the collate functions from rlx are
   not called.
-* A packer with its own is called for the whole group. Its `logprob_masks` (1 where the *next* token is trained on)
-  decide which sampled tokens are trained; prompts never are.
-* Its tokens must be those that were sampled. Text tokenised again gives others, which were not drawn from the policy:
-  an error, unless the packer's class says `retokenizes = True`. Then its tokens are trained without sampler logprobs.
+* A packer that defines its own is called for the whole group. Its `logprob_masks` (1 where the *next* token is trained
+  on) decide which sampled tokens are trained; prompts never are.
+* Its tokens must be those that were sampled. Tokenising the text again gives other tokens, which were not drawn from
+  the policy. That is an error, unless the packer's class sets `retokenizes = True`: then its tokens are trained without
+  sampler logprobs.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
 
 POLICY_COLUMNS = {"input_ids": ("input_ids",), "logprob_masks": ("logprob_masks",)}
 RETOKENIZED_METRIC = "packer/retokenized"
-"""Share of the completions that were trained with other tokens than the sampler's."""
+"""Share of the completions whose trained tokens differ from the sampled ones."""
 
 
 def apply_policy_input(
     packer: Packer, item: object, group: Sequence[Episode], tokenizer: Tokenizer, *, where: str = ""
 ) -> None:
-    """Replace the trajectories of a group of single-turn episodes by those that the packer trains of `item`.
+    """Replace the trajectories of a group of single-turn episodes with the ones that the packer makes.
 
-    Raises PluginError, with the row (`where`).
+    item: the dataset item of the group. Raises PluginError, with the row (`where`).
     """
     if not overrides(packer, "get_policy_input", "policy_compute_max_len", "policy_collate_fn"):
         return
@@ -71,7 +72,7 @@ def dry_run_policy_input(
     group = []
     for sample, text in enumerate(("1", "A completion.")):
         tokens = [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
-        # Sampled completions end so. Text does not show the EOS, which exposes a packer that tokenises text.
+        # Sampled completions end with an EOS. Their text lacks it, which exposes a packer that tokenises text.
         tokens += [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         spans = [VersionSpan(0, len(tokens))]
         made_up = single_turn(prompt, tokens, logprobs=[-1.0] * len(tokens), versions=spans, finish_reason="stop")
@@ -106,36 +107,36 @@ class _PolicyRow:
 
     @property
     def as_sampled(self) -> bool:
-        """Whether the row is the tokens that the engine read and emitted, and padding."""
+        """Whether the row consists of the tokens that the engine read and emitted, and padding."""
         return self.tokens[: len(self.emitted)] == self.emitted
 
     def segments(self) -> list[Segment]:
-        """The sampled tokens, split by the packer's mask."""
+        """Return the prompt and the sampled tokens, split by the packer's mask."""
         begin, end = len(self.prompt), len(self.emitted)
         self._trained_tokens(begin, end)
         return [Segment("prompt", self.prompt), *split_by_mask(self.sampled, self.mask[begin - 1 : end - 1])]
 
     def retokenized(self) -> list[Segment]:
-        """The packer's own tokens, up to the last that is trained: nothing depends on those after it."""
+        """Return the packer's own tokens up to the last trained one: nothing depends on the tokens after it."""
         trained = self._trained_tokens(self._common_prefix(self.prompt), len(self.tokens))
         if not trained:
             return [Segment("prompt", self.prompt), *split_by_mask(self.sampled, [0] * len(self.sampled.tokens))]
         begin, end = trained[0], trained[-1] + 1
-        # They are as old as the oldest token that was sampled.
+        # Their version is that of the oldest sampled token.
         version = min((span.version for span in self.sampled.versions), default=None)
         spans = [VersionSpan(version, end - begin)] if version is not None else []
         whole = Segment("sampled", self.tokens[begin:end], [], spans, finish_reason=self.sampled.finish_reason)
         return [Segment("prompt", self.tokens[:begin]), *split_by_mask(whole, self.mask[begin - 1 : end - 1])]
 
     def difference(self) -> str:
-        """The error message for tokens that differ from the sampled ones."""
+        """Return the error message for tokens that differ from the sampled ones."""
         index = self._common_prefix(self.emitted)
         inside = index - len(self.prompt)
         where = f"token {inside} of the completion" if inside >= 0 else f"token {index} of the prompt"
         sampler, packer = (self._describe_token(tokens, index) for tokens in (self.emitted, self.tokens))
         return (
-            f"{self.owner}: get_policy_input gives other tokens than those that were sampled. The first difference is "
-            f"at {where} (position {index}): the sampler has {sampler}, the packer {packer}. Text was tokenised again, "
+            f"{self.owner}: get_policy_input returned other tokens than the sampled ones. The first difference is at "
+            f"{where} (position {index}): the sampler has {sampler}, the packer {packer}. Text was tokenised again, "
             "and a text has more than one tokenisation; only the sampled tokens may be trained. Use "
             "rollout_output.token_ids, after the tokens of get_rollout_input. Or give the class `retokenizes = True`: "
             "then the packer's tokens are trained, and the trainer's own logprobs take the place of the sampler's."
@@ -143,7 +144,7 @@ class _PolicyRow:
 
     def _trained_tokens(self, begin: int, end: int) -> list[int]:
         """Return the indices of the tokens that the mask covers. Raises PluginError if one is outside [begin, end)."""
-        trained = [index + 1 for index, covered in enumerate(self.mask) if covered]
+        trained = [index + 1 for index, trained in enumerate(self.mask) if trained]
         wrong = next((index for index in trained if not begin <= index < end), None)
         if wrong is not None:
             what = "belongs to the prompt" if wrong < begin else "is beyond the completion"
@@ -168,7 +169,7 @@ class _PolicyRow:
 
 
 def split_by_mask(segment: Segment, mask: Sequence[int]) -> list[Segment]:
-    """Split a segment into runs of tokens that are trained, and that aren't. `mask` has one entry for each token."""
+    """Split a segment into runs of trained and untrained tokens. `mask` has one entry for each token."""
     if all(mask):
         return [segment]
     versions = [span.version for span in segment.versions for _ in range(span.length)]

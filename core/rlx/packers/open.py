@@ -1,4 +1,4 @@
-"""The packer that a section of the config names, ready for use in this process."""
+"""Make and set up the packer that a config names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def open_packer(
 ) -> Packer:
     """Make the packer and call its `setup`. `where` is the section's place in the config.
 
-    Raises ConfigError if the section's `args` do not fit, and PluginError for whatever the packer raises.
+    Raises ConfigError if the section's `args` do not fit, and PluginError if the packer raises.
     """
     packer: Packer = plugins.make("packers", section.name, section.args, where=f"{where} args")
     with attribute(plugins.owner("packers", section.name), "its setup"):

@@ -60,7 +60,7 @@ def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, wher
     with attribute_to(packer, where):
         made = packer.get_rollout_input(item)
         if overrides(packer, "rollout_collate_fn"):
-            made = _only(packer.rollout_collate_fn([made]), owner)
+            made = _only_input(packer.rollout_collate_fn([made]), owner)
         ids = _rollout_ids(made, tokenizer, owner)
         if not ids:
             raise DatasetError(f"the prompt is empty: {_short(item)}")
@@ -68,7 +68,7 @@ def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, wher
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """Return the token ids of a prompt, by the rules above."""
+    """Return the token ids of a prompt, by the rules of this module."""
     if isinstance(prompt, str):
         return encode_text(tokenizer, prompt)
     if is_messages(prompt):
@@ -77,7 +77,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the token ids of prompt text, by the rules above."""
+    """Return the token ids of prompt text, by the rules of this module."""
     bos, eos = tokenizer.bos_token, tokenizer.eos_token
     has_bos = bool(bos and text.startswith(bos))
     ids = [int(token) for token in tokenizer.encode(text, add_special_tokens=not has_bos)]
@@ -89,7 +89,7 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
 def encode_messages(tokenizer: Tokenizer, messages: Messages, *, generation_prompt: bool = True) -> list[int]:
     """Return the token ids of a conversation, with the beginning of the assistant's next turn if `generation_prompt`.
 
-    Raises UsageError if there is no chat template.
+    Raises UsageError if the tokenizer has no chat template.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
@@ -111,15 +111,15 @@ def _prompt_in(item: Mapping[str, Any]) -> Prompt:
         if value is None:
             continue
         if key == "prompt_token_ids" or isinstance(value, str) or is_messages(value):
-            ids: Prompt = value
-            return ids
+            prompt: Prompt = value
+            return prompt
         raise DatasetError(f"{key!r} is a {type(value).__name__}, not text or chat messages: {_short(value)}")
     columns = ", ".join(repr(name) for name in item) or "none"
     raise DatasetError(f"no column 'prompt' or 'messages'; the columns are: {columns}")
 
 
 def _rollout_ids(made: object, tokenizer: Tokenizer, owner: str) -> list[int]:
-    """Return the token ids in the result of a `get_rollout_input`, whichever of its forms it has."""
+    """Return the token ids in any of the forms that `get_rollout_input` may return."""
     if isinstance(made, Mapping):
         for key in ("prompt_token_ids", "input_ids", "prompt"):
             if key in made:
@@ -135,12 +135,12 @@ def _rollout_ids(made: object, tokenizer: Tokenizer, owner: str) -> list[int]:
     )
 
 
-def _only(batch: Any, owner: str) -> object:
-    """Return the one element of a collated batch: a list, array or tensor of length 1."""
+def _only_input(batch: Any, owner: str) -> object:
+    """Return the only element of a collated batch: a list, array or tensor of length 1."""
     if isinstance(batch, Mapping | str) or not hasattr(batch, "__len__") or len(batch) != 1:
         raise PluginError(
             f"{owner}: rollout_collate_fn got a list of one input and returned a {type(batch).__name__}: "
-            f"{_short(batch)}. It must return as many as it got."
+            f"{_short(batch)}. It must return as many inputs as it got."
         )
     return batch[0]
 

@@ -2,12 +2,12 @@
 
 Rules:
 
-* A row's target is `completion`, else `answer`. A conversation that ends with the assistant's turn holds its targets
-  itself (see `rlx.packers.chat_turns`). A row without a target is completed by the dataset's reference answer.
-* A trajectory is what sampling would have made of the row: the prompt as the engine would read it (the packer's
+* A row's target is its `completion`, else its `answer`. A conversation that ends with the assistant's turn contains its
+  targets (see `rlx.packers.chat_turns`). The target of any other row is the dataset's reference answer.
+* A trajectory is built as if the row had been sampled: the prompt as the engine would read it (the packer's
   `get_rollout_input`), then the target and an EOS, all of it trained.
 * A packer with an `sft_process_sample` of its own decides otherwise. The batch that its own `sft_collate_fn` makes of
-  the sample is read back: its labels may leave out more.
+  the sample is read back: its labels may mask more tokens.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def target_trajectories(packer: Packer, item: object, tokenizer: Tokenizer) -> l
     if (messages := _conversation(item)) is not None:
         return conversation_trajectories(packer, messages, tokenizer)
     if not _has_target(item):
-        raise DatasetError("no target: give a last message from the assistant, 'completion', 'answer', or a reference")
+        raise DatasetError("no target: give a last assistant message, 'completion', 'answer', or a reference answer")
     target = encode_target(tokenizer, _answer(item))
     return [single_turn(prompt_token_ids(packer, prompt_of(item), tokenizer), target, finish_reason="stop")]
 
 
 def samples_of(made: Sample) -> list[Sample]:
-    """Return the result of an `sft_process_sample` as a list of samples: one, or several trajectories."""
+    """Return the result of `sft_process_sample` as a list: of one sample, or of several trajectories."""
     several = isinstance(made, list) and made and all(isinstance(sample, Trajectory) for sample in made)
     return made if several else [made]
 
@@ -81,7 +81,7 @@ def samples_of(made: Sample) -> list[Sample]:
 def to_trajectory(made: Sample, owner: str = "packer") -> Trajectory:
     """Convert a packer's processed sample to a trajectory.
 
-    It is one already, or a mapping with `input_ids` (or `token_ids`) and `labels` (or `label_ids`) of the same length:
+    made: a trajectory, or a mapping with `input_ids` (or `token_ids`) and `labels` (or `label_ids`) of the same length:
     not shifted, -100 at tokens that are not trained.
     """
     if isinstance(made, Trajectory):

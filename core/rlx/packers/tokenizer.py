@@ -79,9 +79,9 @@ class FastTokenizer(Tokenizer, Protocol):
 
 
 def load_tokenizer(model: ModelConfig) -> Tokenizer:
-    """The Hugging Face tokenizer of `model.tokenizer`, else of `model.path`, with `model.chat_template` put in.
+    """Load the Hugging Face tokenizer of `model.tokenizer`, else of `model.path`, and set its `model.chat_template`.
 
-    Raises UsageError if none can be loaded.
+    Raises UsageError if it can't be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -108,11 +108,11 @@ def _check_folder(source: str) -> None:
     """
     looks_like_path = source.startswith(("/", "./", "../")) or source.count("/") > 1
     if looks_like_path and not Path(source).is_dir():
-        raise UsageError(f"There is no folder {source!r} (model.path or model.tokenizer).")
+        raise UsageError(f"The folder {source!r} does not exist (model.path or model.tokenizer).")
 
 
 def _no_tokenizer(source: str, why: str) -> str:
     return (
         f"No tokenizer could be loaded from {source!r}: {why}\n"
-        "Put tokenizer.json and tokenizer_config.json there, or name another place as model.tokenizer."
+        "Put tokenizer.json and tokenizer_config.json there, or set model.tokenizer to another folder or Hub name."
     )

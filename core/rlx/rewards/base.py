@@ -24,8 +24,8 @@ OFFERED = ("prompt", "token_ids", "finish_reason", "tokenizer", "config", "examp
 """Keyword arguments that rlx passes to a reward that accepts them.
 
 prompt: the prompt as text. token_ids: the completion's tokens. finish_reason: `stop` or `length`. example: the
-dataset's item. tokenizer, config, data_packer: the run's; a reward that names `tokenizer` or `data_packer` finds them
-loaded, for one that only has `**kwargs` they load on first use, within that call's timeout.
+dataset's item. tokenizer, config, data_packer: the run's. If the signature names `tokenizer` or `data_packer`, it is
+loaded before the first call; if only `**kwargs` accepts it, it loads on first use, within that call's timeout.
 """
 
 AnyReward = TypeVar("AnyReward", bound=Callable[..., object])

@@ -1,4 +1,4 @@
-"""A reward with its options, ready to be called, and the checks that come before."""
+"""Bind a reward to its options, and check options and signature without making it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class BoundReward:
         self.accepts = frozenset(accepted(self._call, dict.fromkeys(OFFERED)))
         """Those of OFFERED that it accepts."""
         self.names = frozenset(inspect.signature(self._call).parameters) & self.accepts
-        """Those of them that it names: they must be loaded before the call."""
+        """Those of `accepts` that its signature names: they must be loaded before the call."""
         self.group = bool(getattr(self._call, "group_reward", False))
         """Whether its author marked it as a group reward."""
 
     def __call__(self, evaluated: str | list[str], reference: object, offered: Mapping[str, object]) -> object:
-        """Return what the reward returns, unchecked."""
+        """Call the reward, and return its result unchecked."""
         taken = {name: value for name, value in offered.items() if name in self.accepts}
         return self._call(evaluated, reference, **taken, **self._options)
 

@@ -15,7 +15,7 @@ PROCESS_OFFERS = ("tokenizer", "config", "data_packer")
 
 
 def loaded_message(reward: BoundReward, owner: str, *, group: bool | None) -> Loaded:
-    """Return what the pool must know of a reward. `group` is the config's; None: as the reward's author marked it."""
+    """Describe a reward to the pool. `group` is the config's; None: as the reward's author marked it."""
     return Loaded(owner, sorted(reward.accepts - set(PROCESS_OFFERS)), reward.group if group is None else group)
 
 
@@ -30,7 +30,7 @@ class RewardCaller:
     ) -> list[Score]:
         """Return a score for each of the call's texts. `process_offers` are offered in addition to those of the call.
 
-        Raises what the reward raises, and RewardError if its result isn't a reward.
+        Raises the reward's own exceptions, and RewardError if its result isn't a reward.
         """
         evaluated = call.texts if loaded.group else call.texts[0]
         result = reward(evaluated, call.reference, {**process_offers, **call.offered})

@@ -35,7 +35,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 class Call(msgspec.Struct, frozen=True, tag=True):
-    """Score one completion with reward number `reward` of the Start; a group reward gets all of a prompt's."""
+    """Score a completion with reward number `reward` of the Start, or all of a prompt's if it is a group reward."""
 
     reward: int
     texts: list[str]
@@ -44,7 +44,7 @@ class Call(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """One reward as it was loaded."""
+    """A reward that the worker has loaded."""
 
     owner: str
     """The reward's name and distribution, for errors."""
@@ -55,7 +55,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The rewards are loaded; in the order of the Start."""
+    """The rewards are loaded; they are in the order of the Start."""
 
     rewards: list[Loaded]
     hook_failures: dict[str, int] = {}

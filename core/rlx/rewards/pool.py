@@ -5,8 +5,8 @@ Rules:
 * A call that raises, times out, crashes its process or returns anything but a reward is a RewardError with the reward's
   owner and the completion; it is never a reward of 0. `drop` on the error is the config's `on_error`.
 * Calls wait in one queue, and each process takes the next one when it is free: a slow call delays no other, as long as
-  there is another process. Only the call itself counts against its timeout, not the waiting.
-* A process that was killed or died is replaced at once.
+  another process is free. The time in the queue doesn't count against a call's timeout.
+* A process that died or was killed is replaced at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RewardPool:
         """Failures of the hooks that ran in the processes."""
         self._roles = reward_roles(config)
         specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._roles)]
-        self._start_message = Start(_for_rewards(boot), specs)
+        self._start_message = Start(_without_secrets(boot), specs)
         self._start_seconds = config.run.start_seconds
         self._size = config.rollout.reward_workers if specs else 0
         self._queue: asyncio.Queue[RewardCall] = asyncio.Queue()
@@ -65,7 +65,7 @@ class RewardPool:
     async def score(self, completions: Sequence[RewardInput], kind: GroupKind = "train") -> list[Scores]:
         """Score the completions of one prompt with every reward of that kind of group.
 
-        Raises RewardError; of several errors, one that ends the run.
+        Raises RewardError; of several errors, one that ends the run if there is one.
         """
         if self._failure is not None:
             raise self._failure
@@ -84,7 +84,7 @@ class RewardPool:
                 call.answer.cancel()
 
     async def close(self) -> None:
-        """Kill the processes; calls that wait are cancelled."""
+        """Kill the processes, and cancel all open calls."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,7 +101,7 @@ class RewardPool:
         await self.close()
 
     def oldest(self) -> tuple[str, float] | None:
-        """Return owner and age in seconds of the call that has waited longest; None if none is waiting."""
+        """Return owner and age in seconds of the oldest call without an answer; None if all are answered."""
         call = next(iter(self._open_calls), None)
         return (call.owner, time.monotonic() - call.since) if call else None
 
@@ -124,7 +124,7 @@ class RewardPool:
                 process = await self._answer(call, process)
 
     async def _answer(self, call: RewardCall, process: RewardProcess) -> RewardProcess:
-        """Answer a call. Returns the process for the next one: another if this one had to be replaced."""
+        """Have `process` answer a call. Returns the process for the next call: a new one if this one was replaced."""
         timing, began = f"reward/{call.role.reward.name}", time.monotonic()
         try:
             reply = await process.send(call.frame, call.role.reward.timeout_seconds)
@@ -152,10 +152,10 @@ class RewardPool:
             return
         self._failure = RewardError(f"The reward pool failed: {type(error).__name__}: {error}")
         for call in list(self._open_calls):
-            call.end(self._failure)
+            call.set_error(self._failure)
 
 
-def _for_rewards(boot: Boot) -> Boot:
+def _without_secrets(boot: Boot) -> Boot:
     """Return the boot data for a reward process: without keys, and without plugins of other kinds."""
     plugins = [record for record in boot.plugins if record.kind in {"rewards", "packers", "hooks"}]
     endpoint = Endpoint(host="", port=0, server_public="", public="", secret="")

@@ -19,7 +19,7 @@ class WorkerDied(Exception):  # noqa: N818 - internal: the pool turns it into a 
 
 
 class RewardProcess:
-    """One worker. It has its own session, so that processes that a reward starts are killed with it."""
+    """One worker process. It has its own session, so that processes that a reward starts are killed with it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -46,7 +46,7 @@ class RewardProcess:
         )
         try:
             return worker, await worker._load(start, timeout)
-        except BaseException:  # whatever happened, cancellation included: no process may be left behind
+        except BaseException:  # cancellation included: no process may be left behind
             await worker.kill()
             raise
 
@@ -84,7 +84,7 @@ class RewardProcess:
         return answer
 
     async def _close_stdout_at_exit(self) -> None:
-        """Feed an end of file when the process exits: a child of a reward may still hold the pipe open."""
+        """Feed EOF to the reader when the process exits: a child of a reward may still hold the pipe open."""
         await self._process.wait()
         self._stdout.feed_eof()
 

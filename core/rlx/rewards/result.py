@@ -1,4 +1,7 @@
-"""The result of a reward call, as scores. A result that isn't a reward is a RewardError with owner and completion."""
+"""Convert the result of a reward call to scores.
+
+Rule: a result that isn't a reward is a RewardError with the owner and the completion.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from numbers import Real
 from rlx.errors import RewardError
 
 EXCERPT_CHARACTERS = 300
-"""How much of a completion an error shows."""
+"""The length of the excerpt of a completion that an error shows."""
 
 ONE_RULE = "It must return a finite number, or (number, dict of numbers)."
 LIST_HINT = " One that judges a prompt's completions together, in one call, is marked with @rlx.group_reward."
@@ -29,7 +32,7 @@ class Score:
 
 
 def score_of(result: object, owner: str, text: str) -> Score:
-    """Return the result of a reward (awaited already) as a Score. Raises RewardError."""
+    """Return the result of a reward (already awaited) as a Score. Raises RewardError."""
     value, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
     hint = LIST_HINT if isinstance(value, list) else ""
     rule = f"{ONE_RULE}{hint}\n{quote_first([text])}"
@@ -37,7 +40,7 @@ def score_of(result: object, owner: str, text: str) -> Score:
 
 
 def scores_of(result: object, owner: str, texts: Sequence[str]) -> list[Score]:
-    """Return the result of a group reward (awaited already) as a Score for each text. Raises RewardError."""
+    """Return the result of a group reward (already awaited) as a Score for each text. Raises RewardError."""
     values, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, [{}] * len(texts))
     lists = [_one_for_each(values, owner, texts), _one_for_each(metrics, owner, texts)]
     scores = []
@@ -93,7 +96,7 @@ def _metrics(metrics: object, owner: str, rule: str) -> dict[str, float]:
 
 
 def _one_for_each(found: object, owner: str, texts: Sequence[str]) -> list[object]:
-    """Return one part of a group reward's result as a list: it is one, or an array or tensor of one dimension."""
+    """Return the values or the metrics of a group reward as a list. They may be a one-dimensional array or tensor."""
     parts = found.tolist() if hasattr(found, "tolist") else found
     if not isinstance(parts, list):
         raise RewardError(_not_a_reward(owner, found, f"{GROUP_RULE}\n{quote_first(texts)}"), owner=owner)

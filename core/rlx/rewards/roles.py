@@ -1,4 +1,4 @@
-"""The roles that the rewards of a run play: which ones score which groups, and what their values count for.
+"""The roles of a run's rewards: which groups each one scores, and what its value counts for.
 
 Rules:
 
@@ -20,7 +20,7 @@ GroupKind = Literal["train", "eval"]
 
 @dataclass(frozen=True)
 class RewardRole:
-    """A reward, and what its value counts for."""
+    """A reward, and whether its value counts for the total reward, as a filter, or both."""
 
     index: int
     """Its index among all rewards of the run."""
@@ -42,7 +42,7 @@ def reward_roles(config: Config) -> dict[GroupKind, list[RewardRole]]:
             train.append(RewardRole(len(train), filtering, in_total=False, filter_weight=filtering.weight))
     own = config.eval.rewards if config.eval is not None else None
     if own is not None:
-        evaluation = [RewardRole(len(train) + place, reward, in_total=True) for place, reward in enumerate(own)]
+        evaluation = [RewardRole(len(train) + index, reward, in_total=True) for index, reward in enumerate(own)]
     return {"train": train, "eval": evaluation}
 
 

@@ -1,4 +1,4 @@
-"""Score one group: its calls, and their results by completion.
+"""Score one group: make its calls, wait for their answers, and collect the scores by completion.
 
 Rule: a reward is called once for each completion; a group reward is called once, with all completions of the prompt.
 """
@@ -74,6 +74,7 @@ class RewardCall:
     frame: bytes
     answer: asyncio.Future[list[Score]]
     since: float = field(default_factory=time.monotonic)
+    """When it was put into the queue, on the monotonic clock."""
 
     def finish(self, reply: Scored | CallFailed) -> None:
         """Set the answer to a worker's reply."""
@@ -84,10 +85,10 @@ class RewardCall:
 
     def fail(self, message: str) -> None:
         """Set a RewardError; it drops the group if the reward's `on_error` says so."""
-        self.end(RewardError(message, owner=self.owner, drop=self.role.reward.on_error == "drop"))
+        self.set_error(RewardError(message, owner=self.owner, drop=self.role.reward.on_error == "drop"))
 
-    def end(self, error: RewardError) -> None:
-        """Set an error as the answer, unless there is one."""
+    def set_error(self, error: RewardError) -> None:
+        """Set an error as the answer, unless the call has been answered."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
@@ -123,7 +124,8 @@ def call_message(completions: Sequence[RewardInput], index: int, loaded: Loaded)
     """Return the message that has reward number `index` score completions of one prompt: all of them if it is a group
     reward, else just one.
     """
-    first, offered = completions[0], {}
+    first = completions[0]
+    offered: dict[str, object] = {}
     for name in loaded.wants:
         if loaded.group and name in PER_COMPLETION:
             offered[name] = [getattr(completion, name) for completion in completions]
@@ -135,8 +137,7 @@ def call_message(completions: Sequence[RewardInput], index: int, loaded: Loaded)
 async def wait_for_answers(calls: Sequence[RewardCall]) -> None:
     """Wait until all calls have been answered.
 
-    Raises a RewardError that ends the run as soon as there is one, and one that drops the group once all calls have
-    been answered.
+    A RewardError that ends the run is raised at once; one that drops the group, after all calls have been answered.
     """
     waiting = {call.answer for call in calls}
     while waiting and not any(not error.drop for error in _errors(calls)):
@@ -146,7 +147,7 @@ async def wait_for_answers(calls: Sequence[RewardCall]) -> None:
 
 
 def collect_scores(calls: Sequence[RewardCall], count: int) -> list[Scores]:
-    """Return the answers by completion."""
+    """Return the scores of each of the `count` completions, from the answers to `calls`."""
     scores = [Scores() for _ in range(count)]
     for call in calls:
         for index, score in zip(call.indices, call.answer.result(), strict=True):

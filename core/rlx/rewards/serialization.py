@@ -29,7 +29,7 @@ def to_plain(value: object) -> object:
 def why_unsendable(parts: Mapping[str, object]) -> str | None:
     """Return the reason why a row can't be sent, with the place of the first part that can't; None if it can.
 
-    parts: of the row, by name: `reference`, `item`.
+    parts: the parts of the row by name: `reference`, `item`.
     """
     for name, value in parts.items():
         if (flaw := _flaw(value)) is not None:

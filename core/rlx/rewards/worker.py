@@ -50,18 +50,18 @@ def main() -> None:
     start = _read(inbox)
     assert isinstance(start, Start)
     try:
-        scorer = Scorer(start)
+        worker = RewardWorker(start)
     except BaseException as error:  # noqa: BLE001 - the boundary: a plugin's code ran; the pool reports it
         _write(outbox, _load_failed(error))
         return
-    _write(outbox, Ready(scorer.loaded, scorer.hook_failures))
+    _write(outbox, Ready(worker.loaded, worker.hook_failures))
     while (call := _read(inbox)) is not None:
         assert isinstance(call, Call)
-        _write(outbox, scorer.answer(call))
+        _write(outbox, worker.answer(call))
 
 
-class Scorer:
-    """The run's rewards, loaded."""
+class RewardWorker:
+    """Loads the run's rewards, and answers calls of them."""
 
     def __init__(self, start: Start) -> None:
         from rlx.script.plugins import open_plugins
@@ -75,7 +75,7 @@ class Scorer:
             for spec, reward in zip(start.rewards, self._rewards, strict=True)
         ]
         self.hook_failures = plugins.hook_failures.take()
-        # Loaded now, so that it is not part of the first call's time.
+        # Loaded now, so that loading doesn't count against the timeout of the first call.
         self._offers = [_loaded_offers(lazy, reward) for reward in self._rewards]
 
     def answer(self, call: Call) -> Scored | CallFailed:
@@ -95,7 +95,7 @@ class Scorer:
 
 
 def _process_offers(boot: Boot, plugins: Plugins) -> dict[str, Lazy[object]]:
-    """Return the offers that this process has itself, by name."""
+    """Return the offers of PROCESS_OFFERS by name; each is made on first use."""
     config = boot.load_config()
 
     def make_tokenizer() -> Tokenizer:
@@ -112,7 +112,7 @@ def _process_offers(boot: Boot, plugins: Plugins) -> dict[str, Lazy[object]]:
 
 
 def _loaded_offers(offers: Mapping[str, Lazy[object]], reward: BoundReward) -> dict[str, object]:
-    """Return the objects themselves for offers that a reward names, and stand-ins that load on first use for those that
+    """Return the object itself for each offer that a reward names, and a proxy that loads on first use for each that
     only its `**kwargs` accepts.
     """
     real = reward.names | {"config"}
@@ -130,7 +130,7 @@ def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _exit_with_parent(fd: int) -> None:
-    """Exit when the other end of the pipe is closed. Polls for no event, so that only a hang-up wakes it."""
+    """Exit when the other end of the pipe is closed. It polls for no event: only a hang-up wakes it."""
     poll = select.poll()
     poll.register(fd, 0)
     poll.poll()

@@ -3,15 +3,16 @@
 Files:
 
 * suites/: a contract suite for each kind of plugin.
-* stand_ins/: a tokenizer, tiny models, a config, episodes. Import the first two as tokenizer.py and models.py.
-* fixtures.py: pytest fixtures, made with dist.py (fake distributions) and project.py (a user's project).
-* bare.py, probe.py: contract checks for any installed plugin, in a process of its own (`rlx plugins check`).
+* stand_ins/: a tokenizer, tiny models, a config, episodes.
+* tokenizer.py, models.py: the public paths of the first two.
+* fixtures.py: pytest fixtures, built on dist.py (fake distributions) and project.py (a user's project).
+* probe.py, bare.py: contract checks of any installed plugin, in a separate process (`rlx plugins check`).
 
 Rules:
 
 * A suite `check_KIND(target, ...)` returns None, or raises one `ContractError` that lists every broken rule.
-* A suite calls a plugin through the code of a run.
-* Nothing is imported before it is used: `import rlx.testing` is free, and only tests of algorithms and models need
+* A suite calls a plugin through the same code as a run does.
+* Nothing is imported before it is used: `import rlx.testing` is cheap, and only tests of algorithms and models need
   torch.
 * pytest does not load the fixtures by itself. Enable them: `pytest_plugins = ["rlx.testing.fixtures"]`.
 """

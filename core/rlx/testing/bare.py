@@ -1,4 +1,4 @@
-"""Contract checks for a plugin about which nothing else is known: no examples, no items, no args.
+"""Contract checks of a plugin without any input from its author: no examples, no items, no args.
 
 Rule: a finding is certainly the plugin's fault. If a failure may be due to missing args, data, network or packages, the
 plugin is reported as untested, with the reason.
@@ -31,7 +31,7 @@ PROMPTS = ("1+1=", "What is it? ")
 
 @dataclass(frozen=True)
 class Found:
-    """The result of a check. At most one of the two is not empty."""
+    """The result of a check. At most one of the fields is set."""
 
     broken: str = ""
     """The rules that the plugin breaks."""
@@ -44,8 +44,8 @@ def check_bare(kind: str, target: Any) -> Found:
     required = [option.name for option in options(kind, target) if option.required]
     if required:
         return Found(untested=f"it needs args: {', '.join(required)}")
-    made = kind in ("rewards", "packers", "algorithms") and inspect.isclass(target)
-    if made and (problem := _problem(target)):
+    constructed = kind in ("rewards", "packers", "algorithms") and inspect.isclass(target)
+    if constructed and (problem := _problem(target)):
         return Found(untested=f"it can't be made without args: {problem}")
     match kind:
         case "datasets":
@@ -97,10 +97,10 @@ def _result(suite: Callable[[], None]) -> Found:
 
 
 def _problem(call: Callable[[], object]) -> str:
-    """Return the error that `call` raises, or the empty string."""
+    """Return the text of the error that `call` raises; empty if it raises none."""
     result = attempt(call)
     if not isinstance(result, Raised):
         return ""
     if isinstance(result.error, SystemExit):
-        raise result.error  # ends the process, and the probe reports that
+        raise result.error  # it ends this process, and the probe reports that
     return str(result)

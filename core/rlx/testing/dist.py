@@ -1,4 +1,4 @@
-"""Fake installed distributions: metadata and modules in a folder, as pip would write them."""
+"""Fake distributions: metadata and modules in a folder, as pip would install them."""
 
 from __future__ import annotations
 

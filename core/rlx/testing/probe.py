@@ -2,7 +2,7 @@
 
 Rules:
 
-* The plugin is imported in that process only. A plugin that hangs, prints, or ends its process gets a report, too.
+* The plugin is imported in that process only. A plugin that hangs, prints, or ends its process is reported, too.
 * The process has the same `sys.path` as this one. Hugging Face libraries are put into offline mode.
 * The process's stdout is reserved for the report; output of the plugin goes to its stderr.
 """
@@ -44,31 +44,31 @@ class Report(msgspec.Struct, frozen=True):
     """JSON Schema of its `args`."""
 
     @property
-    def fine(self) -> bool:
+    def ok(self) -> bool:
         """Whether nothing is wrong with the plugin."""
         return not (self.error or self.broken)
 
 
-class Task(msgspec.Struct, frozen=True):
-    """The task of the process."""
+class ProbeRequest(msgspec.Struct, frozen=True):
+    """The plugin that the process is to inspect, and how."""
 
     record: PluginRecord
     contract: bool
-    """Whether to test its contract, or only make its schema."""
+    """Whether to test its contract, or only to make the schema of its args."""
     ref_template: str
 
 
 def probe(
     record: PluginRecord, *, contract: bool, timeout_seconds: float, ref_template: str = "#/$defs/{model}"
 ) -> Report:
-    """Inspect a plugin in another process. Raises nothing that the plugin could cause."""
+    """Inspect a plugin in another process. Errors of the plugin are reported, never raised."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
     }
-    task = msgspec.json.encode(Task(record, contract, ref_template))
+    request = msgspec.json.encode(ProbeRequest(record, contract, ref_template))
     # stderr is a file: a process that the plugin has started would keep a pipe open.
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -81,7 +81,7 @@ def probe(
         )
         with process:
             try:
-                answer, _ = process.communicate(task, timeout=timeout_seconds)
+                answer, _ = process.communicate(request, timeout=timeout_seconds)
             except subprocess.TimeoutExpired:
                 return Report(error=f"took more than {timeout_seconds:g} s")
             finally:
@@ -98,29 +98,29 @@ def probe(
 
 
 def main() -> None:
-    """Run the process: read a Task from stdin, write a Report to stdout."""
+    """Run the process: read a ProbeRequest from stdin, write a Report to stdout."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
-    answer.write(msgspec.json.encode(_inspect(task)))
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=ProbeRequest)
+    answer.write(msgspec.json.encode(_inspect(request)))
     answer.close()
     os._exit(0)  # threads of the plugin must not delay the report
 
 
-def _inspect(task: Task) -> Report:
-    # These imports precede the measurement: it is about the plugin's own import.
+def _inspect(request: ProbeRequest) -> Report:
+    # Imported before the clock starts: it times the plugin's own import.
     from rlx.plugins.load import load
     from rlx.preflight.describe import args_schema
     from rlx.testing.bare import check_bare
 
     began = time.perf_counter()
     try:
-        target = load(task.record)
+        target = load(request.record)
     except PluginError as error:
         return Report(error=str(error), traceback="".join(traceback.format_exception(error)))
     seconds = time.perf_counter() - began
-    schema = args_schema(task.record.kind, target, task.ref_template)
-    found = check_bare(task.record.kind, target) if task.contract else None
+    schema = args_schema(request.record.kind, target, request.ref_template)
+    found = check_bare(request.record.kind, target) if request.contract else None
     return Report(
         import_seconds=seconds,
         broken=found.broken if found else "",

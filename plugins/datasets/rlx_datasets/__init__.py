@@ -1,6 +1,6 @@
 """Built-in datasets, one file each.
 
-Names are imported when they are first used. `load`, `modelscope` and `prompts` hold what several datasets share.
+Names are imported when they are first used. `load`, `modelscope` and `prompts` are shared by several datasets.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ Rules:
 * Rows come in a fixed shuffled order, so that a smaller `size` is a prefix of a larger one.
 * With `pad`, both numbers and the answer have a fixed width. With `reverse`, the answer's digits run from last to first
   (`250` for `052`): the order in which a sum is carried.
-* `declined` is the share of problems that have a second row, whose answer is `?`: SFT on both gives a policy that often
-  declines to answer, which a reward for right answers undoes. There are none in eval.
+* `declined` is the share of problems that get a second row, whose answer is `?`: SFT on both gives a policy that often
+  declines to answer, which a reward for right answers undoes. It must be 0 for eval.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class ArithmeticDataset:
         self._low, self._high, self._operation, self._seed = low, high, operation, seed
         self._pad, self._reverse = pad, reverse
         self._range = _SHARES[split]
-        self._problems = self._first(size)
-        self._second = [problem for problem in self._problems if self._share(f"declined {problem}") < declined]
+        self._problems = self._choose(size)
+        self._declined = [problem for problem in self._problems if self._uniform(f"declined {problem}") < declined]
 
     def __len__(self) -> int:
-        return len(self._problems) + len(self._second)
+        return len(self._problems) + len(self._declined)
 
     def __getitem__(self, index: int) -> str:
         a, b = self._problem(index)
@@ -66,13 +66,13 @@ class ArithmeticDataset:
     def get_reference_answer(self, index: int) -> str:
         if index >= len(self._problems):
             return DECLINED
-        return self._written(_OPERATIONS[self._operation](*self._problem(index)))
+        return self._format(_OPERATIONS[self._operation](*self._problem(index)))
 
     def _problem(self, index: int) -> tuple[int, int]:
         first = len(self._problems)
-        return self._problems[index] if index < first else self._second[index - first]
+        return self._problems[index] if index < first else self._declined[index - first]
 
-    def _written(self, result: int) -> str:
+    def _format(self, result: int) -> str:
         digits = str(abs(result)).zfill(self._answer_width() if self._pad else 1)
         return ("-" if result < 0 else "") + (digits[::-1] if self._reverse else digits)
 
@@ -80,15 +80,15 @@ class ArithmeticDataset:
         corners = [(self._high, self._high), (self._high, self._low), (self._low, self._high)]
         return max(len(str(abs(_OPERATIONS[self._operation](a, b)))) for a, b in corners)
 
-    def _first(self, size: int | None) -> list[tuple[int, int]]:
-        """The first `size` problems of the split; all of them if it is None."""
+    def _choose(self, size: int | None) -> list[tuple[int, int]]:
+        """Return the first `size` problems of the split; all of them if it is None."""
         count = self._high - self._low + 1
         if count * count <= _ENUMERABLE:
             known = sorted(
-                (p for p in self._every_problem() if self._mine(*p)), key=lambda p: self._share(f"order {p}")
+                (p for p in self._every_problem() if self._in_split(*p)), key=lambda p: self._uniform(f"order {p}")
             )
         else:
-            known = list(self._drawn(size))
+            known = list(self._draw(size))
         if size is not None and size > len(known):
             raise ValueError(f"size = {size}, but this split has only {len(known)} problems; widen low .. high")
         return known[:size]
@@ -97,8 +97,8 @@ class ArithmeticDataset:
         numbers = range(self._low, self._high + 1)
         return ((a, b) for a in numbers for b in numbers)
 
-    def _drawn(self, size: int | None) -> Iterator[tuple[int, int]]:
-        """Draw random problems until there are `size` of this split: there are too many to list."""
+    def _draw(self, size: int | None) -> Iterator[tuple[int, int]]:
+        """Yield `size` random problems of this split; for ranges with too many problems to list."""
         # A fortieth of all problems is at most a quarter of the smallest split, so few draws are repeats.
         limit = (self._high - self._low + 1) ** 2 // 40
         if size is None or size > limit:
@@ -107,17 +107,17 @@ class ArithmeticDataset:
         seen: set[tuple[int, int]] = set()
         while len(seen) < size:
             problem = (rng.randint(self._low, self._high), rng.randint(self._low, self._high))
-            if problem not in seen and self._mine(*problem):
+            if problem not in seen and self._in_split(*problem):
                 seen.add(problem)
                 yield problem
 
-    def _mine(self, a: int, b: int) -> bool:
+    def _in_split(self, a: int, b: int) -> bool:
         first, second = (min(a, b), max(a, b)) if self._operation in "+*" else (a, b)
         start, end = self._range
-        return start <= self._share(f"split {first}{self._operation}{second}") < end
+        return start <= self._uniform(f"split {first}{self._operation}{second}") < end
 
-    def _share(self, word: str) -> float:
-        """A number in [0, 1) that depends on `word` and the seed only."""
+    def _uniform(self, word: str) -> float:
+        """Return a number in [0, 1) that depends on `word` and the seed only."""
         return int.from_bytes(blake2b(f"{self._seed} {word}".encode(), digest_size=6).digest()) / 2**48
 
 

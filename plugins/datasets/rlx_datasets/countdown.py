@@ -27,7 +27,7 @@ INSTRUCTION = (
 )
 HELD_OUT = 0.1
 _PATIENCE = 5000
-"""After this many draws in a row without a new problem, there are (almost) no more."""
+"""Give up after this many draws in a row without a new problem."""
 _TRIES = 50
 """Expressions tried with the same numbers until one has a small enough value."""
 
@@ -56,7 +56,7 @@ class CountdownDataset:
         self._counts, self._range, self._max_target = (min_numbers, max_numbers), (low, high), max_target
         self._split, self._seed = split, seed
         self._chat, self._instruction = chat, instruction
-        self._problems = list(self._draw(size))
+        self._problems = list(self._distinct(size))
 
     def __len__(self) -> int:
         return len(self._problems)
@@ -70,12 +70,12 @@ class CountdownDataset:
         numbers, target = self._problems[index]
         return {"numbers": list(numbers), "target": target}
 
-    def _draw(self, size: int) -> Iterator[Problem]:
+    def _distinct(self, size: int) -> Iterator[Problem]:
         rng = Random(f"{self._seed} {self._split}")  # noqa: S311 - data, no secrets
         seen: set[Problem] = set()
         missed = 0
         while len(seen) < size:
-            problem = self._drawn(rng)
+            problem = self._draw(rng)
             if problem is None or _key(problem) in seen:
                 missed += 1
                 if missed == _PATIENCE:
@@ -85,7 +85,7 @@ class CountdownDataset:
             missed = 0
             yield problem
 
-    def _drawn(self, rng: Random) -> Problem | None:
+    def _draw(self, rng: Random) -> Problem | None:
         """Draw a problem; None if it isn't of this split or has too large a target."""
         numbers = [rng.randint(*self._range) for _ in range(rng.randint(*self._counts))]
         values = (_value(rng, numbers) for _ in range(_TRIES))
@@ -101,13 +101,13 @@ class CountdownDataset:
 
 
 def _key(problem: Problem) -> Problem:
-    """Equal for problems that differ in the order of their numbers only."""
+    """Return a key that is equal for problems that differ only in the order of their numbers."""
     numbers, target = problem
     return tuple(sorted(numbers)), target
 
 
 def _value(rng: Random, numbers: list[int]) -> int:
-    """The value of a random expression that uses each number once."""
+    """Return the value of a random expression that uses each number once."""
     left = list(numbers)
     while len(left) > 1:
         a, b = (left.pop(rng.randrange(len(left))) for _ in range(2))
@@ -116,7 +116,7 @@ def _value(rng: Random, numbers: list[int]) -> int:
 
 
 def _results(a: int, b: int) -> list[int]:
-    """Possible results of one operation on a >= b: whole and at least 1."""
+    """Return the results of all operations on a >= b that are whole and at least 1."""
     return [a + b, a * b, *([a - b] if a > b else []), *([a // b] if a % b == 0 else [])]
 
 

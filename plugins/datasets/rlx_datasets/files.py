@@ -25,7 +25,7 @@ def jsonl_dataset(
     system_prompt: str | None = None,
     chat: bool = False,
 ) -> HFDataset:
-    """JSON-lines files: one object a line."""
+    """Read JSON-lines files: one object per line."""
     return HFDataset(
         "json",
         data_files=_files(path, "jsonl"),
@@ -45,7 +45,7 @@ def parquet_dataset(
     system_prompt: str | None = None,
     chat: bool = False,
 ) -> HFDataset:
-    """Parquet files."""
+    """Read Parquet files."""
     return HFDataset(
         "parquet",
         data_files=_files(path, "parquet"),

@@ -56,5 +56,5 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise ValueError(f"{where} isn't JSON: {error}") from error
     if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
         found = ", ".join(row) if isinstance(row, dict) else f"{row!r:.80}"
-        raise ValueError(f"{where} has no 'question' and 'answer', but: {found}")
+        raise ValueError(f"{where} needs 'question' and 'answer', but has: {found}")
     return row

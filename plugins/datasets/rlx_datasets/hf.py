@@ -31,7 +31,7 @@ class HFDataset:
         chat: bool = False,
         load_args: dict[str, Any] | None = None,
     ) -> None:
-        """`load_args` are further arguments of `datasets.load_dataset`, by their own names."""
+        """`load_args` are further keyword arguments of `datasets.load_dataset`."""
         self._rows = load_rows(path, name, split, data_files, load_args or {})
         self._prompt_column = prompt_column
         self._reference_column = reference_column

@@ -40,7 +40,10 @@ def load_rows(
     data_files: str | list[str] | dict[str, Any] | None = None,
     load_args: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
-    """`path`: a Hub name, a folder, a builder with `data_files`, a single file, or the output of `save_to_disk`."""
+    """Load the rows of one split.
+
+    path: a Hub name, a folder, a builder with `data_files`, a single file, or the output of `save_to_disk`.
+    """
     import datasets
 
     folder = Path(path)

@@ -59,13 +59,13 @@ def _load(path: str, split: str) -> Any:
 
 
 def _problem(messages: list[dict[str, str]]) -> str:
-    """The text between the instruction and the reminder."""
+    """Return the text between the instruction and the reminder."""
     text = messages[-1]["content"].strip()
     opening, gap, rest = text.partition("\n\n")
     problem, _, reminder = rest.rpartition("\n\n")
     if not (gap and opening.startswith(_OPENING) and reminder.startswith(_REMINDER)):
         raise ValueError(
             f"instruction can replace only what DAPO-Math-17k puts around a problem ({_OPENING!r} ... {_REMINDER!r} "
-            f"...), and this row has none: {text[:80]!r}"
+            f"...), and this row lacks it: {text[:80]!r}"
         )
     return problem.strip()

@@ -36,7 +36,10 @@ def modelscope_load_dataset(dataset_name: str, subset_name: str | None = None, s
 
 
 def modelscope_is_on() -> bool:
-    """Whether `RLX_USE_MODELSCOPE` is on; unset, empty, `0` and `false` mean off. Raises UsageError for others."""
+    """Return whether `RLX_USE_MODELSCOPE` is `1` or `true`; unset, empty, `0` and `false` mean off.
+
+    Raises UsageError for any other value.
+    """
     value = os.environ.get(SWITCH, "").strip().lower()
     if value not in {"", "0", "false", "1", "true"}:
         raise UsageError(f"{SWITCH} = {value!r}: set it to 1 or 0.")

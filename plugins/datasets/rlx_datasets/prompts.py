@@ -16,8 +16,8 @@ THINK_AND_ANSWER = (
 
 
 def make_prompt(instruction: str, question: str, *, chat: bool, lead: str) -> Prompt:
-    """A system message and the question; or, as text, the instruction, the question, and `lead`, which the completion
-    continues.
+    """Return a prompt: a system message and the question; or, as text, the instruction, the question, and `lead`, which
+    the completion continues.
     """
     if chat:
         system = [{"role": "system", "content": instruction}] if instruction else []

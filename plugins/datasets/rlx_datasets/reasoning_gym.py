@@ -21,15 +21,15 @@ EVAL_SEED = 2**31
 """Added to the seed for held-out rows; no task takes seeds of 2**32 and more."""
 
 COMPOSITE = "composite"
-"""Not a task of its own: reasoning-gym's mixture of tasks."""
+"""reasoning-gym's mixture of tasks, which isn't a task itself."""
 
 Split = Literal["train", "eval"]
 
 
 class ReasoningGymDataset:
-    """`size` rows of the task, or all together of the tasks.
+    """`size` rows of a task, or of several tasks together.
 
-    options: the task's own, by the names of its config class in reasoning-gym; for one task only.
+    options: options of the task, named as in its config class in reasoning-gym; only for a single task.
     chat: whether a prompt is chat messages (for models with a chat template) or text.
     instruction: how to answer; a system message, or the beginning of the text.
     """
@@ -48,7 +48,7 @@ class ReasoningGymDataset:
         _check(tasks, split, size, seed, options)
         first = seed + (EVAL_SEED if split == "eval" else 0)
         settings = {**(options or {}), "seed": first, "size": -(-size // len(tasks))}
-        self._made = [(name, settings, _make(name, settings)) for name in tasks]
+        self._tasks = [(name, settings, _make(name, settings)) for name in tasks]
         self._size = size
         self._chat = chat
         self._instruction = instruction
@@ -57,23 +57,25 @@ class ReasoningGymDataset:
         return self._size
 
     def __getitem__(self, index: int) -> Prompt:
-        *_, dataset = self._made[index % len(self._made)]
-        question = dataset[index // len(self._made)]["question"]
+        *_, dataset = self._tasks[index % len(self._tasks)]
+        question = dataset[index // len(self._tasks)]["question"]
         return make_prompt(self._instruction, question, chat=self._chat, lead="Answer:")
 
     def get_reference_answer(self, index: int) -> dict[str, Any]:
-        name, settings, dataset = self._made[index % len(self._made)]
-        place = index // len(self._made)
-        return {"task": name, "options": settings, "index": place, "question": dataset[place]["question"]}
+        name, settings, dataset = self._tasks[index % len(self._tasks)]
+        row = index // len(self._tasks)
+        return {"task": name, "options": settings, "index": row, "question": dataset[row]["question"]}
 
 
 def _check(tasks: list[str], split: str, size: int, seed: int, options: dict[str, Any] | None) -> None:
     if split not in {"train", "eval"}:
         raise ValueError(f"split must be train or eval, not {split!r}")
     if not tasks or (len(tasks) > 1 and options):
-        raise ValueError(f"options go with one task, and these are {len(tasks)}" if tasks else "task is an empty list")
+        raise ValueError(
+            f"options need a single task, but there are {len(tasks)}" if tasks else "task is an empty list"
+        )
     if options and not {"seed", "size"}.isdisjoint(options):
-        raise ValueError("seed and size are set beside options, not among them")
+        raise ValueError("seed and size are set next to options, not inside them")
     if size < len(tasks) or seed < 0 or seed + size > EVAL_SEED:
         raise ValueError(f"size must be at least {len(tasks)}, seed at least 0, and both together at most {EVAL_SEED}")
 

@@ -1,1 +1,3 @@
+"""The built-in model plugin `hf`, which trains any causal LM of transformers (hf.py)."""
+
 from __future__ import annotations

@@ -26,7 +26,7 @@ def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementa
     """Build the causal LM that the config describes, on the current default device."""
     from transformers import AutoModelForCausalLM
 
-    # Whether code of the model's folder may run was decided when its config was loaded.
+    # Whether code in the model's folder may run was decided when its config was loaded.
     own_code = type(hf_config).__module__.startswith("transformers_modules.")
     try:
         # A copy for each model: setting one's attention writes to its config.
@@ -57,7 +57,7 @@ class HFWeightMapper(WeightMapper):
         return list(revert_weight_conversion(self._model, {name: tensor}).items())
 
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Unknown names pass unchanged. The parts of a tensor are held until all have arrived."""
+        """Yield each policy tensor once all of its parts have arrived. Tensors with unknown names pass unchanged."""
         waiting: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors:
             target = self._target_of.get(name)
@@ -118,17 +118,17 @@ class HFWeightMapper(WeightMapper):
         return whole
 
     def _ignored(self, name: str) -> bool:
-        """Whether the architecture declares that it ignores this tensor of a checkpoint."""
+        """Return whether the architecture declares that it ignores this tensor of a checkpoint."""
         patterns = self._model._keys_to_ignore_on_load_unexpected or ()  # noqa: SLF001 - transformers has no public name
         return any(re.search(pattern, name) for pattern in patterns)
 
 
 def _conversions(model: Any) -> list[Any]:
-    """The table's entries for this model, checkpoint -> module. Raises PluginError for one that can't be reversed."""
+    """Return the table's entries for this model, checkpoint -> module. Raises PluginError if one can't be reversed."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import PrefixChange, WeightConverter
 
-    # An optional prefix isn't written: `save_pretrained` of a new model leaves it out, too.
+    # An optional prefix isn't written, as in `save_pretrained` of a new model.
     entries = [e for e in get_model_conversion_mapping(model, add_legacy=False) if not isinstance(e, PrefixChange)]
     splitting = [e for e in entries if isinstance(e, WeightConverter) and len(e.target_patterns) > 1]
     for entry in splitting:

@@ -1,7 +1,6 @@
 """Built-in rewards: functions and classes that score completions, one file each.
 
-Names are imported when they are first used. `latex`, `normal_form`, `scorer` and `tagged` hold what several rewards
-share.
+Names are imported when they are first used. `latex`, `normal_form`, `patterns`, `scorer` and `tagged` contain helpers.
 """
 
 from __future__ import annotations

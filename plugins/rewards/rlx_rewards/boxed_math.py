@@ -20,7 +20,7 @@ def boxed_math_reward_fn(
     reference: Any = None,
     *,
     seconds: PositiveInt = 5,
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
     r"""Return 1.0 if math-verify finds the last `\boxed{...}` equal to the reference, else 0.0.
 

@@ -37,10 +37,11 @@ def countdown_reward_fn(
     reference: Any = None,
     *,
     tag: str = "answer",
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
-    """Return 1.0 or 0.0. With an empty `tag`, the whole text is the answer. Raises ValueError for a malformed
-    reference.
+    """Return 1.0 if the answer reaches the target, else 0.0. With an empty `tag`, the whole text is the answer.
+
+    Raises ValueError for a malformed reference.
     """
     numbers, target = _problem(reference)
     answer = tagged_answer(to_be_evaluated, tag)

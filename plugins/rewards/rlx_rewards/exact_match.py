@@ -1,13 +1,14 @@
 """`exact_match`: 1 if the completion is the reference answer, else 0.
 
 Both sides are compared as text, without surrounding white space; a number is converted with `str`. With `pattern`, the
-answer is the first group (or all) of the pattern's last match in the completion; no match scores 0.
+answer is the first group (or all) of the pattern's last match in the completion; without a match the reward is 0.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
+
+from rlx_rewards.patterns import last_match
 
 
 def exact_match_reward_fn(
@@ -16,7 +17,7 @@ def exact_match_reward_fn(
     *,
     pattern: str | None = None,
     ignore_case: bool = False,
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
     """Return 1.0 if the completion, or the part matched by `pattern`, is the reference answer, else 0.0.
 
@@ -24,18 +25,10 @@ def exact_match_reward_fn(
     """
     if reference is None:
         raise ValueError("exact_match compares with the dataset's reference answer, and this row has none")
-    answer = to_be_evaluated if pattern is None else _last_match(pattern, to_be_evaluated)
+    answer = to_be_evaluated if pattern is None else last_match(pattern, to_be_evaluated)
     if answer is None:
         return 0.0
     found, wanted = answer.strip(), str(reference).strip()
     if ignore_case:
         found, wanted = found.casefold(), wanted.casefold()
     return float(found == wanted)
-
-
-def _last_match(pattern: str, text: str) -> str | None:
-    matches = list(re.finditer(pattern, text))
-    if not matches:
-        return None
-    last = matches[-1]
-    return last.group(1) if last.re.groups else last.group()

@@ -18,10 +18,10 @@ _SHAPE = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 def format_reward_fn(
     to_be_evaluated: str,
-    reference: Any = None,  # noqa: ARG001 - every reward is given one
+    reference: Any = None,  # noqa: ARG001 - every reward gets one
     *,
     prompt: Any = "",
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
     """Return 1.0 for `<think>...</think><answer>...</answer>`, else 0.0."""
     opened = isinstance(prompt, str) and prompt.rstrip().endswith(OPENING)

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"(?P<sign>(?<![\w.)])[-\u2212]\s*)?\$?\s*(?P<digits>(?:\d{
 def gsm8k_reward_fn(
     to_be_evaluated: str,
     reference: Any = None,
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
     """Return 1.0 if the number after the last `####` is the reference's, else 0.0.
 
@@ -46,7 +46,7 @@ def _after_marker(text: str) -> Decimal | None:
 
 
 def _only_number(text: str) -> Decimal | None:
-    """The only number in `text`; None if there is none, or more than one."""
+    """Return the only number in `text`; None if it contains none, or more than one."""
     matches = list(_NUMBER.finditer(text))
     if len(matches) != 1:
         return None

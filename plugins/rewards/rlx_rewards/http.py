@@ -14,7 +14,7 @@ goes alone). The protocol is one JSON object each way:
   keys are ignored.
 * Transient failures are retried (`scorer.py`) with the SAME request id, so that a service that has done the work
   already can answer from its cache.
-* Any other answer is an error with the URL, the request id and the answer. It is never counted as 0.
+* Any other answer is an error with the URL, the request id and the answer. It never counts as a reward of 0.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlx_rewards.scorer import Answer, Patience, Scorer
+from rlx_rewards.scorer import Answer, RetryPolicy, Scorer
 
 
 class HttpOptions(BaseModel):
@@ -48,7 +48,7 @@ class HttpOptions(BaseModel):
     backoff_seconds: float = Field(0.5, ge=0)
     """The wait before the first retry; it doubles from one to the next."""
     headers: dict[str, str] = {}
-    """Sent with each request. `${NAME}` is an environment variable: a config, and its copies, hold no secrets."""
+    """Sent with each request. `${NAME}` is an environment variable, so that a config and its copies hold no secrets."""
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -59,7 +59,7 @@ class HttpOptions(BaseModel):
         return self
 
     def sent_headers(self) -> dict[str, str]:
-        """The headers, with environment variables filled in. Raises ValueError if one isn't set."""
+        """Return the headers, with environment variables filled in. Raises ValueError if one isn't set."""
         return {name: _substituted(name, value) for name, value in self.headers.items()}
 
 
@@ -71,7 +71,7 @@ class HttpReward:
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._headers = options.sent_headers()
-        self._patience = Patience(options.attempt_seconds, options.retries, options.backoff_seconds)
+        self._retry_policy = RetryPolicy(options.attempt_seconds, options.retries, options.backoff_seconds)
         self._tls = httpx2.create_ssl_context()  # made once: it takes 20 ms
 
     async def __call__(
@@ -81,7 +81,7 @@ class HttpReward:
         *,
         prompt: str = "",
     ) -> tuple[Any, Any]:
-        """(reward, metrics) for a text, (rewards, metrics) for a list. Raises RewardError if the scorer fails."""
+        """Return (reward, metrics) for a text, lists of both for several. Raises RewardError if the scorer fails."""
         if isinstance(to_be_evaluated, str):
             rewards, metrics = await self._scores([to_be_evaluated], reference, prompt)
             return rewards[0], metrics[0]
@@ -94,9 +94,9 @@ class HttpReward:
         batches = [list(texts[start : start + size]) for start in range(0, len(texts), size)]
         # A client of its own for each call: the next may come from another event loop.
         async with httpx2.AsyncClient(headers=self._headers, timeout=None, verify=self._tls) as client:
-            scorer = Scorer(client, self._options.url, self._patience)
-            asked = [scorer.ask(prompt, reference, batch) for batch in batches]
-            answers = _all(await asyncio.gather(*asked, return_exceptions=True))
+            scorer = Scorer(client, self._options.url, self._retry_policy)
+            requests = [scorer.ask(prompt, reference, batch) for batch in batches]
+            answers = _all(await asyncio.gather(*requests, return_exceptions=True))
         return (
             [reward for answer in answers for reward in answer.rewards],
             [metrics for answer in answers for metrics in answer.all_metrics()],
@@ -113,7 +113,7 @@ def _substituted(name: str, value: str) -> str:
 
 
 def _all(answers: Sequence[Answer | BaseException]) -> list[Answer]:
-    """The answers. Raises the first error, if any."""
+    """Return the answers. Raises the first error, if any."""
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer

@@ -1,4 +1,4 @@
-r"""The content of `\boxed{...}` in a text; shared by the rewards for mathematics."""
+r"""Finds the content of `\boxed{...}` in a text; shared by the rewards for mathematics."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-"""A brace that groups; what a backslash escapes (`\\{`) is taken along, and is none."""
+"""A brace, or a backslash and the character that it escapes: the brace in `\\{` groups nothing."""
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{...}` (or `\fbox{...}`), braces balanced; None if there is none.
+    r"""Return the content of the last complete `\boxed{...}` (or `\fbox{...}`), braces balanced; None without one.
 
     One pass: a policy that writes nothing but `\boxed{` must not cost a minute.
     """

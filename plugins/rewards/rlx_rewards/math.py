@@ -25,9 +25,9 @@ def math_reward_fn(
     reference: Any = None,
     *,
     seconds: PositiveInt = 5,
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
-    """1.0 where math-verify finds the answer equal to the reference, else 0.0.
+    """Return 1.0 if math-verify finds the answer equal to the reference, else 0.0.
 
     Raises ValueError if the reference is missing or isn't mathematics.
     """
@@ -36,7 +36,10 @@ def math_reward_fn(
 
 
 def equality(text: str, reference: Any, seconds: int) -> float:
-    """Return 1.0 if the answer that math-verify finds in `text` equals the reference. Raises like `math_reward_fn`."""
+    """Return 1.0 if the answer that math-verify finds in `text` equals the reference, else 0.0.
+
+    Raises like `math_reward_fn`.
+    """
     from math_verify import verify
 
     limit = seconds if threading.current_thread() is threading.main_thread() else None
@@ -45,7 +48,10 @@ def equality(text: str, reference: Any, seconds: int) -> float:
 
 
 def boxed(answer: str) -> str:
-    """`answer` where math-verify looks first; it takes a full stop inside the box for a part of the number."""
+    """Put `answer` in a box, where math-verify looks first.
+
+    A full stop at its end is dropped: math-verify would read it as part of the number.
+    """
     return f"\\boxed{{{answer.strip().rstrip('.')}}}"
 
 

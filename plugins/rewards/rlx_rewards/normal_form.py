@@ -33,18 +33,18 @@ _DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+
 _RATIO = re.compile(r"([-+]?)(?:\\frac\{([-+]?\d+)\}\{(\d*[1-9]\d*)\}|(\d+)/(\d*[1-9]\d*))")
 
 Rules = Sequence[tuple[str, str]]
-_LOOKS: Rules = (
+_LAYOUT_RULES: Rules = (
     ("\u2212", "-"),
     (r"\\[dt]frac(?![a-z])", r"\\frac"),
     (r"\\(?:left|right|displaystyle)(?![a-z])", ""),
     (r"\{,\}|,\\!", ","),
     (r"\\[,;:!> ]|~", " "),
     (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
-    (r"(?<![\d.])\\overline\s*\{([^{}]*)\}", r" \1 "),  # not of a repeating decimal
+    (r"(?<![\d.])\\overline\s*\{([^{}]*)\}", r" \1 "),  # but not the overline of a repeating decimal
     (r"\^ ?\{? ?\\circ ?\}?|\u00b0|\\?%|\\?\$|\\l?dots(?![a-z])", ""),
     (r" +", " "),
 )
-_WORDS: Rules = (
+_WORD_RULES: Rules = (
     (r"(?i)\ban? (?=[a-z]{2})", ""),
     (r",? ?\band\b", ","),
     (r" ", ""),
@@ -55,19 +55,19 @@ _WORDS: Rules = (
 
 
 def normal_form(answer: str) -> str:
-    """The normalised answer; an empty string if nothing is left."""
+    """Return the normalised answer; an empty string if nothing is left."""
     text = " ".join(answer.split())
     if len(text) > LONGEST:
         return text
     text = _trimmed(_inner(text).rpartition("=")[2])
-    text = _applied(_LOOKS, text)
-    text = _trimmed(_applied(_WORDS, _without_unit(text)))
+    text = _apply(_LAYOUT_RULES, text)
+    text = _trimmed(_apply(_WORD_RULES, _without_unit(text)))
     number = _number(text)
     return text if number is None else str(number)
 
 
 def _inner(text: str) -> str:
-    """The boxed part; else the only formula in the text, if there is exactly one; else the text."""
+    """Return the boxed part; else the formula in the text, if there is exactly one; else the text."""
     box = last_boxed(text)
     if box is not None:
         return box
@@ -75,7 +75,7 @@ def _inner(text: str) -> str:
     return next(filter(None, stretches[0].groups())) if len(stretches) == 1 else text
 
 
-def _applied(rules: Rules, text: str) -> str:
+def _apply(rules: Rules, text: str) -> str:
     for pattern, replacement in rules:
         text = re.sub(pattern, replacement, text)
     return text

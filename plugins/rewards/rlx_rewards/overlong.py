@@ -30,11 +30,11 @@ class OverlongOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_response_length: int | None = Field(None, gt=0)
-    """The penalty is complete from here on; default: the run's `rollout.max_tokens`."""
+    """The full penalty applies above this length; default: the run's `rollout.max_tokens`."""
     buffer_length: int | None = Field(None, gt=0)
     """The penalty grows over this many tokens before the maximum; default: a fifth of `max_response_length`."""
     penalty_factor: float = Field(1.0, ge=0, allow_inf_nan=False)
-    """The complete penalty."""
+    """The full penalty."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -43,7 +43,7 @@ class OverlongOptions(BaseModel):
         return self
 
     def buffer(self, longest: int) -> int:
-        """The buffer for responses of up to `longest` tokens. Raises ValueError if it doesn't fit."""
+        """Return the buffer for responses of up to `longest` tokens. Raises ValueError if it doesn't fit."""
         buffer = max(longest // DAPO_BUFFERS, 1) if self.buffer_length is None else self.buffer_length
         if buffer >= longest:
             raise ValueError(f"buffer_length = {buffer} must be less than max_response_length = {longest}")
@@ -51,7 +51,7 @@ class OverlongOptions(BaseModel):
 
 
 class OverlongReward:
-    """0, and less for a completion that comes close to the maximum length or exceeds it."""
+    """A penalty for completions that come close to the maximum length or exceed it; 0 for all others."""
 
     def __init__(self, options: OverlongOptions | None = None) -> None:
         self._options = OverlongOptions() if options is None else options
@@ -59,13 +59,13 @@ class OverlongReward:
     def __call__(
         self,
         to_be_evaluated: str,
-        reference: Any = None,  # noqa: ARG002 - every reward is given one
+        reference: Any = None,  # noqa: ARG002 - every reward gets one
         *,
         token_ids: Sequence[int] | None = None,
         config: Any = None,
         **kwargs: Any,
     ) -> float:
-        """Between -penalty_factor and 0. Raises ValueError if the length or the maximum is unknown."""
+        """Return a number between -penalty_factor and 0. Raises ValueError if the length or the maximum is unknown."""
         longest = self._longest(config)
         buffer = self._options.buffer(longest)
         over = _length(to_be_evaluated, token_ids, kwargs.get("tokenizer")) - (longest - buffer)
@@ -75,7 +75,7 @@ class OverlongReward:
         if self._options.max_response_length is not None:
             return self._options.max_response_length
         if config is None:
-            raise ValueError("give max_response_length: without a config there is no rollout.max_tokens to use")
+            raise ValueError("give max_response_length: rollout.max_tokens is unknown without a config")
         return int(config.rollout.max_tokens)
 
 

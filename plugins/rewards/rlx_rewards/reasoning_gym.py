@@ -1,6 +1,6 @@
-"""`reasoning_gym`: the score that a reasoning-gym task gives to the answer: 1 if it is right; some tasks give part of
-it for answers that are partly right.
+"""`reasoning_gym`: the score of the answer by a reasoning-gym task, from 0 to 1.
 
+* A right answer scores 1. Some tasks give part of that to answers that are partly right.
 * The answer is the content of the last `<answer>...</answer>`. Without one the reward is 0, and the scorer isn't asked
   (some give a little to a missing answer).
 * The reference names the row of the task, as the dataset `reasoning_gym` provides it; the row is generated again here.
@@ -28,17 +28,20 @@ def reasoning_gym_reward_fn(
     reference: Any = None,
     *,
     tag: str = "answer",
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
-    """Return 0 to 1. With an empty `tag`, the whole text is the answer. Raises ValueError for a malformed reference."""
+    """Return the score, from 0 to 1. With an empty `tag`, the whole text is the answer.
+
+    Raises ValueError for a malformed reference.
+    """
     dataset, row = _row(reference)
     answer = tagged_answer(to_be_evaluated, tag)
     if answer is None:
         return 0.0
     try:
         return float(dataset.score_answer(answer, row))
-    except Exception:  # noqa: BLE001 - the boundary: a scorer that can't read the answer; if not that, it raises again
-        dataset.score_answer(row["answer"], row)
+    except Exception:  # noqa: BLE001 - the boundary: a scorer that can't read the answer
+        dataset.score_answer(row["answer"], row)  # raises if the scorer fails on the right answer, too
         return 0.0
 
 
@@ -46,16 +49,16 @@ def _row(reference: Any) -> tuple[Any, dict[str, Any]]:
     if not isinstance(reference, Mapping) or not {"task", "options", "index", "question"} <= reference.keys():
         raise ValueError(f"reasoning_gym needs the dataset of that name; this row's reference is {reference!r:.80}")
     options = json.dumps(reference["options"], sort_keys=True)
-    row = _made(reference["task"], options, reference["index"])
+    row = _generate(reference["task"], options, reference["index"])
     if row["question"] != reference["question"]:
         raise ValueError(
-            f"the task {reference['task']} asks something else in each process; set PYTHONHASHSEED=0 in the environment"
+            f"the task {reference['task']} differs between processes; set PYTHONHASHSEED=0 in the environment"
         )
     return _dataset(reference["task"], options), row
 
 
 @lru_cache(maxsize=_ROWS_KEPT)
-def _made(task: str, options: str, index: int) -> dict[str, Any]:
+def _generate(task: str, options: str, index: int) -> dict[str, Any]:
     row: dict[str, Any] = _dataset(task, options)[index]
     return row
 

@@ -18,7 +18,7 @@ AROUND = " \t\r\n.,:;()[]{}*_`$\"'"
 def single_choice_reward_fn(
     to_be_evaluated: str,
     reference: Any = None,
-    **kwargs: Any,  # noqa: ARG001 - what rlx offers besides
+    **kwargs: Any,  # noqa: ARG001 - other arguments that rlx offers
 ) -> float:
     """Return 1.0 if the option in the last `<answer>...</answer>` is the reference's, else 0.0.
 

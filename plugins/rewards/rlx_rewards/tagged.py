@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def tagged_answer(text: str, tag: str) -> str | None:
-    """The tagged answer, stripped; None if there is no complete pair of tags. With an empty `tag`, all of `text`."""
+    """Return the tagged answer, stripped; None without a complete pair of tags. With an empty `tag`, all of `text`."""
     if not tag:
         return text.strip()
     opening, closing = f"<{tag}>", f"</{tag}>"

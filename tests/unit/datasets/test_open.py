@@ -144,7 +144,7 @@ def test_a_hugging_face_dataset_dict_is_not_a_dataset():
     import datasets
 
     rows = datasets.Dataset.from_list([{"prompt": "a"}])
-    with pytest.raises(DatasetError, match="is a DatasetDict of 'train', and no rows"):
+    with pytest.raises(DatasetError, match="is a DatasetDict with the keys 'train', and has no rows"):
         opened(datasets.DatasetDict({"train": rows}))
     with pytest.raises(DatasetError, match="is a IterableDataset, which has no __len__"):
         opened(rows.to_iterable_dataset())
@@ -201,7 +201,7 @@ def test_an_iterable_dataset_of_torch_is_read_too():
 
 @pytest.mark.parametrize(("rows", "size", "seen"), [("ab", 3, "2"), ("abcd", 3, "more than 3"), ("", 1, "0")])
 def test_an_iterable_s_length_is_checked(rows, size, seen):
-    with pytest.raises(DatasetError, match=f"'mine' says that it has {size} rows, and gave {seen}. Correct"):
+    with pytest.raises(DatasetError, match=f"'mine' has a length of {size}, but it yielded {seen} rows. Correct"):
         opened(Stream(rows, size))
 
 
@@ -210,7 +210,7 @@ def test_an_iterable_that_never_ends_is_not_read_for_ever():
         def __iter__(self):
             yield from iter(str, None)
 
-    with pytest.raises(DatasetError, match="gave more than 2"):
+    with pytest.raises(DatasetError, match="yielded more than 2"):
         opened(Endless("ab"))
 
 
@@ -309,7 +309,7 @@ def broken_reference():
         (lambda: {1, 2}, "is a set, which has no order. Sort it into a list"),
         (
             lambda: {"train": ["a"], "test": []},
-            "is a dict of 'train', 'test', and no rows. If these are splits, choose",
+            "is a dict with the keys 'train', 'test', and has no rows. If they are splits, choose",
         ),
         (lambda: 1 / 0, "dataset 'mine': opening it raised ZeroDivisionError"),
         (broken_len, "dataset 'mine': its length raised OSError: no such disk"),

@@ -144,9 +144,9 @@ def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
     ("template", "messages", "error", "message"),
     [
         (OPENED, CHAT, UsageError, r"does not show which tokens of message 2 are .*ends with ' \(think\)'"),
-        (HALF_MARKED, CHAT, UsageError, "1 runs of tokens, and the assistant speaks 2 times"),
+        (HALF_MARKED, CHAT, UsageError, "1 runs of tokens, but the assistant has 2 turns"),
         ("{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}", CHAT[1:3], UsageError,
-         "1 runs of tokens, and the assistant speaks 1 times"),
+         "1 runs of tokens, but the assistant has 1 turns"),
         (ENDLESS, CHAT, UsageError, r"leave out the '<eos>' that ends the assistant's turn.*Move "),
         (PLAIN, CHAT[2:], DatasetError, "the conversation begins with the assistant"),
         (PLAIN, [*CHAT[:2], {"role": "assistant"}, *CHAT[3:]], DatasetError,

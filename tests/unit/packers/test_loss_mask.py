@@ -186,7 +186,7 @@ def test_text_tokenised_again_is_an_error_that_shows_the_first_difference(mergin
     with pytest.raises(PluginError) as caught:
         applied(set_up(Text, merging), merging, [1, 3, 1, 2, 0], prompt="pp")
     message = str(caught.value)
-    assert message.startswith(f"{WHERE}: packer Text: get_policy_input gives other tokens than those that were sampled")
+    assert message.startswith(f"{WHERE}: packer Text: get_policy_input returned other tokens than the sampled ones")
     assert "at token 2 of the completion (position 4): the sampler has 1 ('a'), the packer 3 ('ab')" in message
     assert "rollout_output.token_ids" in message
     assert "`retokenizes = True`" in message
@@ -280,7 +280,7 @@ def wider(batch):
     [
         (lambda batch: None, "policy_collate_fn returned a NoneType, not a mapping with 'input_ids', 'logprob_masks'"),
         (lambda batch: {"input_ids": batch["input_ids"]}, "returned no 'logprob_masks'; it returned 'input_ids'"),
-        (lambda batch: {**batch, "pixel_values": 1}, "'pixel_values', which the trainer could not use"),
+        (lambda batch: {**batch, "pixel_values": 1}, "'pixel_values', which the trainer can't use"),
         (lambda batch: {**batch, "logprob_masks": batch["logprob_masks"][:, 1:]}, "row 0, .* not of the same length"),
         (
             lambda batch: {**batch, "input_ids": batch["input_ids"][:1]},
@@ -311,7 +311,7 @@ class Wrong(Own):
 @pytest.mark.parametrize(
     ("packer", "message"),
     [
-        (Unbatched, "NotImplementedError: Unbatched has no policy_compute_max_len: write it, or delegate"),
+        (Unbatched, "NotImplementedError: Unbatched has no policy_compute_max_len: implement it, or delegate"),
         (Wrong, r"TypeError: .*get_policy_input\(\) takes 2 positional arguments but 3 were given"),
         (Text, "the sampler has 1 ('<eos>'), the packer 0 ('<pad>')".replace("(", r"\(").replace(")", r"\)")),
         (masking(-1), "belongs to the prompt"),

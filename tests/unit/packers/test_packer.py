@@ -115,5 +115,5 @@ def test_a_misspelt_option_of_the_default_packer_is_an_error():
     assert DecoderOnlyLLMDataPacker(train_on="last").train_on == "last"
     with pytest.raises(TypeError, match="trian_on"):
         DecoderOnlyLLMDataPacker(trian_on="last")
-    with pytest.raises(ValueError, match="train_on is 'first'; it may be 'all' or 'last'"):
+    with pytest.raises(ValueError, match="train_on is 'first'; it must be 'all' or 'last'"):
         DecoderOnlyLLMDataPacker(train_on="first")

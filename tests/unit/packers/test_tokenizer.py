@@ -24,12 +24,12 @@ def test_a_folder_without_a_tokenizer(tmp_path, with_config):
     if with_config:  # transformers makes an empty tokenizer of this
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
     with pytest.raises(
-        UsageError, match=r"(?s)No tokenizer could be loaded from .*name another place as model\.tokenizer"
+        UsageError, match=r"(?s)No tokenizer could be loaded from .*set model\.tokenizer to another folder or Hub name"
     ):
         load_tokenizer(ModelConfig(path=str(tmp_path)))
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "../nowhere"])
 def test_a_folder_that_is_not_there(path):
-    with pytest.raises(UsageError, match=f"There is no folder '{path}'"):
+    with pytest.raises(UsageError, match=f"The folder '{path}' does not exist"):
         load_tokenizer(ModelConfig(path=path))

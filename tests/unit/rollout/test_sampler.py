@@ -133,7 +133,7 @@ def test_a_packer_that_tokenises_text_fails_the_group_with_the_row():
     message, *_ = sampled(Text)
     assert isinstance(message, GroupFailed)
     assert not message.drop
-    assert message.error.startswith("row 1 of dataset: packer Text: get_policy_input gives other tokens")
+    assert message.error.startswith("row 1 of dataset: packer Text: get_policy_input returned other tokens")
 
 
 def test_a_packer_that_opts_in_is_counted_in_the_metrics():

@@ -34,7 +34,7 @@ def report(fake_dist):
 def test_a_good_plugin_is_never_imported_here(report):
     seen = report("rewards", GOOD)
     assert (seen.error, seen.broken, seen.untested) == ("", "", "")
-    assert seen.fine
+    assert seen.ok
     assert seen.import_seconds < 60
     assert seen.args_schema["properties"] == {"scale": {"type": "number", "default": 1.0}}
     assert "probed_mod" not in sys.modules
@@ -53,7 +53,7 @@ def test_a_good_plugin_is_never_imported_here(report):
 def test_a_plugin_that_cannot_be_imported(report, text, message):
     seen = report("rewards", text)
     assert message in seen.error
-    assert not seen.fine
+    assert not seen.ok
 
 
 def test_a_plugin_that_hangs_is_killed_with_its_children(report, tmp_path):
@@ -90,7 +90,7 @@ def test_children_and_threads_of_a_plugin_do_not_delay_its_report(report):
 def test_the_contract_is_checked_in_the_process(report, text, broken, untested):
     seen = report("rewards", text)
     assert (broken in seen.broken, untested in seen.untested) == (True, True)
-    assert (seen.fine, seen.error) == (not broken, "")
+    assert (seen.ok, seen.error) == (not broken, "")
 
 
 def test_the_schema_alone(report):

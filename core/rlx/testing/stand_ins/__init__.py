@@ -1,10 +1,10 @@
-"""Small replacements for the things that a plugin meets in a run.
+"""Small replacements for the objects that a plugin is given in a run.
 
 Files:
 
 * tokenizer.py: a tokenizer with one token per character, without transformers.
 * models.py: tiny Hugging Face models, and the same tokenizer for transformers.
-* config.py: a config in which everything with a default has it.
+* config.py: a config of defaults.
 * episodes.py: a sampled and scored episode.
 * hook_arguments.py: arguments for every hook.
 

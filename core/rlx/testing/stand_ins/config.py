@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def example_config() -> Config:
-    """Return a config as a plugin may get it; everything that has a default has it."""
+    """Return a valid config in which every key that has a default has that default."""
     from rlx.config.schema import Config
 
     return Config.model_validate({"model": {"path": "a-model"}, "dataset": {"name": "a-dataset"}})

@@ -20,7 +20,7 @@ SYNC_METRICS = ("sync/seconds", "sync/bytes", "sync/paused_seconds", "sync/logpr
 
 
 def hook_arguments(name: str, folder: Path) -> dict[str, object]:
-    """Return the keyword arguments for a call of the hook `name`. Files that they name are below `folder`."""
+    """Return the keyword arguments for a call of the hook `name`. Files that they refer to are below `folder`."""
     match name:
         case "rlx_register":
             return {"registry": Registry()}

@@ -108,7 +108,7 @@ class _Suite:
         covered = sum(map(bool, mask))
         if covered > len(sampled.tokens) - IGNORED:
             seen = f"{where}: with {IGNORED} of {len(sampled.tokens)} tokens to ignore, the mask covers {covered}"
-            yield Broken("ignored-prefix", seen, "Leave the first of the completion's tokens out.")
+            yield Broken("ignored-prefix", seen, "Leave out the first tokens of the completion.")
 
     def sft(self, items: Sequence[object]) -> Iterator[Broken]:
         for item in items:
@@ -120,7 +120,7 @@ class _Suite:
                 yield Broken("sft", seen, "Give the answer's tokens labels other than -100.")
 
     def _group(self, prompt: list[int]) -> list[Episode]:
-        """Return episodes whose tokens differ from those of their tokenized texts, as a sampler may emit them."""
+        """Return episodes whose tokens differ from those of their tokenised texts, as a sampler may emit them."""
         first = len(self._tokenizer) // 2
         return [
             make_episode(prompt, range(first, first + length), sample=sample, text=TEXT)

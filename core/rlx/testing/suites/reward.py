@@ -58,7 +58,7 @@ def check_reward(
     config, tokenizer, data_packer: passed to the reward if it takes them; default: a config of defaults, a character
     tokenizer, no packer.
     repeatable: False for a reward that cannot repeat itself, such as a judge that samples.
-    refuses: exceptions by which it refuses a completion on purpose. With an example's reference answer, any other
+    refuses: exceptions with which it refuses a completion on purpose. With an example's reference answer, any other
     exception breaks `any-text`; without examples, exceptions are attributed to the missing reference answer.
 
     Async rewards run in an event loop of the suite: call it from a plain function, not from an async one.

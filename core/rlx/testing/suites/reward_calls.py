@@ -31,7 +31,6 @@ ODD_TEXTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-
 Completion: TypeAlias = str | Sequence[str]
 Expected: TypeAlias = float | Sequence[float | None] | None
 ExampleTuple: TypeAlias = tuple[Completion, object] | tuple[Completion, object, Expected] | tuple[Completion]
@@ -41,7 +40,7 @@ ExampleTuple: TypeAlias = tuple[Completion, object] | tuple[Completion, object, 
 class Example:
     """A completion, its reference answer, its expected score (None: any), and other arguments that rlx offers.
 
-    For a group reward: a list of texts, and lists of scores, of `token_ids` and of finish reasons; or one of each.
+    For a group reward: a list of texts, and lists of scores, `token_ids` and finish reasons, with one entry per text.
     """
 
     completion: Completion

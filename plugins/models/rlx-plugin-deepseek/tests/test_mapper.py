@@ -187,6 +187,6 @@ def test_dequantise(published, tmp_path):
 def test_dequantise_of_nothing(checkpoint, tmp_path):
     from rlx_plugin_deepseek.dequantise import dequantise
 
-    with pytest.raises(UsageError, match="nothing there is in FP8"):
+    with pytest.raises(UsageError, match="it isn't an FP8 checkpoint"):
         dequantise(checkpoint("v3"), tmp_path / "plain")
     assert not list(tmp_path.iterdir())

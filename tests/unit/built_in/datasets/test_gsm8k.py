@@ -42,8 +42,8 @@ def test_the_reference_is_what_its_reward_reads(file):
     ("line", "message"),
     [
         ("not json", "line 1 isn.t JSON"),
-        ('{"q": 1, "answer": "2"}', "no 'question' and 'answer', but: q, answer"),
-        ("[1]", "no 'question'"),
+        ('{"q": 1, "answer": "2"}', "needs 'question' and 'answer', but has: q, answer"),
+        ("[1]", "needs 'question' and 'answer', but has: \\[1\\]"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):

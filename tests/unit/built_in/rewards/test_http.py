@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rlx.errors import ConfigError, RewardError
 from rlx.rewards.bound import BoundReward, check_reward_args
 from rlx_rewards import HttpOptions, HttpReward
-from rlx_rewards.scorer import Patience
+from rlx_rewards.scorer import RetryPolicy
 
 from .conftest import Reply
 
@@ -86,7 +86,7 @@ async def test_patience_ends_with_what_came_last(server):
 
 async def test_no_answer_in_time_is_an_error(server):
     server.replies = [Reply(silent=True)]
-    with pytest.raises(RewardError, match=r"nothing came within 0\.1 s \(1 attempts in "):
+    with pytest.raises(RewardError, match=r"no answer within 0\.1 s \(1 attempts in "):
         await reward(server.url, attempt_seconds=0.1, retries=0)(TEXTS, None)
 
 
@@ -151,12 +151,12 @@ def test_it_may_be_called_from_one_loop_after_another(server):
 
 
 def test_waits_double_and_obey_the_scorer():
-    patience = Patience(attempt_seconds=1.0, retries=3, backoff_seconds=0.5)
+    policy = RetryPolicy(attempt_seconds=1.0, retries=3, backoff_seconds=0.5)
     for retry, shortest in enumerate([0.5, 1.0, 2.0]):
-        waits = [patience.wait(retry, 0.0) for _ in range(100)]
+        waits = [policy.wait(retry, 0.0) for _ in range(100)]
         assert shortest <= min(waits) < max(waits) <= 1.5 * shortest
-    assert patience.wait(0, 7.0) == 7.0
-    assert patience.wait(3, 0.1) >= 4.0
+    assert policy.wait(0, 7.0) == 7.0
+    assert policy.wait(3, 0.1) >= 4.0
 
 
 @pytest.mark.parametrize(("asked", "waited"), [({"Retry-After": "7"}, 7.0), ({"Retry-After": "Wed, 21 Oct"}, 0.0)])

@@ -1,6 +1,6 @@
 """DeepSeek-V3 and Moonlight as a model plugin of rlx.
 
-Importing this package is free: names are imported when they are first used.
+Importing this package is cheap: names are imported when they are first used.
 """
 
 from __future__ import annotations

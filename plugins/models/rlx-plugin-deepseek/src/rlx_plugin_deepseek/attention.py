@@ -40,14 +40,14 @@ class LatentAttention(nn.Module):
         self.expand = nn.Linear(self.rank, self.heads * (self.plain + self.value), bias=False)
         self.output = nn.Linear(self.heads * self.value, hidden, bias=bias)
 
-    def spread(self, ranks: DeviceMesh) -> None:
+    def shard(self, ranks: DeviceMesh) -> None:
         """Split the heads over the ranks; all ranks compute the latent vectors."""
         self.ranks = ranks.size()
         query = "query" if hasattr(self, "query") else "query_up"
         split_block(self, ranks, columns=[query, "expand"], rows=["output"])
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attention: Attention) -> Tensor:
-        """For x [B, L, H]; cos, sin [B, 1, L, R / 2]."""
+        """Attend within the rows of x [B, L, H]; cos and sin are [B, 1, L, R / 2]."""
         query = self._heads(self._query(x))
         latent, rotated_key = torch.split(self.latent(x), [self.rank, self.rotated], dim=-1)
         key_value = self._heads(self.expand(self.latent_norm(latent)))

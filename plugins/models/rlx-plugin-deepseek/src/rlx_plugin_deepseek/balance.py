@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Balance:
-    """bias_rate: change of an expert's score correction per step, towards an even load; 0 leaves it unchanged."""
+    """Counts the load of experts, and corrects the routers' scores after each step.
+
+    bias_rate: change of an expert's score correction per step, towards an even load; 0 leaves it unchanged.
+    """
 
     def __init__(self, routers: Iterable[Router], bias_rate: float = 0.0) -> None:
         self._routers = list(routers)
@@ -30,7 +33,7 @@ class Balance:
 
     @torch.no_grad()
     def step_end(self) -> dict[str, float]:
-        """Return the metrics of the step and reset the counts. Collective: all ranks call it."""
+        """Correct the scores, reset the counts, and return the metrics of the step. Collective: all ranks call it."""
         if not self._routers:
             return {}
         load = torch.stack([router.load for router in self._routers])  # [M, E]
@@ -43,7 +46,7 @@ class Balance:
 
 
 def metrics(load: Tensor) -> dict[str, float]:
-    """Metrics of a load [M, E]; both are 0 for a perfect balance."""
+    """Return the metrics of a load [M, E]; both are 0 for a perfect balance."""
     relative = load / load.float().mean(dim=1, keepdim=True).clamp(min=1)
     return {
         "experts/max_violation": float(relative.max(dim=1).values.mean()) - 1,

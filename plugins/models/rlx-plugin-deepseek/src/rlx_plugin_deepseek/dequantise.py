@@ -2,8 +2,8 @@
 
 RL needs it: an engine that was started on FP8 weights can't load the trainer's bfloat16 weights.
 
-Each file is converted into one file; memory holds that file and one tensor. The new folder appears complete, by a
-rename.
+Each file is converted into one file; memory holds that file and one tensor. The new folder is written under another
+name and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def dequantise(source: Path, target: Path) -> None:
     if target.exists():
         raise UsageError(f"{target} exists already.")
     files = sorted(source.glob("*.safetensors"))
-    places = {name: file for file in files for name in _names(file)}
+    places = {name: file for file in files for name in _tensor_names(file)}
     if not any(name.endswith(fp8.SUFFIX) for name in places):
         raise UsageError(f"{source} holds no weights in FP8 blocks (X.weight_scale_inv).")
     unfinished = target.with_name(f"{target.name}.tmp")
@@ -48,11 +48,11 @@ def _config(source: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{source} has no config.json: {error}") from error
     if "quantization_config" not in config:
-        raise UsageError(f"{source}/config.json has no quantization_config: nothing there is in FP8.")
+        raise UsageError(f"{source}/config.json has no quantization_config: it isn't an FP8 checkpoint.")
     return config
 
 
-def _names(file: Path) -> list[str]:
+def _tensor_names(file: Path) -> list[str]:
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
@@ -93,7 +93,7 @@ def _copy(source: Path, target: Path, config: dict[str, Any]) -> None:
 
 def _write_index(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"))
-    places = {name: file.name for file in files for name in _names(file)}
+    places = {name: file.name for file in files for name in _tensor_names(file)}
     if len(files) > 1:
         size = sum(file.stat().st_size for file in files)
         (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=2))

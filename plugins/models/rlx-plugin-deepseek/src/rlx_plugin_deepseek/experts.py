@@ -34,7 +34,7 @@ class Experts(nn.Module):
         nn.init.normal_(self.gate_up, std=hidden**-0.5)
         nn.init.normal_(self.down, std=inner**-0.5)
 
-    def spread(self, ranks: DeviceMesh) -> None:
+    def shard(self, ranks: DeviceMesh) -> None:
         """Split the experts over the ranks."""
         self.ranks = ranks
         for name, parameter in list(self.named_parameters()):
@@ -42,7 +42,7 @@ class Experts(nn.Module):
             self.register_parameter(name, nn.Parameter(own))
 
     def forward(self, tokens: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Tokens [T, H], chosen experts and their weights [T, K] -> [T, H]."""
+        """Mix the outputs of the chosen experts: tokens [T, H], experts and their weights [T, K] -> [T, H]."""
         order = chosen.flatten().argsort(stable=True)
         counts = chosen.flatten().bincount(minlength=self.count)
         rows = tokens.index_select(0, order // chosen.shape[1])
@@ -57,7 +57,7 @@ class Experts(nn.Module):
         return grouped(F.silu(gate) * up, _local(self.down), counts)
 
     def _all_to_all(self, rows: Tensor, counts: Tensor, ranks: DeviceMesh) -> Tensor:
-        """The same for the blocks of all experts, on whichever ranks they are."""
+        """Apply the experts of all ranks to rows [N, H]: send each row to its expert's rank, and return the results."""
         group = ranks.get_group()
         sent = counts.view(ranks.size(), -1)  # [R, E / R]
         arriving = torch.empty_like(sent)
@@ -86,14 +86,14 @@ def grouped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
 
 
 def looped(rows: Tensor, matrices: Tensor, counts: Tensor) -> Tensor:
-    """The same as `grouped`, expert by expert."""
+    """Compute `grouped` with a loop over experts."""
     blocks = torch.split(rows, counts.tolist())
     return torch.cat([F.linear(block, matrix) for block, matrix in zip(blocks, matrices.unbind(), strict=True)])
 
 
 @cache
 def has_grouped_mm(device: str, dtype: torch.dtype) -> bool:
-    """Whether torch's grouped_mm supports the device and dtype. It is tried, since torch doesn't say."""
+    """Return whether torch's grouped_mm supports the device and dtype. It is tried, since torch has no query for it."""
     rows, matrices = torch.ones(1, 16, dtype=dtype, device=device), torch.ones(1, 16, 16, dtype=dtype, device=device)
     try:
         F.grouped_mm(rows, matrices, offs=torch.ones(1, dtype=torch.int32, device=device))

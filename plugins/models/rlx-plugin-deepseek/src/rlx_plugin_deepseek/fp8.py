@@ -19,7 +19,7 @@ BLOCK = (128, 128)
 
 
 def block_size(hf_config: Any) -> tuple[int, int]:
-    """The block size of the checkpoint that a config describes."""
+    """Return the block size of the checkpoint that a config describes."""
     given = getattr(hf_config, "quantization_config", None) or {}
     rows, columns = given.get("weight_block_size") or BLOCK
     return int(rows), int(columns)
@@ -47,7 +47,7 @@ def plain(tensors: Iterator[tuple[str, Tensor]], block: tuple[int, int] = BLOCK)
 
 
 def dequantised(name: str, weight: Tensor, scale: Tensor, block: tuple[int, int] = BLOCK) -> Tensor:
-    """The weight times its scale, in bfloat16."""
+    """Return the weight times its scale, in bfloat16. Raises UsageError if their shapes don't fit."""
     needed = [-(-size // step) for size, step in zip(weight.shape, block, strict=True)]
     if list(scale.shape) != needed:
         raise UsageError(

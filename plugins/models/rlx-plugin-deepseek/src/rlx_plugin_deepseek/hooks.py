@@ -1,4 +1,4 @@
-"""Two hooks, for `[plugins] enable`: the load of experts as metrics, and the same with its evening out."""
+"""Two hooks plugins, for `[plugins] enable`: one reports the experts' load as metrics, the other also balances it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlx import Config
 
 BIAS_RATE = 0.001
-"""What DeepSeek-V3 was trained with for most of its tokens (arXiv 2412.19437, section 4.2)."""
+"""The rate that DeepSeek-V3 was trained with for most of its tokens (arXiv 2412.19437, section 4.2)."""
 
 
 class ExpertLoad:
@@ -21,11 +21,11 @@ class ExpertLoad:
 
     @rlx.hookimpl
     def rlx_model_built(self, model: nn.Module) -> None:
-        _look_after(model, 0.0, "deepseek_expert_load")
+        _attach_balance(model, 0.0, "deepseek_expert_load")
 
 
 class BiasUpdate:
-    """`deepseek_bias_update`: the metrics, and routers' corrections move towards an even load at each step.
+    """`deepseek_bias_update`: these metrics, and corrections of the routers' scores towards an even load at each step.
 
     bias_rate: how far a correction moves in a step.
     """
@@ -46,18 +46,18 @@ class BiasUpdate:
 
     @rlx.hookimpl
     def rlx_model_built(self, model: nn.Module) -> None:
-        _look_after(model, self._rate, "deepseek_bias_update")
+        _attach_balance(model, self._rate, "deepseek_bias_update")
 
 
-def _look_after(model: nn.Module, rate: float, hook: str) -> None:
+def _attach_balance(model: nn.Module, rate: float, hook: str) -> None:
     from rlx_plugin_deepseek.balance import Balance
     from rlx_plugin_deepseek.model import DeepseekV3MoEModel
 
     if not isinstance(model, DeepseekV3MoEModel):
         raise UsageError(
-            f"{hook} is for models of rlx-plugin-deepseek, and this run trains a {type(model).__name__}. Take it out "
-            "of [plugins] enable."
+            f"{hook} is for models of rlx-plugin-deepseek, and this run trains a {type(model).__name__}. Remove it "
+            "from [plugins] enable."
         )
     if model.balance is not None:
-        raise UsageError("deepseek_bias_update has the metrics of deepseek_expert_load: enable one of them.")
+        raise UsageError("deepseek_bias_update includes the metrics of deepseek_expert_load: enable one of them.")
     model.balance = Balance(model.routers(), rate)

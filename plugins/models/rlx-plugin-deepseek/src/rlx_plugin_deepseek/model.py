@@ -89,7 +89,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
         for kind, name in ((LatentAttention, "tp"), (Experts, "ep")):
             if mesh[name].size() > 1:
                 for module in [module for module in self.modules() if isinstance(module, kind)]:
-                    module.spread(mesh[name])
+                    module.shard(mesh[name])
 
     def parallel_refusal(self, sizes: Mapping[str, int]) -> str | None:
         heads, experts = self.hf_config.num_attention_heads, self.hf_config.n_routed_experts
@@ -99,7 +99,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
         return None
 
     def routers(self) -> Iterator[Router]:
-        """The router of each mixture of experts, in the order of layers."""
+        """Return the routers of all mixtures of experts, in the order of layers."""
         return (module for module in self.modules() if isinstance(module, Router))
 
     def step_end(self) -> dict[str, float]:
@@ -107,7 +107,7 @@ class DeepseekV3MoEModel(rlx.BaseModel):
 
     @classmethod
     def get_nparams_and_flops(cls, hf_config: Any, seq_len: int) -> tuple[int, int]:
-        """Parameters, and FLOPs per token; a token uses `num_experts_per_tok` of the routed experts."""
+        """Return parameters, and FLOPs per token; a token uses `num_experts_per_tok` of the routed experts."""
         with torch.device("meta"):
             model = cls(hf_config)
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -123,6 +123,4 @@ def _check(config: Any) -> None:
     for name, only in _ONLY.items():
         found = getattr(config, name, only)
         if found != only:
-            raise UsageError(
-                f"config.json: {name} = {found!r} is not supported by rlx-plugin-deepseek, which computes {only!r}."
-            )
+            raise UsageError(f"config.json: {name} = {found!r} is not supported by rlx-plugin-deepseek, only {only!r}.")

@@ -16,7 +16,7 @@ from rlx import UsageError
 
 
 def frequencies(rope: Mapping[str, Any], dim: int, context: int) -> tuple[Tensor, float]:
-    """Each pair's angle per position [D / 2], and the factor of sines and cosines.
+    """Return each pair's angle per position [D / 2], and the factor of sines and cosines.
 
     rope: `rope_parameters` of the config. context: its maximum number of tokens.
     """
@@ -32,7 +32,7 @@ def frequencies(rope: Mapping[str, Any], dim: int, context: int) -> tuple[Tensor
 
 
 def score_scale(rope: Mapping[str, Any], context: int) -> float:
-    """The factor of attention scores, besides `head size ** -0.5`."""
+    """Return the factor of attention scores, in addition to `head size ** -0.5`."""
     everywhere = rope.get("mscale_all_dim")
     if rope.get("rope_type", "default") == "default" or not everywhere:
         return 1.0
@@ -54,13 +54,13 @@ def _factor(rope: Mapping[str, Any], context: int) -> float:
 
 
 def _kept(rope: Mapping[str, Any], dim: int) -> Tensor:
-    """The share of its frequency that each pair keeps [D / 2]: 1 for pairs that rotate often within the original
+    """Return the share of its frequency that each pair keeps [D / 2]: 1 for pairs that rotate often within the original
     context, 0 for slow ones, which are interpolated, and a linear ramp between.
     """
     theta, original = rope["rope_theta"], rope["original_max_position_embeddings"]
 
     def pair(turns: float) -> float:
-        """The (fractional) index of the pair that makes `turns` rotations in the original context."""
+        """Return the (fractional) index of the pair that makes `turns` rotations in the original context."""
         return dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     first, last = pair(rope.get("beta_fast") or 32), pair(rope.get("beta_slow") or 1)

@@ -36,7 +36,7 @@ class Router(nn.Module):
         self.counts = False
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [T, H] -> experts [T, K], and their weights [T, K] in float32."""
+        """Choose experts [T, K] for tokens [T, H], and return them with their weights [T, K] in float32."""
         scores = F.linear(tokens.float(), self.weight.float()).sigmoid()
         chosen = self._choose(scores.detach())
         if self.counts and self.training:

@@ -2,7 +2,7 @@
 
 Rules:
 
-* A policy tensor is one checkpoint tensor, or a stack of them: gate above up projection, expert after expert.
+* A policy tensor is one checkpoint tensor, or a stack of them: gate and then up projection, expert after expert.
 * Tensors stream. A stack is filled as its parts arrive, and yielded when it is complete.
 * Layers for multi-token prediction (`num_nextn_predict_layers`, after the last decoder layer) aren't part of the model,
   here as in vLLM: they are skipped on loading and not written.
@@ -93,7 +93,7 @@ class DeepseekV3MoEWeightMapper(rlx.WeightMapper):
             raise UsageError(f"The checkpoint lacks {len(lacking)} tensor(s), {min(lacking)} among them.")
 
     def _filled(self, stack: Tensor | None, name: str, part: Part, tensor: Tensor) -> Tensor:
-        """Put the part in its place of the stack; allocates the stack for the first part."""
+        """Return the stack with the part in its place; allocates it for the first part."""
         if stack is None:
             stack = torch.empty(self._shapes[name], dtype=tensor.dtype, device=tensor.device)
         if stack[part.where].shape != tensor.shape:
@@ -107,7 +107,7 @@ class DeepseekV3MoEWeightMapper(rlx.WeightMapper):
 
 
 def _parts(name: str, shape: torch.Size) -> Iterator[Part]:
-    """The checkpoint tensors that make up the policy tensor `name`."""
+    """Yield the checkpoint tensors that make up the policy tensor `name`."""
     inside = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
     if inside is None:
         module, _, tensor = name.rpartition(".")
