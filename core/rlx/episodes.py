@@ -74,8 +74,8 @@ class Reward(msgspec.Struct, omit_defaults=True):
     weight: float = 1.0
     """Its share of the total reward."""
     segment: tuple[int, int] | None = None
-    """The sampled segment (trajectory index, segment index) that it belongs to; None: the whole episode. rlx stores it
-    and sets None itself; it is for algorithms that assign rewards to segments."""
+    """The sampled segment (trajectory index, segment index) that it belongs to; None: the whole episode. rlx itself
+    always sets None; the field is for algorithms that assign rewards to segments."""
 
 
 class Episode(msgspec.Struct, omit_defaults=True):
@@ -119,8 +119,8 @@ class Episode(msgspec.Struct, omit_defaults=True):
     @property
     def oldest_version(self) -> int | None:
         """The oldest weight version among the sampled tokens; None if there is none."""
-        spans = [span.version for segment in self.sampled_segments() for span in segment.versions]
-        return min(spans, default=None)
+        versions = [span.version for segment in self.sampled_segments() for span in segment.versions]
+        return min(versions, default=None)
 
 
 def total_of(rewards: Sequence[Reward]) -> float | None:
@@ -151,7 +151,7 @@ def single_turn(
 ) -> Trajectory:
     """Return a prompt and its completion as the trajectory of a single-turn episode.
 
-    logprobs: one for each completion token, or none. versions: spans that cover the completion, or none.
+    `logprobs`: one for each completion token, or empty. `versions`: spans that cover the completion, or empty.
     """
     return Trajectory(
         [
@@ -162,9 +162,9 @@ def single_turn(
 
 
 def masked_tokens(tokens: Sequence[int], trained: Sequence[bool]) -> Trajectory:
-    """Return tokens that were not sampled as a trajectory, with those trained for which `trained` is true.
+    """Return tokens that were not sampled as a trajectory whose loss covers the tokens with a true `trained`.
 
-    The tokens before the first trained one are the prompt.
+    The tokens before the first of these are the prompt.
     """
     segments: list[Segment] = []
     for learns, run in groupby(zip(tokens, trained, strict=True), key=lambda pair: bool(pair[1])):
@@ -182,5 +182,5 @@ def encode_episodes(episodes: Sequence[Episode]) -> bytes:
 
 
 def decode_episodes(payload: bytes) -> list[Episode]:
-    """Decode what `encode_episodes` encoded."""
+    """Decode the episodes of a group, as `encode_episodes` encodes them."""
     return _EPISODES.decode(payload)

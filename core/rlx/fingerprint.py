@@ -1,4 +1,4 @@
-"""Fingerprints of datasets: hashes of some rows, by which processes check that they see the same dataset.
+"""Fingerprints of datasets: hashes of some rows, which let processes check that they see the same dataset.
 
 Rules:
 
@@ -52,11 +52,11 @@ def differences(mine: Fingerprints, other: Fingerprints) -> str | None:
     return found and f"{found}, for evaluation"
 
 
-def mismatch_message(who: str, found: str) -> str:
-    """Return the error message for processes `who` whose fingerprints differ in `found`."""
+def mismatch_message(processes: str, found: str) -> str:
+    """Return the error message for `processes` whose fingerprints differ in `found`."""
     return (
-        f"{who} do not see the same dataset; they differ in {found}. Its files must be the same wherever the run's "
-        "processes are. Code that draws rows must seed itself, and must not depend on the order of a set, which "
+        f"{processes} do not see the same dataset; they differ in {found}. Its files must be the same wherever the "
+        "run's processes are. Code that draws rows must seed itself, and must not depend on the order of a set, which "
         "differs between processes (unless PYTHONHASHSEED=0 is set)."
     )
 
@@ -64,9 +64,9 @@ def mismatch_message(who: str, found: str) -> str:
 def digest(row: object) -> str:
     """Return the hash of a row, as 16 hexadecimal digits.
 
-    Objects that JSON does not know count by their type only, since their repr may contain an address.
+    Objects that JSON cannot encode are hashed by their type only, since their repr may contain an address.
     """
-    text = json.dumps(_ordered(row), default=_plain)
+    text = json.dumps(_ordered(row), default=_json_default)
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -86,7 +86,7 @@ def _ordered(value: object) -> object:
     return value
 
 
-def _plain(value: object) -> object:
+def _json_default(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     if hasattr(value, "tolist"):

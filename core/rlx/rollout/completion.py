@@ -1,4 +1,4 @@
-"""One completion, as an engine samples it."""
+"""A sampled completion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINISH_REASONS = {"stop", LENGTH}
 
 @dataclass(frozen=True)
 class Completion:
-    """Sampled tokens, the sampled end-of-text token included, and a log-probability for each of them."""
+    """The sampled tokens, including a sampled end-of-text token, and the log-probability of each."""
 
     tokens: list[int]
     logprobs: list[float]

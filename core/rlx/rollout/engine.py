@@ -1,12 +1,12 @@
-"""One vLLM engine (AsyncLLM): samples and scores token sequences, and receives new weights while it samples.
+"""One vLLM engine (AsyncLLM): samples and scores token sequences, and receives new weights in between.
 
 Rules:
 
 * The logprob of a sampled token belongs to the distribution that it was drawn from: natural log, temperature applied.
 * Scores are log-probabilities of the model itself: temperature 1, no filtering, never read from a cache.
 * Prefix cache entries never cross weight versions: the cache salt of a request is the version that it starts with.
-* The engine's own generator is seeded, never single requests: vLLM's CPU engine crashes on per-request seeds when it
-  splits a prefill.
+* The engine's own random generator is seeded, never a single request: vLLM's CPU engine crashes on per-request seeds
+  when it splits a prefill.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.output_processor import RequestOutputCollector
 
 UNSYNCED = -1
-"""The version of the weights that the engine loaded from the model's folder."""
+"""Version of the weights that the engine loads at its start, from the model's folder."""
 
 _TOKENS_ONLY: Mapping[str, object] = {
     "output_kind": RequestOutputKind.FINAL_ONLY,
@@ -53,14 +53,14 @@ T = TypeVar("T")
 
 
 class PendingRequests:
-    """Requests that are in the engine."""
+    """Requests that were submitted together and are in the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._collectors: list[RequestOutputCollector] = []
 
     def add(self, collector: RequestOutputCollector) -> None:
-        """Include one more request."""
+        """Add a request."""
         self._collectors.append(collector)
 
     async def results(self) -> list[RequestOutput]:
@@ -71,19 +71,19 @@ class PendingRequests:
                 outputs = [await collector.get() for collector in self._collectors]
             except EngineDeadError:
                 on_failure.pop_all()
-                raise self._engine.death() from None
+                raise self._engine.death_error() from None
             on_failure.pop_all()
-        self._engine.requests_left(len(self._collectors))
+        self._engine.requests_done(len(self._collectors))
         return outputs
 
     async def abort(self) -> None:
-        """Remove the requests from the engine, in whatever state they are."""
-        self._engine.requests_left(len(self._collectors))
+        """Abort all requests, finished or not."""
+        self._engine.requests_done(len(self._collectors))
         await self._engine.abort([collector.request_id for collector in self._collectors])
 
 
 class Engine:
-    """One engine in one event loop, made by `Engine.start`."""
+    """A vLLM engine in the running event loop. `Engine.start` makes one."""
 
     def __init__(self, llm: AsyncLLM, name: str) -> None:
         self._llm = llm
@@ -101,7 +101,7 @@ class Engine:
 
     @classmethod
     async def start(cls, args: Mapping[str, object], name: str) -> Engine:
-        """Start an engine with vLLM's arguments (see rlx.rollout.engine_arguments); returns when it can sample."""
+        """Start an engine with vLLM's arguments (see rlx.rollout.engine_arguments). Returns when it can sample."""
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
             await llm.update_weight_version(str(UNSYNCED))
@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def version(self) -> int:
-        """Version of the weights that sample the next token."""
+        """Version of the weights that the engine samples with."""
         return self._version
 
     @property
@@ -129,7 +129,7 @@ class Engine:
     async def submit(
         self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
     ) -> PendingRequests:
-        """Request `samples` completions of a prompt. Returns when the requests have entered the engine, in order."""
+        """Request `samples` completions of a prompt. Returns when the engine has accepted all requests, in order."""
         # Not n=samples: it isn't faster, and vLLM rejects it at temperature 0.
         params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_TOKENS_ONLY)
         return await self._add([prompt] * samples, params)
@@ -137,9 +137,9 @@ class Engine:
     async def collect(self, pending: PendingRequests) -> list[Completion]:
         """Wait until all submitted requests have finished, and return their completions."""
         outputs: list[CompletionOutput] = [result.outputs[0] for result in await pending.results()]
-        broken = {output.finish_reason for output in outputs} - FINISH_REASONS
-        if broken:
-            raise RunError(f"the engine of {self._name} ended a completion with {', '.join(map(repr, broken))}")
+        unusable = {output.finish_reason for output in outputs} - FINISH_REASONS
+        if unusable:
+            raise RunError(f"the engine of {self._name} ended a completion with {', '.join(map(repr, unusable))}")
         self.tokens += sum(len(output.token_ids) for output in outputs)
         return [
             Completion(
@@ -161,8 +161,8 @@ class Engine:
     async def barrier(self, seed: int) -> AsyncIterator[None]:
         """Hold the requests that are submitted inside, in their order, and schedule them together at the end.
 
-        The engine's state depends on `seed` and the weights only: the same requests give the same tokens and logprobs,
-        bit for bit. Raises RunError if the engine isn't idle.
+        The result depends only on `seed`, the weights and the requests: tokens and logprobs repeat bit for bit.
+        Raises RunError if the engine isn't idle.
         """
         if self._running:
             raise RunError(
@@ -181,8 +181,8 @@ class Engine:
         """Abort requests by their internal ids in vLLM."""
         await self._llm.abort(requests, internal=True)
 
-    def requests_left(self, count: int) -> None:
-        """Record that `count` requests have left the engine."""
+    def requests_done(self, count: int) -> None:
+        """Record that `count` requests are no longer in the engine."""
         self._running -= count
         if count and not self._running:
             self._busy_seconds += time.monotonic() - self._busy_since
@@ -197,7 +197,7 @@ class Engine:
                 try:
                     pending.add(await self._llm.add_request(str(next(self._ids)), inputs, params))
                 except EngineDeadError:
-                    raise self.death() from None
+                    raise self.death_error() from None
                 except (VLLMClientError, ValueError) as error:
                     raise RunError(
                         f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}"
@@ -248,7 +248,7 @@ class Engine:
         except TimeoutError as error:
             raise SyncError(f"{self._name}: {what} took longer than {seconds:g} s") from error
         except EngineDeadError:
-            raise self.death() from None
+            raise self.death_error() from None
         except Exception as error:  # the boundary to vLLM: a worker's exception arrives as a bare Exception(text)
             raise SyncError(f"{self._name}: {what} failed: {error}") from error
 
@@ -259,12 +259,12 @@ class Engine:
         """Whether the engine's processes have died."""
         return bool(self._llm.errored)
 
-    def death(self) -> ProcessDied:
+    def death_error(self) -> ProcessDied:
         """Return the error to raise if the engine's processes have died."""
         return ProcessDied(f"vLLM engine of {self._name} died")
 
     def close(self) -> None:
         """End the engine's processes. The engine can't be used afterwards."""
         self._llm.shutdown(timeout=5)
-        # Its destructor shuts down once more, which must not happen as late as the interpreter's own shutdown.
+        # Its destructor shuts down again, which must not happen as late as the interpreter's own shutdown.
         del self._llm

@@ -1,4 +1,4 @@
-"""vLLM's engine arguments and environment variables, from the config.
+"""Derives vLLM's engine arguments and environment variables from the config.
 
 Rule: `[rollout.vllm]` overrides rlx's defaults, but not the arguments that rlx depends on.
 """
@@ -13,7 +13,7 @@ from rlx.sync.vllm_engine import BACKEND
 def engine_environment(config: Config, index: int) -> dict[str, str]:
     """Return the environment that replica `index` needs before it imports vLLM.
 
-    Its devices come after those of the policy's ranks and of the replicas before it.
+    Its devices follow those of the policy's ranks and of the replicas with a lower index.
     """
     platform, width = PLATFORMS[config.run.device], config.rollout.tensor_parallel
     first = config.policy.parallel.world_size + index * width
@@ -21,7 +21,7 @@ def engine_environment(config: Config, index: int) -> dict[str, str]:
 
 
 def engine_arguments(config: Config, index: int) -> dict[str, object]:
-    """Return vLLM's AsyncEngineArgs for replica `index`. The names in `[rollout.vllm]` were checked before the run."""
+    """Return vLLM's AsyncEngineArgs for replica `index`. The preflight has checked `[rollout.vllm]`."""
     rollout = config.rollout
     defaults: dict[str, object] = {
         "max_model_len": -1,

@@ -1,6 +1,6 @@
-"""The messages for finished and failed groups: episodes, and the metrics that the controller aggregates.
+"""Builds the messages for finished and failed groups, with the metrics that the controller aggregates.
 
-Rule: a reward of None was not scored. It is left out of means, and never counts as 0.
+Rule: a reward of None was not scored. It is left out of means, never counted as 0.
 """
 
 from __future__ import annotations

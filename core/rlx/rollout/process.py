@@ -1,4 +1,4 @@
-"""`python -m rlx.proc rollout`: one replica, from boot data to exit code."""
+"""Entry point of a replica's process: `python -m rlx.proc rollout`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rlx.rollout.engine_arguments import engine_environment
 
 
 def main(boot: Boot) -> int:
-    """Run the replica until the controller sends Stop. Raises the error that ends it otherwise."""
-    # vLLM reads its environment when it is imported, and passes it to the processes that it starts.
+    """Run a replica until the controller sends `Stop`. Any other end raises the error that caused it."""
+    # vLLM reads its environment on import, and passes it to the processes that it starts.
     os.environ.update(engine_environment(boot.load_config(), boot.index))
     from rlx.rollout.replica import run
 

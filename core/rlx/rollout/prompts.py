@@ -1,4 +1,4 @@
-"""Dataset rows as the token ids that an engine reads."""
+"""Turns dataset rows into the token ids that an engine reads."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Prompts:
         return len(self.view)
 
     def tokens(self, index: int) -> list[int]:
-        """Return the prompt of row `index`. Raises DatasetError or PluginError, which name the row."""
+        """Return the prompt of row `index`. Raises DatasetError or PluginError that names the row."""
         return prompt_token_ids(self.packer, self.view.item(index), self.tokenizer, where=self.view.where(index))
 
     def probes(self) -> list[list[int]]:
-        """Return the first 2 to PROBE_TOKENS tokens of the first prompts, for the verification of weights."""
+        """Return the first 2 to PROBE_TOKENS tokens of the first prompts, to verify weights with."""
         heads = [self.tokens(index)[:PROBE_TOKENS] for index in range(min(PROBES, len(self)))]
         return [head for head in heads if len(head) >= 2]
 

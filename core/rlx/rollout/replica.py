@@ -1,4 +1,4 @@
-"""One replica: an engine, a reward pool and a sampler, and the controller's commands to them.
+"""One replica: an engine, a reward pool and a sampler, which follow the controller's commands.
 
 Rules:
 
@@ -40,12 +40,12 @@ from rlx.transport.messages import (
 
 CONNECT_SECONDS = 30.0
 STATS_SECONDS = 1.0
-DEATH_SECONDS = 0.1
-"""How often the engine's processes are checked."""
+ENGINE_CHECK_SECONDS = 0.1
+"""Interval between checks that the engine's processes are alive."""
 
 
 async def run(boot: Boot) -> None:
-    """Run a replica until Stop. Raises the error that ends it otherwise, after sending it to the controller."""
+    """Run a replica until `Stop`. An error that ends it earlier is sent to the controller and raised."""
     replica = Replica(boot)
     try:
         await replica.serve()
@@ -70,7 +70,7 @@ class Replica:
         self._resources = contextlib.AsyncExitStack()
 
     async def serve(self) -> None:
-        """Start, report that the replica is ready, and serve the controller until Stop."""
+        """Start, report that the replica is ready, and serve the controller until `Stop`."""
         ready = await self._start()
         await self._connect()
         start = self._config.run.start_seconds
@@ -89,7 +89,7 @@ class Replica:
             await self._client.notify(failure)
 
     async def close(self) -> None:
-        """Stop sampler, engine and reward pool, then disconnect."""
+        """Stop the sampler, the engine and the reward pool, then disconnect."""
         await self._resources.aclose()
         await self._client.close()
 
@@ -146,16 +146,16 @@ class Replica:
     async def _send_stats(self) -> None:
         while True:
             await self._client.notify(self._sampler.stats())
-            # At once when the engine becomes busy or idle: the controller extrapolates from the last report.
+            # Sent at once when the engine becomes busy or idle, since the controller extrapolates from the last report.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._engine.busy_changed.wait(), STATS_SECONDS)
             self._engine.busy_changed.clear()
 
     async def _watch_engine(self) -> None:
-        """Fail soon after the engine's processes have died, even if no request waits for them."""
+        """Fail soon after the engine's processes have died, even if no request is waiting for them."""
         while not self._engine.dead:  # noqa: ASYNC110 - vLLM has no event for it
-            await asyncio.sleep(DEATH_SECONDS)
-        self._fail(self._engine.death())
+            await asyncio.sleep(ENGINE_CHECK_SECONDS)
+        self._fail(self._engine.death_error())
 
     def _fail(self, error: BaseException) -> None:
         if not self._stopped.done():

@@ -1,9 +1,9 @@
-"""From a lease to a finished group: prompt, completions, episodes, rewards, hook, message.
+"""Turns leases into finished groups: prompt, completions, episodes, rewards, hook, message.
 
 Rules:
 
-* Each group is a task of its own: while one is scored, others are sampled.
-* Every group ends in `GroupDone` or `GroupFailed`, which names the component that is responsible. Only errors that
+* Each group has its own task: while one is scored, others are sampled.
+* Every group ends in `GroupDone` or `GroupFailed`, which names the responsible component. Only errors that
   concern the whole replica (a dead engine, a bug) go to `on_failure`.
 """
 
@@ -43,17 +43,18 @@ class PromptSource:
 
 @dataclass(eq=False)
 class GroupTask:
-    """A lease that is being worked on."""
+    """A group that is being sampled or scored."""
 
     lease: Lease
-    stage: str = "sampling"
-    since: float = field(default_factory=time.monotonic)
+    phase: str = "sampling"
+    """`sampling` or `scoring`."""
+    started_at: float = field(default_factory=time.monotonic)
     prompt: list[int] = field(default_factory=list)
     sampled_at: float = 0.0
 
 
 class Sampler:
-    """Takes leases and sends groups. `scored(group=episodes)` is called with each scored group before it is sent."""
+    """Samples and scores leased groups. `scored(group=episodes)` is called for each group before it is sent."""
 
     def __init__(
         self,
@@ -83,20 +84,20 @@ class Sampler:
 
     def stats(self) -> RolloutStats:
         """Return the current load."""
-        groups = sorted(self._groups, key=lambda group: group.since)
-        stage = groups[0].stage if groups else ""
-        if stage == "scoring" and (reward := self._pool.oldest()):
-            stage = reward[0]
+        groups = sorted(self._groups, key=lambda group: group.started_at)
+        phase = groups[0].phase if groups else ""
+        if phase == "scoring" and (reward := self._pool.oldest()):
+            phase = reward[0]
         return RolloutStats(
-            running=sum(group.stage == "sampling" for group in groups),
-            oldest_seconds=time.monotonic() - groups[0].since if groups else 0.0,
-            oldest_stage=stage,
+            running=sum(group.phase == "sampling" for group in groups),
+            oldest_seconds=time.monotonic() - groups[0].started_at if groups else 0.0,
+            oldest_stage=phase,
             busy_seconds=self._engine.busy_seconds,
             tokens=self._engine.tokens,
         )
 
     async def close(self) -> None:
-        """Cancel the groups that are being worked on."""
+        """Cancel all unfinished groups."""
         tasks = list(self._groups.values())
         for task in tasks:
             task.cancel()
@@ -118,12 +119,12 @@ class Sampler:
                 continue
             task = asyncio.create_task(self._finish(group, pending))
             self._groups[group] = task
-            task.add_done_callback(partial(self._finished, group))
+            task.add_done_callback(partial(self._remove, group))
 
     async def _finish(self, group: GroupTask, pending: PendingRequests) -> None:
         try:
             completions = await self._engine.collect(pending)
-            group.sampled_at, group.stage = time.monotonic(), "scoring"
+            group.sampled_at, group.phase = time.monotonic(), "scoring"
             await self._send(await self._score(group, completions))
         except ProcessDied:
             raise
@@ -142,12 +143,12 @@ class Sampler:
         inputs = [
             RewardInput(
                 episode.text,
-                reference,
-                episode.prompt_text,
-                completion.tokens,
-                completion.finish_reason,
-                example,
-                where,
+                reference=reference,
+                prompt=episode.prompt_text,
+                token_ids=completion.tokens,
+                finish_reason=completion.finish_reason,
+                example=example,
+                where=where,
             )
             for episode, completion in zip(episodes, completions, strict=True)
         ]
@@ -161,11 +162,11 @@ class Sampler:
             group.prompt,
             episodes,
             filters=[total_of(score.filters) for score in scores if score.filters],
-            generate_seconds=group.sampled_at - group.since,
+            generate_seconds=group.sampled_at - group.started_at,
             score_seconds=time.monotonic() - group.sampled_at,
         )
 
-    def _finished(self, group: GroupTask, task: asyncio.Task[None]) -> None:
+    def _remove(self, group: GroupTask, task: asyncio.Task[None]) -> None:
         del self._groups[group]
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(error)

@@ -1,4 +1,4 @@
-"""A client's side of the transport: a socket that is connected to the controller.
+"""The side of a client: a socket that is connected to the controller.
 
 Rules:
 
@@ -32,8 +32,10 @@ HEARTBEAT_SECONDS = 2.0
 
 
 class Client:
-    """`handler(message)` answers the controller's requests. Notifications go to `on_notification` (default:
-    `handler`), and what that raises goes to `on_error` (default: the log).
+    """A client's connection to the controller.
+
+    `handler(message)` answers the controller's requests. Notifications go to `on_notification` (default: `handler`),
+    and its exceptions to `on_error` (default: the log).
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Client:
         self._last_sent = 0.0
 
     async def connect(self, timeout: float) -> None:
-        """Connect to the controller. Raises WaitTimeout if no controller answers these keys, PeerFailed if it refuses
-        this attempt.
+        """Connect to the controller.
+
+        Raises WaitTimeout if no controller accepts these keys in time, PeerFailed if it refuses this attempt.
         """
         socket = LoopSocket(
             client_socket(self._context, self._endpoint),
@@ -91,8 +94,9 @@ class Client:
         self._heartbeats.add_done_callback(self._heartbeats_ended)
 
     async def request(self, message: Message, *, timeout: float, what: str) -> Message:
-        """Send a request and return the answer. Raises WaitTimeout (a TimeoutError) that names `what`, or what the
-        controller's handler raised.
+        """Send a request and return the answer.
+
+        Raises WaitTimeout (a TimeoutError) that names `what`, or the exception of the controller's handler.
         """
         return await self._connected().request(encode(message), timeout=timeout, what=what)
 
@@ -101,7 +105,7 @@ class Client:
         self._connected().notify(encode(message))
 
     async def close(self) -> None:
-        """Disconnect. Messages that wait to be sent still leave, for a second at most."""
+        """Disconnect, after waiting up to a second for queued messages to be sent."""
         if self._heartbeats is not None:
             self._heartbeats.cancel()
             await asyncio.gather(self._heartbeats, return_exceptions=True)
@@ -109,7 +113,7 @@ class Client:
             await self._conversation.close("this side has closed the connection")
         if self._socket is not None:
             self._socket.close()
-        # In a thread: `term` blocks for as long as messages linger.
+        # In a thread, since `term` blocks while messages linger.
         await asyncio.to_thread(self._context.term)
 
     def _connected(self) -> Conversation:
@@ -133,6 +137,6 @@ class Client:
             await asyncio.sleep(HEARTBEAT_SECONDS - silent)
 
     def _heartbeats_ended(self, task: asyncio.Task[None]) -> None:
-        """Report that heartbeats have failed, before the controller takes this process for dead."""
+        """Report failed heartbeats before the controller considers this process dead."""
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._on_error(CONTROLLER, error)

@@ -29,17 +29,19 @@ Send = Callable[[bytes, bytes], None]
 """Sends an envelope and a body."""
 Handler = Callable[[Message], Awaitable[Message | None]]
 OnError = Callable[[str, Exception], None]
-"""Gets the name of a peer, and what the handler of one of its notifications raised."""
+"""Called with the name of a peer and the exception that the handler of its notification raised."""
 
 
 def log_error(peer: str, error: Exception) -> None:
-    """Log the failure of a notification's handler: the default for `on_error`."""
+    """Log the exception of a notification's handler: the default for `on_error`."""
     log.error("a message from %s could not be handled", peer, exc_info=error)
 
 
 class Conversation:
-    """The exchange of messages with `peer`. `send` transmits an envelope and a body. `handler` answers requests;
-    notifications go to `on_notification` (default: `handler`), and its exceptions to `on_error`.
+    """The exchange of messages with `peer`.
+
+    `send` transmits an envelope and a body. `handler` answers requests; notifications go to `on_notification` (default:
+    `handler`), and its exceptions to `on_error`.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Conversation:
         self._handling_notifications = False
 
     async def request(self, body: bytes, *, timeout: float, what: str) -> Message:
-        """Send an encoded message and return the answer. Raises WaitTimeout, or what the peer's handler raised."""
+        """Send an encoded message and return the answer. Raises WaitTimeout, or the exception of the peer's handler."""
         answer = self.start_request(body)
         try:
             async with asyncio.timeout(timeout) as limit:
@@ -88,7 +90,7 @@ class Conversation:
         self._post("tell", 0, body)
 
     def receive(self, envelope: Envelope, body: bytes) -> None:
-        """Process what has arrived. Raises msgspec.MsgspecError if the body doesn't fit the envelope."""
+        """Process a message that has arrived. Raises msgspec.MsgspecError if the body cannot be decoded."""
         match envelope.kind:
             case "tell":
                 self.receive_notification(decode(body))
@@ -111,7 +113,7 @@ class Conversation:
             self._start(self._handle_notifications())
 
     def abort(self, reason: str) -> None:
-        """Fail the requests that wait for an answer, and cancel the handlers that run."""
+        """Fail the requests that wait for an answer, and cancel running handlers."""
         for answer in self._requests.values():
             if not answer.done():
                 answer.set_exception(PeerFailed(f"{self.peer}: {reason}"))

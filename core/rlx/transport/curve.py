@@ -63,7 +63,7 @@ def authenticator(context: Context, client_names: Mapping[str, str]) -> AsyncioA
 
 
 class _Credentials:
-    """pyzmq's credentials provider for CURVE: its `callback` decides about each public key."""
+    """pyzmq's credentials provider for CURVE: its `callback` admits or rejects a public key."""
 
     def __init__(self, client_names: Mapping[str, str]) -> None:
         self._client_names = client_names

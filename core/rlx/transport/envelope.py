@@ -17,7 +17,7 @@ Kind = Literal["ask", "tell", "reply", "error"]
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame. `id` pairs an answer with its request; `attempt` identifies processes that were replaced."""
+    """The first frame. `id` matches an answer to its request; `attempt` is the sender's."""
 
     kind: Kind
     id: int
@@ -49,14 +49,14 @@ def decode_envelope(data: bytes) -> Envelope:
 
 
 def encode_error(error: Exception) -> bytes:
-    """Return the body for an exception. Only a RlxError keeps its type; others become an internal error."""
+    """Return the body for an exception. An RlxError keeps its type; any other one becomes an internal error."""
     if isinstance(error, RlxError):
         return msgspec.msgpack.encode(RemoteError(type(error).__name__, str(error)))
     return msgspec.msgpack.encode(RemoteError("", f"internal error, {type(error).__name__}: {error}"))
 
 
 def decode_error(peer: str, data: bytes) -> RlxError:
-    """Return the exception that `peer` sent: of the same class if it is one of rlx.errors, else PeerFailed."""
+    """Return the exception that `peer` sent: with its own class if that is in rlx.errors, else as PeerFailed."""
     sent = _ERRORS.decode(data)
     kind = _ERROR_TYPES.get(sent.type)
     return kind(sent.text) if kind else PeerFailed(f"{peer}: {sent.text}")

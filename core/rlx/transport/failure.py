@@ -1,4 +1,4 @@
-"""The message with which a process reports the exception that ends it."""
+"""Builds the message that reports the exception that ends a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlx.transport.messages import Failed
 
 
 def failure_message(error: BaseException, owner: str = "") -> Failed:
-    """Return the report of `error`. owner: who is responsible if the error doesn't say so itself."""
+    """Return the message for `error`. `owner`: the responsible component if the error doesn't name one."""
     return Failed(
         str(error) if isinstance(error, RlxError) else described(error),
         owner=str(getattr(error, "owner", "")) or owner,

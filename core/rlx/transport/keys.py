@@ -2,8 +2,8 @@
 
 Rules:
 
-* Every run has its own keys: one pair for the controller and one for each client. A client's public key stands for its
-  name: the controller admits no other keys, and a process needs the secret key of a name to use that name.
+* Every run has its own keys: one pair for the controller and one for each client. A client's public key identifies it
+  by name: the controller admits no other keys, and a process can use a name only with its secret key.
 * The keys are stored in the run directory, readable by its owner only. A process gets its own in its boot data.
 """
 

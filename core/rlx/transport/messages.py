@@ -34,7 +34,7 @@ class Ok(Message, frozen=True):
 
 
 class Heartbeat(Message, frozen=True):
-    """Client -> controller: the process is alive. Sent by a client that has sent nothing else for a while."""
+    """Client -> controller: the process is alive. Sent if the client has sent nothing else for a while."""
 
 
 class Failed(Message, frozen=True):
@@ -47,7 +47,7 @@ class Failed(Message, frozen=True):
     owner: str = ""
     traceback: str = ""
     died: bool = False
-    """The cause is a process that ended, so another attempt may succeed."""
+    """Whether a process died, so that another attempt may succeed."""
 
 
 class Log(Message, frozen=True):
@@ -121,28 +121,32 @@ class GroupDone(Message, frozen=True):
     costs: dict[str, tuple[float, int]] = {}
     """Name -> seconds and calls of the replica's rewards and hooks since its last group, finished or failed."""
     hook_failures: dict[str, int] = {}
-    """Plugin -> failures of its hooks in the same time, if `[plugins] best_effort` lists it."""
+    """Plugin -> number of failed hook calls in the same time, for plugins in `[plugins] best_effort`."""
 
 
 class GroupFailed(Message, frozen=True):
-    """Replica -> controller: the group failed. With `drop`, the run continues without it and counts it."""
+    """Replica -> controller: the group could not be sampled or scored."""
 
     group_id: int
     kind: str
     error: str
     owner: str = ""
     drop: bool = False
+    """Whether the run may continue without the group."""
     costs: dict[str, tuple[float, int]] = {}
     hook_failures: dict[str, int] = {}
-    """Both as in `GroupDone`."""
+    """`costs` and `hook_failures`: as in `GroupDone`."""
 
 
 class RolloutStats(Message, frozen=True):
     """Replica -> controller: current load, about once a second."""
 
     running: int
+    """Groups that are being sampled."""
     oldest_seconds: float
+    """Age of the oldest group that is sampled or scored."""
     oldest_stage: str
+    """`sampling`, `scoring` or the reward that this group waits for; empty without groups."""
     busy_seconds: float
     """Seconds since the start with at least one request in the engine."""
     tokens: int
@@ -321,7 +325,7 @@ class Hello(Message, frozen=True):
 
 
 class Status(Message, frozen=True):
-    """Controller -> launcher: the state that the display shows, a few times a second."""
+    """Controller -> launcher: the state of the run for the display, a few times a second."""
 
     state: str
     step: int

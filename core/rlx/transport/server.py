@@ -51,8 +51,10 @@ class _Peer:
 
 
 class Server:
-    """Serves the run's clients. `handler(name, message)` answers all messages but `Hello` and `Heartbeat`;
-    `on_error(name, error)` gets what it raises for a notification (default: the log).
+    """Serves the run's clients.
+
+    `handler(name, message)` answers all messages but `Hello` and `Heartbeat`. If it raises for a notification,
+    `on_error(name, error)` is called (default: the log).
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Server:
         self._socket: LoopSocket | None = None
 
     async def start(self) -> int:
-        """Start to listen, and return the port. Raises UsageError if the port is taken."""
+        """Start listening and return the port. Raises UsageError if the port is taken."""
         self._authenticator.start()
         socket = server_socket(self._context, self._endpoint)
         try:
@@ -86,15 +88,17 @@ class Server:
         return port
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message:
-        """Send a request to `peer` and return the answer. Raises WaitTimeout (a TimeoutError) that names `what` and
-        the peer, the RlxError that its handler raised, or PeerFailed if it isn't connected or its handler broke.
+        """Send a request to `peer` and return the answer.
+
+        Raises WaitTimeout (a TimeoutError) that names `what` and the peer, the RlxError of the peer's handler, or
+        PeerFailed if the peer isn't connected or its handler raised another exception.
         """
         return await self._conversation(peer).request(encode(message), timeout=timeout, what=what)
 
     async def request_all(self, peers: Sequence[str], message: Message, *, timeout: float, what: str) -> list[Message]:
         """Send one request to many peers and return their answers, in the order of `peers`.
 
-        The message is encoded once, and `timeout` holds for all answers together. Raises as `request` does, as soon as
+        The message is encoded once, and `timeout` applies to all answers together. Raises as `request` does, as soon as
         one of them fails.
         """
         body, answers = encode(message), list[asyncio.Future[Message]]()
@@ -120,13 +124,13 @@ class Server:
         return MappingProxyType(self._states)
 
     async def close(self) -> None:
-        """Stop listening, and abort all conversations."""
+        """Abort all conversations and stop listening."""
         for peer in self._peers.values():
             await peer.conversation.close("the controller has closed its port")
         if self._socket is not None:
             self._socket.close()
         self._authenticator.stop()
-        # In a thread: `term` blocks for as long as messages linger.
+        # In a thread, since `term` blocks while messages linger.
         await asyncio.to_thread(self._context.term)
 
     def _conversation(self, name: str) -> Conversation:

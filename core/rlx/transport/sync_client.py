@@ -1,6 +1,6 @@
 """The transport for code that doesn't await: the policy.
 
-Rule: heartbeats and answers leave from a thread of their own, whatever the main thread computes.
+Rule: a background thread sends heartbeats and answers, so they are sent even while the main thread computes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ CLOSE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Command:
-    """A message from the controller. A request must get one `reply(message)` or `fail(text)`; for a notification both
-    do nothing. Either may be called from any thread.
+    """A message from the controller.
+
+    A request must be answered once, by `reply(message)` or `fail(text)`, from any thread. For a notification both do
+    nothing.
     """
 
     message: Message
@@ -53,8 +55,9 @@ class SyncClient:
             on_failure.pop_all()
 
     def request(self, message: Message, *, timeout: float, what: str) -> Message:
-        """Send a request and return the answer. Raises WaitTimeout (a TimeoutError) that names `what`, or what the
-        controller's handler raised.
+        """Send a request and return the answer.
+
+        Raises WaitTimeout (a TimeoutError) that names `what`, or the exception of the controller's handler.
         """
         return self._call(self._client.request(message, timeout=timeout, what=what), timeout + CLOSE_SECONDS)
 
@@ -63,7 +66,7 @@ class SyncClient:
         self._call(self._client.notify(message), CLOSE_SECONDS)
 
     def close(self) -> None:
-        """Disconnect and end the thread. Messages that wait to be sent still leave, for a second at most."""
+        """Disconnect and end the thread, after waiting up to a second for queued messages to be sent."""
         if self._loop.is_closed():
             return
         self._call(self._client.close(), CLOSE_SECONDS)

@@ -1,10 +1,10 @@
-"""A ZeroMQ socket in an asyncio event loop, without a future for each message.
+"""A ZeroMQ socket in an asyncio event loop, without the cost of a future for each message.
 
 Rules:
 
 * Sending never waits: the sockets of a run have no high-water mark, and ZeroMQ's own threads do the rest.
-* The file descriptor of a socket is edge-triggered: it becomes readable once for any change of state. So after every
-  use of the socket, messages that have arrived are read.
+* The file descriptor of a socket is edge-triggered: it becomes readable once for any change of state. So
+  messages that have arrived are read after every use of the socket.
 * After MESSAGES_PER_TURN messages, other work of the event loop gets its turn.
 """
 
@@ -23,8 +23,9 @@ MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class LoopSocket:
-    """Passes each message that arrives to `on_frames`. Exceptions of `on_frames` go to `on_error`, and reading
-    continues; an error of the socket itself goes there, too, and ends the reading.
+    """A ZeroMQ socket that passes each message it receives to `on_frames`.
+
+    Exceptions of `on_frames` go to `on_error`, and reading continues. So do errors of the socket, which end reading.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LoopSocket:
         self._schedule_read()
 
     def close(self) -> None:
-        """Close the socket. Messages that were sent still leave while the context ends, for LINGER_MS at most."""
+        """Close the socket. Queued messages are still sent while the context terminates, for up to LINGER_MS."""
         if self._socket.closed:
             return
         self._loop.remove_reader(self._descriptor)
@@ -74,7 +75,7 @@ class LoopSocket:
         for frames in arrived:
             try:
                 self._on_frames(frames)
-            except Exception as error:  # noqa: BLE001 - the boundary: one message must not end the loop's reading
+            except Exception as error:  # noqa: BLE001 - the boundary: one bad message must not end reading
                 self._on_error(error)
 
     def _receive(self) -> Sequence[list[zmq.Frame]]:
