@@ -42,7 +42,7 @@ def dead_links(page: Path) -> Iterator[str]:
         if not file.exists():
             yield f"{target} does not exist"
         elif anchor and file.suffix == ".md" and anchor not in anchors(file.read_text(encoding="utf-8")):
-            yield f"{target}#{anchor}: there is no such heading"
+            yield f"{target}#{anchor}: no such heading"
 
 
 def anchors(text: str) -> set[str]:

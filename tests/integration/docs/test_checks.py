@@ -35,8 +35,8 @@ def page(tmp_path):
     [
         ("[a](other.md), [b](other.md#rlx-check-and-more), [c](https://example.org/x)", []),
         ("[a](none.md)", ["none.md does not exist"]),
-        ("[a](other.md#none)", ["other.md#none: there is no such heading"]),
-        ("# Here\n\n[a](#here), [b](#there)", ["#there: there is no such heading"]),
+        ("[a](other.md#none)", ["other.md#none: no such heading"]),
+        ("# Here\n\n[a](#here), [b](#there)", ["#there: no such heading"]),
         ("```\n[a](none.md)\n```", []),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which of transformers' tensor-parallel plans rlx can follow."""
+"""The tensor-parallel plans of transformers that rlx can follow, and the messages for those that it refuses."""
 
 from __future__ import annotations
 

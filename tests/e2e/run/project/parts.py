@@ -1,4 +1,4 @@
-"""What a user would write beside a config: a dataset, rewards, hooks, and deliberately wrong model plugins."""
+"""Components that a user would write beside a config, and model plugins that are wrong on purpose."""
 
 from __future__ import annotations
 
