@@ -18,7 +18,7 @@ def pipe():
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 1_000_000])
-def test_a_blob_is_read_whole_and_what_follows_is_left(pipe, size):
+def test_a_blob_is_read_whole_and_following_bytes_stay_unread(pipe, size):
     reader, file = pipe
     blob = os.urandom(size)
     thread = threading.Thread(target=lambda: (file.write(frame_blob(blob) + b"rest"), file.flush()))

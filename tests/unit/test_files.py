@@ -6,7 +6,7 @@ from rlx.files import write_atomic
 
 
 @pytest.mark.parametrize("data", ["text", b"bytes"])
-def test_the_file_is_replaced_whole(tmp_path, data):
+def test_write_atomic_replaces_the_whole_file(tmp_path, data):
     path = tmp_path / "x"
     path.write_text("a much longer text that was there before")
     write_atomic(path, data, mode=0o600)
@@ -15,7 +15,7 @@ def test_the_file_is_replaced_whole(tmp_path, data):
     assert [found.name for found in tmp_path.iterdir()] == ["x"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path, monkeypatch):
     path = tmp_path / "x"
     path.write_text("old")
 

@@ -16,7 +16,7 @@ import pytest
         "rlx_rewards.direct_math, rlx_rewards.format, rlx_rewards.http, rlx_rewards.single_choice",
     ],
 )
-def test_importing_is_light(modules):
+def test_importing_loads_no_heavy_packages(modules):
     heavy = "torch transformers vllm datasets math_verify sympy numpy"
     code = f"import sys, {modules}\nprint([m for m in '{heavy}'.split() if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -24,7 +24,7 @@ def test_importing_is_light(modules):
 
 
 @pytest.mark.parametrize("package", ["rlx_datasets", "rlx_rewards"])
-def test_public_names_exist_and_others_are_errors(package):
+def test_public_names_exist_and_unknown_names_raise(package):
     module = __import__(package)
     assert all(callable(getattr(module, name)) for name in module.__all__)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):

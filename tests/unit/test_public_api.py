@@ -142,7 +142,7 @@ def test_a_public_method_has_a_docstring_or_inherits_one(method):
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_module_with_tensors_in_its_signatures_has_a_legend_of_shapes(name):
+def test_a_module_with_tensors_in_its_signatures_documents_their_shapes(name):
     found = getattr(rlx, name)
     module = sys.modules[found.__module__]
     if "Tensor" in repr(getattr(found, "__annotations__", {})):
@@ -156,7 +156,7 @@ def test_type_checkers_see_the_same_names():
 
 
 @pytest.mark.parametrize("old", [f"{module}.{name}" for module, names in OLD.items() for name in names])
-def test_an_old_path_gives_the_new_object_and_names_its_path(old):
+def test_an_old_path_returns_the_object_and_warns_with_its_new_path(old):
     module, name = old.split(".")
     with pytest.warns(DeprecationWarning, match=rf"^rlx\.api\.{old} is deprecated .*: use rlx\.") as caught:
         found = getattr(importlib.import_module(f"rlx.api.{module}"), name)
@@ -168,7 +168,7 @@ def test_an_old_path_gives_the_new_object_and_names_its_path(old):
 
 
 @pytest.mark.parametrize(("old", "replacement"), REMOVED.items())
-def test_the_error_for_a_removed_name_names_its_replacement(old, replacement):
+def test_the_error_for_a_removed_name_gives_its_replacement(old, replacement):
     module, name = old.split(".")
     with pytest.raises(
         AttributeError, match=rf"'rlx\.api\.{module}' has no attribute '{name}' any more: .*{replacement}"
@@ -176,7 +176,7 @@ def test_the_error_for_a_removed_name_names_its_replacement(old, replacement):
         getattr(importlib.import_module(f"rlx.api.{module}"), name)
 
 
-def test_a_name_that_never_was_is_an_error_without_a_warning():
+def test_a_name_that_never_existed_raises_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(AttributeError, match=r"no attribute 'Nothing'; it moved to rlx\.episodes$"):
@@ -192,7 +192,7 @@ USES = {
 
 
 @pytest.mark.parametrize("how", USES)
-def test_the_warning_points_at_the_line_of_the_user(how, tmp_path):
+def test_the_warning_points_at_the_users_line(how, tmp_path):
     script = tmp_path / "plugin.py"
     script.write_text(f"import sys\n\n{USES[how]}\n")
     seen = subprocess.run(

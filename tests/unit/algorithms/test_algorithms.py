@@ -36,7 +36,7 @@ def part(batch, span):
     [GRPO(), GRPO(kl_coef=0.1), GRPO(ratio="sampler"), GRPO(importance_cap=0), SFT()],
     ids=["plain", "reference", "sampler", "uncorrected", "sft"],
 )
-def test_shares_of_any_cut_add_up_to_the_steps_loss(batch, algorithm):
+def test_losses_of_micro_batches_add_up_to_the_steps_loss(batch, algorithm):
     totals = StepTotals(tokens=12, episodes=3)
     whole, sums = algorithm.loss(batch, totals)
     spans = [slice(0, 1), slice(1, 5), slice(5, 5), slice(5, 12)]
@@ -47,7 +47,7 @@ def test_shares_of_any_cut_add_up_to_the_steps_loss(batch, algorithm):
         assert value.shape == ()
 
 
-def test_they_are_algorithms():
+def test_built_in_algorithms_follow_the_protocol():
     assert isinstance(GRPO(), Algorithm)
     assert isinstance(SFT(), Algorithm)
     assert (GRPO.rollouts, SFT.rollouts) == (True, False)
@@ -73,7 +73,7 @@ def test_advantages_are_z_scores():
         ([None, 1.0, 3.0], [0.0, -1.0, 1.0]),
     ],
 )
-def test_groups_without_a_baseline_teach_nothing(rewards, expected):
+def test_groups_without_a_baseline_have_zero_advantages(rewards, expected):
     assert group_advantages(rewards, scale="none") == pytest.approx(expected, abs=1e-12)
     scaled = group_advantages(rewards)
     assert [value == pytest.approx(0, abs=1e-9) for value in scaled] == [value == 0 for value in expected]
@@ -100,7 +100,7 @@ def test_options_out_of_bounds_are_refused(options, message):
         GRPO(**options)
 
 
-def test_options_are_named_and_typed():
+def test_options_are_keyword_only_with_types_and_defaults():
     for parameter in inspect.signature(GRPO).parameters.values():
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert parameter.annotation is not parameter.empty

@@ -14,7 +14,7 @@ def test_schema_has_the_keys_of_the_file(rlx):
     assert schema["additionalProperties"] is False
 
 
-def test_message_is_shown_as_it_is_without_a_traceback(rlx, tmp_path):
+def test_an_error_message_is_shown_verbatim_without_a_traceback(rlx, tmp_path):
     code, _, err = rlx("check", tmp_path / "[bold]absent[/bold].toml")
     assert code == 2
     assert "[bold]absent[/bold].toml" in err
@@ -22,17 +22,17 @@ def test_message_is_shown_as_it_is_without_a_traceback(rlx, tmp_path):
     assert "Traceback" not in err
 
 
-def test_traceback_on_demand(rlx, tmp_path):
+def test_traceback_option_shows_the_traceback(rlx, tmp_path):
     code, _, err = rlx("check", tmp_path / "absent.toml", "--traceback")
     assert code == 2
     assert "Traceback" in err
 
 
-def test_what_nobody_foresaw_is_shown_whole(rlx, monkeypatch):
-    def explode(**_):
+def test_an_unexpected_exception_is_shown_with_its_traceback(rlx, monkeypatch):
+    def raise_unexpected(**_):
         raise KeyError("unforeseen")
 
-    monkeypatch.setattr("rlx_cli.plugins.plugins_command", explode)
+    monkeypatch.setattr("rlx_cli.plugins.plugins_command", raise_unexpected)
     code, _, err = rlx("plugins")
     assert code == 1
     assert "Traceback" in err
@@ -51,13 +51,13 @@ def test_what_nobody_foresaw_is_shown_whole(rlx, monkeypatch):
         (["run", "--policy", "three"], "'--policy'"),
     ],
 )
-def test_wrong_calls(rlx, args, message):
+def test_invalid_calls_exit_with_2(rlx, args, message):
     code, _, err = rlx(*args)
     assert code == 2
     assert message in err
 
 
-def test_third_party_command(rlx, fake_dist):
+def test_a_third_party_command_runs_and_cannot_replace_a_built_in_one(rlx, fake_dist):
     fake_dist(
         "cmd-dist",
         {"rlx.commands": {"greet": "greet_cmd:greet", "run": "greet_cmd:greet"}},

@@ -1,4 +1,4 @@
-"""Import is free, and installing a distribution changes nothing: seen from a fresh interpreter."""
+"""What a fresh interpreter imports: no heavy packages, and no installed plugins unless they are used."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def modules(code):
         "import rlx.testing.fixtures",
     ],
 )
-def test_import_is_free(code):
+def test_imports_load_no_heavy_packages(code):
     _, loaded = modules(REPORT + code)
     assert not loaded & set(HEAVY)
 
 
 @pytest.mark.parametrize(("args", "not_loaded"), [(["--help"], ["pydantic"]), (["run", "--help"], [])])
-def test_help_imports_little(args, not_loaded, third_party):
-    # typer itself imports pydantic where a command has an option that is a number.
+def test_help_imports_no_heavy_packages(args, not_loaded, third_party):
+    # typer itself imports pydantic for commands with a numeric option.
     output, loaded = modules(COMMAND.format(args=args))
     assert "Usage: rlx" in output
     assert not loaded & {*HEAVY, *not_loaded, "bomb_mod"}
@@ -67,6 +67,6 @@ def test_schema_reads_the_signatures_of_built_ins_and_imports_nothing_heavy(thir
     assert not loaded & {*HEAVY, "bomb_mod"}
 
 
-def test_help_names_third_party_commands_and_who_provides_them(third_party):
+def test_help_names_third_party_commands_and_their_distributions(third_party):
     output, _ = modules(COMMAND.format(args=["--help"]))
     assert any(line.split() == ["bombs", "From", "bomb-dist", "1.0."] for line in output.splitlines())

@@ -35,13 +35,13 @@ class Notes:
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
+def own_plugins(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "mine.py"
 
 
-def test_list_for_people(rlx):
+def test_list_as_a_table(rlx):
     code, out, _ = rlx("plugins")
     rows = [line.split() for line in out.splitlines()]
     assert code == 0
@@ -49,7 +49,7 @@ def test_list_for_people(rlx):
     assert ["algorithms", "grpo", "rlx", "0.1.0", "rlx.algorithms.grpo:GRPO"] in rows
 
 
-def test_list_for_programs(rlx):
+def test_list_as_json(rlx):
     code, out, _ = rlx("plugins", "--json")
     assert code == 0
     assert {
@@ -61,7 +61,7 @@ def test_list_for_programs(rlx):
     } in json.loads(out)
 
 
-def test_name_of_two_distributions_is_listed_qualified(rlx, fake_dist):
+def test_a_name_of_two_distributions_is_listed_qualified(rlx, fake_dist):
     fake_dist("first", {"rlx.rewards": {"judge": "one:fn", "other": "one:fn"}})
     fake_dist("second", {"rlx.rewards": {"judge": "two:fn"}})
     _, out, _ = rlx("plugins")
@@ -71,7 +71,7 @@ def test_name_of_two_distributions_is_listed_qualified(rlx, fake_dist):
 
 
 @pytest.mark.parametrize("kind", ["dataset", "datasets"])
-def test_show_says_what_may_be_set_and_where_it_is(rlx, kind):
+def test_show_lists_the_options_and_the_source_location(rlx, kind):
     code, out, _ = rlx("plugins", "show", kind, "arithmetic")
     assert code == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
@@ -86,7 +86,7 @@ def test_show_says_what_may_be_set_and_where_it_is(rlx, kind):
     assert "class ArithmeticDataset" in Path(file).read_text().splitlines()[int(number) - 1]
 
 
-def test_show_for_programs_knows_files_and_models(rlx, mine):
+def test_show_as_json_has_the_file_and_nested_options(rlx, own_plugins):
     code, out, err = rlx("plugins", "show", "reward", "./mine.py:brief", "--json")
     shown = json.loads(out)
     assert code == 0
@@ -100,10 +100,10 @@ def test_show_for_programs_knows_files_and_models(rlx, mine):
         "[[rewards]]", 'name = "./mine.py:brief"', "", "[rewards.args]", "# characters = 200",
         "word = ...  # required: str", "# slope.per_character = 0.01",
     ]  # fmt: skip
-    assert (shown["file"], shown["dist"], shown["doc"]) == (str(mine), "", "Short is good.")
+    assert (shown["file"], shown["dist"], shown["doc"]) == (str(own_plugins), "", "Short is good.")
 
 
-def test_show_of_a_hooks_plugin_has_its_options(rlx, mine):
+def test_show_of_a_hooks_plugin_has_its_options(rlx, own_plugins):
     shown = json.loads(rlx("plugins", "show", "hooks", "./mine.py:Notes", "--json")[1])
     assert [option["name"] for option in shown["options"]] == ["every"]
     assert shown["toml"].splitlines() == [
@@ -111,7 +111,7 @@ def test_show_of_a_hooks_plugin_has_its_options(rlx, mine):
     ]  # fmt: skip
 
 
-def test_show_of_an_object_tells_what_its_module_says(rlx, mine):
+def test_show_of_an_object_prints_its_modules_docstring(rlx, own_plugins):
     _, out, _ = rlx("plugins", "show", "dataset", "./mine.py:rows")
     assert "What is mine." in out
     assert out.endswith('[dataset]\nname = "./mine.py:rows"\n')
@@ -126,15 +126,15 @@ def test_show_of_an_object_tells_what_its_module_says(rlx, mine):
         (["--json", "show", "reward", "gsm8k"], "Write --json at the end: rlx plugins show ... --json"),
     ],
 )
-def test_wrong_calls(rlx, args, message):
+def test_invalid_calls_exit_with_2(rlx, args, message):
     code, out, err = rlx("plugins", *args)
     assert (code, out) == (2, "")
     assert message in err
 
 
 @pytest.fixture
-def three(fake_dist):
-    """A distribution with a plugin that is fine, one that can't be imported, and one that needs args; another one."""
+def broken_dists(fake_dist):
+    """One distribution with a valid, a broken and an unconfigured plugin, and one that requires an old rlx."""
     fake_dist(
         "three",
         {"rlx.rewards": {"fine": "three_fine:reward", "bad": "three_bad:reward", "asks": "three_fine:asks"}},
@@ -149,7 +149,7 @@ def three(fake_dist):
     fake_dist("old", {"rlx.rewards": {"old": "three_old:reward"}}, {"three_old.py": ""}, requires=["rlx<0.1"])
 
 
-def test_check_imports_each_elsewhere_and_says_how_long_it_took(rlx, three):
+def test_check_imports_each_plugin_in_another_process_and_reports_the_time(rlx, broken_dists):
     code, out, _ = rlx("plugins", "check", "three")
     assert code == 2
     lines = [" ".join(line.split()) for line in out.splitlines()]
@@ -164,14 +164,14 @@ def test_check_imports_each_elsewhere_and_says_how_long_it_took(rlx, three):
     assert not {"three_fine", "three_bad"} & set(sys.modules)
 
 
-def test_check_shows_where_an_import_failed(rlx, three):
+def test_check_shows_where_an_import_failed(rlx, broken_dists):
     _, plain, _ = rlx("plugins", "check", "three")
-    _, told, _ = rlx("plugins", "check", "three", "--traceback")
-    assert 'three_bad.py", line 1' in told
+    _, with_traceback, _ = rlx("plugins", "check", "three", "--traceback")
+    assert 'three_bad.py", line 1' in with_traceback
     assert "Traceback" not in plain
 
 
-def test_check_for_programs(rlx, three):
+def test_check_as_json(rlx, broken_dists):
     code, out, _ = rlx("plugins", "check", "three", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 2
@@ -180,20 +180,20 @@ def test_check_for_programs(rlx, three):
     assert rows["bad"]["import_seconds"] is None
 
 
-def test_check_of_one_that_wants_another_rlx_imports_nothing(rlx, three):
+def test_check_does_not_import_a_plugin_that_requires_another_rlx(rlx, broken_dists):
     code, out, _ = rlx("plugins", "check", "old")
     assert code == 2
     assert "wants rlx<0.1, but this is rlx 0.1.0." in out
 
 
-def test_check_of_a_distribution_that_is_not_there(rlx, three):
+def test_check_of_an_unknown_distribution_suggests_a_name(rlx, broken_dists):
     code, _, err = rlx("plugins", "check", "thre")
     assert code == 2
     assert "No installed distribution 'thre' offers plugins. Did you mean 'three'?" in err
 
 
-def problems(schema, **config):
-    """Messages of a validator that knows nothing of rlx."""
+def schema_errors(schema, **config):
+    """Return the messages of a JSON Schema validator for this config."""
     config = {"model": {"path": "x"}, "dataset": {"name": "./data.py:rows", "args": {"any": 1}}, **config}
     return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(config)]
 
@@ -211,26 +211,26 @@ def schema(rlx):
 
 def test_schema_has_the_options_of_built_in_components(schema):
     found, _ = schema()
-    assert problems(found) == []
-    assert problems(found, rewards=[{"name": "exact_match", "args": {"ignore_case": True}}]) == []
-    assert problems(found, rewards=[{"name": "rlx/exact_match", "args": {"ignore_case": 3}}]) != []
-    assert "'lwo' was unexpected" in problems(found, dataset={"name": "arithmetic", "args": {"lwo": 1}})[0]
-    assert problems(found, dataset={"name": "hf"}) == ["'args' is a required property"]
+    assert schema_errors(found) == []
+    assert schema_errors(found, rewards=[{"name": "exact_match", "args": {"ignore_case": True}}]) == []
+    assert schema_errors(found, rewards=[{"name": "rlx/exact_match", "args": {"ignore_case": 3}}]) != []
+    assert "'lwo' was unexpected" in schema_errors(found, dataset={"name": "arithmetic", "args": {"lwo": 1}})[0]
+    assert schema_errors(found, dataset={"name": "hf"}) == ["'args' is a required property"]
     # The default of a name that is left out is checked too.
-    assert "'clip_lo' was unexpected" in problems(found, algorithm={"args": {"clip_lo": 0.1}})[0]
-    assert problems(found, algorithm={"name": "./mine.py:Own", "args": {"clip_lo": 0.1}}) == []
+    assert "'clip_lo' was unexpected" in schema_errors(found, algorithm={"args": {"clip_lo": 0.1}})[0]
+    assert schema_errors(found, algorithm={"name": "./mine.py:Own", "args": {"clip_lo": 0.1}}) == []
 
 
-def test_schema_has_those_of_other_plugins_only_when_asked(schema, three, fake_dist):
+def test_schema_has_the_options_of_other_plugins_only_on_request(schema, broken_dists, fake_dist):
     fake_dist("nested", {"rlx.algorithms": {"nested": "nested_mod:Nested"}}, {"nested_mod.py": NESTED})
     wrong = {"rewards": [{"name": "fine", "args": {"sclae": 2.0}}]}
     plain, _ = schema()
     asked, err = schema("--plugins")
-    assert problems(plain, **wrong) == []
-    assert "'sclae' was unexpected" in problems(asked, **wrong)[0]
-    assert problems(asked, rewards=[{"name": "asks"}]) == ["'args' is a required property"]
-    assert problems(asked, algorithm={"name": "nested", "args": {"warmup": {"steps": 3}}}) == []
-    assert problems(asked, algorithm={"name": "nested", "args": {"warmup": {"steps": "3"}}}) != []
+    assert schema_errors(plain, **wrong) == []
+    assert "'sclae' was unexpected" in schema_errors(asked, **wrong)[0]
+    assert schema_errors(asked, rewards=[{"name": "asks"}]) == ["'args' is a required property"]
+    assert schema_errors(asked, algorithm={"name": "nested", "args": {"warmup": {"steps": 3}}}) == []
+    assert schema_errors(asked, algorithm={"name": "nested", "args": {"warmup": {"steps": "3"}}}) != []
     notes = [line for line in err.splitlines() if line.startswith("note: left out: ")]
     assert [note for note in notes if "no such device" in note]
     assert [note for note in notes if "wants rlx<0.1" in note]
@@ -251,8 +251,8 @@ class Notes:
 def test_schema_has_the_options_of_hooks(schema, fake_dist):
     fake_dist("noted", {"rlx.hooks": {"notes": "noted_mod:Notes"}}, {"noted_mod.py": HOOKED})
     asked, _ = schema("--plugins")
-    assert problems(asked, plugins={"enable": ["notes", {"name": "notes", "args": {"every": 3}}]}) == []
-    assert problems(asked, plugins={"enable": [{"name": "notes", "args": {"evry": 3}}]}) != []
+    assert schema_errors(asked, plugins={"enable": ["notes", {"name": "notes", "args": {"every": 3}}]}) == []
+    assert schema_errors(asked, plugins={"enable": [{"name": "notes", "args": {"evry": 3}}]}) != []
 
 
 NESTED = """

@@ -9,16 +9,16 @@ from rlx_cli.scaffold import KINDS
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def cwd(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_complete_distribution(rlx, here, kind):
+def test_plugin_new_makes_a_complete_distribution(rlx, cwd, kind):
     code, out, err = rlx("plugin", "new", kind, "new-Thing")
     assert (code, err) == (0, "")
-    folder = here / "new-Thing"
+    folder = cwd / "new-Thing"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     module, tests = "src/new_thing/__init__.py", "tests/test_new_thing.py"
     common = {".github/workflows/ci.yml", ".gitignore", "README.md", "pyproject.toml", "src/new_thing/py.typed"}
@@ -42,11 +42,11 @@ def _defines(node):
     return isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign)
 
 
-def test_kind_may_be_plural_and_the_folder_another(rlx, here):
-    (here / "empty").mkdir()
+def test_the_kind_may_be_plural_and_the_folder_may_be_chosen(rlx, cwd):
+    (cwd / "empty").mkdir()
     code, out, _ = rlx("plugin", "new", "rewards", "shape", "--dir", "empty")
     assert code == 0
-    assert (here / "empty" / "src" / "shape" / "__init__.py").exists()
+    assert (cwd / "empty" / "src" / "shape" / "__init__.py").exists()
     assert "cd empty\n" in out
 
 
@@ -68,11 +68,11 @@ def test_kind_may_be_plural_and_the_folder_another(rlx, here):
         (["reward", "x", "--dir", "full/file"], "full/file exists and isn't an empty folder"),
     ],
 )  # fmt: skip
-def test_what_can_not_be_made_leaves_nothing(rlx, here, args, message):
-    (here / "full").mkdir()
-    (here / "full" / "file").write_text("kept")
-    before = sorted(here.rglob("*"))
+def test_a_refused_scaffold_writes_nothing(rlx, cwd, args, message):
+    (cwd / "full").mkdir()
+    (cwd / "full" / "file").write_text("kept")
+    before = sorted(cwd.rglob("*"))
     code, out, err = rlx("plugin", "new", *args)
     assert (code, out) == (2, "")
     assert message in err
-    assert sorted(here.rglob("*")) == before
+    assert sorted(cwd.rglob("*")) == before

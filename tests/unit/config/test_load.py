@@ -30,7 +30,7 @@ def error_of(call):
     return str(caught.value)
 
 
-def test_words_of_the_command_line_win_in_order(write):
+def test_command_line_values_override_the_file_and_the_last_one_wins(write):
     path = write(GOOD + "[rollout]\nreplicas = 9\n")
     sets = ["rewards.0.weight=2", "policy.optimizer.lr=1e-5", "run.name=my-run", "run.seed=1", "run.seed=2"]
     loaded = load_config(path, sets, policy=3, rollout=4)
@@ -45,7 +45,7 @@ def test_words_of_the_command_line_win_in_order(write):
     assert loaded.base_dir == path.parent
 
 
-def test_policy_option_is_the_number_of_processes_whatever_the_file_says(write):
+def test_policy_option_sets_the_number_of_processes_despite_the_file(write):
     path = write(GOOD + "[policy.parallel]\ndp_replicate = 4\n")
     assert load_config(path, policy=2).config.policy.parallel.world_size == 2
 
@@ -91,7 +91,7 @@ def test_policy_option_is_the_number_of_processes_whatever_the_file_says(write):
         ("[policy.optimizer]\nbetas = [0.9, 1.0]\n", "betas[1]: must be at least 0 and less than 1, got 1.0"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_in_the_words_of_the_file(write, text, message):
+def test_errors_use_the_names_of_the_config_file(write, text, message):
     # A table can't follow [[rewards]] before a top-level key: plain keys go first.
     path = write(text + GOOD if text.startswith("run =") else GOOD + text)
     said = error_of(lambda: load_config(path))
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_said_in_the_words_of_the_file(write, text, message):
     assert str(path) in said
 
 
-def test_every_problem_at_once(write):
+def test_all_problems_are_reported_at_once(write):
     path = write('[model]\npth = "m"\n[rollout]\nreplicas = 0\n')
     lines = error_of(lambda: load_config(path)).splitlines()
     assert lines[0] == f"{path}: 4 problems"
@@ -115,14 +115,14 @@ def test_every_problem_at_once(write):
     ("text", "line", "column", "shown"),
     [("[run]\nsteps = = 3\n", 2, 9, "steps = = 3"), ("[run\n", 1, 5, "[run"), ('a = "x', 1, 7, 'a = "x')],
 )
-def test_toml_syntax(write, text, line, column, shown):
+def test_a_toml_syntax_error_shows_line_and_column(write, text, line, column, shown):
     said = error_of(lambda: load_config(write(text)))
     assert f"line {line}, column {column}" in said
     assert said.splitlines()[1] == f"  {shown}"
     assert said.splitlines()[2].index("^") == column + 1
 
 
-def test_no_file_and_no_text(tmp_path):
+def test_missing_and_binary_files_are_errors(tmp_path):
     assert f"The config file '{tmp_path}/absent.toml' does not exist." in error_of(
         lambda: load_config(tmp_path / "absent.toml")
     )
@@ -150,12 +150,12 @@ def test_no_file_and_no_text(tmp_path):
         ("run.steps=many", 'expected an integer, got "many" (text) (from --set run.steps=many)'),
     ],
 )
-def test_wrong_settings(write, setting, message):
+def test_invalid_set_options_are_errors(write, setting, message):
     assert message in error_of(lambda: load_config(write(GOOD), [setting]))
 
 
 @pytest.mark.parametrize("option", ["policy", "rollout"])
-def test_options_are_named_where_they_are_wrong(write, option):
+def test_an_invalid_option_is_named_in_the_error(write, option):
     assert f"must be at least 1, got 0 (from --{option} 0)" in error_of(lambda: load_config(write(GOOD), **{option: 0}))
 
 
@@ -184,7 +184,7 @@ def test_options_are_named_where_they_are_wrong(write, option):
         ("rewards = []\n" + BEST.format("loss"), False, None),
     ],
 )
-def test_rules_of_sampling_and_of_rows(write, text, rollouts, message):
+def test_contradictions_between_the_algorithm_and_the_config(write, text, rollouts, message):
     own = text if text.startswith("rewards") else 'rewards = [{name = "r"}]\n' + text
     path = write(own + '[model]\npath = "m"\n[dataset]\nname = "d"\n')
     found = learning_contradictions(load_config(path).config, rollouts=rollouts)

@@ -29,26 +29,26 @@ def evaluations(values, metric="eval/loss"):
         (BestConfig(metric="eval/loss", prefer="highest"), {2: 3.0, 4: 2.0}, 2),
     ],
 )
-def test_which_version_is_the_best(rule, values, version):
+def test_the_best_version_by_the_rule(rule, values, version):
     best = Best(rule, evaluations(values, rule.metric))
     assert best.version == version
     assert best.spared == ({version} if version is not None else set())
 
 
 @given(st.dictionaries(st.integers(1, 50), st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_no_version_is_better(values):
+def test_the_best_version_has_the_lowest_loss(values):
     values = dict(sorted(values.items()))
     assert values[Best(LOSS, evaluations(values)).version] == min(values.values())
 
 
-def test_a_version_that_is_being_evaluated_is_spared():
-    grown = evaluations({2: 1.0})
-    best = Best(LOSS, grown)
+def test_versions_under_evaluation_are_spared():
+    found = evaluations({2: 1.0})
+    best = Best(LOSS, found)
     best.evaluation_started(4)
     best.evaluation_started(6)
     assert best.spared == {2, 4, 6}
-    grown.append({"step": 4.0, "eval/loss": 0.5})
-    best.evaluation_ended(4, grown[-1])
+    found.append({"step": 4.0, "eval/loss": 0.5})
+    best.evaluation_ended(4, found[-1])
     assert best.spared == {4, 6}
     best.evaluations_stopped()
     assert best.spared == {4}
@@ -68,7 +68,7 @@ def test_a_missing_metric_is_named_with_those_that_exist():
         )
 
 
-def test_the_summary_has_the_path_of_the_best(tmp_path):
+def test_the_summary_has_the_checkpoint_of_the_best_version(tmp_path):
     best = Best(LOSS, evaluations({2: 3.0, 4: 2.0}))
     assert best.entry(tmp_path) == {"step": 4, "metric": "eval/loss", "value": 2.0, "checkpoint": None}
     path_of(tmp_path, 4).mkdir(parents=True)

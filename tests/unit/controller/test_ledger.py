@@ -38,7 +38,7 @@ def states(ledger: Ledger) -> dict[int, str]:
     return {row.group_id: row.state for row in ledger.rows()}
 
 
-def test_every_group_has_its_state(make_ledger):
+def test_the_ledger_records_the_state_of_every_group(make_ledger):
     ledger = make_ledger()
     for group_id in range(4):
         ledger.lease(group_id, row=group_id * 10, version=1)
@@ -54,7 +54,7 @@ def test_every_group_has_its_state(make_ledger):
     assert ledger.stored(0) == done(0, oldest=1)
 
 
-def test_payloads_go_when_a_checkpoint_covers_their_step(make_ledger):
+def test_payloads_are_purged_once_a_checkpoint_covers_their_step(make_ledger):
     ledger = make_ledger()
     for group_id in range(3):
         ledger.lease(group_id, 0, 0)
@@ -80,13 +80,13 @@ def test_a_failed_write_is_reported_once_and_remembered(make_ledger):
     assert len(errors) == 1
 
 
-def test_a_run_does_not_write_over_another_one(make_ledger):
+def test_a_run_does_not_overwrite_the_ledger_of_another(make_ledger):
     make_ledger().close()
     with pytest.raises(RunError, match="the run directory belongs to another run"):
         make_ledger()
 
 
-def test_a_resume_needs_a_ledger_it_can_read(make_ledger, tmp_path):
+def test_a_resume_needs_a_readable_ledger(make_ledger, tmp_path):
     with pytest.raises(RunError, match=r"cannot resume: .*ledger\.sqlite does not exist"):
         make_ledger(resume=True)
     make_ledger().close()
@@ -96,7 +96,7 @@ def test_a_resume_needs_a_ledger_it_can_read(make_ledger, tmp_path):
         make_ledger(resume=True)
 
 
-def test_synchronous_resume_forgets_what_came_after_the_checkpoint(make_ledger):
+def test_a_synchronous_resume_discards_groups_after_the_checkpoint(make_ledger):
     ledger = make_ledger()
     for group_id in range(6):
         ledger.lease(group_id, 0, group_id // 2)
@@ -110,7 +110,7 @@ def test_synchronous_resume_forgets_what_came_after_the_checkpoint(make_ledger):
     assert window.room(1) == 0
 
 
-def test_resume_with_staleness_keeps_what_is_still_good(make_ledger):
+def test_a_resume_with_staleness_keeps_groups_that_are_still_usable(make_ledger):
     ledger = make_ledger()
     versions = {0: (0, 0), 1: (0, 0), 2: (0, 1), 3: (0, 2), 4: (1, 1), 5: (2, 2)}
     for group_id, (lease_version, newest) in versions.items():
@@ -128,7 +128,7 @@ def test_resume_with_staleness_keeps_what_is_still_good(make_ledger):
     assert window.pick(1, 1) == [2, 4]
 
 
-def test_an_untrained_group_whose_episodes_were_not_kept_is_sampled_again(make_ledger):
+def test_an_untrained_group_without_stored_episodes_is_sampled_again(make_ledger):
     ledger = make_ledger()
     ledger.lease(0, 0, 0)
     ledger.finish(done(0), 0)
@@ -145,7 +145,7 @@ def test_a_resume_loses_no_id_and_uses_none_twice(seed, version, k):
     rows = []
     for group_id in range(rng.randrange(30)):
         if rng.random() < 0.1:
-            continue  # a lease that was not written before the end
+            continue  # the lease was not written before the process ended
         state = rng.choice(["leased", "finished", "trained", "dropped"])
         lease = rng.randrange(5)
         rows.append(
@@ -163,7 +163,7 @@ def saved(version: int) -> SavedState:
     return SavedState(version, version * 4, 4, Fingerprint(1, ["f"]), 0, 1.0, [{"step": 0.0}], 1e-7)
 
 
-def test_a_checkpoint_counts_once_it_is_renamed(tmp_path):
+def test_a_checkpoint_is_found_only_after_its_commit(tmp_path):
     path = checkpoint.begin(tmp_path, 3)
     assert checkpoint.newest(tmp_path) is None
     final = checkpoint.commit(path, saved(3))
@@ -185,7 +185,7 @@ def test_torn_checkpoints_are_skipped_with_a_message_and_replaced(tmp_path):
     ("keep", "spare", "left"),
     [(1, set(), [9]), (2, set(), [6, 9]), (0, set(), [3, 6, 9]), (1, {3}, [3, 9]), (1, {9, 12}, [9]), (2, {6}, [6, 9])],
 )
-def test_the_newest_are_kept_and_what_is_spared(tmp_path, keep, spare, left):
+def test_prune_keeps_the_newest_and_the_spared_checkpoints(tmp_path, keep, spare, left):
     for version in (3, 6, 9):
         checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version))
     checkpoint.prune(tmp_path, keep=keep, spare=spare)

@@ -40,7 +40,7 @@ def group(group_id: int = 0, *, rewards=(1.0, 0.0), accuracies=(1.0, 0.0), oldes
 
 @pytest.mark.parametrize("start", RunState)
 @pytest.mark.parametrize("goal", RunState)
-def test_only_legal_transitions(start, goal):
+def test_the_state_machine_allows_only_legal_transitions(start, goal):
     machine = StateMachine()
     machine._state = start
     if goal in LEGAL[start]:
@@ -51,7 +51,7 @@ def test_only_legal_transitions(start, goal):
             machine.to(goal)
 
 
-def test_every_ending_passes_through_draining():
+def test_every_run_drains_before_it_ends():
     assert [state for state in RunState if {RunState.DONE, RunState.FAILED} & LEGAL[state]] == [RunState.DRAINING]
 
 
@@ -73,7 +73,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert RowOrder(plain_order(3, seed=1, shuffle=False)).rows(0, 5) == [0, 1, 2, 0, 1]
 
 
-def test_derived_seeds_fit_and_differ():
+def test_derived_seeds_differ_and_fit_31_bits():
     seeds = {derive_seed(0, "group", number) for number in range(1000)}
     assert len(seeds) > 990
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -81,7 +81,7 @@ def test_derived_seeds_fit_and_differ():
 
 
 @given(st.lists(st.tuples(st.sampled_from("tgra"), st.integers(0, 3)), max_size=60))
-def test_the_least_loaded_replica_is_taken(moves):
+def test_the_least_loaded_replica_is_chosen(moves):
     names = [f"r{index}" for index in range(4)]
     load, slow = LeastLoaded(names), dict.fromkeys(names, 0)
     for move, index in moves:
@@ -104,7 +104,7 @@ def test_the_least_loaded_replica_is_taken(moves):
     assert {name: load.out(name) for name in slow} == slow
 
 
-def test_unscored_is_not_zero():
+def test_unscored_completions_do_not_count_as_zero():
     metrics = group_metrics([group(rewards=(1.0, None)), group(rewards=(0.0, 0.0), oldest=1)], step=2, uninformative=0)
     assert metrics["reward/mean"] == pytest.approx(1 / 3)
     assert metrics["groups/zero_std"] == 1.0
@@ -113,7 +113,7 @@ def test_unscored_is_not_zero():
     assert metrics["reward/exact"] == 0.5
 
 
-def test_named_means_skip_what_was_not_scored():
+def test_named_means_skip_unscored_values():
     values = [("exact", 1.0), ("judge", None), ("exact", 0.0), ("length", None), ("judge", 0.5)]
     assert list(named_means(values).items()) == [("exact", 0.5), ("judge", 0.5)]
 
@@ -131,17 +131,17 @@ def test_named_means_skip_what_was_not_scored():
         ((1.0, 0.0), [None, 1.0], False),
     ],
 )
-def test_a_group_is_informative_where_its_filter_totals_differ(rewards, filters, informative):
+def test_a_group_is_informative_if_its_filter_totals_differ(rewards, filters, informative):
     assert is_informative(group(rewards=rewards, filters=filters)) is informative
 
 
-def test_the_share_of_informative_groups_counts_those_that_were_dropped():
+def test_the_share_of_informative_groups_includes_dropped_groups():
     groups = [group(), group(rewards=(1.0, 1.0)), group()]
     assert group_metrics(groups, 0, uninformative=0)["groups/informative"] == pytest.approx(2 / 3)
     assert group_metrics(groups[:1], 0, uninformative=3)["groups/informative"] == 0.25
 
 
-def test_drops_end_the_run_only_when_nothing_is_kept_in_between():
+def test_only_consecutive_drops_end_the_run():
     drops = Drops(groups_per_step=1)
     for _ in range(10):
         for _ in range(MAX_UNINFORMATIVE - 1):
@@ -152,7 +152,7 @@ def test_drops_end_the_run_only_when_nothing_is_kept_in_between():
     assert (drops.failed, drops.uninformative) == (10 * (MAX_FAILED - 1), 10 * (MAX_UNINFORMATIVE - 1))
 
 
-def test_failures_in_a_row_are_reported_with_the_last_one():
+def test_consecutive_failures_are_reported_with_the_last_one():
     drops = Drops(groups_per_step=5)
     for number in range(19):
         drops.drop_failed(f"failure {number}")
@@ -160,7 +160,7 @@ def test_failures_in_a_row_are_reported_with_the_last_one():
         drops.drop_failed("judge is down (reward 'judge')")
 
 
-def test_uninformative_groups_in_a_row_are_reported_with_their_totals():
+def test_consecutive_uninformative_groups_are_reported_with_their_totals():
     drops = Drops(groups_per_step=20)
     why = {drops.drop_uninformative([total, None, total]) for total in [0.0] * 70 + [1.0] * 8}
     assert why == {f"uninformative: the total of all its completions is {total}" for total in (0, 1)}
@@ -172,7 +172,7 @@ def test_uninformative_groups_in_a_row_are_reported_with_their_totals():
     assert "drop_uninformative = false" in str(caught.value)
 
 
-def test_of_many_totals_the_commonest_are_reported():
+def test_only_the_most_common_totals_are_reported():
     drops = Drops(groups_per_step=16)
     totals = [7.0 if number % 5 == 4 else number / 2**10 for number in range(64)]
     for total in totals[:-1]:
@@ -181,13 +181,13 @@ def test_of_many_totals_the_commonest_are_reported():
         drops.drop_uninformative(totals[-1:])
 
 
-def test_accuracy_is_the_share_of_scored_completions_that_are_right():
+def test_accuracy_is_the_share_of_right_completions_among_the_scored():
     metrics = eval_metrics([group(accuracies=(1.0, 0.99)), group(accuracies=(None, 2.0))], dropped=1, seconds=2.0)
     assert metrics["eval/accuracy"] == pytest.approx(2 / 3)
     assert metrics["eval/dropped"] == 1.0
 
 
-def test_engines_are_busy_between_their_reports_and_never_less_than_before():
+def test_busy_time_grows_between_reports_and_never_decreases():
     clock = Clock()
     busy = BusyTime(("a", "b"), clock)
     stats = RolloutStats(1, 480.0, "reward 'judge'", 10.0, 5)
@@ -202,7 +202,7 @@ def test_engines_are_busy_between_their_reports_and_never_less_than_before():
     assert busy.oldest() == "oldest 480 s in reward 'judge' on b"
 
 
-def test_watchdog_warns_with_back_off_and_then_gives_up():
+def test_the_watchdog_warns_with_backoff_and_then_raises():
     clock, warnings = Clock(), []
     progress = Progress(clock)
     watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: progress.current, warn=warnings.append)
@@ -216,7 +216,7 @@ def test_watchdog_warns_with_back_off_and_then_gives_up():
             watchdog.check()
 
 
-def test_watchdog_starts_again_when_something_moved():
+def test_the_watchdog_restarts_after_progress():
     clock, warnings = Clock(), []
     progress = Progress(clock)
     watchdog = Watchdog(progress, stall_seconds=10.0, describe=lambda: "x", warn=warnings.append)
@@ -237,12 +237,12 @@ def test_watchdog_starts_again_when_something_moved():
         ({"sync": {"max_logprob_diff": 0.3}}, 0.3),
     ],
 )
-def test_bound_follows_the_engines_dtype_unless_it_is_set(sections, bound):
+def test_the_logprob_bound_follows_the_engines_dtype_unless_set(sections, bound):
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}} | sections)
     assert bound_of(config)[0] == bound
 
 
-def test_recent_sequences_are_few_short_and_from_different_groups():
+def test_recent_sequences_are_few_and_short_and_alternate_between_groups():
     def payload(first: int) -> bytes:
         return encode_episodes([Episode(0, n, 0, [single_turn([first, n], [9] * 400)]) for n in range(8)])
 

@@ -23,7 +23,7 @@ class Channel:
 
 
 @pytest.mark.parametrize("barrier", [False, True])
-async def test_leases_of_a_replica_whose_death_is_not_noticed_yet_are_sampled_all_the_same(barrier):
+async def test_leases_for_a_dead_replica_are_sampled_after_its_removal(barrier):
     channel, load, warnings = Channel(), LeastLoaded(NAMES), []
     services = SimpleNamespace(channel=channel, replicas=NAMES, log=lambda level, text: warnings.append(text))
     placement = Placement(services, load, barrier=barrier, kind="group")

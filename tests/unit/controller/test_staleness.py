@@ -16,7 +16,7 @@ def lease_all(w: Window, version: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("k", "version", "room"), [(0, 0, 2), (1, 0, 4), (3, 0, 8), (1, 9, 20), (5, 9, 20)])
-def test_room_at_the_start_is_k_plus_one_steps_and_never_more_than_the_run(k, version, room):
+def test_initial_room_is_k_plus_one_steps_but_at_most_the_run(k, version, room):
     assert window(k).room(version) == room
 
 
@@ -28,7 +28,7 @@ def test_a_dropped_group_makes_room_for_another():
     assert lease_all(w, 0) == [2]
 
 
-def test_a_step_waits_for_groups_that_would_be_too_old_for_the_next_one():
+def test_a_step_waits_for_groups_that_would_be_too_stale_for_the_next_step():
     w = window(1)
     lease_all(w, 0)
     for group_id in (1, 2):
@@ -67,7 +67,7 @@ def test_groups_sampled_with_unverified_weights_are_not_trained():
     assert w.pick(0, verified=1) == [0, 1]
 
 
-def test_order_is_lease_version_then_id():
+def test_groups_are_picked_by_lease_version_then_id():
     w = window(2)
     w.restore([PendingGroup(7, 1, 1), PendingGroup(3, 2, 2), PendingGroup(9, 1, 1)], resample=[])
     assert w.pick(2, 2) == [7, 9]
@@ -82,7 +82,7 @@ def test_ids_to_be_sampled_again_come_before_new_ones():
 @pytest.mark.parametrize(
     "move", [lambda w: w.lease(0), lambda w: w.finish(0, 0), lambda w: w.train([1]), lambda w: w.drop(0)]
 )
-def test_illegal_moves_are_refused(move):
+def test_illegal_transitions_are_refused(move):
     w = window(0)
     lease_all(w, 0)
     w.finish(0, 0)
@@ -99,8 +99,8 @@ def test_illegal_moves_are_refused(move):
     drop_share=st.sampled_from([0.0, 0.1, 0.5]),
     lag=st.integers(0, 1),
 )
-def test_no_interleaving_trains_a_group_too_late_twice_or_never(k, groups, steps, choices, drop_share, lag):
-    """Groups finish and drop in any order; new weights may be verified any time before the next ones are sent."""
+def test_every_interleaving_trains_each_group_once_and_in_time(k, groups, steps, choices, drop_share, lag):
+    """Groups finish and drop in any order; new weights may be verified at any time before the next sync."""
     w = window(k, groups, steps)
     out: dict[int, int] = {}
     done: dict[int, int] = {}

@@ -18,22 +18,22 @@ def read(path) -> list[dict]:
     return pq.read_table(path).to_pylist()
 
 
-def test_a_row_holds_what_was_sampled_and_what_it_was_worth(tmp_path):
+def test_a_row_holds_the_sampled_tokens_and_their_rewards(tmp_path):
     path = tmp_path / "trajectories" / "step_00003.parquet"
     rewards = [Reward("exact", 1.0), Reward("judge", 0.5, weight=2.0)]
     write_groups(path, [encode_episodes([episode(0, rewards), episode(1, [Reward("exact", None)])])], step=3)
     first, second = read(path)
-    where = {"step": 3, "group_id": 5, "sample": 0, "trajectory": 0, "dataset_index": 40}
+    location = {"step": 3, "group_id": 5, "sample": 0, "trajectory": 0, "dataset_index": 40}
     texts = {"prompt": "12", "completion": "789", "stop_reason": "eos", "finish_reason": "stop"}
-    worth = {"reward": 2.0, "rewards": {"exact": 1.0, "judge": 0.5}, "advantage": None}
+    scores = {"reward": 2.0, "rewards": {"exact": 1.0, "judge": 0.5}, "advantage": None}
     tokens = {"prompt_token_ids": [1, 2], "token_ids": [7, 8, 9], "weight_versions": [2, 3, 3]}
-    assert first == where | texts | worth | tokens | {"logprobs": [-0.5, -1.0, -1.5]}
+    assert first == location | texts | scores | tokens | {"logprobs": [-0.5, -1.0, -1.5]}
     assert second["reward"] is None
     assert second["rewards"] == {"exact": None, "judge": None}
     assert [file.name for file in path.parent.iterdir()] == ["step_00003.parquet"]
 
 
-def test_observed_tokens_were_not_sampled(tmp_path):
+def test_observed_tokens_have_no_logprobs_or_versions(tmp_path):
     segments = [
         Segment("prompt", [1]),
         Segment("sampled", [2], [-0.5], [VersionSpan(0, 1)]),
@@ -49,7 +49,7 @@ def test_observed_tokens_were_not_sampled(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_others_can_read_it(tmp_path, rows, monkeypatch):
+def test_pandas_can_read_the_file(tmp_path, rows, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     import pandas
 
@@ -58,7 +58,7 @@ def test_others_can_read_it(tmp_path, rows, monkeypatch):
     assert list(pandas.read_parquet(path)["sample"]) == list(range(rows))
 
 
-def test_datasets_can_read_it(tmp_path):
+def test_datasets_can_read_the_file(tmp_path):
     from datasets import load_dataset
 
     path = tmp_path / "x.parquet"

@@ -9,7 +9,7 @@ from rlx.datasets.open import make_dataset
 from rlx.fingerprint import Fingerprint, Fingerprints, difference, differences, digest
 
 
-def seen(rows):
+def fingerprint_of(rows):
     return make_dataset(rows, {}, None, None).fingerprint()
 
 
@@ -19,20 +19,20 @@ def seen(rows):
         ({}, None),
         ({0: "x"}, "row 0 of 100"),
         ({99: "x", 33: "y"}, "row 33 of 100"),
-        ({1: "x"}, None),  # none of the rows that are compared
+        ({1: "x"}, None),  # row 1 is not among the compared rows
     ],
 )
 def test_the_first_compared_row_that_differs_is_named(changed, found):
     rows = [f"row {i}" for i in range(100)]
     other = [changed.get(i, row) for i, row in enumerate(rows)]
-    assert difference(seen(rows), seen(other)) == found
+    assert difference(fingerprint_of(rows), fingerprint_of(other)) == found
 
 
-def test_another_number_of_rows_comes_first():
-    assert difference(seen(["a", "b"]), seen(["b", "c", "d"])) == "the number of rows: 2 and 3"
+def test_a_different_number_of_rows_is_reported_first():
+    assert difference(fingerprint_of(["a", "b"]), fingerprint_of(["b", "c", "d"])) == "the number of rows: 2 and 3"
 
 
-def test_datasets_for_evaluation_are_compared_too():
+def test_evaluation_datasets_are_compared_too():
     one, other = Fingerprint(1, ["a"]), Fingerprint(1, ["b"])
     assert differences(Fingerprints(one, other), Fingerprints(one, other)) is None
     assert differences(Fingerprints(one), Fingerprints(one)) is None
@@ -58,7 +58,7 @@ class Item:
         (Item("a", {"x": 1, "y": 2}), Item("a", {"y": 2, "x": 1})),
     ],
 )
-def test_what_is_the_same_row_has_one_hash(one, other):
+def test_equal_rows_have_equal_digests(one, other):
     assert digest(one) == digest(other)
 
 
@@ -66,5 +66,5 @@ def test_what_is_the_same_row_has_one_hash(one, other):
     ("one", "other"),
     [({"a": 1}, {"a": 2}), ({1: "a", "b": 2}, {1: "b", "b": 2}), (Item("a", {}), Item("b", {})), ("a", ["a"])],
 )
-def test_another_row_has_another(one, other):
+def test_different_rows_have_different_digests(one, other):
     assert digest(one) != digest(other)

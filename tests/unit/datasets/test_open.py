@@ -13,7 +13,7 @@ CONFIG, TOKENIZER = object(), object()
 
 
 class Rows:
-    """A dataset in the seed's form; counts its set-ups."""
+    """A dataset without optional methods; subclasses record the arguments of `setup`."""
 
     def __init__(self, rows=("a", "b", "c")):
         self.rows = list(rows)
@@ -62,7 +62,7 @@ class Both(NewForm):
         raise AssertionError("the other name comes first")
 
 
-def opened(thing, **args):
+def open_dataset(thing, **args):
     return make_dataset(thing, args, CONFIG, TOKENIZER, owner="dataset 'mine'")
 
 
@@ -77,7 +77,7 @@ def opened(thing, **args):
     ],
 )
 @pytest.mark.parametrize("how", ["instance", "class", "factory", "factory with config"])
-def test_setup_is_called_once_in_every_form_and_however_it_was_made(cls, expected, how):
+def test_setup_is_called_once_for_every_signature_and_kind_of_dataset(cls, expected, how):
     made = []
 
     def keep(instance):
@@ -90,7 +90,7 @@ def test_setup_is_called_once_in_every_form_and_however_it_was_made(cls, expecte
         "factory": lambda: lambda: keep(cls()),
         "factory with config": lambda: lambda config: keep(cls()),
     }
-    view = opened(things[how]())
+    view = open_dataset(things[how]())
     assert [view.item(i) for i in range(len(view))] == ["a", "b", "c"]
     assert len(made) == 1
     assert made[0].setups == expected
@@ -101,11 +101,11 @@ def test_setup_is_called_once_in_every_form_and_however_it_was_made(cls, expecte
     [(OldForm, "ref b"), (NewForm, "got b"), (Both, "got b"), (Rows, None), (lambda: ["a", "b"], None)],
 )
 def test_a_reference_method_that_exists_is_called(cls, expected):
-    assert opened(cls).reference(1) == expected
+    assert open_dataset(cls).reference(1) == expected
 
 
-def test_a_mapping_s_own_columns_are_not_a_reference():
-    assert opened([{"prompt": "a", "answer": "b", "reference": "c"}]).reference(0) is None
+def test_columns_of_a_mapping_are_not_a_reference():
+    assert open_dataset([{"prompt": "a", "answer": "b", "reference": "c"}]).reference(0) is None
 
 
 def test_a_factory_gets_args_config_and_tokenizer():
@@ -115,7 +115,7 @@ def test_a_factory_gets_args_config_and_tokenizer():
         seen.update(size=size, config=config, tokenizer=tokenizer, step=step)
         return list(range(size))
 
-    assert len(opened(factory, size=4)) == 4
+    assert len(open_dataset(factory, size=4)) == 4
     assert seen == {"size": 4, "config": CONFIG, "tokenizer": TOKENIZER, "step": 1}
 
 
@@ -130,13 +130,13 @@ def test_a_parameter_annotated_as_config_gets_the_config():
         assert settings is CONFIG
         return ["a"]
 
-    assert len(opened(factory)) == len(opened(quoted)) == 1
+    assert len(open_dataset(factory)) == len(open_dataset(quoted)) == 1
 
 
 def test_hugging_face_rows():
     import datasets
 
-    view = opened(datasets.Dataset.from_list([{"prompt": "a"}, {"prompt": "b"}]))
+    view = open_dataset(datasets.Dataset.from_list([{"prompt": "a"}, {"prompt": "b"}]))
     assert view.item(1) == {"prompt": "b"}
 
 
@@ -145,13 +145,13 @@ def test_a_hugging_face_dataset_dict_is_not_a_dataset():
 
     rows = datasets.Dataset.from_list([{"prompt": "a"}])
     with pytest.raises(DatasetError, match="is a DatasetDict with the keys 'train', and has no rows"):
-        opened(datasets.DatasetDict({"train": rows}))
+        open_dataset(datasets.DatasetDict({"train": rows}))
     with pytest.raises(DatasetError, match="is a IterableDataset, which has no __len__"):
-        opened(rows.to_iterable_dataset())
+        open_dataset(rows.to_iterable_dataset())
 
 
 class Stream:
-    """Rows that can only be read from the first to the last; counts how often that was done."""
+    """Rows that can only be read in order; counts how often they are read."""
 
     def __init__(self, rows, size=None):
         self.rows, self.size, self.readings = rows, len(rows) if size is None else size, 0
@@ -172,10 +172,10 @@ class Stream:
 
 def test_an_iterable_with_a_length_is_read_once_after_its_setup():
     stream = Stream("abc")
-    view = opened(stream)
+    view = open_dataset(stream)
     assert [view.item(i) for i in (2, 0, 1, 2)] == ["c!", "a!", "b!", "c!"]
     assert view.reference(1) == "got b!"
-    assert view.fingerprint() == opened(Stream("abc")).fingerprint()
+    assert view.fingerprint() == open_dataset(Stream("abc")).fingerprint()
     assert stream.readings == 1
 
 
@@ -194,24 +194,24 @@ def test_an_iterable_dataset_of_torch_is_read_too():
             while True:
                 yield "a"
 
-    assert [opened(Rows()).item(i) for i in range(2)] == ["a", "b"]
+    assert [open_dataset(Rows()).item(i) for i in range(2)] == ["a", "b"]
     with pytest.raises(DatasetError, match="is a Endless, which has no __len__"):
-        opened(Endless())
+        open_dataset(Endless())
 
 
 @pytest.mark.parametrize(("rows", "size", "seen"), [("ab", 3, "2"), ("abcd", 3, "more than 3"), ("", 1, "0")])
-def test_an_iterable_s_length_is_checked(rows, size, seen):
+def test_the_length_of_an_iterable_is_checked(rows, size, seen):
     with pytest.raises(DatasetError, match=f"'mine' has a length of {size}, but it yielded {seen} rows. Correct"):
-        opened(Stream(rows, size))
+        open_dataset(Stream(rows, size))
 
 
-def test_an_iterable_that_never_ends_is_not_read_for_ever():
+def test_an_endless_iterable_is_not_read_forever():
     class Endless(Stream):
         def __iter__(self):
             yield from iter(str, None)
 
     with pytest.raises(DatasetError, match="yielded more than 2"):
-        opened(Endless("ab"))
+        open_dataset(Endless("ab"))
 
 
 def test_an_error_in_an_iterable_names_the_dataset():
@@ -221,26 +221,26 @@ def test_an_error_in_an_iterable_names_the_dataset():
             raise OSError("disk gone")
 
     with pytest.raises(DatasetError, match="dataset 'mine': reading its rows raised OSError: disk gone"):
-        opened(Broken("ab"))
+        open_dataset(Broken("ab"))
 
 
-def test_references_of_concatenated_and_selected_rows_come_from_their_owner():
+def test_references_of_concatenated_and_selected_rows_come_from_their_dataset():
     torch_data = pytest.importorskip("torch.utils.data")
     first, second = OldForm("ab"), NewForm("cde")
-    view = opened(torch_data.ConcatDataset([first, torch_data.Subset(second, [2, 0])]))
+    view = open_dataset(torch_data.ConcatDataset([first, torch_data.Subset(second, [2, 0])]))
     assert [view.item(i) for i in range(4)] == ["a", "b", "e", "c"]
     assert [view.reference(i) for i in range(4)] == ["ref a", "ref b", "got e", "got c"]
     assert len(first.setups) == len(second.setups) == 1
 
 
-def test_a_dataset_that_wraps_another_but_has_own_methods_is_used_itself():
+def test_a_wrapper_with_its_own_methods_is_not_unwrapped():
     class Wrapper(NewForm):
         def __init__(self):
             super().__init__("ab")
             self.dataset, self.indices = OldForm("xyz"), [0, 1]
 
     wrapper = Wrapper()
-    view = opened(wrapper)
+    view = open_dataset(wrapper)
     assert view.reference(1) == "got b"
     assert (len(wrapper.setups), len(wrapper.dataset.setups)) == (1, 0)
 
@@ -250,11 +250,11 @@ def test_args_are_checked_with_suggestions_before_anything_is_called():
         raise AssertionError("called")
 
     with pytest.raises(ConfigError, match=r"dataset 'mine'.*Did you mean 'size'"):
-        opened(factory, sise=4)
+        open_dataset(factory, sise=4)
     with pytest.raises(ConfigError, match="config: rlx sets this itself"):
         check_dataset_args(factory, {"config": 1})
     with pytest.raises(ConfigError, match="takes no args"):
-        opened(["a"], size=4)
+        open_dataset(["a"], size=4)
     check_dataset_args(factory, {"size": 4})
 
 
@@ -318,21 +318,21 @@ def broken_reference():
 )
 def test_the_error_says_why_a_dataset_cannot_be_opened(thing, message):
     with pytest.raises(DatasetError, match=message):
-        opened(thing)
+        open_dataset(thing)
 
 
 def test_a_row_that_raises_is_named():
     with pytest.raises(DatasetError, match="dataset 'mine': row 2 raised KeyError: 'question'"):
-        opened(broken_row).item(2)
+        open_dataset(broken_row).item(2)
     with pytest.raises(DatasetError, match="dataset 'mine': the reference answer of row 1 raised IndexError: too far"):
-        opened(broken_reference).reference(1)
+        open_dataset(broken_reference).reference(1)
 
 
-def test_fingerprints_see_rows_references_and_length():
+def test_fingerprints_depend_on_rows_references_and_length():
     rows = [f"row {i}" for i in range(100)]
-    assert opened(OldForm(rows)).fingerprint() == opened(OldForm(rows)).fingerprint()
+    assert open_dataset(OldForm(rows)).fingerprint() == open_dataset(OldForm(rows)).fingerprint()
     others = [OldForm(rows[:99]), OldForm(["x", *rows[1:]]), OldForm([*rows[:-1], "x"]), NewForm(rows), rows]
-    prints = [opened(other).fingerprint() for other in [OldForm(rows), *others]]
+    prints = [open_dataset(other).fingerprint() for other in [OldForm(rows), *others]]
     assert not any(one == other for one, other in itertools.combinations(prints, 2))
 
 
@@ -354,11 +354,11 @@ def test_a_fingerprint_is_the_same_in_another_process():
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [0]), (3, [0, 1, 2]), (100, [0, 33, 66, 99])])
-def test_samples_are_spread_over_the_rows(size, expected):
-    assert opened([str(i) for i in range(size)]).sample(4) == expected
+def test_sample_positions_are_spread_over_the_rows(size, expected):
+    assert open_dataset([str(i) for i in range(size)]).sample(4) == expected
 
 
-def test_a_factory_is_not_an_object():
+def test_classes_and_functions_are_factories_and_objects_are_not():
     assert is_factory(Rows)
     assert is_factory(lambda: ["a"])
     assert not is_factory(Rows())

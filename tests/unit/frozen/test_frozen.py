@@ -1,6 +1,6 @@
-"""Names that users' files and scripts depend on: they change on purpose only, together with the lists beside this file.
+"""Names that users' files and scripts depend on: they change only on purpose, together with the lists in this folder.
 
-`python tests/unit/frozen/test_frozen.py` writes the lists anew.
+`python tests/unit/frozen/test_frozen.py` rewrites the lists.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ LISTS = {"config_keys.txt": config_keys, "command_line.txt": command_line}
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_names_that_users_depend_on_are_as_they_were(name):
+def test_names_that_users_depend_on_are_unchanged(name):
     assert LISTS[name]() == (HERE / name).read_text().splitlines()
 
 

@@ -6,7 +6,7 @@ from rlx import __version__
 from rlx.launch.environment import describe_environment
 
 
-def test_versions_arguments_and_a_missing_commit(tmp_path, monkeypatch):
+def test_environment_has_versions_and_arguments_without_a_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = describe_environment(["rlx", "run"], tmp_path)
     assert found["versions"]["rlx"] == __version__
@@ -16,7 +16,7 @@ def test_versions_arguments_and_a_missing_commit(tmp_path, monkeypatch):
     assert found["git_changed"] is False
 
 
-def test_the_commit_of_the_folder(tmp_path, monkeypatch):
+def test_environment_has_the_commit_and_whether_files_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "x").write_text("1")

@@ -28,16 +28,16 @@ def test_exit_code_and_summary(outcome, code, summary):
 RUN_DIR = Path("/r")
 
 
-def test_stopped_at_once_is_130():
+def test_a_killed_run_exits_with_130():
     assert Outcome.killed().exit_code == 130
     assert Outcome.killed().as_summary()["status"] == "killed"
 
 
-def test_a_good_end_says_where_everything_is():
+def test_the_report_of_a_successful_run_names_its_directory():
     assert Outcome.from_controller(RunEnded("done", {})).report(RUN_DIR) == "rlx run done; all of it is in /r"
 
 
-def test_the_report_shows_the_process_that_died_and_its_last_lines():
+def test_the_report_shows_the_dead_process_and_its_last_lines():
     process_exit = ProcessExit("rollout-1", 137, Path("/r/logs/rollout-1.log"), ["loading", "out of memory"])
     assert Outcome.failed("a replica is gone").with_exits([process_exit]).report(RUN_DIR) == (
         "rlx run failed: a replica is gone\n\n"
@@ -57,7 +57,7 @@ def test_last_lines_are_not_shown_twice():
 @pytest.mark.parametrize(
     ("first", "code"), [(Outcome.from_controller(RunEnded("done", {"steps": 3})), 1), (Outcome.killed(), 130)]
 )
-def test_an_error_after_the_end_is_reported_and_keeps_what_was_there(first, code):
+def test_a_late_error_is_reported_and_keeps_the_earlier_error_and_summary(first, code):
     ended = first.with_error("summary.json cannot be written")
     assert (ended.status, ended.exit_code) == ("failed", code)
     assert first.error in ended.error

@@ -14,7 +14,7 @@ from rlx.preflight.plan import RunPlan
 from rlx.transport.keys import RunKeys
 
 
-def test_the_controller_gets_the_fingerprints_of_the_datasets_in_the_launcher(tmp_path):
+def test_the_controller_gets_the_launchers_dataset_fingerprints(tmp_path):
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}})
     data = Fingerprints(Fingerprint(20, ["a", "b"]), Fingerprint(2, ["c", "d"]))
     plugins = Plugins([], Hooks(), Registry())

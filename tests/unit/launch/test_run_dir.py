@@ -13,33 +13,33 @@ from rlx.launch.run_dir import make_run_dir, newest_checkpoint, reopen_run_dir, 
 
 
 @pytest.fixture
-def held():
-    """Run directories to close."""
+def open_dirs():
+    """Run directories to close after the test."""
     directories = []
     yield directories
     for directory in directories:
         directory.close()
 
 
-def a_run(path):
+def make_run(path):
     path.mkdir(parents=True)
     (path / "config.json").write_text("{}")
     return path
 
 
-def test_names_count_up(tmp_path, held):
+def test_repeated_run_names_get_a_number(tmp_path, open_dirs):
     for expected in ("job", "job-2", "job-3"):
-        held.append(make_run_dir(tmp_path / "runs", "job"))
-        assert held[-1].path == tmp_path / "runs" / expected
+        open_dirs.append(make_run_dir(tmp_path / "runs", "job"))
+        assert open_dirs[-1].path == tmp_path / "runs" / expected
 
 
-def test_the_directory_of_another_run_is_refused_with_both_ways_out(tmp_path):
-    path = a_run(tmp_path / "job")
+def test_the_directory_of_another_run_is_refused_with_both_remedies(tmp_path):
+    path = make_run(tmp_path / "job")
     with pytest.raises(UsageError, match=f"is the directory of another run.*--run-dir.*rlx run --resume {path}"):
         take_run_dir(path)
 
 
-def test_a_directory_with_something_in_it_is_refused(tmp_path):
+def test_a_nonempty_directory_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="isn't an empty directory"):
         take_run_dir(tmp_path)
@@ -47,12 +47,12 @@ def test_a_directory_with_something_in_it_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_an_empty_or_new_directory_is_taken(tmp_path, held, exists):
+def test_an_empty_or_new_directory_is_accepted(tmp_path, open_dirs, exists):
     path = tmp_path / "a" / "b"
     if exists:
         path.mkdir(parents=True)
-    held.append(take_run_dir(path))
-    assert held[0].path == path
+    open_dirs.append(take_run_dir(path))
+    assert open_dirs[0].path == path
 
 
 def test_only_a_run_can_be_resumed(tmp_path):
@@ -60,32 +60,32 @@ def test_only_a_run_can_be_resumed(tmp_path):
         reopen_run_dir(tmp_path)
 
 
-def test_two_launchers_cannot_share_a_directory(tmp_path, held):
-    held.append(make_run_dir(tmp_path, "job"))
-    held[0].write_json("config.json", {})
+def test_two_launchers_cannot_share_a_directory(tmp_path, open_dirs):
+    open_dirs.append(make_run_dir(tmp_path, "job"))
+    open_dirs[0].write_json("config.json", {})
     with pytest.raises(UsageError, match=rf"is in use by another `rlx run` \(process {os.getpid()}\)"):
-        reopen_run_dir(held[0].path)
+        reopen_run_dir(open_dirs[0].path)
 
 
-def test_a_closed_directory_can_be_reopened_and_the_old_port_is_gone(tmp_path, held):
+def test_reopening_a_closed_directory_removes_the_old_port_file(tmp_path, open_dirs):
     first = make_run_dir(tmp_path, "job")
     first.write_json("config.json", {})
     (first.path / "controller.port").write_text("4711")
     first.close()
-    held.append(reopen_run_dir(first.path))
+    open_dirs.append(reopen_run_dir(first.path))
     assert not (first.path / "controller.port").exists()
 
 
-def test_the_lock_is_not_inherited_by_children(tmp_path, held):
-    held.append(make_run_dir(tmp_path, "job"))
-    assert fcntl.fcntl(held[0].lock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+def test_the_lock_is_not_inherited_by_children(tmp_path, open_dirs):
+    open_dirs.append(make_run_dir(tmp_path, "job"))
+    assert fcntl.fcntl(open_dirs[0].lock, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
 
 def test_discard_removes_a_new_directory_and_keeps_an_old_one(tmp_path):
     new = make_run_dir(tmp_path, "new")
     new.discard()
     assert not new.path.exists()
-    old = a_run(tmp_path / "old")
+    old = make_run(tmp_path / "old")
     reopen_run_dir(old).discard()
     assert (old / "config.json").exists()
 
@@ -103,10 +103,10 @@ def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_reported(tmp
         checkpoint(tmp_path, step)
     checkpoint(tmp_path, 12, torn=True)
     (tmp_path / "checkpoints" / "step_00011").mkdir()
-    said = []
-    assert newest_checkpoint(tmp_path, said.append).name == "step_00010"
-    assert len(said) == 1
-    assert "step_00012.tmp is torn" in said[0]
+    messages = []
+    assert newest_checkpoint(tmp_path, messages.append).name == "step_00010"
+    assert len(messages) == 1
+    assert "step_00012.tmp is torn" in messages[0]
 
 
 def test_without_a_checkpoint_a_run_cannot_resume(tmp_path):
@@ -114,8 +114,8 @@ def test_without_a_checkpoint_a_run_cannot_resume(tmp_path):
         newest_checkpoint(tmp_path, print)
 
 
-def test_metrics_after_the_checkpoint_are_cut_and_a_torn_line_too(tmp_path):
-    """Version 3 was made by the training of steps 0, 1 and 2, and saved before it was evaluated."""
+def test_rewind_removes_metrics_after_the_checkpoint_and_a_torn_line(tmp_path):
+    """Steps 0, 1 and 2 made version 3, which was saved before it was evaluated."""
     trained = [f'{{"step": {step}, "kind": "train"}}\n' for step in range(6)]
     evaluated = [f'{{"step": {step}, "kind": "eval"}}\n' for step in (0, 3, 4)]
     metrics = tmp_path / "metrics.jsonl"
@@ -124,6 +124,6 @@ def test_metrics_after_the_checkpoint_are_cut_and_a_torn_line_too(tmp_path):
     assert metrics.read_text() == "".join(trained[:3] + evaluated[:1])
 
 
-def test_a_run_without_metrics_has_nothing_to_cut(tmp_path):
+def test_rewind_accepts_a_run_without_metrics(tmp_path):
     rewind(tmp_path, checkpoint(tmp_path, 3))
     assert not (tmp_path / "metrics.jsonl").exists()

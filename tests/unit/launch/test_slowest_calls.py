@@ -12,7 +12,7 @@ def summary(seconds, **costs):
     return {"seconds": seconds, "costs": {name: {"seconds": cost, "calls": 7} for name, cost in costs.items()}}
 
 
-def test_the_slowest_come_first_with_seconds_and_calls():
+def test_the_slowest_calls_come_first_with_seconds_and_counts():
     costs = {
         "reward/judge": {"seconds": 12.3456, "calls": 4800},
         "hook/w&b/rlx_step_end": {"seconds": 130, "calls": 30},
@@ -28,11 +28,11 @@ def test_the_slowest_come_first_with_seconds_and_calls():
     ("seconds", "cost", "shown"),
     [(10.0, 0.49, False), (10.0, 0.5, True), (1000.0, 9.9, False), (1000.0, 10.0, True), (0.0, 0.5, True)],
 )
-def test_calls_that_took_next_to_no_time_are_not_shown(seconds, cost, shown):
+def test_negligible_calls_are_not_shown(seconds, cost, shown):
     assert bool(slowest_calls(summary(seconds, a=cost))) is shown
 
 
-def test_ten_at_the_most():
+def test_at_most_ten_calls_are_shown():
     lines = slowest_calls(summary(10.0, **{f"r{number}": float(number) for number in range(1, 15)})).splitlines()
     assert [line.split()[-1] for line in lines[1:]] == [f"r{number}" for number in range(14, 4, -1)]
 
@@ -51,7 +51,7 @@ def test_the_report_has_the_table_before_the_outcome():
     ]
 
 
-def test_plugins_whose_hooks_failed_are_listed_with_how_often(tmp_path):
+def test_plugins_with_failed_hooks_are_listed_with_counts(tmp_path):
     ended = RunEnded("done", {"hooks_failed": {"./h.py:A": 2, "b": 30}})
     table = [
         "Failures of hooks in [plugins] best_effort (all processes together; the logs say why):",

@@ -30,7 +30,7 @@ def config() -> Config:
     return Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "run": {"name": "job"}})
 
 
-def test_jsonl_can_be_followed_and_has_only_valid_json(config, tmp_path):
+def test_jsonl_is_flushed_per_line_and_is_valid_json(config, tmp_path):
     logger = JsonlLogger(config, tmp_path, 10)
     logger.log(3, STEP, "train")
     [line] = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -39,7 +39,7 @@ def test_jsonl_can_be_followed_and_has_only_valid_json(config, tmp_path):
     logger.close({})
 
 
-def test_jsonl_of_a_resumed_run_is_appended(config, tmp_path):
+def test_jsonl_of_a_resumed_run_is_appended_to(config, tmp_path):
     for step in (0, 1):
         logger = JsonlLogger(config, tmp_path, 10)
         logger.log(step, STEP, "train")
@@ -48,7 +48,7 @@ def test_jsonl_of_a_resumed_run_is_appended(config, tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [0, 1]
 
 
-def test_tensorboard_reads_what_was_written(config, tmp_path):
+def test_tensorboard_can_read_the_logged_metrics(config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logger = TensorBoardLogger(config, tmp_path, 10)
@@ -62,7 +62,7 @@ def test_tensorboard_reads_what_was_written(config, tmp_path):
     assert [event.value for event in events.Scalars("eval/accuracy")] == [0.5]
 
 
-def test_tensorboard_forgets_the_steps_that_a_resume_takes_back(config, tmp_path):
+def test_tensorboard_drops_the_steps_that_a_resume_repeats(config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for steps, value in ((range(4), 0.25), (range(2, 4), 0.75)):
@@ -70,7 +70,7 @@ def test_tensorboard_forgets_the_steps_that_a_resume_takes_back(config, tmp_path
         for step in steps:
             logger.log(step, {"loss": value}, "train")
         logger.close({})
-        # Event files of one second sort by process and counter; the second run's must come after the first's.
+        # Event files of the same second sort by process and counter; the second run's must sort after the first's.
         [newest] = [path for path in (tmp_path / "tensorboard").iterdir() if not path.name.endswith("kept")]
         newest.rename(newest.with_name(f"events.out.tfevents.{value}.kept"))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
@@ -83,7 +83,7 @@ def test_tensorboard_forgets_the_steps_that_a_resume_takes_back(config, tmp_path
     ]
 
 
-def test_without_a_terminal_there_is_one_line_a_step(config, tmp_path):
+def test_without_a_terminal_each_step_is_one_line(config, tmp_path):
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, width=40))
     logger.status(RunStatus("running", 0, 10, 1.0, "policy waits for groups", {}))
@@ -101,7 +101,7 @@ def test_without_a_terminal_there_is_one_line_a_step(config, tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_text_of_users_is_not_read_as_markup(config, tmp_path, terminal):
+def test_user_text_is_not_interpreted_as_markup(config, tmp_path, terminal):
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=terminal, width=200))
     logger.status(RunStatus("running", 0, 10, 1.0, "reward '[red]judge[/]' [/oops]", {}))
@@ -111,7 +111,7 @@ def test_text_of_users_is_not_read_as_markup(config, tmp_path, terminal):
     assert "[bold]x 0.5" in out.getvalue()
 
 
-def test_a_terminal_shows_what_the_run_waits_for_and_how_long_it_takes(config, tmp_path):
+def test_a_terminal_shows_the_current_wait_and_the_time_left(config, tmp_path):
     out = io.StringIO()
     logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, force_terminal=True, width=100))
     logger.log(0, STEP, "train")
@@ -121,7 +121,7 @@ def test_a_terminal_shows_what_the_run_waits_for_and_how_long_it_takes(config, t
         assert text in out.getvalue()
 
 
-def test_a_terminals_last_picture_is_how_the_run_ended(config, tmp_path):
+def test_the_last_frame_on_a_terminal_shows_how_the_run_ended(config, tmp_path):
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, color_system=None, width=100)
     logger = ConsoleLogger(config, tmp_path, 10, console=console)
@@ -145,5 +145,5 @@ def test_pace_is_the_median_and_unknown_at_first():
     assert pace.seconds_left(5) == 5.0
 
 
-def test_metrics_that_a_run_does_not_have_are_not_shown():
+def test_missing_metrics_are_not_shown():
     assert [label for label, _ in labelled_metrics({"loss": 1.0, "eval/loss": 2.0})] == ["loss", "eval loss"]

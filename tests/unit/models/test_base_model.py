@@ -65,7 +65,7 @@ IDS = torch.tensor([[1, 2, 3]])
 LAYERS = 3 * 5 * (8 * 8 + 8)
 
 
-def test_logits_are_the_head_of_the_hidden_states():
+def test_logits_are_the_head_applied_to_the_hidden_states():
     model = Model(CONFIG)
     output = model(IDS, torch.arange(3)[None])
     assert isinstance(output, CausalLMOutput)
@@ -76,12 +76,12 @@ def test_logits_are_the_head_of_the_hidden_states():
     ("model", "missing"),
     [(lambda: Bare(CONFIG), "neither hidden_states nor"), (lambda: Headless(CONFIG), "neither output_embedding nor")],
 )
-def test_a_model_that_says_too_little(model, missing):
+def test_a_model_without_the_required_methods_is_refused(model, missing):
     with pytest.raises(NotImplementedError, match=missing):
         model()(IDS, IDS)
 
 
-def test_types_must_be_written():
+def test_supported_model_types_is_abstract():
     with pytest.raises(TypeError, match="supported_model_types"):
         rlx.BaseModel(CONFIG)
 
@@ -99,7 +99,7 @@ def test_parameters_and_flops(model, head, matmuls):
     assert flops == 6 * (LAYERS + matmuls) + 12 * 3 * 8 * 100
 
 
-def test_what_a_model_that_says_nothing_can_be_split_by():
+def test_a_model_without_parallelize_supports_data_and_context_parallelism_only():
     sizes = {"dp_replicate": 2, "dp_shard": 2, "cp": 2, "tp": 1, "ep": 1}
     assert Model(CONFIG).parallel_refusal(sizes) is None
     refusal = Model(CONFIG).parallel_refusal({**sizes, "tp": 2, "ep": 4})

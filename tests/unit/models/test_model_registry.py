@@ -53,10 +53,8 @@ class Packer(rlx.DecoderOnlyLLMDataPacker):
 
 
 @pytest.fixture(autouse=True)
-def _empty():
-    ModelRegistry.clear()
-    yield
-    ModelRegistry.clear()
+def _empty_registry(monkeypatch):
+    monkeypatch.setattr(ModelRegistry, "_models", {})
 
 
 def test_a_model_is_registered_under_each_of_its_types():
@@ -69,7 +67,7 @@ def test_a_model_is_registered_under_each_of_its_types():
     assert plugins["tiny"].model_types == {"tiny", "tiny_moe"}
 
 
-def test_what_it_was_given_is_forgotten():
+def test_clear_forgets_registered_models():
     ModelRegistry.register_model(Tiny, Mapper)
     ModelRegistry.clear()
     assert ModelRegistry.plugins() == {}
@@ -77,14 +75,14 @@ def test_what_it_was_given_is_forgotten():
     assert sorted(ModelRegistry.plugins()) == ["other", "tiny"]
 
 
-def test_one_type_twice_names_both_models():
+def test_registering_a_type_twice_names_both_models():
     ModelRegistry.register_model(Tiny, Mapper)
     with pytest.raises(PluginError, match=r"'tiny' is registered twice, by .*test_model_registry\.Tiny and by .*Other"):
         ModelRegistry.register_model(Other, Mapper)
 
 
 @pytest.mark.parametrize("model", [Silent, nn.Linear])
-def test_a_model_must_say_what_it_is_for(model):
+def test_a_model_without_model_types_is_refused(model):
     with pytest.raises(
         PluginError, match=rf"{model.__name__} does not declare which models it supports: .* supported_model_types"
     ):
@@ -92,7 +90,7 @@ def test_a_model_must_say_what_it_is_for(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_plugin_builds_the_model_in_the_dtype_and_on_the_device_that_are_asked_for(dtype):
+def test_build_uses_the_given_dtype_and_the_default_device(dtype):
     plugin = ModelPlugin.of(Tiny, Mapper)
     with torch.device("meta"):
         model = plugin.build(8, dtype=dtype, attn_implementation=None)
@@ -101,6 +99,6 @@ def test_a_plugin_builds_the_model_in_the_dtype_and_on_the_device_that_are_asked
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_attention_of_transformers_is_refused():
+def test_a_transformers_attention_implementation_is_refused():
     with pytest.raises(UsageError, match=r"\[policy\] attention = 'eager' is for models of transformers; Tiny brings"):
         ModelPlugin.of(Tiny, Mapper).build(8, dtype=torch.float32, attn_implementation="eager")

@@ -23,7 +23,7 @@ MARKED = (
     "{% generation %}{{ m.content }}<eos>{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
-REASONING = (  # shows a turn's reasoning as long as no other user message follows
+REASONING = (  # shows a turn's reasoning until another user message follows
     "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
     "{% endif %}{% endfor %}{% for m in messages %}{{ m.role }}: "
     "{% if m.role == 'assistant' %}{% if loop.index0 > ns.last %}(hm) {% endif %}{{ m.content }}<eos>"
@@ -42,14 +42,14 @@ CHAT = [
 ]
 
 
-def speaking(tokenizer, template):
+def with_template(tokenizer, template):
     made = copy.deepcopy(tokenizer)
     made.chat_template = template
     return made
 
 
-def shown(tokenizer, trajectories):
-    """Each trajectory as text, with the trained parts between square brackets."""
+def as_text(tokenizer, trajectories):
+    """Return each trajectory as text, with the trained parts in square brackets."""
     texts = []
     for trajectory in trajectories:
         parts = [(tokenizer.decode(segment.tokens), segment.learns) for segment in trajectory.segments]
@@ -57,17 +57,17 @@ def shown(tokenizer, trajectories):
     return texts
 
 
-def trained(tokenizer, template, messages, cls=DecoderOnlyLLMDataPacker, **options):
-    tokenizer = speaking(tokenizer, template)
+def trained_text(tokenizer, template, messages, cls=DecoderOnlyLLMDataPacker, **options):
+    tokenizer = with_template(tokenizer, template)
     packer = cls(**options)
     packer.setup(None, tokenizer)
-    return shown(tokenizer, sft_trajectories(packer, {"messages": messages}, None, tokenizer))
+    return as_text(tokenizer, sft_trajectories(packer, {"messages": messages}, None, tokenizer))
 
 
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        # The last turn gets the end of text that this template does not write.
+        # The last turn gets the EOS that this template doesn't write.
         (PLAIN, ["system: s\nuser: a\nassistant: [bc]\nuser: d\nassistant: [e<eos>]"]),
         (ENDED, ["system: s\nuser: a\nassistant: [bc<eos>]\nuser: d\nassistant: [e<eos>]"]),
         (MARKED, ["system: s\nuser: a\nassistant: [bc<eos>]\nuser: d\nassistant: [e<eos>]\n"]),
@@ -80,23 +80,23 @@ def trained(tokenizer, template, messages, cls=DecoderOnlyLLMDataPacker, **optio
         ),
     ],
 )
-def test_every_turn_of_the_assistant_s_is_trained_and_nothing_else(template, expected, tokenizer):
-    assert trained(tokenizer, template, CHAT) == expected
+def test_exactly_the_assistant_turns_are_trained(template, expected, tokenizer):
+    assert trained_text(tokenizer, template, CHAT) == expected
 
 
 @pytest.mark.parametrize("template", [ENDED, MARKED])
-def test_the_last_turn_alone_can_be_trained(template, tokenizer):
+def test_train_on_last_trains_only_the_last_turn(template, tokenizer):
     expected = ["system: s\nuser: a\nassistant: bc<eos>\nuser: d\nassistant: [e<eos>]"]
-    assert trained(tokenizer, template, CHAT, train_on="last") == expected
+    assert trained_text(tokenizer, template, CHAT, train_on="last") == expected
 
 
-def test_what_is_trained_stands_behind_what_the_engine_would_have_read(tokenizer):
-    """In RL the prompt before a turn is that of `encode_messages`; SFT on it must begin in the same way."""
+def test_trained_turns_follow_the_prompt_that_the_engine_would_get(tokenizer):
+    """In RL, the prompt before a turn comes from `encode_messages`; SFT must begin with the same tokens."""
     for template in (PLAIN, ENDED, MARKED, REASONING):
-        speaker = speaking(tokenizer, template)
+        templated = with_template(tokenizer, template)
         packer = DecoderOnlyLLMDataPacker()
-        packer.setup(None, speaker)
-        last = sft_trajectories(packer, CHAT, None, speaker)[-1]
+        packer.setup(None, templated)
+        last = sft_trajectories(packer, CHAT, None, templated)[-1]
         prompt = packer.get_rollout_input(CHAT[:-1])
         assert last.tokens[: len(prompt)] == prompt
         before = [segment.learns for segment in last.segments for _ in segment.tokens][: len(prompt)]
@@ -104,7 +104,7 @@ def test_what_is_trained_stands_behind_what_the_engine_would_have_read(tokenizer
 
 
 @pytest.mark.parametrize("template", [PLAIN, ENDED, MARKED])
-def test_turns_in_a_row_and_tools_in_between(template, tokenizer):
+def test_consecutive_assistant_turns_and_tool_messages(template, tokenizer):
     messages = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b"},
@@ -112,13 +112,13 @@ def test_turns_in_a_row_and_tools_in_between(template, tokenizer):
         {"role": "assistant", "content": "c"},
         {"role": "assistant", "content": "e"},
     ]
-    (text,) = trained(tokenizer, template, messages)
+    (text,) = trained_text(tokenizer, template, messages)
     eos = "" if template == PLAIN else "<eos>"
     assert text.rstrip() == f"user: a\nassistant: [b{eos}]\ntool: t\nassistant: [c{eos}]\nassistant: [e<eos>]"
 
 
 class Shouting(DataPacker):
-    """Changes the prompts, so that marks in the template would be about other ones."""
+    """Changes the prompts, so that generation marks of the template no longer match them."""
 
     def get_rollout_input(self, item):
         louder = [{**m, "content": m["content"].upper()} if m["role"] == "user" else m for m in item]
@@ -126,9 +126,9 @@ class Shouting(DataPacker):
 
 
 @pytest.mark.parametrize("template", [ENDED, MARKED])
-def test_prompts_are_the_packer_s(template, tokenizer):
+def test_prompts_come_from_the_packer(template, tokenizer):
     expected = ["system: s\nuser: A\nassistant: [bc<eos>]\nuser: D\nassistant: [e<eos>]"]
-    assert trained(tokenizer, template, CHAT, Shouting) == expected
+    assert trained_text(tokenizer, template, CHAT, Shouting) == expected
 
 
 class Untemplated(DataPacker):
@@ -136,8 +136,8 @@ class Untemplated(DataPacker):
         return "".join(f"{m['role'][0]}{m['content']}!" for m in item)
 
 
-def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
-    assert trained(tokenizer, None, CHAT, Untemplated) == ["ss!ua![bc<eos>]", "ss!ua!abc!ud![e<eos>]"]
+def test_without_a_template_a_turn_is_its_text_and_eos(tokenizer):
+    assert trained_text(tokenizer, None, CHAT, Untemplated) == ["ss!ua![bc<eos>]", "ss!ua!abc!ud![e<eos>]"]
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_without_a_template_a_turn_is_its_text_and_an_end(tokenizer):
     ],
 )  # fmt: skip
 def test_turns_that_cannot_be_located_are_an_error_and_never_trained(template, messages, error, message, tokenizer):
-    speaker = speaking(tokenizer, template)
+    templated = with_template(tokenizer, template)
     packer = DecoderOnlyLLMDataPacker()
-    packer.setup(None, speaker)
+    packer.setup(None, templated)
     with pytest.raises(error, match=f"^row 2 of d: .*{message}"):
-        sft_trajectories(packer, {"messages": messages}, None, speaker, where="row 2 of d")
+        sft_trajectories(packer, {"messages": messages}, None, templated, where="row 2 of d")
 
 
-def test_a_conversation_is_one_episode_whatever_becomes_of_its_history(tokenizer):
+def test_a_conversation_is_one_episode_even_if_its_history_changes(tokenizer):
     class Rows:
         def where(self, row):
             return f"row {row}"
@@ -173,11 +173,11 @@ def test_a_conversation_is_one_episode_whatever_becomes_of_its_history(tokenizer
         def reference(self, row):
             return None
 
-    speaker = speaking(tokenizer, REASONING)
+    templated = with_template(tokenizer, REASONING)
     packer = DecoderOnlyLLMDataPacker()
-    packer.setup(None, speaker)
-    assert len(SFTRows(Rows(), packer, speaker, None).episode(0).trajectories) == 2
+    packer.setup(None, templated)
+    assert len(SFTRows(Rows(), packer, templated, None).episode(0).trajectories) == 2
     longest = len("system: s\nuser: a\nassistant: bc_\nuser: d\nassistant: (hm) e_")
-    SFTRows(Rows(), packer, speaker, longest).episode(0)
+    SFTRows(Rows(), packer, templated, longest).episode(0)
     with pytest.raises(DatasetError, match=f"row 0 has {longest} tokens; the limit is {longest - 1}"):
-        SFTRows(Rows(), packer, speaker, longest - 1).episode(0)
+        SFTRows(Rows(), packer, templated, longest - 1).episode(0)

@@ -17,8 +17,8 @@ EOS = 1
 WHERE = "row 3 of dataset 'x'"
 
 
-class Own(DecoderOnlyLLMDataPacker):
-    """The default packer, but asked."""
+class Overriding(DecoderOnlyLLMDataPacker):
+    """The default packer as a subclass, so that rlx calls its `get_policy_input`."""
 
     def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
         return super().get_policy_input(item, rollout_output, n_ignore_prefix_tokens)
@@ -31,7 +31,7 @@ def set_up(cls, tokenizer):
 
 
 def group_of(tokenizer, prompt, *completions):
-    """Episodes as they were sampled: one logprob and version for each token, the versions growing."""
+    """Return episodes as sampled: one logprob and one version per token, with growing versions."""
     group = []
     for sample, tokens in enumerate(completions):
         spans = [VersionSpan(4, 1), VersionSpan(5, len(tokens) - 1)]
@@ -49,10 +49,10 @@ def applied(packer, tokenizer, *completions, prompt="1+1="):
     return [episode.trajectories[0].segments for episode in group]
 
 
-def test_asking_the_default_packer_changes_nothing(tokenizer):
-    """rlx trains what its own packer would return, without calling it: on any prompts and completions."""
+def test_calling_the_default_packer_changes_nothing(tokenizer):
+    """For random prompts and completions, rlx trains what its own packer would return, without calling it."""
     draw = random.Random(7)
-    packer = set_up(Own, tokenizer)
+    packer = set_up(Overriding, tokenizer)
     for _ in range(50):
         prompt = "".join(draw.choices("0123456789+-= ", k=draw.randint(1, 20)))
         completions = [
@@ -63,7 +63,7 @@ def test_asking_the_default_packer_changes_nothing(tokenizer):
         assert group == group_of(tokenizer, prompt, *completions)
 
 
-def test_the_trainer_learns_what_the_default_packer_s_mask_says(tokenizer):
+def test_the_trainer_learns_the_positions_of_the_default_packers_mask(tokenizer):
     packer = set_up(DecoderOnlyLLMDataPacker, tokenizer)
     group = group_of(tokenizer, "1+1=", [9, 8, EOS], [7, EOS])
     samples = [
@@ -79,7 +79,7 @@ def test_the_trainer_learns_what_the_default_packer_s_mask_says(tokenizer):
     assert predicted.view_as(batch["logprob_masks"]).tolist() == batch["logprob_masks"].tolist()
 
 
-class Unasked(DataPacker):
+class WithoutPolicyInput(DataPacker):
     def get_rollout_input(self, item):
         return item
 
@@ -89,9 +89,9 @@ class Bare:
         return item
 
 
-@pytest.mark.parametrize("packer", [Unasked(), Bare(), DecoderOnlyLLMDataPacker()])
-def test_a_packer_that_leaves_it_to_rlx_is_not_asked(packer, tokenizer):
-    # None of them could answer: there is no tokenizer, or no method.
+@pytest.mark.parametrize("packer", [WithoutPolicyInput(), Bare(), DecoderOnlyLLMDataPacker()])
+def test_a_packer_without_its_own_policy_input_is_not_called(packer, tokenizer):
+    # A call would fail: these packers lack a tokenizer or the method.
     before = group_of(tokenizer, "1", [5, 6])
     group = group_of(tokenizer, "1", [5, 6])
     apply_policy_input(packer, "1", group, tokenizer)
@@ -100,7 +100,7 @@ def test_a_packer_that_leaves_it_to_rlx_is_not_asked(packer, tokenizer):
 
 
 def masking(*trained, **attributes):
-    """A packer whose mask covers the tokens at these places of the completion."""
+    """Return a packer class whose mask covers the tokens at these positions of the completion."""
 
     def get_policy_input(self, item, rollout_output):
         sample = DecoderOnlyLLMDataPacker.get_policy_input(self, item, rollout_output)
@@ -129,7 +129,7 @@ def test_a_mask_cuts_the_completion_into_trained_and_untrained_segments(tokenize
     assert [s.finish_reason for s in cut] == [None, None, None, "stop"]
 
 
-def test_only_what_the_mask_covers_reaches_the_loss(tokenizer):
+def test_only_tokens_under_the_mask_reach_the_loss(tokenizer):
     packer = set_up(masking(0, 3), tokenizer)
     group = group_of(tokenizer, "1+1=", [10, 11, 12, 13], [20, 21])
     apply_policy_input(packer, "1+1=", group, tokenizer)
@@ -154,25 +154,25 @@ def test_a_mask_of_zeros_trains_nothing(tokenizer):
         ),
     ],
 )
-def test_a_mask_over_anything_but_sampled_tokens_is_an_error(place, message, tokenizer):
+def test_a_mask_outside_the_sampled_tokens_is_an_error(place, message, tokenizer):
     with pytest.raises(PluginError, match=f"^{WHERE}: packer Masking: {message}"):
         applied(set_up(masking(0, place), tokenizer), tokenizer, [10, 11])
 
 
-class Text(DecoderOnlyLLMDataPacker):
-    """Tokenises the completion's text, as packers of plain text do."""
+class EncodesText(DecoderOnlyLLMDataPacker):
+    """Encodes the completion's text, as packers for plain text do."""
 
     def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
         return super().get_policy_input(item, str(rollout_output), n_ignore_prefix_tokens)
 
 
-class OptsIn(Text):
+class Retokenizes(EncodesText):
     retokenizes = True
 
 
 @pytest.fixture(scope="module")
 def merging():
-    """Tokens a, b and ab: the text `ab` has two tokenisations."""
+    """A tokenizer with the tokens a, b and ab: the text `ab` has two encodings."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
@@ -182,19 +182,21 @@ def merging():
     )
 
 
-def test_text_tokenised_again_is_an_error_that_shows_the_first_difference(merging):
+def test_retokenized_text_is_an_error_that_shows_the_first_difference(merging):
     with pytest.raises(PluginError) as caught:
-        applied(set_up(Text, merging), merging, [1, 3, 1, 2, 0], prompt="pp")
+        applied(set_up(EncodesText, merging), merging, [1, 3, 1, 2, 0], prompt="pp")
     message = str(caught.value)
-    assert message.startswith(f"{WHERE}: packer Text: get_policy_input returned other tokens than the sampled ones")
+    assert message.startswith(
+        f"{WHERE}: packer EncodesText: get_policy_input returned other tokens than the sampled ones"
+    )
     assert "at token 2 of the completion (position 4): the sampler has 1 ('a'), the packer 3 ('ab')" in message
     assert "rollout_output.token_ids" in message
     assert "`retokenizes = True`" in message
 
 
-def test_a_lost_end_of_text_is_such_a_difference(merging):
+def test_a_missing_eos_is_an_error(merging):
     with pytest.raises(PluginError, match=r"token 1 of the completion .*: the sampler has 0 \('<eos>'\), the packer"):
-        applied(set_up(Text, merging), merging, [3, 0], prompt="pp")
+        applied(set_up(EncodesText, merging), merging, [3, 0], prompt="pp")
 
 
 class OtherPrompt(DecoderOnlyLLMDataPacker):
@@ -202,14 +204,14 @@ class OtherPrompt(DecoderOnlyLLMDataPacker):
         return super().get_policy_input("p" + item, rollout_output, n_ignore_prefix_tokens)
 
 
-def test_another_prompt_is_such_a_difference(merging):
+def test_a_different_prompt_is_an_error(merging):
     with pytest.raises(PluginError, match=r"token 1 of the prompt \(position 1\): the sampler has 3 .*, the packer 4"):
         applied(set_up(OtherPrompt, merging), merging, [1, 0], prompt="pab")
 
 
-def test_who_opts_in_trains_its_own_tokens_without_sampler_logprobs(merging):
+def test_a_packer_that_retokenizes_trains_its_own_tokens_without_sampler_logprobs(merging):
     group = group_of(merging, "pp", [1, 2, 1, 0], [3, 1])
-    apply_policy_input(set_up(OptsIn, merging), "pp", group, merging)
+    apply_policy_input(set_up(Retokenizes, merging), "pp", group, merging)
     changed, same = (episode.trajectories[0].segments for episode in group)
     assert changed == [
         Segment("prompt", [4, 4]),
@@ -223,7 +225,7 @@ def test_who_opts_in_trains_its_own_tokens_without_sampler_logprobs(merging):
 
 
 class Joined(DecoderOnlyLLMDataPacker):
-    """Tokenises prompt and completion as one text, so that a token may span the boundary; trains its end."""
+    """Encodes prompt and completion as one text, so that a token may span the boundary; trains the last token."""
 
     retokenizes = True
 
@@ -232,12 +234,12 @@ class Joined(DecoderOnlyLLMDataPacker):
         return {"input_ids": ids, "logprob_masks": [0] * (len(ids) - 2) + [1, 0]}
 
 
-def test_retokenised_prompts_are_the_packer_s_too(merging):
+def test_retokenized_prompts_come_from_the_packer(merging):
     (segments,) = applied(set_up(Joined, merging), merging, [2, 1, 0], prompt="pa")
     assert [(s.kind, s.tokens) for s in segments] == [("prompt", [4, 3]), ("sampled", [1])]
 
 
-def test_retokenised_prompts_are_not_trained_either(merging):
+def test_training_a_retokenized_prompt_is_an_error(merging):
     joined = type(
         "Wide",
         (Joined,),
@@ -267,11 +269,11 @@ def left_padded(batch):
 def test_batches_may_be_lists_or_tensors_and_padded_by_an_attention_mask(tokenizer):
     plain = set_up(collating(lambda batch: {name: value.tolist() for name, value in batch.items()}), tokenizer)
     assert applied(plain, tokenizer, [10, 11], [12, 13, EOS]) == applied(Bare(), tokenizer, [10, 11], [12, 13, EOS])
-    padded = set_up(collating(lambda batch: left_padded(wider(batch))), tokenizer)
+    padded = set_up(collating(lambda batch: left_padded(with_extra_padding(batch))), tokenizer)
     assert applied(padded, tokenizer, [10, 11]) == applied(Bare(), tokenizer, [10, 11])
 
 
-def wider(batch):
+def with_extra_padding(batch):
     return {name: torch.nn.functional.pad(value, (0, 2)) for name, value in batch.items()}
 
 
@@ -290,7 +292,7 @@ def wider(batch):
         (lambda batch: 1 / 0, f"packer Collating: {WHERE} raised ZeroDivisionError"),
     ],
 )
-def test_a_batch_that_cannot_be_read_is_named(change, message, tokenizer):
+def test_an_unreadable_batch_is_an_error(change, message, tokenizer):
     with pytest.raises(PluginError, match=message):
         applied(set_up(collating(change), tokenizer), tokenizer, [10, 11], [12, 13])
 
@@ -303,7 +305,7 @@ class Unbatched(DataPacker):
         return {"input_ids": [1, 2], "logprob_masks": [1, 0]}
 
 
-class Wrong(Own):
+class WrongSignature(Overriding):
     def get_policy_input(self, item):
         return None
 
@@ -312,17 +314,17 @@ class Wrong(Own):
     ("packer", "message"),
     [
         (Unbatched, "NotImplementedError: Unbatched has no policy_compute_max_len: implement it, or delegate"),
-        (Wrong, r"TypeError: .*get_policy_input\(\) takes 2 positional arguments but 3 were given"),
-        (Text, "the sampler has 1 ('<eos>'), the packer 0 ('<pad>')".replace("(", r"\(").replace(")", r"\)")),
+        (WrongSignature, r"TypeError: .*get_policy_input\(\) takes 2 positional arguments but 3 were given"),
+        (EncodesText, "the sampler has 1 ('<eos>'), the packer 0 ('<pad>')".replace("(", r"\(").replace(")", r"\)")),
         (masking(-1), "belongs to the prompt"),
     ],
 )
-def test_a_rehearsal_finds_what_a_run_would(packer, message, tokenizer):
+def test_a_dry_run_finds_the_errors_of_a_run(packer, message, tokenizer):
     made = set_up(packer, tokenizer)
     with pytest.raises(PluginError, match=f"row 3.*{message}"):
         dry_run_policy_input(made, "1+1=", prompt_token_ids(made, "1+1=", tokenizer), tokenizer, where=WHERE)
 
 
-@pytest.mark.parametrize("packer", [Own, OptsIn, masking(0)])
-def test_a_rehearsal_of_a_good_packer_is_silent(packer, tokenizer):
+@pytest.mark.parametrize("packer", [Overriding, Retokenizes, masking(0)])
+def test_a_dry_run_accepts_a_correct_packer(packer, tokenizer):
     dry_run_policy_input(set_up(packer, tokenizer), "1+1=", tokenizer.encode("1+1="), tokenizer)

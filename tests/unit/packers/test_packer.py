@@ -8,7 +8,7 @@ from rlx.packers.base import RolloutOutput
 
 
 class DemoDataPacker(DataPacker):
-    """In the seed's form: wraps the default, `get_policy_input` with two arguments."""
+    """Delegates to the default packer; its `get_policy_input` has two arguments."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -49,7 +49,7 @@ def test_a_rollout_output_is_a_str_that_knows_its_tokens():
     assert (output.token_ids, output.logprobs, output.weight_versions) == ([7, 8, 9], [-0.1, -0.2, -0.3], [4, 4, 5])
 
 
-def test_the_sampler_s_tokens_are_used_not_the_text_s(packer, tokenizer):
+def test_the_samplers_tokens_are_used_instead_of_the_text(packer, tokenizer):
     sample = packer.get_policy_input("1+", RolloutOutput("2", token_ids=[100, 101]))
     assert sample["input_ids"] == [*tokenizer.encode("1+"), 100, 101]
     # The mask is 1 where the next token is trained on.
@@ -59,19 +59,19 @@ def test_the_sampler_s_tokens_are_used_not_the_text_s(packer, tokenizer):
 @pytest.mark.parametrize(
     ("ignored", "mask"), [(0, [0, 1, 1, 0]), (1, [0, 0, 1, 0]), (2, [0, 0, 0, 0]), (5, [0, 0, 0, 0])]
 )
-def test_the_first_tokens_can_be_left_out(tokenizer, ignored, mask):
+def test_the_first_tokens_can_be_ignored(tokenizer, ignored, mask):
     packer = DecoderOnlyLLMDataPacker()
     packer.setup(None, tokenizer)
     assert packer.get_policy_input("1+", RolloutOutput("23", [5, 6]), ignored)["logprob_masks"] == mask
 
 
-def test_text_without_tokens_and_bare_tokens_are_taken_too(packer, tokenizer):
+def test_text_without_tokens_and_bare_tokens_are_accepted(packer, tokenizer):
     expected = [*tokenizer.encode("1+"), *tokenizer.encode("23")]
     assert packer.get_policy_input("1+", "23")["input_ids"] == expected
     assert packer.get_policy_input("1+", tokenizer.encode("23"))["input_ids"] == expected
 
 
-def test_batches_are_padded_at_the_right(packer, tokenizer):
+def test_batches_are_right_padded(packer, tokenizer):
     samples = [packer.get_policy_input("1+", "2"), packer.get_policy_input("11+", "22")]
     length = packer.policy_compute_max_len(samples)
     batch = packer.policy_collate_fn(samples, length)
@@ -82,7 +82,7 @@ def test_batches_are_padded_at_the_right(packer, tokenizer):
         packer.policy_collate_fn(samples, 4)
 
 
-def test_sft_batches_hide_what_is_not_learnt(tokenizer):
+def test_sft_labels_mask_prompts_and_padding(tokenizer):
     packer = DecoderOnlyLLMDataPacker()
     packer.setup(None, tokenizer)
     rows = [packer.sft_process_sample({"prompt": p, "completion": c}) for p, c in [("1+", "2"), ("11+1=", "12")]]
@@ -94,7 +94,7 @@ def test_sft_batches_hide_what_is_not_learnt(tokenizer):
     assert packer.sft_collate_fn(rows, length, -1)["labels"][0, 0] == -1
 
 
-def test_what_a_packer_leaves_out_is_said_by_name():
+def test_a_missing_method_is_named():
     class Small(DataPacker):
         def get_rollout_input(self, item):
             return item
@@ -111,7 +111,7 @@ def test_what_a_packer_leaves_out_is_said_by_name():
         DataPacker()
 
 
-def test_a_misspelt_option_of_the_default_packer_is_an_error():
+def test_an_invalid_option_of_the_default_packer_is_an_error():
     assert DecoderOnlyLLMDataPacker(train_on="last").train_on == "last"
     with pytest.raises(TypeError, match="trian_on"):
         DecoderOnlyLLMDataPacker(trian_on="last")

@@ -11,14 +11,14 @@ CHAT = [{"role": "user", "content": "hi"}]
 CHAT_TEXT = "user: hi\nassistant: "
 
 
-def packed(tokenizer):
+def default_packer(tokenizer):
     packer = DecoderOnlyLLMDataPacker()
     packer.setup(None, tokenizer)
     return packer
 
 
 def ids_of(item, tokenizer):
-    return prompt_token_ids(packed(tokenizer), item, tokenizer)
+    return prompt_token_ids(default_packer(tokenizer), item, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def ids_of(item, tokenizer):
         ({"prompt": None, "messages": CHAT}, CHAT_TEXT),
     ],
 )
-def test_items_become_the_tokens_of_their_text(item, text, tokenizer):
+def test_items_are_encoded_as_their_text(item, text, tokenizer):
     assert ids_of(item, tokenizer) == tokenizer.encode(text)
 
 
-def test_token_ids_pass_as_they_are(tokenizer):
+def test_token_ids_are_passed_through(tokenizer):
     assert ids_of({"prompt_token_ids": [5, 6]}, tokenizer) == [5, 6]
 
 
@@ -66,7 +66,7 @@ def test_bos_is_added_once_and_eos_never(wrapping_tokenizer):
 )
 def test_the_error_names_a_row_that_is_not_a_prompt(item, message, tokenizer):
     with pytest.raises(DatasetError, match=f"^row 3 of dataset 'x': .*{message}"):
-        prompt_token_ids(packed(tokenizer), item, tokenizer, where="row 3 of dataset 'x'")
+        prompt_token_ids(default_packer(tokenizer), item, tokenizer, where="row 3 of dataset 'x'")
 
 
 def test_chat_messages_need_a_template(bare_tokenizer):
@@ -95,11 +95,11 @@ class Custom(DataPacker):
         {"input_ids": np.array([13, 14])},
     ],
 )
-def test_what_a_packer_may_return(made, tokenizer):
+def test_a_packer_may_return_token_ids_in_several_forms(made, tokenizer):
     assert prompt_token_ids(Custom(made), object(), tokenizer) == [13, 14]
 
 
-def test_text_of_a_packer_is_tokenised(tokenizer):
+def test_text_returned_by_a_packer_is_encoded(tokenizer):
     assert prompt_token_ids(Custom("1+1="), object(), tokenizer) == tokenizer.encode("1+1=")
     assert prompt_token_ids(Custom({"prompt": "1+1="}), object(), tokenizer) == tokenizer.encode("1+1=")
 
@@ -113,6 +113,6 @@ def test_text_of_a_packer_is_tokenised(tokenizer):
         (ValueError("no image"), "packer Custom: row 1 of d raised ValueError: no image"),
     ],
 )
-def test_a_packer_that_fails_is_named(made, message, tokenizer):
+def test_a_failing_packer_is_named(made, message, tokenizer):
     with pytest.raises(PluginError, match=message):
         prompt_token_ids(Custom(made), object(), tokenizer, where="row 1 of d")

@@ -15,7 +15,7 @@ CHAT_TEXT = "user: hi\nassistant: "
 
 
 def sft_trajectory(*args, **kwargs):
-    """Of a row that gives one."""
+    """Return the trajectory of a row that has exactly one."""
     (trajectory,) = sft_trajectories(*args, **kwargs)
     return trajectory
 
@@ -74,7 +74,7 @@ def test_a_row_without_a_target_is_named(item, reference, message, packer, token
         sft_trajectory(packer, item, reference, tokenizer, where="row 5 of d")
 
 
-def test_without_an_eos_an_answer_could_not_end(tokenizer):
+def test_a_tokenizer_without_eos_is_an_error(tokenizer):
     endless = copy.deepcopy(tokenizer)
     endless.eos_token = None
     packer = DecoderOnlyLLMDataPacker()
@@ -83,7 +83,7 @@ def test_without_an_eos_an_answer_could_not_end(tokenizer):
         sft_trajectory(packer, "1+1=", "2", endless)
 
 
-class Own(DataPacker):
+class Fixed(DataPacker):
     def __init__(self, made):
         super().__init__()
         self.made, self.seen = made, []
@@ -99,8 +99,8 @@ class Own(DataPacker):
 
 
 @pytest.mark.parametrize("names", [("input_ids", "labels"), ("token_ids", "label_ids"), ("input_ids", "label_ids")])
-def test_masks_of_a_packer_become_segments(names, tokenizer):
-    packer = Own({names[0]: [1, 2, 3, 4, 5, 6], names[1]: [-100, -100, 3, -100, 5, 6]})
+def test_label_masks_become_segments(names, tokenizer):
+    packer = Fixed({names[0]: [1, 2, 3, 4, 5, 6], names[1]: [-100, -100, 3, -100, 5, 6]})
     segments = sft_trajectory(packer, {"image": 1}, "ref", tokenizer).segments
     assert [(s.kind, s.tokens, s.learns) for s in segments] == [
         ("prompt", [1, 2], False),
@@ -114,19 +114,19 @@ def test_masks_of_a_packer_become_segments(names, tokenizer):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (None, "packer Own: sft_process_sample returned a NoneType"),
+        (None, "packer Fixed: sft_process_sample returned a NoneType"),
         ({"input_ids": [1, 2]}, "returned a dict"),
         ({"input_ids": [1, 2], "labels": [1]}, "of the same length"),
         ({"input_ids": [1, 2, 3], "labels": [2, 3, -100]}, "label 0 is 2, and token 0 is 1. .*rlx shifts them"),
-        (KeyError("image"), "packer Own: row 5 of d raised KeyError: 'image'"),
+        (KeyError("image"), "packer Fixed: row 5 of d raised KeyError: 'image'"),
     ],
 )
-def test_a_packer_that_fails_is_named(made, message, tokenizer):
+def test_a_failing_packer_is_named(made, message, tokenizer):
     with pytest.raises(PluginError, match=message):
-        sft_trajectory(Own(made), "x", "y", tokenizer, where="row 5 of d")
+        sft_trajectory(Fixed(made), "x", "y", tokenizer, where="row 5 of d")
 
 
-def test_the_default_goes_through_the_packer_s_own_prompt(tokenizer):
+def test_default_sft_samples_use_the_packers_prompt(tokenizer):
     class Upper(DataPacker):
         def get_rollout_input(self, item):
             return item.upper()
@@ -136,7 +136,7 @@ def test_the_default_goes_through_the_packer_s_own_prompt(tokenizer):
     assert sft_trajectory(packer, "ab", "c", tokenizer).tokens == [*tokenizer.encode("ABc"), EOS]
 
 
-def test_a_packer_that_inherits_nothing_will_do(tokenizer):
+def test_a_packer_needs_no_base_class(tokenizer):
     class Bare:
         def get_rollout_input(self, item):
             return [9, 9]
@@ -145,7 +145,7 @@ def test_a_packer_that_inherits_nothing_will_do(tokenizer):
 
 
 class Collating(DecoderOnlyLLMDataPacker):
-    """Leaves out the first of the learnt tokens, in a batch that is wider than it has to be."""
+    """Masks the first learned token, in a batch that is wider than necessary."""
 
     def sft_compute_max_len(self, processed_samples):
         return super().sft_compute_max_len(processed_samples) + 3
@@ -159,7 +159,7 @@ class Collating(DecoderOnlyLLMDataPacker):
         return {"input_ids": batch["input_ids"], "label_ids": labels}
 
 
-def test_what_a_packer_s_own_batch_leaves_out_is_not_learnt(tokenizer):
+def test_tokens_masked_in_the_packers_batch_are_not_learned(tokenizer):
     packer = Collating()
     packer.setup(None, tokenizer)
     segments = sft_trajectory(packer, {"prompt": "1+", "completion": "23"}, None, tokenizer).segments
@@ -169,16 +169,16 @@ def test_what_a_packer_s_own_batch_leaves_out_is_not_learnt(tokenizer):
     ]
 
 
-def test_rlx_s_own_batch_says_what_its_samples_say(tokenizer):
-    """Through the batch and back it is the same: that it is not made for the default packer changes nothing."""
+def test_the_default_batch_agrees_with_its_samples(tokenizer):
+    """rlx skips batches of the default packer; collating them and reading them back gives the same trajectories."""
 
-    class Asked(DecoderOnlyLLMDataPacker):
+    class Overriding(DecoderOnlyLLMDataPacker):
         def sft_collate_fn(self, *args, **kwargs):
             return super().sft_collate_fn(*args, **kwargs)
 
     rows = [{"prompt": "1+1=", "completion": "2"}, {"messages": [*ANSWERED, *ANSWERED]}]
     made = []
-    for cls in (DecoderOnlyLLMDataPacker, Asked):
+    for cls in (DecoderOnlyLLMDataPacker, Overriding):
         packer = cls()
         packer.setup(None, tokenizer)
         made.append([sft_trajectory(packer, row, None, tokenizer) for row in rows])
@@ -198,12 +198,12 @@ def test_rlx_s_own_batch_says_what_its_samples_say(tokenizer):
         ({"input_ids": [[1, 2]], "labels": [[2, -100]]}, "sft_collate_fn: label 0 is 2, and token 0 is 1"),
     ],
 )
-def test_a_batch_that_cannot_be_learnt_from_is_named(batch, message, tokenizer):
-    class Fixed(DecoderOnlyLLMDataPacker):
+def test_a_batch_without_usable_labels_is_an_error(batch, message, tokenizer):
+    class FixedBatch(DecoderOnlyLLMDataPacker):
         def sft_collate_fn(self, processed_samples, computed_max_len):
             return batch
 
-    packer = Fixed()
+    packer = FixedBatch()
     packer.setup(None, tokenizer)
     with pytest.raises(PluginError, match=f"^row 5 of d: .*{message}"):
         sft_trajectory(packer, {"prompt": "1", "completion": "2"}, None, tokenizer, where="row 5 of d")

@@ -21,7 +21,7 @@ def plugin(**functions):
     return SimpleNamespace(**{name: rlx.hookimpl(function) for name, function in functions.items()})
 
 
-def test_every_hook_of_the_design_is_specified_and_documented():
+def test_every_hook_is_specified_and_documented():
     assert set(HOOKS) == {
         "rlx_register", "rlx_configure", "rlx_run_start", "rlx_run_end", "rlx_worker_start", "rlx_model_built",
         "rlx_group_scored", "rlx_step_end", "rlx_weights_synced", "rlx_checkpoint_saved", "rlx_evaluated",
@@ -33,7 +33,7 @@ def test_every_hook_of_the_design_is_specified_and_documented():
         assert "Frequency:" in text
 
 
-def test_called_in_the_order_of_the_config():
+def test_hooks_are_called_in_the_order_of_the_config():
     called = []
     make = lambda name: plugin(rlx_step_end=lambda step: called.append((name, step)))  # noqa: E731
     hooks = Hooks([(record(name), make(name)) for name in ("b", "a", "c")])
@@ -41,7 +41,7 @@ def test_called_in_the_order_of_the_config():
     assert called == [("b", 4), ("a", 4), ("c", 4)]
 
 
-def test_first_answer_wins_and_none_passes_on():
+def test_the_first_answer_that_is_not_none_wins():
     answers = {"a": None, "b": "enough", "c": True}
     hooks = Hooks([(record(k), plugin(rlx_should_stop=lambda step, v=v: v)) for k, v in answers.items()])
     assert hooks.relay.rlx_should_stop(step=1, metrics={}) == "enough"
@@ -54,7 +54,7 @@ def test_metrics_can_be_added_in_place():
     assert metrics == {"mine": 1.0}
 
 
-def test_class_is_made_and_its_methods_are_called():
+def test_a_class_is_instantiated_once_and_its_methods_are_called():
     class Mine:
         def __init__(self):
             self.steps = []
@@ -75,7 +75,7 @@ def fail(step):
     raise KeyError("lost")
 
 
-def test_raising_hook_ends_the_run_with_its_name():
+def test_a_raising_hook_ends_the_run_and_is_named():
     with pytest.raises(HookError) as caught:
         Hooks([(record("a"), plugin(rlx_step_end=fail))]).relay.rlx_step_end(step=1, metrics={})
     assert "hooks plugin 'a' (a-dist 1.0, a_mod:plugin): its hook rlx_step_end raised KeyError: 'lost'" in str(
@@ -86,7 +86,7 @@ def test_raising_hook_ends_the_run_with_its_name():
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_best_effort_is_counted_and_the_others_still_called(caplog):
+def test_best_effort_failures_are_counted_and_other_hooks_still_run(caplog):
     called = []
     plugins = [
         (record("a"), plugin(rlx_step_end=fail)),
@@ -104,7 +104,7 @@ def test_best_effort_is_counted_and_the_others_still_called(caplog):
     assert "rlx_step_end raised" in caplog.text
 
 
-def test_a_hook_may_refuse_the_config_in_its_own_words():
+def test_a_config_error_of_a_hook_is_raised_unchanged():
     def refuse(config):
         raise ConfigError("[meta] owner: who are you?")
 
@@ -144,7 +144,7 @@ def test_a_class_gets_its_options():
         (pytest, {"rate": 1.0}, ": OWNER is a module, not a class: it takes no args."),
     ],
 )
-def test_options_that_do_not_fit(target, args, message):
+def test_invalid_options_are_errors(target, args, message):
     with pytest.raises(ConfigError) as caught:
         Hooks([(record("a"), target)], enabled(**args))
     owner = "hooks plugin 'a' (a-dist 1.0, a_mod:plugin)"

@@ -1,4 +1,4 @@
-"""The whole text of what is said of a plugin that is not fit: a user reads all of it, and searches for it."""
+"""The full text of the error messages about plugins, since users read and search for all of it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from rlx.rewards.bound import check_reward_args
 NAMES = ", ".join(HOOKS)
 
 
-def said(call, *args, **options):
-    """The message of the error that `call` raises, and nothing else."""
+def message_of(call, *args, **options):
+    """Return the message of the error that `call` raises."""
     with pytest.raises(RlxError) as caught:
         call(*args, **options)
     return str(caught.value)
@@ -34,7 +34,7 @@ def said(call, *args, **options):
 
 @pytest.fixture
 def lookup(tmp_path):
-    """`lookup("judge")`: the reward of that name, as a config in `tmp_path` would have it."""
+    """`lookup("judge")`: load the reward of that name as for a config in `tmp_path`."""
 
     def find(word, kind="rewards"):
         return load(resolve(kind, word, discover(), tmp_path))
@@ -44,7 +44,7 @@ def lookup(tmp_path):
 
 def test_unknown_name(fake_dist, lookup):
     fake_dist("one", {"rlx.loggers": {"wandb": "one_m:Logger"}})
-    assert said(lookup, "wadnb", "loggers") == (
+    assert message_of(lookup, "wadnb", "loggers") == (
         "Unknown logger 'wadnb'. Did you mean 'wandb'?\n"
         "Installed: console, jsonl, tensorboard, wandb.\n"
         "Install a distribution that offers it (entry-point group 'rlx.loggers'), or write './file.py:name' "
@@ -52,8 +52,8 @@ def test_unknown_name(fake_dist, lookup):
     )
 
 
-def test_unknown_name_where_nothing_is_installed(lookup):
-    assert said(lookup, "wandb", "commands") == (
+def test_unknown_name_if_nothing_is_installed(lookup):
+    assert message_of(lookup, "wandb", "commands") == (
         "Unknown command 'wandb'.\n"
         "Installed: none.\n"
         "Install a distribution that offers it (entry-point group 'rlx.commands'), or write './file.py:name' "
@@ -64,7 +64,7 @@ def test_unknown_name_where_nothing_is_installed(lookup):
 def test_ambiguous_name(fake_dist, lookup):
     fake_dist("first", {"rlx.rewards": {"judge": "one:fn"}})
     fake_dist("second", {"rlx.rewards": {"judge": "two:fn"}}, version="2.1")
-    assert said(lookup, "judge") == (
+    assert message_of(lookup, "judge") == (
         "reward 'judge' is offered by 2 distributions:\n"
         "  first/judge  (first 1.0, one:fn)\n"
         "  second/judge  (second 2.1, two:fn)\n"
@@ -93,19 +93,19 @@ def test_ambiguous_name(fake_dist, lookup):
 )
 def test_broken_distribution(fake_dist, lookup, text, message):
     fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_mod:score"}}, {"bad_mod.py": text})
-    assert said(lookup, "bad") == f"reward 'bad' (my-dist 1.0, bad_mod:score): {message}"
+    assert message_of(lookup, "bad") == f"reward 'bad' (my-dist 1.0, bad_mod:score): {message}"
 
 
-def test_distribution_without_the_object_that_it_names(fake_dist, lookup):
+def test_distribution_without_its_object(fake_dist, lookup):
     fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_mod:score"}}, {"bad_mod.py": "def scores(): ..."})
-    assert said(lookup, "bad") == (
+    assert message_of(lookup, "bad") == (
         "reward 'bad' (my-dist 1.0, bad_mod:score): bad_mod has no 'score'. Did you mean 'scores'?"
     )
 
 
 def test_distribution_without_its_module(fake_dist, lookup):
     fake_dist("my-dist", {"rlx.rewards": {"bad": "bad_pkg.mod:score"}})
-    assert said(lookup, "bad") == (
+    assert message_of(lookup, "bad") == (
         "reward 'bad': the module 'bad_pkg.mod' was not found. "
         "my-dist 1.0 names it, but its installation is incomplete: reinstall it."
     )
@@ -113,14 +113,14 @@ def test_distribution_without_its_module(fake_dist, lookup):
 
 def test_broken_file(tmp_path, lookup):
     (tmp_path / "mine.py").write_text("1 / 0")
-    assert said(lookup, "./mine.py:score") == (
+    assert message_of(lookup, "./mine.py:score") == (
         f"reward './mine.py:score' ({tmp_path}/mine.py:score): its import raised ZeroDivisionError: division by zero\n"
         "Correct the file. (--traceback shows where.)"
     )
 
 
-def test_file_that_is_not_there(tmp_path, lookup):
-    assert said(lookup, "./mine.py:score") == (
+def test_missing_file(tmp_path, lookup):
+    assert message_of(lookup, "./mine.py:score") == (
         f"reward './mine.py:score': the file {tmp_path}/mine.py does not exist.\n"
         "The path is relative to the config's folder."
     )
@@ -128,17 +128,17 @@ def test_file_that_is_not_there(tmp_path, lookup):
 
 def test_file_without_the_object(tmp_path, lookup):
     (tmp_path / "mine.py").write_text("def scores(): ...")
-    assert said(lookup, "./mine.py") == (
+    assert message_of(lookup, "./mine.py") == (
         "reward './mine.py': say which object of the file to use, as in './mine.py:name'."
     )
-    assert said(lookup, "./mine.py:score") == (
+    assert message_of(lookup, "./mine.py:score") == (
         f"reward './mine.py:score' ({tmp_path}/mine.py:score): {tmp_path}/mine.py has no 'score'. "
         "Did you mean 'scores'?"
     )
 
 
-def test_module_that_is_not_there(lookup):
-    assert said(lookup, "no_such_pkg.mod:score") == (
+def test_missing_module(lookup):
+    assert message_of(lookup, "no_such_pkg.mod:score") == (
         "reward 'no_such_pkg.mod:score': the module 'no_such_pkg.mod' was not found. "
         "Is its package installed in this environment? For a file beside the config write './file.py:name'."
     )
@@ -165,9 +165,9 @@ def test_module_that_is_not_there(lookup):
         ),
     ],
 )
-def test_incompatible(fake_dist, lookup, line, message):
+def test_incompatible_distribution(fake_dist, lookup, line, message):
     fake_dist("my-dist", {"rlx.rewards": {"old": "old_mod:score"}}, requires=[line])
-    assert said(lookup, "old") == f"reward 'old' (my-dist 1.0, old_mod:score) {message}"
+    assert message_of(lookup, "old") == f"reward 'old' (my-dist 1.0, old_mod:score) {message}"
 
 
 class Judge:
@@ -182,7 +182,7 @@ class Silent: ...
 def digits(text, reference=None, *, length: int = 3): ...
 
 
-def by_place(text, reference, /, length, *rest): ...
+def positional_only(text, reference, /, length, *rest): ...
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ def by_place(text, reference, /, length, *rest): ...
          "W: O takes size by position only; make it a named argument."),
     ],
 )  # fmt: skip
-def test_wrong_signature(check, target, args, message):
-    assert said(check, target, args, owner="O", where="W") == message
+def test_invalid_signature(check, target, args, message):
+    assert message_of(check, target, args, owner="O", where="W") == message
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_wrong_signature(check, target, args, message):
          ": its constructor raised OSError: no licence"),
     ],
 )  # fmt: skip
-def test_algorithm_that_is_none(tmp_path, text, message):
+def test_object_that_is_not_an_algorithm(tmp_path, text, message):
     (tmp_path / "mine.py").write_text(text)
     name = "./mine.py:A"
     record = resolve("algorithms", name, discover(), tmp_path)
     config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "algorithm": {"name": name}})
     plugins = Plugins([record], Hooks(), Registry())
-    assert said(make_algorithm, plugins, config) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A){message}"
+    assert message_of(make_algorithm, plugins, config) == f"algorithm './mine.py:A' ({tmp_path}/mine.py:A){message}"
 
 
 class Unlicensed:
@@ -263,12 +263,12 @@ def hooks(**functions):
 )  # fmt: skip
 def test_hooks_that_would_not_be_called(plugin, message):
     record = PluginRecord("hooks", "notes", "my-dist", "1.0", "my_mod:Notes", "")
-    assert said(Hooks, [(record, plugin)]) == f"hooks plugin 'notes' (my-dist 1.0, my_mod:Notes){message}"
+    assert message_of(Hooks, [(record, plugin)]) == f"hooks plugin 'notes' (my-dist 1.0, my_mod:Notes){message}"
 
 
-def test_hooks_plugin_that_can_not_be_made():
+def test_hooks_plugin_with_a_failing_constructor():
     record = PluginRecord("hooks", "notes", "my-dist", "1.0", "my_mod:Notes", "")
-    assert said(Hooks, [(record, Unlicensed)]) == (
+    assert message_of(Hooks, [(record, Unlicensed)]) == (
         "hooks plugin 'notes' (my-dist 1.0, my_mod:Notes): its constructor raised OSError: no licence"
     )
 
@@ -292,11 +292,11 @@ def boot(records, base_dir):
     return Boot("rollout", "rollout-0", 0, 0, "", str(base_dir), config, records, True, Endpoint("", 0, "", "", ""))
 
 
-def test_environment_of_a_process_differs(fake_dist, tmp_path):
+def test_process_with_another_version_of_a_plugin(fake_dist, tmp_path):
     fake_dist("my-dist", {"rlx.rewards": {"judge": "judges:judge"}}, {"judges.py": "def judge(): ..."}, version="1.1")
     here = resolve("rewards", "judge", discover(), Path())
     there = PluginRecord("rewards", "judge", "my-dist", "1.0", here.target, here.sha256)
-    assert said(Plugins.open, boot([there], tmp_path)) == (
+    assert message_of(Plugins.open, boot([there], tmp_path)) == (
         "reward 'judge' (my-dist 1.0, judges:judge) is not the same in this process: "
         "version was '1.0' for the launcher and is '1.1' here.\n"
         "Install the same versions everywhere, and don't change plugin files during a run."
@@ -314,10 +314,10 @@ REGISTERS = "import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    {call}\
          "registers reward 'x' again; it is reward 'x' (my-dist 1.0, my_hooks)."),
     ],
 )  # fmt: skip
-def test_wrong_registration(fake_dist, call, message):
+def test_invalid_registration(fake_dist, call, message):
     fake_dist("my-dist", {"rlx.hooks": {"mine": "my_hooks"}}, {"my_hooks.py": REGISTERS.format(call=call)})
     record = resolve("hooks", "mine", discover(), Path())
-    assert said(open_hooks, [record], PluginsConfig()) == f"hooks plugin 'mine' (my-dist 1.0, my_hooks) {message}"
+    assert message_of(open_hooks, [record], PluginsConfig()) == f"hooks plugin 'mine' (my-dist 1.0, my_hooks) {message}"
 
 
 def test_name_that_is_installed_and_registered(fake_dist):
@@ -325,13 +325,13 @@ def test_name_that_is_installed_and_registered(fake_dist):
     fake_dist("my-dist", {"rlx.hooks": {"mine": "my_hooks"}}, {"my_hooks.py": REGISTERS.format(call=call)})
     catalog = discover()
     _, registry = open_hooks([resolve("hooks", "mine", catalog, Path())], PluginsConfig())
-    assert said(resolve_component, "rewards", "exact_match", catalog, registry, Path()) == (
+    assert message_of(resolve_component, "rewards", "exact_match", catalog, registry, Path()) == (
         "reward 'exact_match' is offered by rlx/exact_match and registered by "
         "reward 'exact_match' (my-dist 1.0, my_hooks).\n"
         "Write 'rlx/exact_match' for the first, or disable the hooks plugin."
     )
 
 
-def test_every_message_of_a_plugin_ends_a_command_with_2():
+def test_plugin_errors_exit_with_2_and_hook_errors_with_1():
     assert PluginError.exit_code == 2
     assert HookError.exit_code == 1

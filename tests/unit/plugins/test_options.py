@@ -47,7 +47,7 @@ def build(
 def reward(text: str, reference: Any = None, *, scale: float = 1.0, **kwargs: Any) -> float: ...
 
 
-def soak(**kwargs: Any): ...
+def accepts_all(**kwargs: Any): ...
 
 
 class Made:
@@ -69,7 +69,7 @@ def check(target, args, **options):
         {"path": "x", "place": "/tmp", "untyped": object, "odd": 3},
     ],
 )
-def test_fits(args):
+def test_valid_args_are_accepted(args):
     check(build, args)
 
 
@@ -93,14 +93,14 @@ def test_fits(args):
         ({"path": "x", "names": [1]}, "names[0]: expected text, got 1"),
     ],
 )
-def test_does_not_fit(args, message):
+def test_invalid_args_are_errors(args, message):
     with pytest.raises(ConfigError) as caught:
         check(build, args)
     assert message in str(caught.value)
     assert str(caught.value).startswith(HEAD)
 
 
-def test_all_problems_come_in_one_message():
+def test_all_problems_are_in_one_message():
     with pytest.raises(ConfigError) as caught:
         check(build, {"cuont": 3, "rate": "x", "names": [1, 2]})
     assert str(caught.value).splitlines() == [
@@ -113,20 +113,20 @@ def test_all_problems_come_in_one_message():
     ]
 
 
-def test_class_is_checked_by_its_constructor():
+def test_a_class_is_checked_by_its_constructor():
     check(Made, {"size": 3})
     with pytest.raises(ConfigError, match="size: expected an integer"):
         check(Made, {"size": "3"})
 
 
-def test_soaking_kwargs_take_no_options_where_they_are_not_open_ended():
+def test_kwargs_accept_unknown_options_only_if_open_ended():
     check(reward, {"scale": 2}, positional=2, open_ended=False)
     with pytest.raises(ConfigError, match=r"scael: unknown key\. Did you mean 'scale'"):
         check(reward, {"scael": 2}, positional=2, open_ended=False)
-    check(soak, {"anything": 1})
+    check(accepts_all, {"anything": 1})
 
 
-def test_what_rlx_passes_can_not_be_set():
+def test_arguments_that_rlx_passes_cannot_be_set():
     def wants(text: str, reference: Any, *, tokenizer: Any, prompt: str): ...
 
     check(wants, {}, offered=["tokenizer", "prompt"], positional=2)
@@ -211,7 +211,7 @@ def tree(top: Node, size: int = 1): ...
         (plain, {"point": {"x": 1, "more": 2}}, {"point": {"x": 1, "more": 2}}),
     ],
 )  # fmt: skip
-def test_a_component_gets_its_own_model(target, args, bound):
+def test_options_are_bound_to_the_components_model(target, args, bound):
     check(target, args)
     assert Options(target).bind(args) == bound
 
@@ -247,13 +247,13 @@ def test_a_component_gets_its_own_model(target, args, bound):
          "[[top.children]] number 1, chlidren: unknown key. Did you mean 'children'?"),
     ],
 )  # fmt: skip
-def test_problems_of_a_model_read_like_those_of_a_signature(target, args, message):
+def test_model_errors_read_like_signature_errors(target, args, message):
     with pytest.raises(ConfigError) as caught:
         check(target, args)
     assert str(caught.value) == f"{HEAD}{message}"
 
 
-def test_reward_and_dataset_are_given_their_models():
+def test_rewards_and_datasets_get_their_models():
     def reward(text: str, reference: Any = None, *, settings: Settings = Settings(), **kwargs: Any) -> float:
         return settings.rate
 
@@ -292,7 +292,7 @@ def listed(count: int, limits: Limits, word: str = ""): ...
         ({"count": 1, "limits": {"characters": 1.5}}, "[limits] characters: expected an integer, got 1.5"),
     ],
 )
-def test_a_mistake_in_a_section_and_one_in_args_get_the_same_sentence(values, sentence):
+def test_sections_and_args_share_their_error_messages(values, sentence):
     with pytest.raises(ValidationError) as found:
         Table.model_validate(values)
     with pytest.raises(ConfigError) as caught:
@@ -306,7 +306,7 @@ def test_schema_and_list_of_options():
     assert Options(plain).json_schema()["properties"]["y"] == {"default": 0, "type": "integer"}
     assert Options(build).json_schema()["properties"]["odd"] == {"default": None}
     assert Options(optional).json_schema()["anyOf"][0] == {"maxProperties": 0}
-    assert Options(soak).json_schema()["additionalProperties"] is True
+    assert Options(accepts_all).json_schema()["additionalProperties"] is True
     assert Options(reward, positional=2, open_ended=False).json_schema()["additionalProperties"] is False
     shown = {option.name: option for option in Options(build).shown()}
     assert (shown["mode"].type, shown["mode"].default) == ("Literal['fast', 'slow']", "fast")

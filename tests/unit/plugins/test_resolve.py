@@ -27,14 +27,14 @@ def test_discovery_and_resolution_execute_nothing(fake_dist):
 
 
 @pytest.mark.parametrize("layout", ["top.py", "top/__init__.py"])
-def test_hash_is_of_the_file_that_import_would_run(fake_dist, layout):
+def test_the_hash_is_that_of_the_imported_file(fake_dist, layout):
     site = fake_dist("lay-out", {"rlx.rewards": {"r": "top:fn"}}, {layout: "def fn(): ...\n"})
     record = resolve("rewards", "r", discover(), Path())
     assert record.sha256 == hashlib.sha256((site / layout).read_bytes()).hexdigest()
     assert load(record).__module__ == "top"
 
 
-def test_name_of_two_distributions_fails_only_where_it_is_used(fake_dist):
+def test_an_ambiguous_name_fails_only_if_it_is_used(fake_dist):
     fake_dist("first", {"rlx.rewards": {"judge": "one:fn", "other": "one:fn"}}, {"one.py": "def fn(): return 1\n"})
     fake_dist("second", {"rlx.rewards": {"judge": "two:fn"}}, {"two.py": "def fn(): return 2\n"})
     catalog = discover()
@@ -46,13 +46,13 @@ def test_name_of_two_distributions_fails_only_where_it_is_used(fake_dist):
     assert load(resolve("rewards", "second/judge", catalog, Path()))() == 2
 
 
-def test_earlier_copy_of_a_distribution_on_the_path_hides_the_later(fake_dist):
+def test_the_first_copy_of_a_distribution_on_the_path_wins(fake_dist):
     fake_dist("twice", {"rlx.rewards": {"r": "mod_a:fn"}}, {"mod_a.py": ""}, version="1.0")
     fake_dist("twice", {"rlx.rewards": {"r": "mod_a:fn"}}, {"mod_a.py": ""}, version="2.0")
     assert resolve("rewards", "r", discover(), Path()).version == "2.0"
 
 
-def test_unknown_name_says_what_is_near_what_there_is_and_what_to_do():
+def test_an_unknown_name_suggests_similar_and_installed_names():
     with pytest.raises(PluginError) as caught:
         resolve("rewards", "exact_mach", discover(), Path())
     text = str(caught.value)
@@ -80,7 +80,7 @@ def test_a_name_of_one_kind_is_unknown_as_another():
         ([], False),
     ],
 )
-def test_required_rlx_is_checked_without_import(fake_dist, requires, refused):
+def test_the_required_rlx_version_is_checked_without_an_import(fake_dist, requires, refused):
     fake_dist("picky", {"rlx.rewards": {"r": "picky_mod:fn"}}, {"picky_mod.py": BOMB}, requires=requires)
     if refused:
         with pytest.raises(PluginError, match=r"picky 1.0.*wants rlx.*but this is rlx 0\.1"):
@@ -89,14 +89,14 @@ def test_required_rlx_is_checked_without_import(fake_dist, requires, refused):
         assert resolve("rewards", "r", discover(), Path()).dist == "picky"
 
 
-def test_file_is_relative_to_the_config(tmp_path):
+def test_a_file_is_relative_to_the_config(tmp_path):
     (tmp_path / "mine.py").write_text("VALUE = 3\n")
     record = resolve("datasets", "./mine.py:VALUE", discover(), tmp_path)
     assert record.target == f"{tmp_path / 'mine.py'}:VALUE"
     assert load(record) == 3
 
 
-def test_file_may_import_its_neighbour_and_use_dataclasses(tmp_path, monkeypatch):
+def test_a_file_may_import_its_neighbour_and_use_dataclasses(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "neighbour_xyz.py").write_text("VALUE = 4\n")
     (tmp_path / "mine.py").write_text(
@@ -116,7 +116,7 @@ def test_file_may_import_its_neighbour_and_use_dataclasses(tmp_path, monkeypatch
         ("email.no_such:rows", "the module 'email.no_such' was not found"),
     ],
 )
-def test_words_that_lead_nowhere(tmp_path, word, message):
+def test_unresolvable_names_are_errors(tmp_path, word, message):
     (tmp_path / "mine.py").write_text("")
     with pytest.raises(PluginError, match=message):
         resolve("datasets", word, discover(), tmp_path)
@@ -133,7 +133,7 @@ def test_words_that_lead_nowhere(tmp_path, word, message):
         ("def scores(): ...", "Did you mean 'scores'?"),
     ],
 )
-def test_plugin_that_can_not_be_had_is_attributed(fake_dist, text, message):
+def test_a_plugin_that_fails_to_load_is_named_in_the_error(fake_dist, text, message):
     fake_dist("bad-dist", {"rlx.rewards": {"bad": "bad_mod:score"}}, {"bad_mod.py": text})
     with pytest.raises(PluginError) as caught:
         load(resolve("rewards", "bad", discover(), Path()))
@@ -141,7 +141,7 @@ def test_plugin_that_can_not_be_had_is_attributed(fake_dist, text, message):
     assert "reward 'bad' (bad-dist 1.0, bad_mod:score)" in str(caught.value)
 
 
-def test_broken_metadata_is_listed_and_changes_nothing(fake_dist):
+def test_broken_metadata_is_listed_and_does_not_affect_other_plugins(fake_dist):
     site = fake_dist("broken", {"rlx.rewards": {"x": "y:z"}})
     (next(site.glob("*.dist-info")) / "entry_points.txt").write_text("[rlx.rewards]\nthis line is no entry\n")
     catalog = discover()

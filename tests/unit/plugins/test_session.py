@@ -29,7 +29,7 @@ def boot(records, base_dir=Path(), **config):
     return Boot("rollout", "rollout-0", 0, 0, "", str(base_dir), config, records, True, Endpoint("", 0, "", "", ""))
 
 
-def test_loads_just_what_is_asked_for(fake_dist):
+def test_only_requested_plugins_are_loaded(fake_dist):
     fake_dist(
         "two",
         {"rlx.rewards": {"good": "good_m:fn", "bad": "bad_m:fn"}},
@@ -48,14 +48,14 @@ def test_loads_just_what_is_asked_for(fake_dist):
 @pytest.mark.parametrize(
     ("field", "value"), [("version", "0.9"), ("sha256", "00"), ("target", "other:fn"), ("dist", "elsewhere")]
 )
-def test_other_environment_than_the_launchers_is_refused(fake_dist, field, value):
+def test_an_environment_that_differs_from_the_launchers_is_refused(fake_dist, field, value):
     fake_dist("one", {"rlx.rewards": {"r": "r_mod:fn"}}, {"r_mod.py": "def fn(): ..."})
     record = msgspec.structs.replace(resolve("rewards", "r", discover(), Path()), **{field: value})
     with pytest.raises(PluginError, match=rf"not the same in this process: {field} was '{value}'"):
         Plugins.open(boot([record]))
 
 
-def test_file_that_changed_since_is_refused(tmp_path):
+def test_a_file_that_changed_since_the_launch_is_refused(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("def fn(): return 1")
     record = resolve("rewards", "./mine.py:fn", discover(), tmp_path)
@@ -64,13 +64,13 @@ def test_file_that_changed_since_is_refused(tmp_path):
         Plugins.open(boot([record], tmp_path))
 
 
-def test_hooks_plugin_is_used_only_where_it_is_enabled(fake_dist):
+def test_a_hooks_plugin_is_imported_only_if_enabled(fake_dist):
     fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": FAMILY})
     Plugins.open(boot([]))
     assert "fam_mod" not in sys.modules
 
 
-def test_components_registered_by_code_are_found_and_owned_in_every_process(fake_dist):
+def test_components_registered_by_hooks_are_found_in_every_process(fake_dist):
     fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": FAMILY})
     catalog = discover()
     hook = resolve("hooks", "fam", catalog, Path())
@@ -83,7 +83,7 @@ def test_components_registered_by_code_are_found_and_owned_in_every_process(fake
         resolve_component("rewards", "family-hrad", catalog, registry, Path())
 
 
-def test_registered_name_never_overrides_an_installed_one(fake_dist):
+def test_a_registered_name_never_overrides_an_installed_one(fake_dist):
     text = 'import rlx\n@rlx.hookimpl\ndef rlx_register(registry):\n    registry.add("rewards", "exact_match", 1)\n'
     fake_dist("fam", {"rlx.hooks": {"fam": "fam_mod"}}, {"fam_mod.py": text})
     _, registry = open_hooks([resolve("hooks", "fam", discover(), Path())], PluginsConfig())
@@ -104,7 +104,7 @@ class Algorithm:
 """
 
 
-def test_a_component_is_made_with_the_model_that_it_asks_for(fake_dist):
+def test_a_component_is_made_with_its_options_model(fake_dist):
     fake_dist("mod", {"rlx.algorithms": {"mine": "opt_mod:Algorithm"}}, {"opt_mod.py": OPTIONS})
     plugins = Plugins.open(boot([resolve("algorithms", "mine", discover(), Path())]))
     made = plugins.make("algorithms", "mine", {"scale": 2.0})

@@ -13,18 +13,18 @@ from rlx.plugins.hooks import Hooks
 from rlx.plugins.timings import CallTimings
 
 
-def test_what_was_taken_is_not_new_again_but_stays_in_the_total():
-    costs = CallTimings()
-    costs.add("reward/a", 1.0)
-    costs.merge({"reward/a": (2.0, 3), "hook/p/h": (0.5, 1)})
-    assert costs.take() == {"reward/a": (3.0, 4), "hook/p/h": (0.5, 1)}
-    costs.add("reward/a", 0.25)
-    assert costs.take() == {"reward/a": (0.25, 1)}
-    assert costs.take() == {}
-    assert costs.total == {"reward/a": (3.25, 5), "hook/p/h": (0.5, 1)}
+def test_take_returns_new_timings_once_and_keeps_the_total():
+    call_timings = CallTimings()
+    call_timings.add("reward/a", 1.0)
+    call_timings.merge({"reward/a": (2.0, 3), "hook/p/h": (0.5, 1)})
+    assert call_timings.take() == {"reward/a": (3.0, 4), "hook/p/h": (0.5, 1)}
+    call_timings.add("reward/a", 0.25)
+    assert call_timings.take() == {"reward/a": (0.25, 1)}
+    assert call_timings.take() == {}
+    assert call_timings.total == {"reward/a": (3.25, 5), "hook/p/h": (0.5, 1)}
 
 
-def test_calls_are_a_metric_of_rewards_alone():
+def test_only_rewards_have_a_metric_of_calls():
     assert timing_metrics({"reward/./r.py:judge": (2.0, 30), "hook/p/rlx_step_end": (0.5, 1)}) == {
         "time/reward/./r.py:judge": 2.0,
         "calls/reward/./r.py:judge": 30.0,

@@ -21,13 +21,13 @@ def _config(**values):
         ("cosine", [0.25, 0.5, 0.75, 1, 0.914058, 0.689058, 0.410942, 0.185942]),
     ],
 )
-def test_learning_rate(schedule, expected):
+def test_learning_rate_schedules(schedule, expected):
     config = _config(lr=2.0, schedule=schedule, warmup_steps=3, min_lr_ratio=0.1)
     rates = [learning_rate(config, update, 8) / 2.0 for update in range(8)]
     assert rates == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_run_of_one_update_has_a_rate():
+def test_a_run_of_one_update_has_a_learning_rate():
     assert learning_rate(_config(lr=1.0, schedule="linear"), 0, 1) == 1.0
 
 
@@ -41,7 +41,7 @@ def _gradients(network, scale):
         parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * scale
 
 
-def test_equals_torch_with_clipping_and_decay_on_matrices_only():
+def test_optimizer_equals_adamw_with_clipping_and_decay_on_matrices_only():
     ours, theirs = _network(), _network()
     config = _config(lr=0.1, weight_decay=0.5, max_grad_norm=0.7)
     optimizer = Optimizer(dict(ours.named_parameters()), config, 3)

@@ -1,4 +1,4 @@
-"""Cutting a plugin's model into stages: where, which models are refused, and that changed hidden states are noticed."""
+"""Splitting a plugin's model into pipeline stages: the stage of each tensor, refusals, changed hidden states."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TiedInOne(Model):
         return self.body.table
 
 
-class Uncut(Model):
+class WithoutInputEmbedding(Model):
     def input_embedding(self):
         return None
 
@@ -110,7 +110,7 @@ class TiedToALayer(Tied):
         self.body.layers[1].bias = self.head.weight
 
 
-class Loose(Model):
+class WithLooseParameter(Model):
     def __init__(self):
         super().__init__()
         self.body.scale = nn.Parameter(torch.ones(4))
@@ -142,21 +142,21 @@ class ScaledAfter(Model):
         (TiedInOne, 2, None),
         (Shared, 1, None),
         (Model, 5, "pp = 5 is more than its 4 layers"),
-        (Uncut, 2, "pp = 2 needs input_embedding, which Uncut does not have"),
+        (WithoutInputEmbedding, 2, "pp = 2 needs input_embedding, which WithoutInputEmbedding does not have"),
         (Headless, 2, "pp = 2 needs hidden_states and output_embedding, which Headless does not have"),
         (lambda: ForwardOnly(CONFIG), 2, "pp = 2 needs hidden_states and output_embedding, which ForwardOnly does not"),
         (Shared, 2, "pp = 2 puts the modules that use body.layers.0.matrix.weight on several stages"),
         (TiedToALayer, 4, "pp = 4 puts the modules that use body.table.weight on several stages"),
-        (Loose, 2, "pp = 2, and body.scale belongs to no module with a known stage"),
+        (WithLooseParameter, 2, "pp = 2, and body.scale belongs to no module with a known stage"),
     ],
 )
-def test_models_that_can_be_cut_and_others(model, pp, reason):
+def test_models_that_cannot_be_split_into_stages_are_refused_with_a_reason(model, pp, reason):
     refusal = adapter_for(model()).parallel_refusal(ParallelConfig(pp=pp))
     assert refusal == reason or refusal.startswith(reason)
 
 
 @pytest.mark.parametrize("model", [Model, Tied, TiedInOne])
-def test_stages_of_tensors(model):
+def test_each_tensor_is_assigned_to_its_stages(model):
     made = model()
     found = tensor_stages(made, adapter_for(made).pipeline_parts(), 3)
     layers = {name: stages for name, stages in found.items() if ".layers." in name}
@@ -168,7 +168,7 @@ def test_stages_of_tensors(model):
 
 
 def through(model, stages):
-    """The hidden states of one stage after another, each a model of its own; and whether any saw them changed."""
+    """Run each stage in its own model; return the hidden states and whether a boundary saw them changed."""
     hidden, changed = None, []
     for index in range(stages):
         made = model()
@@ -190,6 +190,6 @@ def test_stages_compute_the_same_as_the_whole_model(model, stages):
 
 
 @pytest.mark.parametrize("model", [Scaled, ScaledBetween, ScaledAfter])
-def test_changed_hidden_states_are_noticed(model):
+def test_hidden_states_changed_at_a_stage_boundary_are_detected(model):
     _, changed = through(model, 2)
     assert changed

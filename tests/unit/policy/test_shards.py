@@ -34,11 +34,11 @@ def test_the_index_names_the_file_of_each_tensor(tmp_path):
         assert name in load_file(tmp_path / file)
 
 
-def test_numbers_sort_as_numbers():
+def test_tensor_names_sort_by_number():
     assert sorted(["a.10.b", "a.9.b", "a.b", "a.9"], key=natural_key) == ["a.9", "a.9.b", "a.10.b", "a.b"]
 
 
-def test_buckets_are_layers_after_the_tensors_outside_them():
+def test_buckets_hold_the_tensors_outside_layers_then_one_layer_each():
     names = ["m.embed", "m.layers.0.a", "m.layers.0.b", "m.layers.10.a", "m.layers.2.a", "m.norm", "m.layers_norm.1.x"]
     assert by_layer(names, "m.layers") == [
         ["m.embed", "m.norm", "m.layers_norm.1.x"],

@@ -12,8 +12,8 @@ from rlx.preflight.model_facts import ModelFacts
     ("heads", "kv_heads", "possible"),
     [(4, 2, [1, 2, 4]), (9, 3, [1, 3, 9]), (12, 4, [1, 2, 4, 12]), (12, 6, [1, 2, 3, 6, 12]), (7, 7, [1, 7])],
 )
-def test_workers_of_an_engine_share_the_heads_evenly(heads, kv_heads, possible):
-    """By vLLM's rule: workers divide the heads; those of keys and values too, or they divide the workers."""
+def test_tensor_parallel_must_divide_the_attention_heads(heads, kv_heads, possible):
+    """By vLLM's rule, the size divides the attention heads, and it divides the KV heads or they divide it."""
     facts = ModelFacts(model_type="x", attention_heads=heads, kv_heads=kv_heads)
 
     def fits(ways):

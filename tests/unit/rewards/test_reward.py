@@ -34,13 +34,13 @@ class Made:
         return (self.scale, text, example)
 
 
-def test_a_reward_gets_of_what_is_offered_what_its_signature_takes():
+def test_a_reward_gets_the_offered_arguments_that_its_signature_accepts():
     assert BoundReward(seed_form, {})("t", "r", ALL) == {"text": "t", "reference": "r", "args": (), **ALL}
     assert BoundReward(named, {"scale": 2})("t", "r", ALL) == ("t", "r", "the prompt", "the tokenizer", 2)
     assert BoundReward(Made, {"scale": 3})("t", "r", ALL) == (3, "t", "the example")
 
 
-def test_named_offers_differ_from_those_of_kwargs():
+def test_named_arguments_are_distinguished_from_kwargs():
     assert BoundReward(seed_form, {}).names == frozenset()
     assert BoundReward(seed_form, {}).accepts == frozenset(OFFERED)
     assert BoundReward(named, {}).names == BoundReward(named, {}).accepts == {"prompt", "tokenizer"}
@@ -90,7 +90,7 @@ def test_a_tensor_of_one_element_is_a_number():
         (None, {}),
     ],
 )
-def test_everything_else_is_an_error_with_owner_and_completion(result):
+def test_an_invalid_result_is_an_error_with_owner_and_completion(result):
     with pytest.raises(
         RewardError, match=r"reward 'x' \(d 1\) returned .*is not a (reward|dict)(.|\n)*The completion: 'some text'"
     ) as caught:
@@ -98,12 +98,12 @@ def test_everything_else_is_an_error_with_owner_and_completion(result):
     assert caught.value.owner == "reward 'x' (d 1)"
 
 
-def test_a_metric_that_is_not_a_number_is_an_error_with_its_name():
+def test_a_metric_that_is_not_a_number_is_named():
     with pytest.raises(RewardError, match="a metric that is not a number: why = 'short'"):
         score_of((1.0, {"why": "short"}), "r", "t")
 
 
-def test_long_completions_are_cut():
+def test_long_completions_are_truncated_in_errors():
     with pytest.raises(RewardError, match=r"\.\.\. \(5000 characters\)") as caught:
         score_of(None, "r", "x" * 5000)
     assert len(str(caught.value)) < 800
@@ -125,7 +125,7 @@ class Ranked:
         return [1.0 / (1 + place) for place in range(len(texts))]
 
 
-class AsTold:
+class ChoosesByOption:
     def __init__(self, together):
         self.group_reward = together
 
@@ -138,16 +138,16 @@ class AsTold:
         (short, {}, False),
         (best, {}, True),
         (Ranked, {}, True),
-        (AsTold, {"together": True}, True),
-        (AsTold, {"together": False}, False),
+        (ChoosesByOption, {"together": True}, True),
+        (ChoosesByOption, {"together": False}, False),
     ],
 )
-def test_a_group_reward_is_known_by_its_mark(target, args, group):
+def test_the_decorator_or_attribute_makes_a_group_reward(target, args, group):
     check_reward_args(target, args, owner="r")
     assert BoundReward(target, args).group is group
 
 
-def test_a_marked_function_is_still_a_function():
+def test_a_decorated_function_can_still_be_called():
     assert best(["a", "bc"], margin=0.5) == [-0.5, 0.5]
     assert BoundReward(best, {"margin": 0.5})(["a", "bc"], None, ALL) == [-0.5, 0.5]
 
@@ -163,7 +163,7 @@ def test_a_marked_function_is_still_a_function():
         (([1.0, None], [{"a": 1}, {"b": math.inf}]), [1.0, None], [{"a": 1.0}, {"b": math.inf}]),
     ],
 )
-def test_a_group_s_results_become_scores(result, values, metrics):
+def test_group_results_become_scores(result, values, metrics):
     scores = scores_of(result, "r", ["one", "two"])
     assert [score.value for score in scores] == values
     assert [score.metrics for score in scores] == metrics
@@ -188,13 +188,13 @@ def test_a_group_s_results_become_scores(result, values, metrics):
         (([1.0, 0.0], [{}, {"why": "short"}]), "returned a metric that is not a number: why = 'short'"),
     ],
 )
-def test_a_group_reward_that_returns_something_else_is_an_error_with_its_owner(result, message):
+def test_an_invalid_group_result_is_an_error_with_its_owner(result, message):
     with pytest.raises(RewardError, match=rf"reward 'x' \(d 1\) {message}") as caught:
         scores_of(result, "reward 'x' (d 1)", ["one", "two"])
     assert caught.value.owner == "reward 'x' (d 1)"
 
 
-def test_options_are_checked_by_signature():
+def test_options_are_checked_against_the_signature():
     check_reward_args(named, {"scale": 2.0}, owner="r")
     check_reward_args(Made, {"scale": 2.0}, owner="r")
     check_reward_args(seed_form, {}, owner="r")

@@ -17,11 +17,11 @@ def roles(**sections):
 A, B = {"name": "a", "args": {"x": 1}, "weight": 3.0}, {"name": "b"}
 
 
-def test_without_filters_the_rewards_are_asked_of_both_kinds():
+def test_without_filters_training_and_evaluation_use_the_same_rewards():
     assert roles(rewards=[A, B]) == ([(0, "a", True, None), (1, "b", True, None)],) * 2 + (["a", "b"],)
 
 
-def test_a_filter_that_is_a_reward_is_asked_once_with_a_weight_of_its_own():
+def test_a_filter_that_is_also_a_reward_is_called_once_with_its_own_weight():
     train, evaluation, names = roles(rewards=[A, B], filter_rewards=[{**A, "weight": 0.5, "timeout_seconds": 1.0}])
     assert train == [(0, "a", True, 0.5), (1, "b", True, None)]
     assert evaluation == [(0, "a", True, None), (1, "b", True, None)]
@@ -29,7 +29,7 @@ def test_a_filter_that_is_a_reward_is_asked_once_with_a_weight_of_its_own():
 
 
 @pytest.mark.parametrize("change", [{"args": {"x": 2}}, {"args": {}}, {"group": True}, {"name": "c"}])
-def test_a_filter_that_differs_is_asked_besides(change):
+def test_a_filter_that_differs_from_its_reward_is_called_separately(change):
     train, evaluation, names = roles(rewards=[A, B], filter_rewards=[{**A, **change}])
     assert train[:2] == [(0, "a", True, None), (1, "b", True, None)]
     assert train[2:] == [(2, change.get("name", "a"), False, 3.0)]
@@ -37,7 +37,7 @@ def test_a_filter_that_differs_is_asked_besides(change):
     assert len(names) == 3
 
 
-def test_evaluation_has_its_own_rewards_after_the_filters_and_no_filter():
+def test_evaluation_rewards_come_after_the_filters_and_without_them():
     eval_section = {"dataset": {"name": "d"}, "rewards": [B, {"name": "e"}]}
     train, evaluation, names = roles(rewards=[A], filter_rewards=[{"name": "f"}], eval=eval_section)
     assert train == [(0, "a", True, None), (1, "f", False, 1.0)]

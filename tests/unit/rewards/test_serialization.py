@@ -30,7 +30,7 @@ class Item:
 
 
 @pytest.mark.parametrize(
-    ("value", "arrives"),
+    ("value", "expected"),
     [
         ({"a": [1, 2.5, None, "x"], "b": (True, b"y")}, {"a": [1, 2.5, None, "x"], "b": [True, b"y"]}),
         ({3: "a"}, {3: "a"}),
@@ -40,12 +40,12 @@ class Item:
         (Item("x"), {"prompt": "x"}),
     ],
 )
-def test_plain_data_arrives(value, arrives):
+def test_plain_data_survives_serialization(value, expected):
     assert why_unsendable({"item": value}) is None
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(value, enc_hook=to_plain)) == arrives
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(value, enc_hook=to_plain)) == expected
 
 
-def test_tensors_arrive_and_pictures_do_not():
+def test_tensors_can_be_sent_and_images_cannot():
     torch = pytest.importorskip("torch")
     image = pytest.importorskip("PIL.Image").new("RGB", (1, 1))
     assert why_unsendable({"item": {"pixels": torch.ones(2, 2)}}) is None
@@ -55,7 +55,7 @@ def test_tensors_arrive_and_pictures_do_not():
     )
 
 
-def holds_itself():
+def self_referencing_list():
     rows = []
     rows.append(rows)
     return rows
@@ -70,7 +70,7 @@ def holds_itself():
         ({"a": 2**70}, r"reference\['a'\] can't be sent .*ints"),
         (["\ud800"], r"reference\[0\] can't be sent .*surrogates"),
         ({object(): 1}, "reference can't be sent"),
-        (holds_itself(), "reference can't be sent .*it contains itself, or is nested too deep"),
+        (self_referencing_list(), "reference can't be sent .*it contains itself, or is nested too deep"),
     ],
 )
 def test_the_part_that_cannot_be_sent_is_named(value, message):

@@ -11,14 +11,14 @@ def _config(device="cpu", **rollout):
     return Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, **sections})
 
 
-def test_the_users_environment_wins_over_the_devices():
+def test_the_configs_environment_overrides_the_defaults():
     environment = engine_environment(_config(env={"OMP_NUM_THREADS": "3", "MINE": "1"}), 0)
     assert (environment["OMP_NUM_THREADS"], environment["MINE"]) == ("3", "1")
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
 @pytest.mark.parametrize(("index", "devices"), [(0, "2,3"), (1, "4,5")])
-def test_engines_take_the_devices_after_the_policys(index, devices):
+def test_engines_use_the_devices_after_those_of_the_policy(index, devices):
     config = _config("cuda", replicas=2, tensor_parallel=2)
     assert engine_environment(config, index)["CUDA_VISIBLE_DEVICES"] == devices
 

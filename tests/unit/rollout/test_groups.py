@@ -24,7 +24,7 @@ def _group():
     ]
 
 
-def test_a_finished_group_has_the_metrics_that_the_controller_counts():
+def test_a_finished_group_reports_its_metrics():
     done = finished_group(LEASE, [5, 6], _group(), filters=[1.0, None, 0.0], generate_seconds=1.5, score_seconds=0.25)
     assert (done.group_id, done.kind, done.index, done.prompt_tokens) == (4, "train", 9, 2)
     assert (done.tokens, done.lengths, done.truncated) == (6, [2, 3, 1], 1)

@@ -1,4 +1,4 @@
-"""The sampler with custom packers; its engine and its reward pool are stand-ins that answer at once."""
+"""The sampler with custom packers; its engine and reward pool are stand-ins that answer at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EOS = 1
 
 
 class DemoDataPacker(DataPacker):
-    """As in the contract's example: wraps the default, and its `get_policy_input` has two arguments."""
+    """Delegates to the default packer; its `get_policy_input` has two arguments. Records its calls."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -52,12 +52,12 @@ class DemoDataPacker(DataPacker):
         return self.underlying_data_packer.policy_collate_fn(processed_samples, computed_max_len)
 
 
-class Text(DecoderOnlyLLMDataPacker):
+class EncodesText(DecoderOnlyLLMDataPacker):
     def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
         return super().get_policy_input(item, str(rollout_output), n_ignore_prefix_tokens)
 
 
-class Retokenizes(Text):
+class Retokenizes(EncodesText):
     retokenizes = True
 
 
@@ -68,7 +68,7 @@ class DuplicatesInputs(DecoderOnlyLLMDataPacker):
 
 @dataclass
 class StubEngine:
-    """An engine whose completions are `7` and `42`, each with an end of text."""
+    """An engine whose completions are `7` and `42`, each with an EOS token."""
 
     prompts: list
 
@@ -91,7 +91,7 @@ class ConstantPool:
         return [Scores([Reward("one", 1.0)], {"reward/one/seen": 1.0}) for _ in completions]
 
 
-def sampled(cls, kind="train"):
+def sample_group(cls, kind="train"):
     """Return the message for one lease, the prompts of the engine, and the packer."""
     packer = cls()
     packer.setup(None, TOKENIZER)
@@ -113,9 +113,9 @@ def sampled(cls, kind="train"):
     return asyncio.run(run()), engine.prompts, packer
 
 
-def test_the_contract_s_own_packer_trains_what_the_default_one_does():
-    demo, demo_prompts, packer = sampled(DemoDataPacker)
-    plain, prompts, _ = sampled(DecoderOnlyLLMDataPacker)
+def test_a_delegating_packer_trains_the_same_tokens_as_the_default_one():
+    demo, demo_prompts, packer = sample_group(DemoDataPacker)
+    plain, prompts, _ = sample_group(DecoderOnlyLLMDataPacker)
     assert isinstance(demo, GroupDone)
     assert demo_prompts == prompts == [TOKENIZER.encode("40+2=")]
     assert decode_episodes(demo.payload) == decode_episodes(plain.payload)
@@ -129,25 +129,25 @@ def test_the_contract_s_own_packer_trains_what_the_default_one_does():
     ]
 
 
-def test_a_packer_that_tokenises_text_fails_the_group_with_the_row():
-    message, *_ = sampled(Text)
+def test_a_packer_that_retokenizes_fails_the_group_and_names_the_row():
+    message, *_ = sample_group(EncodesText)
     assert isinstance(message, GroupFailed)
     assert not message.drop
-    assert message.error.startswith("row 1 of dataset: packer Text: get_policy_input returned other tokens")
+    assert message.error.startswith("row 1 of dataset: packer EncodesText: get_policy_input returned other tokens")
 
 
-def test_a_packer_that_opts_in_is_counted_in_the_metrics():
-    message, *_ = sampled(Retokenizes)
+def test_a_declared_retokenizing_packer_is_counted_in_the_metrics():
+    message, *_ = sample_group(Retokenizes)
     assert message.metrics == {"packer/retokenized": 1.0, "reward/one/seen": 1.0}
     assert message.lengths == [1, 2]
     assert message.oldest_version == 3
 
 
-def test_the_packer_is_not_asked_for_the_policy_input_of_evaluation_groups():
-    message, *_ = sampled(Text, "eval")
+def test_evaluation_groups_do_not_call_get_policy_input():
+    message, *_ = sample_group(EncodesText, "eval")
     assert isinstance(message, GroupDone)
 
 
-def test_a_batch_of_one_input_must_stay_one():
-    message, *_ = sampled(DuplicatesInputs)
+def test_rollout_collate_fn_must_keep_a_batch_of_one():
+    message, *_ = sample_group(DuplicatesInputs)
     assert "packer DuplicatesInputs: rollout_collate_fn got a list of one input and returned a list" in message.error

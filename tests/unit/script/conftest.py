@@ -12,7 +12,7 @@ CONFIG = '[model]\npath = "m"\n'
 
 @pytest.fixture
 def script(tmp_path, monkeypatch):
-    """`script(text, *arguments)`: the text in a file, as rlx runs it."""
+    """`script(text, *arguments)`: write the text to a file and find it as rlx does."""
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def make(text, *arguments, name="entry.py"):
@@ -24,7 +24,7 @@ def script(tmp_path, monkeypatch):
 
 @pytest.fixture
 def load(script, tmp_path):
-    """`load(script text, config text)`: the config that both make."""
+    """`load(script text, config text)`: load the config that both make together."""
 
     def load(text, config=CONFIG):
         (tmp_path / "x.toml").write_text(config)

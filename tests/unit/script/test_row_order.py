@@ -1,4 +1,4 @@
-"""The order of rows by a launch script's samplers."""
+"""The row order of a launch script's samplers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Pairs:
         return iter([rows[i : i + self.size] for i in range(0, len(rows) - self.size + 1, self.size)])
 
 
-class Drawn:
-    """Without a seed of its own."""
+class Shuffled:
+    """A random order without its own seed."""
 
     def __init__(self, data_source):
         self.rows = list(range(len(data_source)))
@@ -52,23 +52,23 @@ def order(size=5, **parts):
     return ScriptOrder(ScriptParts(**parts), view, CONFIG, "entry.py")
 
 
-def test_sampler_gives_the_order_and_epochs_count_from_one():
+def test_a_sampler_sets_the_order_and_epochs_count_from_one():
     rows = RowOrder(order(sampler=Backwards))
     assert rows.rows(0, 10) == [4, 3, 2, 1, 0, 0, 4, 3, 2, 1]
 
 
-def test_a_sampler_that_draws_repeats_itself():
-    one, two = order(sampler=Drawn, size=50), order(sampler=Drawn, size=50)
+def test_a_random_sampler_is_reproducible_per_epoch():
+    one, two = order(sampler=Shuffled, size=50), order(sampler=Shuffled, size=50)
     first = one(3)
     random.random()
     assert two(3) == first != two(4)
 
 
-def test_an_instance_is_a_sampler_too():
+def test_a_sampler_may_be_an_instance():
     assert order(sampler=[4, 2, 0])(0) == [4, 2, 0]
 
 
-def test_torchs_own_samplers():
+def test_torch_samplers_are_accepted():
     from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler
 
     assert sorted(order(sampler=DistributedSampler)(0)) == [0, 1, 2, 3, 4]
@@ -76,7 +76,7 @@ def test_torchs_own_samplers():
     assert len(order(sampler=RandomSampler, batch_sampler=BatchSampler)(0)) == 4
 
 
-def test_batches_are_steps():
+def test_a_batch_sampler_groups_rows_into_steps():
     assert order(sampler=Backwards, batch_sampler=Pairs)(0) == [4, 3, 2, 1]
     plain = order(batch_sampler=Pairs)
     assert plain(0) != plain(1)
@@ -93,7 +93,7 @@ def test_batches_are_steps():
         ({"batch_sampler": [[0, 1], [2]]}, r"a batch has 1 rows, and a step \[policy\] groups_per_step = 2"),
     ],
 )
-def test_errors_are_reported_as_the_scripts(parts, message):
+def test_errors_name_the_launch_script(parts, message):
     with pytest.raises(PluginError, match=message) as caught:
         order(**parts)(0)
     assert "entry.py" in str(caught.value)

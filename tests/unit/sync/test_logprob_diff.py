@@ -21,12 +21,12 @@ def test_scores_of_another_shape_are_refused(seen):
         mean_difference(pack_logprobs([[1.0, 2.0]]), pack_logprobs(seen))
 
 
-def test_nothing_to_compare_is_an_error():
+def test_comparing_no_tokens_is_an_error():
     with pytest.raises(SyncError, match="no tokens to verify"):
         mean_difference([], [])
 
 
 @pytest.mark.parametrize("odd", [[math.nan, -1.0], [-math.inf, -1.0]])
 def test_nan_and_infinity_give_nan(odd):
-    """Even if both sides agree: NaN is within no bound."""
+    """NaN exceeds every bound, even if both sides agree."""
     assert math.isnan(mean_difference(pack_logprobs([odd]), pack_logprobs([odd]))[0])

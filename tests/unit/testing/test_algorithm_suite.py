@@ -9,7 +9,7 @@ from rlx.testing.suites.algorithm import RULES
 
 
 class Reinforce:
-    """Written from scratch: rewards minus their mean, times log-probabilities."""
+    """An algorithm without a base class: (reward - group mean) * logprob."""
 
     rollouts = True
     needs_reference = False
@@ -31,7 +31,7 @@ class Reinforce:
 
 
 class PerEpisode(Reinforce):
-    """Every episode weighs the same, however long."""
+    """Every episode has the same weight, whatever its length."""
 
     def loss(self, batch, totals):
         lengths = batch.episode.bincount()[batch.episode].clamp(min=1)
@@ -164,7 +164,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "algorithm", "args", "text"), BROKEN)
-def test_a_broken_rule_is_reported_with_the_observation(rule, algorithm, args, text):
+def test_a_broken_rule_is_reported_with_what_was_observed(rule, algorithm, args, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_algorithm(algorithm, args=args)
     assert caught.value.rules == [rule]

@@ -1,4 +1,4 @@
-"""The suites need nothing but the base install of rlx."""
+"""The suites need only the base install of rlx."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ check_hooks(Notes, call=True)
     ],
     ids=["reward", "dataset", "packer", "hooks"],
 )
-def test_suite_without_the_extras(code):
+def test_suites_run_without_the_extras(code):
     done = subprocess.run([sys.executable, "-c", SETUP + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """Every built-in component passes the suite that plugin authors use.
 
-A new entry point of these kinds needs a case in CASES: the keyword arguments of its suite. `files` are written into the
-folder that the test runs in.
+A new entry point of these kinds needs a case in CASES: the keyword arguments of its suite. `files` are written to the
+folder in which the test runs.
 """
 
 from __future__ import annotations
@@ -114,23 +114,15 @@ CASES = {
 
 
 def built_in():
-    """(kind, name, target) of every entry point that a suite is for."""
+    """Return (kind, name, target) of every entry point that has a suite."""
     pyproject = Path(__file__).parents[3] / "pyproject.toml"
     groups = tomllib.loads(pyproject.read_text())["project"]["entry-points"]
     return [(kind, name, target) for kind in SUITES for name, target in groups[f"rlx.{kind}"].items()]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Keep the cache of `datasets` in the test's folder."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
-
-
+@pytest.mark.usefixtures("arrow_cache")
 @pytest.mark.parametrize(("kind", "name", "target"), built_in())
-def test_built_in_component_keeps_its_contract(kind, name, target, server, tmp_path, monkeypatch):
+def test_a_built_in_component_keeps_its_contract(kind, name, target, server, tmp_path, monkeypatch):
     cases = CASES[kind].get(name)
     if not cases:
         pytest.fail(
@@ -155,4 +147,4 @@ def test_every_case_is_for_an_existing_component():
 @pytest.mark.parametrize("kind", SUITES)
 def test_a_component_without_a_case_fails_with_instructions(kind, tmp_path, monkeypatch):
     with pytest.raises(pytest.fail.Exception, match=rf"Add CASES\['{kind}'\]\['new'\] in .*test_builtins.py"):
-        test_built_in_component_keeps_its_contract(kind, "new", "mod:new", None, tmp_path, monkeypatch)
+        test_a_built_in_component_keeps_its_contract(kind, "new", "mod:new", None, tmp_path, monkeypatch)

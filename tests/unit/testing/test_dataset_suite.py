@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, cycle
 
 import pytest
 
@@ -10,7 +10,7 @@ from rlx.testing.suites.dataset import RULES
 
 
 class Rows:
-    """A dataset that subclasses break in one way each."""
+    """A correct dataset; most subclasses break one rule each."""
 
     rows = ("1+1=", "2+2=", "3+3=")
 
@@ -25,7 +25,7 @@ class Rows:
 
 
 class Chatty(Rows):
-    """All optional methods and parameters."""
+    """A dataset with all optional methods and parameters."""
 
     def __init__(self, size: int = 3, *, config=None, tokenizer=None):
         assert tokenizer.encode("1") == [4]
@@ -74,21 +74,21 @@ def test_datasets_of_torch_and_hugging_face_keep_the_contract():
     check_dataset(datasets.Dataset.from_list([{"prompt": "1+1=", "answer": "2"}] * 20))
 
 
-class HalfDone(Rows):
+class WithoutLen(Rows):
     __len__ = None
 
 
-class SetsUpAlone(Rows):
+class SetupWithoutConfig(Rows):
     def setup(self): ...
 
 
-class Gap(Rows):
+class MissingRow(Rows):
     def __getitem__(self, index):
         return {0: "1+1=", 2: "3+3="}[index]
 
 
-class Forwards(Rows):
-    """Can only be read from the first row to the last."""
+class SequentialOnly(Rows):
+    """Can only be read in order."""
 
     def __init__(self):
         self.next = 0
@@ -111,25 +111,25 @@ class Augmented(Rows):
         return f"{next(self.numbers)}+1="
 
 
-class Drawn(Rows):
+class RandomPerInstance(Rows):
     numbers = count()
 
     def __init__(self):
         self.rows = [f"{next(self.numbers)}+1="] * 3
 
 
-class Growing(Drawn):
-    sizes = iter((3, 2))
+class Growing(RandomPerInstance):
+    sizes = cycle((3, 2))
 
     def __init__(self):
         self.rows = ["1+1="] * next(self.sizes)
 
 
 class Exclusive(Rows):
-    opened = count()
+    locked = cycle((False, True))
 
     def __init__(self):
-        if next(self.opened):
+        if next(self.locked):
             raise OSError("the file is locked")
 
 
@@ -153,14 +153,14 @@ class Misspelt:
 BROKEN = [
     ("opens", Chatty, {"args": {"sise": 3}}, "args of dataset .*Chatty.*: sise: unknown key. Did you mean 'size'"),
     ("opens", Rows(), {"args": {"size": 3}}, "is an object, not a class or function: it takes no args"),
-    ("opens", HalfDone, {}, "its length raised TypeError"),
-    ("opens", SetsUpAlone, {}, "its setup raised TypeError: .*positional"),
+    ("opens", WithoutLen, {}, "its length raised TypeError"),
+    ("opens", SetupWithoutConfig, {}, "its setup raised TypeError: .*positional"),
     ("opens", Chatty, {"args": {"size": 0}}, "is empty"),
-    ("rows", Gap, {}, r"row 1 raised KeyError: 1\n +at .*test_dataset_suite.py:\d+: return {0:"),
-    ("rows", Forwards, {}, "rows come one after the other"),
+    ("rows", MissingRow, {}, r"row 1 raised KeyError: 1\n +at .*test_dataset_suite.py:\d+: return {0:"),
+    ("rows", SequentialOnly, {}, "rows come one after the other"),
     ("rows", NoReference, {}, "the reference answer of row 2 raised IndexError"),
     ("repeat", Augmented(), {}, r"row 0 was \['\d+\+1=', 0\] and then \['\d+\+1=', 0\]"),
-    ("instances", Drawn, {}, r"row 0 is '\d+\+1=' in one instance and '\d+\+1=' in another"),
+    ("instances", RandomPerInstance, {}, r"row 0 is '\d+\+1=' in one instance and '\d+\+1=' in another"),
     ("instances", Growing, {}, "one instance has 3 rows, another 2"),
     ("instances", Exclusive, {}, "opening it raised OSError: the file is locked"),
     (
@@ -208,7 +208,7 @@ def test_a_missing_chat_template_is_reported():
         check_dataset(Chatty, tokenizer=bare)
 
 
-def test_rows_sets_how_many_rows_are_checked():
+def test_the_number_of_checked_rows_is_an_option():
     class One(Rows):
         rows = ("1+1=",) * 50 + (3,) + ("1+1=",) * 50
 

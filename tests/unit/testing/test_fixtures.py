@@ -30,7 +30,7 @@ def test_next():
 
 
 def pytest_run(folder, *options):
-    """Run pytest as an author does, without rlx's own configuration."""
+    """Run pytest as a plugin author does, without rlx's own configuration."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_it.py").write_text(AUTHORS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
@@ -101,15 +101,15 @@ PARTS = """
 """
 
 
-@pytest.mark.parametrize(("reward", "code", "said"), [("right", 0, ""), ("rihgt", 2, "Did you mean 'right'")])
-def test_check_of_a_project(rlx_project, tiny_model, reward, code, said):
+@pytest.mark.parametrize(("reward", "code", "message"), [("right", 0, ""), ("rihgt", 2, "Did you mean 'right'")])
+def test_a_project_can_be_checked(rlx_project, tiny_model, reward, code, message):
     rlx_project.write(
         {"config.toml": CONFIG.format(path=json.dumps(str(tiny_model)), reward=reward), "parts.py": PARTS}
     )
     assert (rlx_project.path / "parts.py").read_text().startswith("rows")
     result = rlx_project.check()
     assert result.code == code, result
-    assert said in result.err
+    assert message in result.err
     assert ("./parts.py:right" in result.out) == (code == 0)
 
 
@@ -123,7 +123,7 @@ def test_a_run_of_a_project_gets_its_options(rlx_project, tiny_model):
     assert not rlx_project.run_dir.exists()
 
 
-def test_summary_and_metrics_are_read(rlx_project):
+def test_a_project_reads_summary_and_metrics(rlx_project):
     rlx_project.write(
         {"run/summary.json": '{"status": "done"}', "run/metrics.jsonl": '{"step": 0, "loss": 1.5}\n{"step": 1}\n'}
     )

@@ -17,7 +17,7 @@ def plugin(**functions):
 
 
 class Everything:
-    """Every hook, with all its arguments, and what each may do."""
+    """Implements every hook with all its arguments, and does what each hook may do."""
 
     def __init__(self):
         self.called = []

@@ -21,7 +21,7 @@ class Prefixed(DecoderOnlyLLMDataPacker):
 
 
 class Delegating(DataPacker):
-    """The older form: `get_policy_input` has two arguments, and all calls are delegated."""
+    """Delegates to the default packer; its `get_policy_input` has two arguments."""
 
     def __init__(self, *args, **kwargs):
         super().__init__()
@@ -51,7 +51,7 @@ class Delegating(DataPacker):
 
 
 class Plain(DecoderOnlyLLMDataPacker):
-    """Lists and no tensors; the first sampled token is never trained."""
+    """Returns lists instead of tensors; never trains the first sampled token."""
 
     def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
         prompt = self.get_rollout_input(item)
@@ -97,12 +97,12 @@ class NoSetup(DecoderOnlyLLMDataPacker):
     def setup(self, config): ...
 
 
-class Silent(DecoderOnlyLLMDataPacker):
+class EmptyPrompt(DecoderOnlyLLMDataPacker):
     def get_rollout_input(self, item):
         return ""
 
 
-class Swallows(Delegating):
+class DropsItems(Delegating):
     def rollout_collate_fn(self, items):
         return []
 
@@ -127,15 +127,15 @@ class Retokenizing(Plain):
         return ids, [1] * (len(ids) - 1) + [0]
 
 
-class Greedy(Plain):
-    """Its mask is not shifted: it covers the last sampled token, which predicts nothing."""
+class UnshiftedMask(Plain):
+    """Its mask is all ones and not shifted: it covers the prompt and the last sampled token, which predicts nothing."""
 
     def get_policy_input(self, item, rollout_output, n_ignore_prefix_tokens=0):
         ids, mask = super().get_policy_input(item, rollout_output)
         return ids, [1] * len(mask)
 
 
-class Wants(Plain):
+class ExtraArgument(Plain):
     def get_policy_input(self, item, rollout_output, image):
         raise AssertionError
 
@@ -168,14 +168,14 @@ BROKEN = [
     ("options", Prefixed, {"args": {"prefx": "> "}}, "args of .*Prefixed.*: prefx: unknown key. Did you mean 'prefix'"),
     ("options", Prefixed(), {}, "it is a Prefixed\n.*Name the class"),
     ("options", NoSetup, {}, "TypeError: .*setup.* takes 2 positional arguments"),
-    ("rollout-input", Silent, {}, "item '1\\+1=': the prompt is empty"),
-    ("rollout-input", Swallows, {}, "rollout_collate_fn got a list of one input"),
+    ("rollout-input", EmptyPrompt, {}, "item '1\\+1=': the prompt is empty"),
+    ("rollout-input", DropsItems, {}, "rollout_collate_fn got a list of one input"),
     ("rollout-input", DecoderOnlyLLMDataPacker, {"items": [3]}, "a int is not a prompt"),
     ("repeat", Counting, {}, r"item '1\+1=' gave \[4, .*\] and then \[5, "),
     ("repeat", Consuming, {"items": [{"prompt": "1"}]}, "item {'prompt': '1'} became {'prompt': '1', 'seen': True}"),
     ("policy-input", Retokenizing, {}, r"first difference is at token 0 of the completion(.|\n)*token_ids"),
-    ("policy-input", Greedy, {}, "belongs to the prompt"),
-    ("policy-input", Wants, {}, "missing 1 required positional argument: 'image'|AssertionError"),
+    ("policy-input", UnshiftedMask, {}, "belongs to the prompt"),
+    ("policy-input", ExtraArgument, {}, "missing 1 required positional argument: 'image'|AssertionError"),
     ("policy-input", Truncating, {}, "the sampler has 66 .*, the packer nothing more"),
     ("ignored-prefix", Insistent, {}, "with 2 of 5 tokens to ignore, the mask covers 4"),
     ("sft", Shifted, {}, "'input_ids' and 'labels' of the same length"),

@@ -21,7 +21,7 @@ def reward(text, reference=None, *, scale: float = 1.0, **kwargs):
 
 @pytest.fixture
 def report(fake_dist):
-    """`report("rewards", text)`: the report about `reward` in a module with that text."""
+    """`report("rewards", text)`: probe `reward` in a module with that text and return the report."""
 
     def look(kind, text, timeout_seconds=60.0, contract=True):
         fake_dist("some-dist", {f"rlx.{kind}": {"one": "probed_mod:reward"}}, {"probed_mod.py": text})
@@ -31,7 +31,7 @@ def report(fake_dist):
     return look
 
 
-def test_a_good_plugin_is_never_imported_here(report):
+def test_a_plugin_is_not_imported_in_this_process(report):
     seen = report("rewards", GOOD)
     assert (seen.error, seen.broken, seen.untested) == ("", "", "")
     assert seen.ok
@@ -50,7 +50,7 @@ def test_a_good_plugin_is_never_imported_here(report):
         ("import os; os.kill(os.getpid(), 11)", "the process that imported it was ended by signal SIGSEGV"),
     ],
 )  # fmt: skip
-def test_a_plugin_that_cannot_be_imported(report, text, message):
+def test_a_failed_import_is_reported(report, text, message):
     seen = report("rewards", text)
     assert message in seen.error
     assert not seen.ok
@@ -67,11 +67,11 @@ def test_a_plugin_that_hangs_is_killed_with_its_children(report, tmp_path):
     )
     assert seen.error == "took more than 3 s"
     child = int((tmp_path / "child").read_text())
-    # A killed process of another parent may be visible for a moment.
+    # A killed process stays visible until its parent has reaped it.
     deadline = time.monotonic() + 5
-    while _lives(child) and time.monotonic() < deadline:
+    while _is_running(child) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not _lives(child)
+    assert not _is_running(child)
 
 
 def test_children_and_threads_of_a_plugin_do_not_delay_its_report(report):
@@ -87,19 +87,19 @@ def test_children_and_threads_of_a_plugin_do_not_delay_its_report(report):
         ("def reward(text, reference, *, url: str): return 1.0", "", "it needs args: url"),
     ],
 )
-def test_the_contract_is_checked_in_the_process(report, text, broken, untested):
+def test_the_contract_is_checked_in_the_other_process(report, text, broken, untested):
     seen = report("rewards", text)
     assert (broken in seen.broken, untested in seen.untested) == (True, True)
     assert (seen.ok, seen.error) == (not broken, "")
 
 
-def test_the_schema_alone(report):
+def test_without_the_contract_only_the_schema_is_reported(report):
     seen = report("rewards", "def reward(text, reference=None, *, size: int): return None", contract=False)
     assert (seen.broken, seen.untested) == ("", "")
     assert seen.args_schema["required"] == ["size"]
 
 
-def _lives(pid):
+def _is_running(pid):
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -199,13 +199,13 @@ def test_all_broken_rules_are_in_one_message_each_rule_once():
     assert isinstance(caught.value, AssertionError)
 
 
-def test_an_example_that_cannot_be_sent_breaks_one_rule():
+def test_an_unserializable_example_breaks_one_rule():
     with pytest.raises(ContractError) as caught:
         check_reward(right, examples=[("2", object())])
     assert caught.value.rules == ["transport"]
 
 
-async def test_it_refuses_to_run_in_an_event_loop():
+async def test_check_reward_refuses_to_run_in_an_event_loop():
     with pytest.raises(RuntimeError, match="runs its own event loop: call it from a plain function, not an async one"):
         check_reward(slow)
 
@@ -215,7 +215,7 @@ def test_a_list_of_completions_is_for_group_rewards():
         check_reward(right, examples=[(["2"], "2")])
 
 
-def test_arguments_are_those_that_arrive_in_the_reward_process():
+def test_rewards_get_their_arguments_as_in_the_reward_process():
     seen = {}
 
     def look(text, reference=None, **kwargs):

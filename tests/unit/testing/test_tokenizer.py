@@ -12,7 +12,7 @@ TURNS = [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+1
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """The tokenizer as transformers loads it."""
+    """The character tokenizer as transformers loads it."""
     from transformers import AutoTokenizer
 
     from rlx.testing.models import save_char_tokenizer
@@ -35,7 +35,7 @@ def test_ids_and_texts_equal_those_of_transformers(real, text):
 
 @pytest.mark.parametrize("tokenize", [True, False])
 @pytest.mark.parametrize("prompt", [True, False])
-def test_conversations_are_rendered_as_by_transformers(real, tokenize, prompt):
+def test_conversations_are_rendered_like_transformers(real, tokenize, prompt):
     options = {"add_generation_prompt": prompt, "tokenize": tokenize}
     ours, theirs = (one.apply_chat_template(TURNS, **options, return_dict=False) for one in (CharTokenizer(), real))
     assert ours == theirs

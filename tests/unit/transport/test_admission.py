@@ -17,15 +17,15 @@ from rlx.transport.messages import Hello, Log, Ok, Stop, encode
 
 
 @pytest.fixture
-def heard(net):
-    """Serves, and collects every message that reaches the handler."""
+def serve_recording(net):
+    """Start a server that records every message its handler gets in `.messages`."""
     messages = []
 
-    async def keep(name, message):
+    async def record(name, message):
         messages.append((name, message))
 
     async def start():
-        return await net.serve(keep)
+        return await net.serve(record)
 
     start.messages = messages
     return start
@@ -33,7 +33,7 @@ def heard(net):
 
 @contextmanager
 def raw_socket(net):
-    """A socket with the policy's keys and no protocol."""
+    """Connect a socket that has the policy's keys, for sending any frames."""
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as raw:
         raw.linger = 0
         endpoint = net.endpoint("policy")
@@ -49,8 +49,8 @@ async def still_serves(net):
     assert await client.request(Stop(), timeout=5, what="still there?") == Ok()
 
 
-async def test_a_key_of_another_run_gets_nothing(net, heard):
-    server = await heard()
+async def test_a_key_of_another_run_is_refused(net, serve_recording):
+    server = await serve_recording()
     stranger = KeyPair.make()
     endpoint = msgspec.structs.replace(net.endpoint("policy"), public=stranger.public, secret=stranger.secret)
     with pytest.raises(WaitTimeout, match=r"policy connects to the controller at 127.0.0.1"):
@@ -59,29 +59,29 @@ async def test_a_key_of_another_run_gets_nothing(net, heard):
     await still_serves(net)
 
 
-async def test_a_wrong_server_key_gets_nothing(net, heard):
-    await heard()
+async def test_a_wrong_server_key_is_refused(net, serve_recording):
+    await serve_recording()
     endpoint = msgspec.structs.replace(net.endpoint("policy"), server_public=KeyPair.make().public)
     with pytest.raises(WaitTimeout):
         await net.client("policy", endpoint=endpoint).connect(0.5)
     await still_serves(net)
 
 
-async def test_a_peer_without_any_key_gets_nothing(net, heard):
-    await heard()
+async def test_a_peer_without_a_key_is_refused(net, serve_recording):
+    await serve_recording()
     with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as plain:
         plain.linger = 0
         plain.connect(f"tcp://127.0.0.1:{net.port}")
-        with suppress(zmq.Again):  # a socket whose handshake has failed already would wait forever to send
+        with suppress(zmq.Again):  # after a failed handshake, a blocking send would wait forever
             frames = [encode_envelope(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))]
             await plain.send_multipart(frames, zmq.NOBLOCK)
         assert await plain.poll(500) == 0
-    assert heard.messages == []
+    assert serve_recording.messages == []
     await still_serves(net)
 
 
-async def test_bytes_of_another_protocol_do_no_harm(net, heard):
-    await heard()
+async def test_bytes_of_another_protocol_do_not_stop_the_server(net, serve_recording):
+    await serve_recording()
     _, writer = await asyncio.open_connection("127.0.0.1", net.port)
     writer.write(b"GET / HTTP/1.1\r\n\r\n" * 100)
     await asyncio.sleep(0.05)
@@ -89,8 +89,8 @@ async def test_bytes_of_another_protocol_do_no_harm(net, heard):
     await still_serves(net)
 
 
-async def test_a_key_cannot_be_used_under_another_name(net, heard):
-    server = await heard()
+async def test_a_key_cannot_be_used_under_another_name(net, serve_recording):
+    server = await serve_recording()
     with pytest.raises(PeerFailed, match=r"'policy' \(attempt 1\) used the key of 'rollout-0'"):
         await net.client("policy", endpoint=net.endpoint("rollout-0")).connect(5)
     assert server.peers() == {}
@@ -110,8 +110,8 @@ async def test_a_key_cannot_be_used_under_another_name(net, heard):
     ],
 )
 @pytest.mark.parametrize("greeted", [True, False])
-async def test_unknown_bytes_of_a_known_key_do_not_kill_the_server(net, heard, frames, greeted):
-    await heard()
+async def test_invalid_frames_of_a_known_peer_do_not_stop_the_server(net, serve_recording, frames, greeted):
+    await serve_recording()
     with raw_socket(net) as raw:
         if greeted:
             await raw.send_multipart([encode_envelope(Envelope("ask", 1, 1)), encode(Hello("policy", 1, 1))])
@@ -119,11 +119,11 @@ async def test_unknown_bytes_of_a_known_key_do_not_kill_the_server(net, heard, f
         await raw.send_multipart(frames)
         await asyncio.sleep(0.02)
         await still_serves(net)
-    assert [message for name, message in heard.messages if name == "policy"] == []
+    assert [message for name, message in serve_recording.messages if name == "policy"] == []
 
 
-async def test_an_older_attempt_is_refused_from_then_on(net, heard):
-    server = await heard()
+async def test_an_older_attempt_is_refused_from_then_on(net, serve_recording):
+    server = await serve_recording()
     old = await net.connect(attempt=1)
     new = await net.connect(attempt=2)
     with pytest.raises(PeerFailed, match="attempt 1 of policy is refused: attempt 2 has taken its place"):
@@ -133,14 +133,14 @@ async def test_an_older_attempt_is_refused_from_then_on(net, heard):
     with pytest.raises(PeerFailed, match="attempt 1 of policy is refused"):
         await net.client(attempt=1).connect(5)
     assert server.peers()["policy"].attempt == 2
-    assert heard.messages == [("policy", Stop())]
+    assert serve_recording.messages == [("policy", Stop())]
 
 
-async def test_requests_to_a_replaced_attempt_fail(net, heard):
+async def test_requests_to_a_replaced_attempt_fail(net, serve_recording):
     async def never(_message):
         await asyncio.sleep(60)
 
-    server = await heard()
+    server = await serve_recording()
     await net.connect(attempt=1, handler=never)
     asked = asyncio.create_task(server.request("policy", Stop(), timeout=30, what="a step"))
     await asyncio.sleep(0.05)
@@ -149,11 +149,11 @@ async def test_requests_to_a_replaced_attempt_fail(net, heard):
         await asked
 
 
-async def test_the_first_message_must_be_hello(net, heard):
-    await heard()
+async def test_the_first_message_must_be_hello(net, serve_recording):
+    await serve_recording()
     with raw_socket(net) as raw:
         await raw.send_multipart([encode_envelope(Envelope("ask", 5, 1)), encode(Stop())])
         envelope, body = await asyncio.wait_for(raw.recv_multipart(), 5)
     assert decode_envelope(envelope) == Envelope("error", 5, 1)
     assert str(decode_error("controller", body)) == "the first message of policy must be Hello, not Stop"
-    assert heard.messages == []
+    assert serve_recording.messages == []

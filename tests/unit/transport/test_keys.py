@@ -6,7 +6,7 @@ from rlx.errors import RunError
 from rlx.transport.keys import RunKeys
 
 
-def test_keys_are_saved_for_the_owner_only_and_read_back(tmp_path):
+def test_saved_keys_are_private_and_can_be_loaded(tmp_path):
     path = tmp_path / "keys.json"
     keys = RunKeys.make(["policy", "rollout-0"])
     keys.save(path)
@@ -14,7 +14,7 @@ def test_keys_are_saved_for_the_owner_only_and_read_back(tmp_path):
     assert RunKeys.load(path) == keys
 
 
-def test_every_pair_differs():
+def test_all_key_pairs_differ():
     keys = RunKeys.make(["policy", "rollout-0"])
     publics = {keys.server.public, *keys.client_keys.values()}
     assert len(publics) == 3

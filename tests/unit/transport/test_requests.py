@@ -38,7 +38,7 @@ async def test_a_handler_that_returns_nothing_answers_ok(net):
     assert type(await client.request(Stop(), timeout=5, what="stop")).__name__ == "Ok"
 
 
-async def test_concurrent_requests_get_their_own_answers_and_a_slow_one_delays_no_other(net):
+async def test_concurrent_requests_get_their_own_answers_without_blocking_each_other(net):
     release = asyncio.Event()
 
     async def slow_first(_name, message):
@@ -56,7 +56,7 @@ async def test_concurrent_requests_get_their_own_answers_and_a_slow_one_delays_n
     assert await slow == measured(0)
 
 
-async def test_notifications_arrive_in_order_though_handlers_wait(net):
+async def test_notifications_arrive_in_order_even_if_handlers_wait(net):
     seen = []
     done = asyncio.Event()
 
@@ -74,7 +74,7 @@ async def test_notifications_arrive_in_order_though_handlers_wait(net):
     assert seen == [("rollout-0", number) for number in range(50)]
 
 
-async def test_a_known_error_travels_as_itself(net):
+async def test_a_known_error_keeps_its_type(net):
     async def refuse(_name, _message):
         raise RewardError("reward 'judge' raised")
 
@@ -107,7 +107,7 @@ async def test_an_error_on_a_notification_reaches_on_error(net):
     assert repr(error) == "ValueError('bad group')"
 
 
-async def test_a_timeout_names_what_and_who(net):
+async def test_a_timeout_names_the_request_and_the_peer(net):
     async def never(_message):
         await asyncio.sleep(60)
 
@@ -120,7 +120,7 @@ async def test_a_timeout_names_what_and_who(net):
 
 @pytest.fixture
 async def pair(net):
-    """`await pair(first, second)`: the server of two clients, which answer after that many seconds; -1 refuses."""
+    """`await pair(first, second)`: a server with two clients that answer after these delays in seconds; -1 refuses."""
 
     async def connect(*delays):
         async def answer(message, name, delay):
@@ -155,7 +155,7 @@ async def test_the_first_error_of_a_request_to_many_ends_the_wait(pair):
         await server.request_all(["rollout-0", "policy"], measured(1), timeout=30, what="both")
 
 
-async def test_a_late_answer_is_not_taken_for_another(net):
+async def test_a_late_answer_is_not_matched_to_the_next_request(net):
     async def late(_name, message):
         await asyncio.sleep(0.2 if message.metrics["n"] == 0 else 0.4)
         return message
@@ -167,7 +167,7 @@ async def test_a_late_answer_is_not_taken_for_another(net):
     assert await client.request(measured(1), timeout=5, what="second") == measured(1)
 
 
-async def test_a_peer_that_never_came_is_named(net):
+async def test_a_peer_that_never_connected_is_named(net):
     server = await net.serve()
     with pytest.raises(PeerFailed, match="rollout-0 is not connected"):
         await server.notify("rollout-0", Stop())
@@ -205,7 +205,7 @@ async def test_heartbeats_keep_a_silent_peer_fresh(net, monkeypatch):
     await net.until(lambda: server.peers()["policy"].last_heard > first)
 
 
-async def test_a_failure_of_the_heartbeats_is_reported(net, monkeypatch):
+async def test_a_heartbeat_failure_is_reported(net, monkeypatch):
     monkeypatch.setattr("rlx.transport.client.HEARTBEAT_SECONDS", 0.02)
     await net.serve()
     errors = []

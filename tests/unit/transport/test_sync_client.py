@@ -73,7 +73,7 @@ async def test_heartbeats_continue_while_the_owner_computes(net, monkeypatch):
     assert len(set(heard)) > 5
 
 
-async def test_no_controller_is_a_timeout_that_says_so(net):
+async def test_a_missing_controller_is_a_timeout_that_names_its_address(net):
     await (await net.serve()).close()
     with pytest.raises(WaitTimeout, match=r"policy connects to the controller at 127.0.0.1:.* Is it running"):
         await asyncio.to_thread(SyncClient, net.endpoint("policy"), "policy", 1, connect_timeout=0.3)

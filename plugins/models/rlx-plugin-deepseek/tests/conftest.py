@@ -1,8 +1,6 @@
-"""Tiny DeepSeek-V3 checkpoints, made by transformers, with what a published one has: corrections that are not 0."""
+"""Tiny DeepSeek-V3 checkpoints, made by transformers; like published ones, they have nonzero router corrections."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 import torch
@@ -25,7 +23,7 @@ SHAPE = {
     "topk_group": 2,
     "routed_scaling_factor": 2.5,
     "q_lora_rank": 24,
-    # The only sizes that vLLM's latent attention takes on a CPU.
+    # The only sizes that vLLM's latent attention supports on a CPU.
     "kv_lora_rank": 512,
     "qk_rope_head_dim": 64,
     "qk_nope_head_dim": 32,
@@ -55,15 +53,20 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _offline():
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    """Forbid downloads and use one thread, for the tests of this folder only."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
 def config():
-    """`config(name, **shape)`: one of VARIANTS."""
+    """`config(name, **shape)`: the config of one of VARIANTS."""
     from transformers import DeepseekV3Config
 
     return lambda name="v3", **shape: DeepseekV3Config(**{**SHAPE, **VARIANTS[name], **shape})
@@ -83,7 +86,7 @@ def checkpoint(config, tmp_path_factory):
             torch.manual_seed(7)
             model = DeepseekV3ForCausalLM(config(name, **shape))
             for parameter in model.parameters():
-                # Large enough for every part to be seen in the logits.
+                # Large enough for every part to affect the logits.
                 torch.nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else parameter.data.add_(
                     0.1 * torch.randn_like(parameter)
                 )

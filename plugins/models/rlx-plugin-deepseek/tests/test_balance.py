@@ -1,4 +1,4 @@
-"""The load of experts: counted as routed, told per step, evened out by the correction and by nothing else."""
+"""Expert load: counted during routing, reported per step, and balanced only by the correction."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ def model(config):
     return plugin.build(config("v3"))
 
 
-def test_metrics_of_a_known_load():
+def test_metrics_for_a_known_load():
     load = torch.tensor([[4, 4, 4, 4], [16, 0, 0, 0]])
     assert metrics(load) == {"experts/max_violation": pytest.approx((0 + 3) / 2), "experts/idle": 3 / 8}
 
 
-def test_counts_every_choice_of_training_once(model, config):
+def test_every_routing_choice_in_training_is_counted_once(model, config):
     model.balance = Balance(model.routers())
     model(TOKENS, POSITIONS)
     model.eval()(TOKENS, POSITIONS)
     choices = TOKENS.numel() * config("v3").num_experts_per_tok
     assert [int(router.load.sum()) for router in model.routers()] == [choices, choices]
-    told = model.step_end()
-    assert told["experts/max_violation"] > 0
+    step_metrics = model.step_end()
+    assert step_metrics["experts/max_violation"] > 0
     assert not any(router.load.any() for router in model.routers())
     assert not any(router.correction.any() for router in model.routers())
 
 
-def test_nothing_is_counted_or_told_unasked(model):
+def test_without_balance_nothing_is_counted_or_reported(model):
     model(TOKENS, POSITIONS)
     assert model.step_end() == {}
     assert not any(router.load.any() for router in model.routers())
 
 
-def test_correction_evens_out_a_skewed_router(config):
-    """Scores that favour one expert for every token: without the correction it and its group get everything."""
+def test_the_correction_balances_a_skewed_router(config):
+    """The scores favour one expert for every token; without the correction it would get nearly all tokens."""
     torch.manual_seed(0)
     router = Router(config("v3", n_group=1, topk_group=1, num_experts_per_tok=1)).train()
     tokens = torch.randn(400, 64) + 2 * nn.functional.normalize(router.weight[3].detach(), dim=0)
@@ -74,7 +74,7 @@ def test_correction_evens_out_a_skewed_router(config):
     torch.testing.assert_close(weights, scores / scores.sum(-1, keepdim=True) * router.scaling)
 
 
-def test_hooks(model):
+def test_hooks_plugins_keep_their_contract_and_exclude_each_other(model):
     check_hooks(hooks.ExpertLoad)
     check_hooks(hooks.BiasUpdate)
     hooks.ExpertLoad().rlx_model_built(model)
@@ -83,18 +83,18 @@ def test_hooks(model):
         hooks.BiasUpdate().rlx_model_built(model)
 
 
-def test_rate_is_an_option(model):
+def test_the_bias_rate_is_an_option(model):
     hooks.BiasUpdate(bias_rate=0.5).rlx_model_built(model)
     assert model.balance.bias_rate == 0.5
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
-def test_a_rate_must_be_above_0(rate):
+def test_the_bias_rate_must_be_positive(rate):
     with pytest.raises(ValueError, match=r"bias_rate = .*: must be greater than 0"):
         hooks.BiasUpdate(rate)
 
 
-def test_a_rate_in_meta_is_refused_with_what_to_write():
+def test_a_bias_rate_in_meta_is_refused_with_its_replacement():
     hooks.BiasUpdate().rlx_configure(SimpleNamespace(meta={"other": 1}))
     with pytest.raises(ConfigError) as caught:
         hooks.BiasUpdate().rlx_configure(SimpleNamespace(meta={"deepseek_bias_rate": 0.01}))
@@ -104,7 +104,7 @@ def test_a_rate_in_meta_is_refused_with_what_to_write():
     )
 
 
-def test_another_model():
+def test_another_model_is_refused():
     with pytest.raises(UsageError, match="this run trains a Linear"):
         hooks.ExpertLoad().rlx_model_built(nn.Linear(1, 1))
 
@@ -121,15 +121,15 @@ shape = dict(hidden_size=4, n_routed_experts=3, n_group=1, topk_group=1, num_exp
 router = Router(SimpleNamespace(**shape, norm_topk_prob=True, routed_scaling_factor=1.0, initializer_range=1.0))
 balance = Balance([router], bias_rate=0.5)
 router.load += torch.tensor([[9, 0, 3], [0, 6, 0]][dist.get_rank()])
-told = balance.step_end()
+metrics = balance.step_end()
 with open(f"{sys.argv[1]}/{dist.get_rank()}.json", "w") as file:
-    json.dump([told, router.correction.tolist()], file)
+    json.dump([metrics, router.correction.tolist()], file)
 dist.destroy_process_group()
 """
 
 
-def test_ranks_count_together(tmp_path):
-    """9, 6 and 3 tokens over two ranks, each of which alone would tell something else."""
+def test_loads_are_summed_over_ranks(tmp_path):
+    """The two ranks together have loads of 9, 6 and 3 tokens; either rank alone would report other metrics."""
     (tmp_path / "ranks.py").write_text(RANKS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*command, tmp_path / "ranks.py", tmp_path], check=True, capture_output=True, text=True)

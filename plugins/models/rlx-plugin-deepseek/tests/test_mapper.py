@@ -1,4 +1,4 @@
-"""The mapper: both ways by name, shape, dtype and bytes; FP8; and what it says of checkpoints that do not fit."""
+"""The weight mapper: both directions by name, shape, dtype and bytes; FP8; errors for checkpoints that don't fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def loaded(folder):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_round_trip(loaded, dtype):
+def test_policy_to_hf_inverts_hf_to_policy(loaded, dtype):
     config, theirs = loaded
     theirs = {n: t if n.endswith("e_score_correction_bias") else t.to(dtype) for n, t in theirs.items()}
     mapper = DeepseekV3MoEWeightMapper(config)
@@ -36,7 +36,7 @@ def test_round_trip(loaded, dtype):
         assert torch.equal(tensor.contiguous().view(torch.uint8), theirs[name].contiguous().view(torch.uint8)), name
 
 
-def test_every_tensor_of_the_model_is_made(loaded):
+def test_every_tensor_of_the_model_is_mapped(loaded):
     config, theirs = loaded
     model = plugin.build(config)
     policy = dict(plugin.weight_mapper(config).hf_to_policy(iter(theirs.items())))
@@ -46,8 +46,8 @@ def test_every_tensor_of_the_model_is_made(loaded):
     assert {name: tensor.shape for name, tensor in policy.items()} == wanted
 
 
-def test_streams_a_stack_at_a_time(checkpoint, config):
-    """A stack comes out as soon as its last part has come, whatever the order of parts."""
+def test_stacked_experts_are_yielded_as_soon_as_complete(checkpoint, config):
+    """A stack is yielded as soon as its last part is read, in any order of parts."""
     theirs = load_file(checkpoint("v3") / "model.safetensors")
     mapper = DeepseekV3MoEWeightMapper(config("v3"))
     taken = []
@@ -63,7 +63,7 @@ def test_streams_a_stack_at_a_time(checkpoint, config):
     assert len(taken) < len(theirs)
 
 
-def test_prediction_layers_are_left_out(checkpoint, config):
+def test_multi_token_prediction_layers_are_skipped(checkpoint, config):
     theirs = load_file(checkpoint("v3") / "model.safetensors")
     extra = {
         "model.layers.3.eh_proj.weight": torch.ones(2),
@@ -73,7 +73,7 @@ def test_prediction_layers_are_left_out(checkpoint, config):
     none = DeepseekV3MoEWeightMapper(config("v3"))
     names = {name for name, _ in some.hf_to_policy(iter({**theirs, **extra}.items()))}
     assert not names & set(extra)
-    # Without the config's word they are tensors that the model has no place for, which rlx refuses by name.
+    # If the config doesn't declare them, they pass through as unknown tensors, which rlx refuses by name.
     assert set(extra) <= {name for name, _ in none.hf_to_policy(iter({**theirs, **extra}.items()))}
 
 
@@ -92,7 +92,7 @@ def test_an_expert_of_another_shape_is_named(checkpoint, config):
 
 
 def quantised(tensors, block):
-    """Every projection in blocks, as a naive loop makes them."""
+    """Quantise every projection to FP8 in blocks, with a naive loop."""
     made = {}
     for name, tensor in tensors.items():
         if not name.endswith("_proj.weight"):
@@ -110,7 +110,7 @@ def quantised(tensors, block):
 
 
 def restored(made, block):
-    """By another way than the plugin's: entry by entry, in float64."""
+    """Dequantise independently of the plugin: element by element, in float64."""
     plain = {}
     for name, tensor in made.items():
         if name.endswith("_scale_inv"):
@@ -125,11 +125,11 @@ def restored(made, block):
 
 @pytest.mark.parametrize("block", [16, 128])
 @pytest.mark.parametrize("order", [sorted, lambda names: sorted(names, reverse=True)])
-def test_fp8(checkpoint, config, block, order):
+def test_fp8_checkpoints_are_dequantised(checkpoint, config, block, order):
     made = quantised(load_file(checkpoint("v3") / "model.safetensors"), block)
     expected = restored(made, block)
-    said = {"quant_method": "fp8", "weight_block_size": [block, block]}
-    mapper = DeepseekV3MoEWeightMapper(config("v3", quantization_config=said))
+    quantization = {"quant_method": "fp8", "weight_block_size": [block, block]}
+    mapper = DeepseekV3MoEWeightMapper(config("v3", quantization_config=quantization))
     policy = dict(mapper.hf_to_policy((name, made[name]) for name in order(made)))
     back = dict(pair for name, tensor in policy.items() for pair in mapper.policy_to_hf(name, tensor))
     assert set(back) == set(expected)
@@ -138,22 +138,22 @@ def test_fp8(checkpoint, config, block, order):
 
 
 @pytest.mark.parametrize("lost", ["weight", "weight_scale_inv"])
-def test_fp8_in_half(lost):
+def test_an_fp8_weight_or_scale_without_the_other_is_an_error(lost):
     pair = {"x.weight": torch.zeros(4, 4, dtype=torch.float8_e4m3fn), "x.weight_scale_inv": torch.ones(1, 1)}
     del pair[f"x.{lost}"]
     with pytest.raises(UsageError, match=rf"x\.{lost}.* is missing"):
         dict(fp8.plain(iter(pair.items())))
 
 
-def test_fp8_scales_of_another_shape():
+def test_fp8_scales_of_another_shape_are_refused():
     pair = {"x.weight": torch.zeros(200, 4, dtype=torch.float8_e4m3fn), "x.weight_scale_inv": torch.ones(1, 1)}
     with pytest.raises(UsageError, match=r"x\.weight_scale_inv has the shape \[1, 1\].*must be \[2, 1\]"):
         dict(fp8.plain(iter(pair.items())))
 
 
 @pytest.fixture
-def published(checkpoint, tmp_path):
-    """A folder in FP8 blocks of 16, in two files; some scales lie in another file than their weight."""
+def fp8_folder(checkpoint, tmp_path):
+    """An FP8 checkpoint in blocks of 16, in two files; some scales are in another file than their weight."""
     source = checkpoint("v3")
     folder = shutil.copytree(source, tmp_path / "fp8", ignore=shutil.ignore_patterns("*.safetensors"))
     made = quantised(load_file(source / "model.safetensors"), 16)
@@ -161,15 +161,15 @@ def published(checkpoint, tmp_path):
     for number, part in enumerate((names[: len(names) // 2 + 1], names[len(names) // 2 + 1 :])):
         save_file({name: made[name] for name in part}, folder / f"model-0000{number + 1}-of-00002.safetensors")
     config = json.loads((folder / "config.json").read_text())
-    said = {"quant_method": "fp8", "weight_block_size": [16, 16]}
-    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": said}))
+    quantization = {"quant_method": "fp8", "weight_block_size": [16, 16]}
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}))
     return folder, restored(made, 16)
 
 
-def test_dequantise(published, tmp_path):
+def test_the_dequantise_command_writes_a_plain_checkpoint(fp8_folder, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    folder, expected = published
+    folder, expected = fp8_folder
     command = [sys.executable, "-m", "rlx_plugin_deepseek.dequantise", folder, tmp_path / "plain"]
     subprocess.run(command, check=True, capture_output=True, text=True)
     seen = {name: t for file in (tmp_path / "plain").glob("*.safetensors") for name, t in load_file(file).items()}
@@ -184,7 +184,7 @@ def test_dequantise(published, tmp_path):
     assert (tmp_path / "plain/tokenizer.json").is_file()
 
 
-def test_dequantise_of_nothing(checkpoint, tmp_path):
+def test_dequantising_a_folder_without_fp8_is_an_error(checkpoint, tmp_path):
     from rlx_plugin_deepseek.dequantise import dequantise
 
     with pytest.raises(UsageError, match="it isn't an FP8 checkpoint"):

@@ -1,4 +1,4 @@
-"""The model against transformers' own DeepseekV3ForCausalLM, in float32: logits and gradients to 1e-5."""
+"""Logits and gradients equal those of transformers' DeepseekV3ForCausalLM to 1e-5 in float32."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rlx_plugin_deepseek import experts
 from rlx_plugin_deepseek.plugin import plugin
 from rlx_plugin_deepseek.rotary import frequencies
 
-# Not 0: transformers gives the embedding of its padding no gradient.
+# Without 0: transformers gives the padding token's embedding no gradient.
 TOKENS = torch.randint(1, 128, (2, 150), generator=torch.Generator().manual_seed(3))
 
 
 def pair(folder):
-    """Transformers' model and ours, with the same weights; our mapper."""
+    """Return transformers' model and ours with the same weights, and our mapper."""
     from safetensors.torch import load_file
     from transformers import AutoConfig, DeepseekV3ForCausalLM
 
@@ -34,7 +34,7 @@ def positions():
     return torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
 
 
-def test_logits(folder):
+def test_logits_equal_those_of_transformers(folder):
     reference, model, _ = pair(folder)
     with torch.no_grad():
         expected, seen = reference(TOKENS).logits, model(TOKENS, positions()).logits
@@ -42,7 +42,7 @@ def test_logits(folder):
     torch.testing.assert_close(seen, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gradients(folder):
+def test_gradients_equal_those_of_transformers(folder):
     reference, model, mapper = pair(folder)
     for network, logits in ((reference, reference(TOKENS).logits), (model, model(TOKENS, positions()).logits)):
         network.zero_grad()
@@ -53,7 +53,7 @@ def test_gradients(folder):
     for name, expected in theirs.items():
         stack = _stacked(name, ours)
         assert expected.abs().max() > 0, name
-        # Of the tensor's norm, and of its largest element: an element that is nearly 0 is nothing but rounding.
+        # Relative to the tensor's norm and its largest element: elements near 0 are mere rounding errors.
         assert (stack - expected).norm() <= 1e-5 * expected.norm(), name
         torch.testing.assert_close(stack, expected, atol=1e-5 * float(expected.abs().max()), rtol=0, msg=name)
         compared += expected.numel()
@@ -61,7 +61,7 @@ def test_gradients(folder):
 
 
 def _stacked(name, ours):
-    """Our gradient as transformers 5 has it."""
+    """Return our gradient in the stacked layout of transformers 5."""
     if name in ours:
         return ours[name]
     place, kind = name.rsplit(".", 1)
@@ -70,8 +70,8 @@ def _stacked(name, ours):
     return torch.stack([torch.cat([ours[f"{place}.{e}.{n}.weight"] for n in names]) for e in range(count)])
 
 
-def test_groups_matter(checkpoint):
-    """Parity would be empty if the choice within the best groups were that over all experts."""
+def test_group_limited_routing_changes_the_logits(checkpoint):
+    """Otherwise the parity tests would pass without group-limited routing."""
     _, model, _ = pair(checkpoint("v3"))
     positions_ = positions()
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_groups_matter(checkpoint):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_grouped_and_looped_agree(dtype):
+def test_grouped_and_looped_experts_agree(dtype):
     source = torch.Generator().manual_seed(0)
     counts = torch.tensor([3, 0, 5, 1])
     results = []
@@ -100,13 +100,13 @@ def test_grouped_and_looped_agree(dtype):
     assert not experts.has_grouped_mm("cpu", torch.float64)
 
 
-def test_sizes_that_grouped_mm_does_not_take():
+def test_grouped_experts_handle_unaligned_sizes():
     out = experts.grouped(torch.ones(3, 7), torch.ones(2, 5, 7), torch.tensor([1, 2]))
     assert torch.equal(out, torch.full((3, 5), 7.0))
 
 
 @pytest.mark.parametrize("more", [{}, {"truncate": False}, {"mscale": None, "mscale_all_dim": None}, {"factor": None}])
-def test_yarn_is_transformers(config, more):
+def test_yarn_frequencies_equal_those_of_transformers(config, more):
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     made = config("v3")
@@ -117,5 +117,5 @@ def test_yarn_is_transformers(config, more):
     assert magnitude == pytest.approx(scale)
 
 
-def test_contract(folder):
+def test_the_plugin_keeps_the_model_contract(folder):
     check_model_plugin(plugin, folder, tolerance=1e-5)

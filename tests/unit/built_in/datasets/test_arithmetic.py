@@ -31,7 +31,7 @@ def test_every_answer_is_right(operation, pad, reverse):
         assert pad or digits == "0" or (digits[-1] if reverse else digits[0]) != "0"
 
 
-def test_one_example_in_full():
+def test_one_problem_with_its_answer_and_its_reversed_answer():
     plain, reverse = ArithmeticDataset("sft"), ArithmeticDataset("sft", reverse=True)
     i = problems(plain, "+").index((7, 45))
     assert (plain[i], plain.get_reference_answer(i)) == ("07+45=", "052")
@@ -40,7 +40,7 @@ def test_one_example_in_full():
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("seed", [0, 7])
-def test_splits_are_disjoint_complete_and_of_the_promised_shares(operation, seed):
+def test_splits_are_disjoint_and_complete_with_the_documented_shares(operation, seed):
     splits = {
         name: problems(ArithmeticDataset(name, operation=operation, seed=seed), operation)
         for name in ("eval", "sft", "train")
@@ -52,7 +52,7 @@ def test_splits_are_disjoint_complete_and_of_the_promised_shares(operation, seed
 
 
 @pytest.mark.parametrize("operation", ["+", "*"])
-def test_a_held_out_problem_is_not_seen_in_another_order(operation):
+def test_swapped_operands_stay_in_the_same_split(operation):
     held_out = set(problems(ArithmeticDataset("eval", operation=operation), operation))
     assert {(b, a) for a, b in held_out} == held_out
 
@@ -64,7 +64,7 @@ def test_the_order_is_fixed_and_shuffled_and_size_takes_a_prefix():
     assert problems(ArithmeticDataset(seed=1, size=100), "+") != whole[:100]
 
 
-def test_ranges_too_large_to_list_are_drawn():
+def test_ranges_too_large_to_list_are_sampled():
     options = {"low": 0, "high": 99_999, "size": 500}
     splits = [problems(ArithmeticDataset(split, **options), "+") for split in ("train", "sft", "eval")]
     assert [len(set(split)) for split in splits] == [500] * 3
@@ -72,7 +72,7 @@ def test_ranges_too_large_to_list_are_drawn():
     assert problems(ArithmeticDataset("train", **{**options, "size": 100}), "+") == splits[0][:100]
 
 
-def test_about_so_many_problems_have_a_second_row_that_declines():
+def test_the_declined_share_of_problems_has_a_second_row_that_declines():
     clean, some = ArithmeticDataset("sft"), ArithmeticDataset("sft", declined=0.25)
     rows = [(some[i], some.get_reference_answer(i)) for i in range(len(some))]
     assert rows[: len(clean)] == [(clean[i], clean.get_reference_answer(i)) for i in range(len(clean))]
@@ -84,7 +84,7 @@ def test_about_so_many_problems_have_a_second_row_that_declines():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.sampled_from(["+", "-", "*"]))
-def test_padded_answers_have_one_width_apart_from_the_sign(low, more, operation):
+def test_padded_answers_have_the_same_width_without_the_sign(low, more, operation):
     dataset = ArithmeticDataset("train", low=low, high=low + more, operation=operation)
     widths = {len(dataset.get_reference_answer(i).lstrip("-")) for i in range(len(dataset))}
     assert len(widths) <= 1
@@ -104,6 +104,6 @@ def test_padded_answers_have_one_width_apart_from_the_sign(low, more, operation)
         ({"high": 1999, "size": 2_000_000}, "at most 100000"),
     ],
 )
-def test_bad_options(options, message):
+def test_invalid_options_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         ArithmeticDataset(**options)

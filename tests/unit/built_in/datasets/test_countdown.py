@@ -20,7 +20,7 @@ def keys(dataset):
 
 
 def expressions(parts):
-    """Every (text, value) that can be made of the parts, each used once."""
+    """Yield the (text, value) of every expression that uses each part once."""
     if len(parts) == 1:
         yield parts[0]
         return
@@ -31,7 +31,7 @@ def expressions(parts):
             yield from expressions([(f"({left} {sign} {right})", value), *rest])
 
 
-def test_every_problem_has_a_solution_that_its_reward_takes():
+def test_every_problem_has_a_solution_that_the_reward_accepts():
     for found in problems(CountdownDataset(size=40, max_numbers=3)):
         parts = [(str(number), Fraction(number)) for number in found["numbers"]]
         solution = next(text for text, value in expressions(parts) if value == found["target"])
@@ -42,7 +42,7 @@ def test_every_problem_has_a_solution_that_its_reward_takes():
 @given(
     st.integers(2, 5), st.integers(0, 2), st.integers(1, 20), st.integers(10, 40), st.sampled_from(["train", "eval"])
 )
-def test_numbers_and_targets_are_as_asked(fewest, more, low, width, split):
+def test_numbers_and_targets_are_within_their_options(fewest, more, low, width, split):
     dataset = CountdownDataset(
         split, 5, min_numbers=fewest, max_numbers=fewest + more, low=low, high=low + width, max_target=150
     )
@@ -53,7 +53,7 @@ def test_numbers_and_targets_are_as_asked(fewest, more, low, width, split):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_splits_share_no_problem_whatever_their_other_options(seed):
+def test_splits_share_no_problem_even_with_different_options(seed):
     small = {"min_numbers": 3, "max_numbers": 3, "low": 1, "high": 9, "seed": seed}
     train = keys(CountdownDataset("train", 1500, **small))
     held_out = keys(CountdownDataset("eval", 150, **{**small, "max_target": 50}))
@@ -63,13 +63,13 @@ def test_splits_share_no_problem_whatever_their_other_options(seed):
     assert train & other
 
 
-def test_a_smaller_size_is_a_prefix_and_a_seed_is_another_dataset():
+def test_a_smaller_size_is_a_prefix_and_another_seed_gives_other_problems():
     some, more, other = CountdownDataset(size=50), CountdownDataset(size=80), CountdownDataset(size=50, seed=1)
     assert problems(some) == problems(more)[:50]
     assert not keys(some) & keys(other)
 
 
-def test_the_prompt_asks_for_what_the_reward_reads():
+def test_the_prompt_asks_for_the_format_that_the_reward_reads():
     dataset = CountdownDataset(size=1)
     numbers, target = dataset.get_reference_answer(0).values()
     question = f"Numbers: {', '.join(map(str, numbers))}. Target: {target}."
@@ -91,6 +91,6 @@ def test_the_prompt_asks_for_what_the_reward_reads():
         ({"min_numbers": 2, "max_numbers": 2, "high": 3}, "hardly more than [0-9]+ such problems"),
     ],
 )
-def test_bad_options(options, message):
+def test_invalid_options_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         CountdownDataset(**options)

@@ -28,7 +28,7 @@ def write_parquet(path, found):
 
 @pytest.fixture(params=[(jsonl_dataset, write_jsonl, "jsonl"), (parquet_dataset, write_parquet, "parquet")])
 def kind(request, tmp_path):
-    """What makes the dataset, and a folder with a file of rows 1 and 2, one of row 3 below it, and another file."""
+    """The factory, a folder with rows 1 and 2 in a file, row 3 in a subfolder and a README, and the file ending."""
     make, write, ending = request.param
     (tmp_path / "data" / "below").mkdir(parents=True)
     write(tmp_path / "data" / f"a.{ending}", rows(1, 2))
@@ -47,7 +47,7 @@ def kind(request, tmp_path):
         ([""], [1, 2, 3]),
     ],
 )
-def test_a_file_a_pattern_a_list_or_a_folder(kind, paths, expected):
+def test_paths_may_be_a_file_a_pattern_a_list_or_a_folder(kind, paths, expected):
     make, folder, ending = kind
     found = [str(folder / path.format(ending)) for path in paths]
     dataset = make(found[0] if len(found) == 1 else found, reference_column="gold")
@@ -55,14 +55,14 @@ def test_a_file_a_pattern_a_list_or_a_folder(kind, paths, expected):
     assert [dataset.get_reference_answer(i) for i in range(len(dataset))] == [str(2 * n) for n in expected]
 
 
-def test_parts_of_a_file_and_conversations(kind):
+def test_split_slices_and_a_system_prompt(kind):
     make, folder, _ = kind
     head, tail = (make(str(folder), split=split, system_prompt="Add.") for split in ("train[:2]", "train[2:]"))
     assert (len(head), len(tail)) == (2, 1)
     assert tail[0] == [{"role": "system", "content": "Add."}, {"role": "user", "content": "3+3?"}]
 
 
-def test_what_is_wrong_is_named(kind):
+def test_errors_name_the_file_or_column(kind):
     make, folder, ending = kind
     for args, error, message in [
         ({"path": str(folder), "promt_column": "a"}, ConfigError, "Did you mean 'prompt_column'"),

@@ -26,13 +26,13 @@ def test_rows_of_a_file_as_chat_messages(file):
     assert dataset[1][1]["content"] == "Again?"
 
 
-def test_as_text_the_instruction_and_the_question_are_in_the_prompt(file):
+def test_a_text_prompt_has_the_instruction_and_the_question(file):
     prompt = Gsm8kDataset(path=str(file), chat=False)[0]
     assert "####" in prompt
     assert prompt.endswith("Question: Two and two?\nAnswer:")
 
 
-def test_the_reference_is_what_its_reward_reads(file):
+def test_the_reward_reads_the_reference(file):
     reference = Gsm8kDataset(path=str(file)).get_reference_answer(0)
     assert gsm8k_reward_fn("#### 4", reference) == 1.0
     assert gsm8k_reward_fn("#### 5", reference) == 0.0
@@ -46,7 +46,7 @@ def test_the_reference_is_what_its_reward_reads(file):
         ("[1]", "needs 'question' and 'answer', but has: \\[1\\]"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, message):
+def test_an_invalid_line_is_named(tmp_path, line, message):
     (tmp_path / "bad.jsonl").write_text(line + "\n")
     with pytest.raises(ValueError, match=message):
         Gsm8kDataset(path=str(tmp_path / "bad.jsonl"))

@@ -29,8 +29,8 @@ def jsonl(tmp_path):
 
 
 @pytest.fixture(params=["builder", "file", "folder", "parquet", "saved", "saved_dict"])
-def place(request, jsonl, tmp_path):
-    """The same rows, in every way in which they can lie on disk."""
+def location(request, jsonl, tmp_path):
+    """The arguments that load the same rows from each storage format."""
     import datasets
 
     rows = datasets.Dataset.from_list(ROWS)
@@ -50,17 +50,17 @@ def place(request, jsonl, tmp_path):
     return {"path": str(tmp_path / "saved")}
 
 
-def test_rows_from_every_place(place):
-    dataset = HFDataset(**place, prompt_column="question", reference_column="gold")
+def test_rows_load_from_every_location(location):
+    dataset = HFDataset(**location, prompt_column="question", reference_column="gold")
     assert [dataset[i] for i in range(len(dataset))] == ["1+1?", "2+2?"]
     assert [dataset.get_reference_answer(i) for i in range(2)] == ["2", "4"]
 
 
-def test_without_a_reference_column_there_is_no_reference(jsonl):
+def test_without_a_reference_column_the_reference_is_none(jsonl):
     assert HFDataset(str(jsonl), prompt_column="question").get_reference_answer(0) is None
 
 
-def test_a_system_prompt_makes_conversations_and_replaces_none(jsonl):
+def test_a_system_prompt_makes_conversations_and_keeps_existing_ones(jsonl):
     text = HFDataset(str(jsonl), prompt_column="question", system_prompt="Add.")
     assert text[0] == [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+1?"}]
     chat = HFDataset(str(jsonl), prompt_column="chat", system_prompt="Add.")
@@ -68,7 +68,7 @@ def test_a_system_prompt_makes_conversations_and_replaces_none(jsonl):
     assert [message["content"] for message in chat[1]] == ["Hm.", "2+2?"]
 
 
-def test_chat_makes_a_user_message_of_text(jsonl):
+def test_chat_turns_text_into_a_user_message(jsonl):
     assert HFDataset(str(jsonl), prompt_column="question", chat=True)[0] == [{"role": "user", "content": "1+1?"}]
     assert HFDataset(str(jsonl), prompt_column="chat")[0] == [{"role": "user", "content": "1+1?"}]
 
@@ -92,12 +92,12 @@ def test_load_args_reach_load_dataset(jsonl):
         ({"path": "parquet", "data_files": "nowhere.parquet"}, "nowhere.parquet"),
     ],
 )
-def test_errors_name_the_dataset_and_what_there_is(jsonl, options, message):
+def test_errors_name_the_dataset_and_what_exists(jsonl, options, message):
     with pytest.raises(DatasetError, match=f"(?s)dataset 'hf'.*{message}"):
         make_dataset(HFDataset, {"path": str(jsonl), **options}, None, None, owner="dataset 'hf'")
 
 
-def test_a_saved_dict_without_the_split_names_those_it_has(tmp_path):
+def test_a_missing_split_of_a_saved_dict_lists_the_existing_ones(tmp_path):
     import datasets
 
     datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}).save_to_disk(tmp_path / "saved")

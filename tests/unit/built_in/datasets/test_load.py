@@ -21,7 +21,7 @@ DAPO = {
 
 @pytest.fixture
 def folder(tmp_path):
-    """A local folder of the Hub's name and layout."""
+    """A local folder with the Hub's name and layout."""
     place = tmp_path / NAME / "data"
     place.mkdir(parents=True)
     write(place / "train-00000.jsonl", DAPO)
@@ -32,18 +32,18 @@ def write(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_the_only_split_is_given_as_rows(folder):
+def test_the_only_split_is_returned_as_rows(folder):
     loaded = load_dataset(str(folder.parent))
     assert len(loaded) == 1
     assert loaded[0]["reward_model"]["ground_truth"] == "42"
 
 
-def test_a_split_that_is_asked_for_is_given_by_name_or_by_place(folder):
+def test_a_split_may_be_chosen_by_keyword_or_position(folder):
     assert len(load_dataset(str(folder.parent), None, None, None, "train")) == 1
     assert len(load_dataset(str(folder.parent), split="train[:1]")) == 1
 
 
-def test_where_there_are_several_they_are_named(folder):
+def test_several_splits_are_an_error_that_lists_them(folder):
     write(folder / "test-00000.jsonl", DAPO)
     with pytest.raises(
         ValueError, match=r"has the splits (train, test|test, train); ask for one of them: split='test'"
@@ -52,12 +52,12 @@ def test_where_there_are_several_they_are_named(folder):
     assert len(load_dataset(str(folder.parent), split="test")) == 1
 
 
-def test_streamed_rows_are_those_of_the_only_split_too(folder):
+def test_streaming_returns_the_rows_of_the_only_split(folder):
     assert next(iter(load_dataset(str(folder.parent), streaming=True)))["ability"] == "MATH"
 
 
-def test_the_dataset_of_the_customisation_page(folder, monkeypatch, tmp_path):
-    """Written for cosmos-rl: only the import of `load_dataset` is another."""
+def test_a_custom_dataset_of_cosmos_rl_works_unchanged(folder, monkeypatch, tmp_path):
+    """The code is that of cosmos-rl's customization page, except for the import of `load_dataset`."""
     torch_data = pytest.importorskip("torch.utils.data")
     from rlx.datasets.open import make_dataset
 

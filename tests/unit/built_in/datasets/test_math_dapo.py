@@ -12,15 +12,15 @@ from rlx_rewards import direct_math_reward_fn
 pytestmark = pytest.mark.usefixtures("arrow_cache")
 
 PROBLEM = "A circle has radius $r$.\n\nFind its area over $\\pi r^2$."
-ASKED = (
+ORIGINAL_PROMPT = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
     f"$Answer (without quotes) where $Answer is the answer to the problem.\n\n{PROBLEM}\n\n"
     'Remember to put your answer on its own line after "Answer:".'
 )
 
 
-def row(content=ASKED, gold="1"):
-    """As the Hub has them."""
+def row(content=ORIGINAL_PROMPT, gold="1"):
+    """Return a row as the Hub has it."""
     return {
         "data_source": "math_dapo",
         "prompt": [{"content": content, "role": "user"}],
@@ -40,7 +40,7 @@ def write(path, rows):
 
 
 @pytest.fixture(params=["train.jsonl", "train.parquet", "folder"])
-def place(request, tmp_path):
+def location(request, tmp_path):
     rows = [row(), row("Solve the following math problem.\n\nTwo and two?\n\nRemember to put your answer last.", "4")]
     if request.param != "folder":
         write(tmp_path / request.param, rows)
@@ -50,33 +50,38 @@ def place(request, tmp_path):
     return str(tmp_path / "folder")
 
 
-def test_rows_are_asked_as_they_are(place):
-    dataset = MathDapoDataset(place)
+def test_prompts_are_unchanged_by_default(location):
+    dataset = MathDapoDataset(location)
     assert len(dataset) == 2
-    assert dataset[0] == [{"role": "user", "content": ASKED}]
+    assert dataset[0] == [{"role": "user", "content": ORIGINAL_PROMPT}]
     assert [dataset.get_reference_answer(i) for i in range(2)] == ["1", "4"]
-    assert MathDapoDataset(place, chat=False)[0] == f"{ASKED}\n\nSolution:"
-    assert len(MathDapoDataset(place, split="train[:1]")) == 1
+    assert MathDapoDataset(location, chat=False)[0] == f"{ORIGINAL_PROMPT}\n\nSolution:"
+    assert len(MathDapoDataset(location, split="train[:1]")) == 1
 
 
-def test_the_reference_is_what_its_reward_reads(place):
-    reference = MathDapoDataset(place).get_reference_answer(1)
+def test_the_reward_reads_the_reference(location):
+    reference = MathDapoDataset(location).get_reference_answer(1)
     assert direct_math_reward_fn("So it is four.\nAnswer: 4", reference) == 1.0
     assert direct_math_reward_fn("So it is five.\nAnswer: 5", reference) == -1.0
 
 
-def test_an_instruction_of_your_own_replaces_theirs(place):
-    dataset = MathDapoDataset(place, instruction="Box it.")
+def test_a_custom_instruction_replaces_the_original_one(location):
+    dataset = MathDapoDataset(location, instruction="Box it.")
     assert dataset[0] == [{"role": "system", "content": "Box it."}, {"role": "user", "content": PROBLEM}]
     assert dataset[1][1]["content"] == "Two and two?"
-    assert MathDapoDataset(place, instruction="", chat=False)[1] == "Question: Two and two?\nSolution:"
+    assert MathDapoDataset(location, instruction="", chat=False)[1] == "Question: Two and two?\nSolution:"
 
 
 @pytest.mark.parametrize(
     "content",
-    ["Two and two?", ASKED.partition("\n\n")[2], ASKED.rpartition("\n\n")[0], "Solve the following math problem"],
+    [
+        "Two and two?",
+        ORIGINAL_PROMPT.partition("\n\n")[2],
+        ORIGINAL_PROMPT.rpartition("\n\n")[0],
+        "Solve the following math problem",
+    ],
 )
-def test_where_there_is_nothing_to_replace_the_row_is_named(tmp_path, content):
+def test_a_row_without_the_original_instruction_is_named(tmp_path, content):
     write(tmp_path / "rows.jsonl", [row(content)])
     args = {"path": str(tmp_path / "rows.jsonl"), "instruction": "Box it."}
     view = make_dataset(MathDapoDataset, args, None, None, owner="dataset 'math_dapo'")
@@ -86,7 +91,7 @@ def test_where_there_is_nothing_to_replace_the_row_is_named(tmp_path, content):
         view.item(0)
 
 
-def test_other_rows_are_refused(tmp_path):
+def test_rows_of_another_dataset_are_refused(tmp_path):
     write(tmp_path / "rows.jsonl", [{"prompt": "2+2?", "answer": "4"}])
     with pytest.raises(ValueError, match="no columns 'prompt' and 'reward_model'; the columns are: prompt, answer"):
         MathDapoDataset(str(tmp_path / "rows.jsonl"))

@@ -13,8 +13,8 @@ ROW = {"question": "Two and two?", "answer": "#### 4"}
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What a stand-in of the package is asked for. The real one can't be used here: it loads from the network only."""
+def requested(monkeypatch):
+    """The calls of a stand-in for the package, which itself can only load from the network."""
     calls = []
 
     class MsDataset:
@@ -32,22 +32,22 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [None, "", "0", "false", "False"])
-def test_off_nothing_is_loaded(monkeypatch, asked, value):
+def test_a_switch_that_is_off_loads_nothing(monkeypatch, requested, value):
     monkeypatch.delenv(SWITCH, raising=False)
     if value is not None:
         monkeypatch.setenv(SWITCH, value)
     assert modelscope_load_dataset("AI-ModelScope/gsm8k", subset_name="main", split="train") is None
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("value", ["1", "true", "True"])
-def test_on_the_package_is_asked(monkeypatch, asked, value):
+def test_a_switch_that_is_on_loads_from_modelscope(monkeypatch, requested, value):
     monkeypatch.setenv(SWITCH, value)
     assert modelscope_load_dataset("AI-ModelScope/gsm8k", subset_name="main", split="train") == [ROW]
-    assert asked == [("AI-ModelScope/gsm8k", {"subset_name": "main", "split": "train"})]
+    assert requested == [("AI-ModelScope/gsm8k", {"subset_name": "main", "split": "train"})]
 
 
-def test_a_switch_that_is_neither_on_nor_off_is_an_error(monkeypatch):
+def test_an_invalid_switch_is_an_error(monkeypatch):
     monkeypatch.setenv(SWITCH, "yes please")
     with pytest.raises(UsageError, match="RLX_USE_MODELSCOPE = 'yes please': set it to 1 or 0"):
         modelscope_load_dataset("a/b")
@@ -61,19 +61,19 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.usefixtures("arrow_cache")
-def test_a_local_folder_needs_no_package(monkeypatch, tmp_path, asked):
+def test_a_local_folder_needs_no_package(monkeypatch, tmp_path, requested):
     monkeypatch.setenv(SWITCH, "1")
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "train.jsonl").write_text('{"question": "Local?"}\n')
     assert modelscope_load_dataset(str(tmp_path / "rows"), split="train")[0] == {"question": "Local?"}
-    assert asked == []
+    assert requested == []
 
 
-def test_built_in_datasets_follow_the_switch(monkeypatch, asked):
+def test_built_in_datasets_follow_the_switch(monkeypatch, requested):
     monkeypatch.setenv(SWITCH, "1")
     assert Gsm8kDataset("test").get_reference_answer(0) == "#### 4"
     assert MathDapoDataset().get_reference_answer(0) == "4"
-    assert asked == [
+    assert requested == [
         ("AI-ModelScope/gsm8k", {"subset_name": "main", "split": "test"}),
         ("BytedTsinghua-SIA/DAPO-Math-17k", {"subset_name": None, "split": "train"}),
     ]

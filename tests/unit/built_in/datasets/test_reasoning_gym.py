@@ -20,7 +20,7 @@ def questions(dataset):
     return [dataset.get_reference_answer(i)["question"] for i in range(len(dataset))]
 
 
-def test_rows_are_those_of_the_package():
+def test_rows_equal_those_of_the_package():
     from reasoning_gym.factory import create_dataset
 
     dataset = ReasoningGymDataset("chain_sum", size=4, seed=7, options={"min_terms": 3, "max_terms": 3})
@@ -31,7 +31,7 @@ def test_rows_are_those_of_the_package():
     assert dataset.get_reference_answer(2)["index"] == 2
 
 
-def test_prompts_of_text_and_an_instruction_of_your_own():
+def test_text_prompts_with_a_custom_instruction():
     dataset = ReasoningGymDataset("gcd", size=1, chat=False, instruction="Think.")
     assert dataset[0] == f"Think.\n\nQuestion: {questions(dataset)[0]}\nAnswer:"
 
@@ -44,7 +44,7 @@ def test_several_tasks_take_turns():
     assert questions(dataset)[::3] == questions(ReasoningGymDataset("gcd", size=3))
 
 
-def test_held_out_rows_have_seeds_of_their_own():
+def test_held_out_rows_have_their_own_seeds():
     train = questions(ReasoningGymDataset("word_sorting", size=50))
     assert questions(ReasoningGymDataset("word_sorting", size=49, seed=1)) == train[1:]
     assert not set(train) & set(questions(ReasoningGymDataset("word_sorting", split="eval", size=50)))
@@ -63,7 +63,7 @@ def test_held_out_rows_have_seeds_of_their_own():
         ({"task": "gcd", "size": 0}, "size must be at least 1"),
     ],
 )
-def test_what_is_wrong_is_named(args, message):
+def test_errors_name_the_invalid_argument(args, message):
     with pytest.raises(DatasetError, match=message):
         make_dataset(ReasoningGymDataset, args, None, None)
 
@@ -75,7 +75,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
         ReasoningGymDataset("gcd")
 
 
-def test_nothing_but_a_dataset_that_is_made_imports_the_package():
+def test_the_package_is_imported_only_when_a_dataset_is_made():
     code = (
         "import sys, rlx_datasets.reasoning_gym, rlx_rewards.reasoning_gym\n"
         "from rlx_datasets import ReasoningGymDataset\n"

@@ -12,19 +12,19 @@ import pytest
 
 @dataclass
 class Reply:
-    """What the scorer says to one request. `body` may be raw text; None scores each completion by its length."""
+    """The scorer's reply to one request. `body` may be raw text; None scores each completion by its length."""
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
-    """Says nothing until the test is over."""
+    """Send nothing until the test is over."""
     hangs_up: bool = False
-    """Closes the connection instead."""
+    """Close the connection instead of replying."""
 
 
 class ScorerServer(ThreadingHTTPServer):
-    """A real HTTP server on a free port: gives `replies` in turn, then plain scores; keeps what it was asked."""
+    """A real HTTP server on a free port: sends `replies` in turn, then plain scores, and records the requests."""
 
     daemon_threads = True
 
@@ -44,7 +44,7 @@ class ScorerServer(ThreadingHTTPServer):
             return self.replies.pop(0) if self.replies else Reply()
 
     def handle_error(self, *_: Any) -> None:
-        """A client that has gone is no news."""
+        """Ignore clients that have disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -45,12 +45,12 @@ def test_boxed_math(text, reference, expected):
 
 @pytest.mark.parametrize(("reference", "message"), [(None, "this row has none"), ("", "can't be read")])
 @pytest.mark.parametrize("text", ["\\boxed{42}", "no box"])
-def test_a_reference_that_is_no_mathematics_is_an_error_whatever_the_completion(text, reference, message):
+def test_an_unreadable_reference_is_an_error_for_any_completion(text, reference, message):
     with pytest.raises(ValueError, match=message):
         boxed_math_reward_fn(text, reference)
 
 
-def test_outside_the_main_thread_too():
+def test_works_outside_the_main_thread():
     seen: list[float] = []
     texts = ("\\boxed{42}", "\\boxed{41}", "42")
     thread = threading.Thread(target=lambda: seen.extend(boxed_math_reward_fn(text, "42") for text in texts))
@@ -59,5 +59,5 @@ def test_outside_the_main_thread_too():
     assert seen == [1.0, 0.0, 0.0]
 
 
-def test_a_monstrous_answer_is_wrong_and_ends():
+def test_a_huge_expression_scores_zero_and_terminates():
     assert boxed_math_reward_fn("\\boxed{9^{9^{9^{9}}} + \\sin(9^{9^{9}})}", "42", seconds=1) == 0.0

@@ -7,7 +7,7 @@ from rlx_rewards import countdown_reward_fn
 PROBLEM = {"numbers": [3, 7, 25], "target": 46}
 
 
-def worth(answer, numbers=(3, 7, 25), target=46):
+def score_answer(answer, numbers=(3, 7, 25), target=46):
     return countdown_reward_fn(
         f"<think>Hm.</think> <answer>{answer}</answer>", {"numbers": [*numbers], "target": target}
     )
@@ -26,8 +26,8 @@ def worth(answer, numbers=(3, 7, 25), target=46):
         "+25+7*3",
     ],
 )
-def test_right(answer):
-    assert worth(answer) == 1.0
+def test_right_expressions_score_one(answer):
+    assert score_answer(answer) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_right(answer):
         ((5, 5), 10, "5 + 5"),
     ],
 )
-def test_fractions_signs_and_numbers_that_come_twice(numbers, target, answer):
-    assert worth(answer, numbers, target) == 1.0
+def test_fractions_signs_and_repeated_numbers(numbers, target, answer):
+    assert score_answer(answer, numbers, target) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -70,31 +70,31 @@ def test_fractions_signs_and_numbers_that_come_twice(numbers, target, answer):
         "25 + 7 * \u0663",
     ],
 )
-def test_wrong(answer):
-    assert worth(answer) == 0.0
+def test_wrong_expressions_score_zero(answer):
+    assert score_answer(answer) == 0.0
 
 
 @pytest.mark.parametrize(
     "answer", ["3 ** 7", "3 % 7", "3 << 7", "3 and 7", "[3, 7]", "3 if 7 else 0", "f(3, 7)", "9**9**9**9"]
 )
-def test_nothing_but_the_four_operations(answer):
-    assert worth(answer, (3, 7), 3) == 0.0
+def test_only_the_four_operations_are_allowed(answer):
+    assert score_answer(answer, (3, 7), 3) == 0.0
 
 
 @pytest.mark.parametrize("answer", ["__import__('os').abort()", "exit()", "(" * 5000, "-" * 5000 + "3", "9" * 100_000])
-def test_an_answer_is_never_run_and_never_exhausts_the_parser(answer):
-    assert worth(answer) == 0.0
+def test_hostile_answers_are_not_executed_and_do_not_exhaust_the_parser(answer):
+    assert score_answer(answer) == 0.0
 
 
 @pytest.mark.parametrize("depth", [1, 90, 150])
-def test_nesting_within_the_longest_answer_is_harmless(depth):
-    assert worth("(" * depth + "25 + 7 * 3" + ")" * depth) == 1.0
-    assert worth("(" * 199 + "25 + 7 * 3" + ")" * 199) == 0.0  # more than Python's own parser takes
-    assert worth("-" * 2 * depth + "25 + 7 * 3") == 1.0
+def test_deeply_nested_expressions_are_parsed(depth):
+    assert score_answer("(" * depth + "25 + 7 * 3" + ")" * depth) == 1.0
+    assert score_answer("(" * 199 + "25 + 7 * 3" + ")" * 199) == 0.0  # too deep for Python's own parser
+    assert score_answer("-" * 2 * depth + "25 + 7 * 3") == 1.0
 
 
-def test_nothing_is_divided_by_zero():
-    assert worth("3 / (7 - 7)", (3, 7, 7), 0) == 0.0
+def test_division_by_zero_scores_zero():
+    assert score_answer("3 / (7 - 7)", (3, 7, 7), 0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_last_complete_pair_of_tags_counts(text, expected):
     assert countdown_reward_fn(text, PROBLEM) == expected
 
 
-def test_other_tags_or_none():
+def test_the_tag_is_an_option_and_may_be_empty():
     assert countdown_reward_fn("<result>7*3+25</result>", PROBLEM, tag="result") == 1.0
     assert countdown_reward_fn(" 7*3+25\n", PROBLEM, tag="") == 1.0
 
@@ -124,6 +124,6 @@ def test_other_tags_or_none():
 @pytest.mark.parametrize(
     "reference", [None, "46", 46, {}, {"numbers": [1]}, {"numbers": "12", "target": 3}, {"numbers": ["1"], "target": 1}]
 )
-def test_a_reference_that_is_no_problem_raises(reference):
+def test_a_reference_that_is_not_a_problem_raises(reference):
     with pytest.raises(ValueError, match="countdown needs a reference answer like"):
         countdown_reward_fn("<answer>1</answer>", reference)

@@ -32,7 +32,7 @@ from rlx_rewards.normal_form import normal_form
         ("", "42", -1.0),
         ("Answer:", "42", -1.0),
         ("Answer: ", "42", -1.0),
-        # no marker is never right
+        # without a marker, nothing is right
         ("no marker", "[INVALID]", -1.0),
         ("", "[INVALID]", -1.0),
         ("Answer: $$", "42", -1.0),
@@ -161,39 +161,39 @@ def test_options(text, options, expected):
     assert direct_math_reward_fn(text, "42", **options) == expected
 
 
-def test_a_limit_that_leaves_nothing_is_an_error():
+def test_a_length_limit_of_zero_is_an_error():
     with pytest.raises(ValueError, match="solution_length_limit = 0"):
         direct_math_reward_fn("Answer: 42", "42", solution_length_limit=0)
 
 
 @pytest.mark.parametrize("reference", [None, "", " ", "$$", ".", "\\boxed{}"])
 @pytest.mark.parametrize("text", ["Answer: 42", "no marker", "Answer: $$", ""])
-def test_a_reference_without_an_answer_is_an_error_whatever_the_completion(text, reference):
+def test_an_empty_reference_is_an_error_for_any_completion(text, reference):
     with pytest.raises(ValueError, match="which is empty"):
         direct_math_reward_fn(text, reference)
 
 
 @given(st.text(alphabet=st.characters(exclude_characters=":")), st.text(min_size=1))
-def test_no_text_without_a_marker_scores(text, reference):
+def test_text_without_a_marker_is_wrong(text, reference):
     if normal_form(reference):
         assert direct_math_reward_fn(text, reference) == -1.0
 
 
 @given(st.fractions(), st.sampled_from(["{0}/{1}", "\\frac{{{0}}}{{{1}}}", "$x = \\dfrac{{{0}}}{{{1}}}$."]))
-def test_every_way_to_write_a_fraction_is_that_fraction(number, form):
+def test_fractions_are_equal_in_every_notation(number, form):
     written = form.format(number.numerator, number.denominator)
     assert direct_math_reward_fn(f"Answer: {written}", str(number)) == 1.0
     assert direct_math_reward_fn(f"Answer: {written}", str(number + Fraction(1, 7))) == -1.0
 
 
 @given(st.from_regex(r"[a-zA-Z]{3,12}( [a-zA-Z]{3,12})?", fullmatch=True))
-def test_words_lose_no_letters(words):
+def test_normal_form_keeps_the_letters_of_words(words):
     if "and" not in words.lower().split():
         assert normal_form(words) == words.replace(" ", "")
 
 
 @given(st.text())
-def test_whatever_follows_the_marker_is_right_or_wrong(text):
+def test_any_text_after_the_marker_is_right_or_wrong(text):
     assert direct_math_reward_fn(f"Answer: {text}", "42") in (1.0, -1.0)
 
 
@@ -201,12 +201,12 @@ def test_whatever_follows_the_marker_is_right_or_wrong(text):
 @pytest.mark.parametrize(
     "piece", ["1", "$", "{", "\\boxed{", "\\frac", "\\text{", "Answer:", "Answer ", "* ", " ", "km ", "1,", "0"]
 )
-def test_no_completion_takes_long(piece):
+def test_scoring_time_is_bounded_for_long_completions(piece):
     assert direct_math_reward_fn(f"Answer: 1{piece * 30_000}!", "42") == -1.0
     assert direct_math_reward_fn(f"Answer: 1{piece * (900 // len(piece))}!", "42") == -1.0
     assert direct_math_reward_fn(piece * 30_000, "42") == -1.0
 
 
-def test_long_answers_are_compared_as_they_stand():
+def test_long_answers_are_compared_verbatim():
     assert direct_math_reward_fn("Answer: " + "7" * 5000, "7" * 5000) == 1.0
     assert direct_math_reward_fn("Answer: " + "7" * 5000, "7" * 4999) == -1.0

@@ -31,6 +31,6 @@ def test_exact_match(text, reference, options, expected):
     assert exact_match_reward_fn(text, reference, prompt="?", **options) == expected
 
 
-def test_no_reference_is_an_error_not_a_zero():
+def test_a_missing_reference_is_an_error_and_not_zero():
     with pytest.raises(ValueError, match="this row has none"):
         exact_match_reward_fn("None", None)

@@ -52,11 +52,11 @@ def test_format(text, expected):
         ("<answer>42</answer>", 0.0),
     ],
 )
-def test_a_prompt_that_has_opened_the_thought(text, prompt, expected):
+def test_a_prompt_that_already_opened_the_think_tag(text, prompt, expected):
     assert format_reward_fn(text, None, prompt=prompt) == expected
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("piece", ["<think>", "</think><answer>", "</answer>", " ", "<"])
-def test_no_completion_takes_long(piece):
+def test_scoring_time_is_bounded_for_long_completions(piece):
     assert format_reward_fn("<think>" + piece * 50_000) == 0.0

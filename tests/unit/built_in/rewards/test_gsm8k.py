@@ -67,18 +67,18 @@ def test_gsm8k(text, reference, expected):
 
 
 @pytest.mark.parametrize("reference", [None, "", "seventy-two", "1 or 2", "24 and 48 = 72", "#### none", "####"])
-def test_a_reference_without_one_number_is_an_error_whatever_the_completion(reference):
+def test_a_reference_without_one_number_is_an_error_for_any_completion(reference):
     for text in ("#### 72", "no marker", "#### none"):
         with pytest.raises(ValueError, match="must be one number"):
             gsm8k_reward_fn(text, reference)
 
 
 @given(st.text(), st.integers())
-def test_no_text_without_a_marker_scores(text, number):
+def test_text_without_a_marker_scores_zero(text, number):
     assert gsm8k_reward_fn(text.replace("#", ""), number) == 0.0
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from(["{}", "{:,}", " {}.", "${:,}", "{}.00"]))
-def test_every_way_to_write_an_integer_is_that_integer(number, form):
+def test_integers_are_equal_in_every_notation(number, form):
     assert gsm8k_reward_fn(f"#### {form.format(number)}", number) == 1.0
     assert gsm8k_reward_fn(f"#### {form.format(number)}", number + 1) == 0.0

@@ -20,7 +20,7 @@ def reward(url, **options):
     return HttpReward(HttpOptions(url=url, **{"backoff_seconds": 0.0, "attempt_seconds": 20.0, **options}))
 
 
-async def test_a_group_goes_in_one_request(server):
+async def test_a_group_is_sent_in_one_request(server):
     assert await reward(server.url)(TEXTS, "gold", prompt="?") == ([1, 2, 3], [{}, {}, {}])
     (question,) = server.asked
     assert question == {
@@ -32,7 +32,7 @@ async def test_a_group_goes_in_one_request(server):
     assert server.headers[0]["Content-Type"] == "application/json"
 
 
-async def test_a_text_alone_has_one_reward(server):
+async def test_a_single_text_gets_one_reward(server):
     server.replies = [Reply(body={"rewards": [0.5], "metrics": [{"chars": 1}], "model": "judge-7"})]
     assert await reward(server.url)("a", None) == (0.5, {"chars": 1.0})
     assert server.asked[0]["completions"] == ["a"]
@@ -46,7 +46,7 @@ async def test_batches_keep_the_order(server):
     assert len({question["request_id"] for question in server.asked}) == 3
 
 
-async def test_metrics_and_unscored_completions_come_through(server):
+async def test_metrics_and_unscored_completions_are_returned(server):
     metrics = [{"judge": 1.0}, {}, {"judge": 0.25}]
     server.replies = [Reply(body={"rewards": [1, None, -2.5], "metrics": metrics})]
     assert await reward(server.url)(TEXTS, {"gold": [1, "x"]}) == ([1, None, -2.5], metrics)
@@ -54,7 +54,7 @@ async def test_metrics_and_unscored_completions_come_through(server):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_what_may_pass_is_asked_again_with_the_same_request_id(server, status):
+async def test_transient_errors_are_retried_with_the_same_request_id(server, status):
     server.replies = [Reply(status, "busy"), Reply(status, "busy")]
     assert (await reward(server.url, retries=2)(TEXTS, None))[0] == [1, 2, 3]
     assert len(server.asked) == 3
@@ -62,7 +62,7 @@ async def test_what_may_pass_is_asked_again_with_the_same_request_id(server, sta
     assert {headers["X-Request-ID"] for headers in server.headers} == {server.asked[0]["request_id"]}
 
 
-async def test_two_calls_are_two_requests(server):
+async def test_two_calls_have_different_request_ids(server):
     judge = reward(server.url)
     await judge(TEXTS, None)
     await judge(TEXTS, None)
@@ -70,13 +70,13 @@ async def test_two_calls_are_two_requests(server):
 
 
 @pytest.mark.parametrize("reply", [Reply(silent=True), Reply(hangs_up=True)])
-async def test_a_lost_answer_is_asked_for_again(server, reply):
+async def test_a_lost_answer_is_retried(server, reply):
     server.replies = [reply]
     assert (await reward(server.url, attempt_seconds=1.0)(TEXTS, None))[0] == [1, 2, 3]
     assert server.asked[0] == server.asked[1]
 
 
-async def test_patience_ends_with_what_came_last(server):
+async def test_the_last_answer_is_reported_after_the_retries(server):
     server.replies = [Reply(500, "first"), Reply(503, "the model is loading")]
     with pytest.raises(RewardError) as caught:
         await reward(server.url, retries=1)(TEXTS, None)
@@ -99,7 +99,7 @@ async def test_a_server_that_is_down_is_an_error():
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 422, 501])
-async def test_a_refusal_is_final(server, status):
+async def test_a_refusal_is_not_retried(server, status):
     server.replies = [Reply(status, "no such thing: " + "x" * 500)]
     with pytest.raises(
         RewardError, match=rf"did not answer request \w+ .*: {status} .*, 'no such thing: x+'"
@@ -128,7 +128,7 @@ async def test_a_refusal_is_final(server, status):
         ({"rewards": [1, 2, 3], "metrics": [{"a": "b"}, {}, {}]}, "got `str`"),
     ],
 )
-async def test_an_answer_without_the_rewards_is_final(server, body, message):
+async def test_an_invalid_answer_is_not_retried(server, body, message):
     server.replies = [Reply(body=body)]
     with pytest.raises(RewardError, match=message) as caught:
         await reward(server.url)(TEXTS, None)
@@ -144,13 +144,13 @@ async def test_one_failed_batch_fails_the_group(server):
     assert len(server.asked) == 3
 
 
-def test_it_may_be_called_from_one_loop_after_another(server):
+def test_one_reward_works_in_successive_event_loops(server):
     judge = reward(server.url)
     for _ in range(2):
         assert asyncio.run(judge(TEXTS, None))[0] == [1, 2, 3]
 
 
-def test_waits_double_and_obey_the_scorer():
+def test_waits_double_and_respect_retry_after():
     policy = RetryPolicy(attempt_seconds=1.0, retries=3, backoff_seconds=0.5)
     for retry, shortest in enumerate([0.5, 1.0, 2.0]):
         waits = [policy.wait(retry, 0.0) for _ in range(100)]
@@ -160,7 +160,7 @@ def test_waits_double_and_obey_the_scorer():
 
 
 @pytest.mark.parametrize(("asked", "waited"), [({"Retry-After": "7"}, 7.0), ({"Retry-After": "Wed, 21 Oct"}, 0.0)])
-async def test_retry_after(server, monkeypatch, asked, waited):
+async def test_a_retry_waits_as_long_as_the_retry_after_header(server, monkeypatch, asked, waited):
     waits = []
     sleep = asyncio.sleep
     monkeypatch.setattr("rlx_rewards.scorer.asyncio.sleep", lambda seconds: (waits.append(seconds), sleep(0))[1])
@@ -177,7 +177,7 @@ async def test_headers_take_secrets_from_the_environment(server, monkeypatch):
     assert server.headers[0]["X-Price"] == "$5"
 
 
-async def test_a_header_that_can_not_be_sent_is_an_error(server):
+async def test_a_header_that_cannot_be_sent_is_an_error(server):
     with pytest.raises(RewardError, match=f"The scorer at {server.url} can't be reached: LocalProtocolError"):
         await reward(server.url, headers={"X-Bad": "a\nb"})(TEXTS, None)
 
@@ -197,14 +197,14 @@ async def test_a_header_that_can_not_be_sent_is_an_error(server):
         ({"url": "http://judge", "timeout": 5}, "timeout: unknown key."),
     ],
 )
-def test_wrong_options_are_found_before_anything_is_asked(options, message):
+def test_invalid_options_are_errors_before_any_request(options, message):
     with pytest.raises(ConfigError, match=message):
         check_reward_args(HttpReward, options, owner="reward 'http'")
     with pytest.raises(ValidationError):
         HttpOptions(**options)
 
 
-def test_it_is_a_group_reward_and_takes_no_more_than_it_sends():
+def test_http_reward_is_a_group_reward_and_accepts_only_the_prompt():
     bound = BoundReward(HttpReward, {"url": "http://judge"})
     assert bound.group
     assert bound.accepts == {"prompt"}

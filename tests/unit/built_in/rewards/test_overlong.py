@@ -32,7 +32,7 @@ def config(max_tokens):
         (100_000, -1.0),
     ],
 )
-def test_the_figures_of_dapo(length, expected):
+def test_penalties_equal_those_of_the_dapo_paper(length, expected):
     options = {"max_response_length": 20480, "buffer_length": 4096}
     assert BoundReward(OverlongReward, options)("text", None, tokens(length)) == expected
     assert overlong_reward_fn("text", None, **options, **tokens(length)) == expected
@@ -41,7 +41,7 @@ def test_the_figures_of_dapo(length, expected):
     assert overlong_reward_fn("text", None, config=config(20480), **tokens(length)) == expected
 
 
-def test_its_zero_is_not_a_negative_one():
+def test_zero_penalty_is_positive_zero():
     assert str(overlong_reward_fn("text", None, max_response_length=10, **tokens(1))) == "0.0"
 
 
@@ -62,22 +62,22 @@ def test_short_limits_have_a_buffer_of_one_token(longest, length, expected):
         ({"max_length": 7}, "max_length: unknown key. Did you mean 'max_response_length'"),
     ],
 )
-def test_contradictions_are_found_before_the_run(options, message):
+def test_contradictory_options_are_refused_before_the_run(options, message):
     with pytest.raises(ConfigError, match=message):
         check_reward_args(OverlongReward, options, owner="reward 'overlong'")
 
 
-def test_contradictions_are_errors_of_the_function_too():
+def test_the_function_refuses_contradictory_options():
     with pytest.raises(ValueError, match="buffer_length = 4096 must be less than"):
         overlong_reward_fn("text", None, max_response_length=2048, buffer_length=4096, **tokens(1))
 
 
-def test_a_buffer_larger_than_the_runs_limit_is_an_error():
+def test_a_buffer_larger_than_the_configs_max_tokens_is_an_error():
     with pytest.raises(ValueError, match="buffer_length = 600 must be less than max_response_length = 512"):
         overlong_reward_fn("text", None, buffer_length=600, config=config(512), **tokens(1))
 
 
-def test_text_is_tokenised_only_where_there_are_no_tokens():
+def test_text_is_tokenized_only_without_token_ids():
     class Words:
         def encode(self, text, *, add_special_tokens):
             assert not add_special_tokens
@@ -94,6 +94,6 @@ def test_text_is_tokenised_only_where_there_are_no_tokens():
     ("options", "message"),
     [({"max_response_length": 4}, "give token_ids, or a tokenizer"), (tokens(3), "give max_response_length")],
 )
-def test_what_can_not_be_known_is_an_error(options, message):
+def test_an_unknown_length_or_limit_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         overlong_reward_fn("text", None, **options)

@@ -12,39 +12,39 @@ from rlx_rewards import reasoning_gym_reward_fn
 factory = pytest.importorskip("reasoning_gym.factory")
 
 
-def arrived(reference):
-    """As the process of a reward gets it."""
+def sent_and_received(reference):
+    """Return the reference as a reward process receives it."""
     return msgspec.msgpack.decode(msgspec.msgpack.encode(reference))
 
 
-def row_of(reference):
+def row_for(reference):
     return factory.create_dataset(reference["task"], **reference["options"])[reference["index"]]
 
 
 @pytest.mark.parametrize("task", ["chain_sum", "game_of_life", "knights_knaves", "prime_factorization", "rearc"])
-def test_a_task_s_own_answer_is_right_and_one_that_it_cannot_read_is_not(task):
+def test_the_tasks_own_answer_scores_one_and_an_unreadable_one_does_not(task):
     reference = ReasoningGymDataset(task, size=3).get_reference_answer(1)
-    right = row_of(reference)["answer"]
-    assert reasoning_gym_reward_fn(f"<think>?</think><answer>{right}</answer>", arrived(reference)) == 1.0
-    assert reasoning_gym_reward_fn("<answer>~~ no (answer</answer>", arrived(reference)) < 0.1
+    right = row_for(reference)["answer"]
+    assert reasoning_gym_reward_fn(f"<think>?</think><answer>{right}</answer>", sent_and_received(reference)) == 1.0
+    assert reasoning_gym_reward_fn("<answer>~~ no (answer</answer>", sent_and_received(reference)) < 0.1
 
 
-def test_some_scores_are_shares():
+def test_partly_right_answers_get_partial_scores():
     reference = ReasoningGymDataset("letter_jumble", size=1).get_reference_answer(0)
-    words = row_of(reference)["answer"].split()
+    words = row_for(reference)["answer"].split()
     partly = " ".join([*words[:-1], "no"])
     assert 0.0 < reasoning_gym_reward_fn(f"<answer>{partly}</answer>", reference) < 1.0
 
 
-def test_without_tags_there_is_no_answer_unless_all_of_the_text_is_it():
+def test_text_without_tags_scores_zero_unless_the_tag_is_empty():
     reference = ReasoningGymDataset("countdown", size=1).get_reference_answer(0)
-    text = row_of(reference)["answer"]
+    text = row_for(reference)["answer"]
     assert reasoning_gym_reward_fn(text, reference) == 0.0
     assert reasoning_gym_reward_fn(f" {text}\n", reference, tag="") == 1.0
     assert reasoning_gym_reward_fn(f"<result>{text}</result>", reference, tag="result") == 1.0
 
 
-def test_a_reference_that_is_no_row_raises():
+def test_a_reference_that_is_not_a_row_raises():
     for reference in (None, "4", {"task": "gcd"}):
         with pytest.raises(ValueError, match="needs the dataset of that name"):
             reasoning_gym_reward_fn("<answer>4</answer>", reference)
@@ -53,7 +53,7 @@ def test_a_reference_that_is_no_row_raises():
         reasoning_gym_reward_fn("<answer>4</answer>", {**reference, "index": 1})
 
 
-def test_a_scorer_that_fails_at_its_own_answer_is_no_zero(monkeypatch):
+def test_a_failing_scorer_raises_instead_of_scoring_zero(monkeypatch):
     reference = ReasoningGymDataset("gcd", size=1).get_reference_answer(0)
 
     def broken(self, answer, entry):

@@ -47,12 +47,12 @@ def test_single_choice(text, reference, expected):
 
 @pytest.mark.parametrize("reference", [None, "", " ", ".", "<answer></answer>"])
 @pytest.mark.parametrize("text", ["<answer>B</answer>", "", "<answer></answer>"])
-def test_a_reference_without_an_option_is_an_error_whatever_the_completion(text, reference):
+def test_a_reference_without_an_option_is_an_error_for_any_completion(text, reference):
     with pytest.raises(ValueError, match="this row's has no option"):
         single_choice_reward_fn(text, reference)
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("piece", ["<answer>", "</answer>", " ", "<"])
-def test_no_completion_takes_long(piece):
+def test_scoring_time_is_bounded_for_long_completions(piece):
     assert single_choice_reward_fn(piece * 50_000, "B") == 0.0
