@@ -216,7 +216,7 @@ def test_schema_has_the_options_of_built_in_components(schema):
     assert schema_errors(found, rewards=[{"name": "rlx/exact_match", "args": {"ignore_case": 3}}]) != []
     assert "'lwo' was unexpected" in schema_errors(found, dataset={"name": "arithmetic", "args": {"lwo": 1}})[0]
     assert schema_errors(found, dataset={"name": "hf"}) == ["'args' is a required property"]
-    # The default of a name that is left out is checked too.
+    # Without a name, args are checked against the default algorithm.
     assert "'clip_lo' was unexpected" in schema_errors(found, algorithm={"args": {"clip_lo": 0.1}})[0]
     assert schema_errors(found, algorithm={"name": "./mine.py:Own", "args": {"clip_lo": 0.1}}) == []
 

@@ -94,9 +94,9 @@ def test_policy_option_sets_the_number_of_processes_despite_the_file(write):
 def test_errors_use_the_names_of_the_config_file(write, text, message):
     # A table can't follow [[rewards]] before a top-level key: plain keys go first.
     path = write(text + GOOD if text.startswith("run =") else GOOD + text)
-    said = error_of(lambda: load_config(path))
-    assert message in said
-    assert str(path) in said
+    error = error_of(lambda: load_config(path))
+    assert message in error
+    assert str(path) in error
 
 
 def test_all_problems_are_reported_at_once(write):
@@ -116,10 +116,10 @@ def test_all_problems_are_reported_at_once(write):
     [("[run]\nsteps = = 3\n", 2, 9, "steps = = 3"), ("[run\n", 1, 5, "[run"), ('a = "x', 1, 7, 'a = "x')],
 )
 def test_a_toml_syntax_error_shows_line_and_column(write, text, line, column, shown):
-    said = error_of(lambda: load_config(write(text)))
-    assert f"line {line}, column {column}" in said
-    assert said.splitlines()[1] == f"  {shown}"
-    assert said.splitlines()[2].index("^") == column + 1
+    error = error_of(lambda: load_config(write(text)))
+    assert f"line {line}, column {column}" in error
+    assert error.splitlines()[1] == f"  {shown}"
+    assert error.splitlines()[2].index("^") == column + 1
 
 
 def test_missing_and_binary_files_are_errors(tmp_path):

@@ -35,7 +35,7 @@ def group_of(tokenizer, prompt, *completions):
     group = []
     for sample, tokens in enumerate(completions):
         spans = [VersionSpan(4, 1), VersionSpan(5, len(tokens) - 1)]
-        logprobs = [-0.1 * (place + 1) for place in range(len(tokens))]
+        logprobs = [-0.1 * (position + 1) for position in range(len(tokens))]
         trajectory = single_turn(
             tokenizer.encode(prompt), tokens, logprobs=logprobs, versions=spans, finish_reason="stop"
         )
@@ -145,7 +145,7 @@ def test_a_mask_of_zeros_trains_nothing(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("position", "message"),
     [
         (-1, "logprob_masks is 1 at position 2, so that token 3 would be trained, which belongs to the prompt"),
         (
@@ -154,9 +154,9 @@ def test_a_mask_of_zeros_trains_nothing(tokenizer):
         ),
     ],
 )
-def test_a_mask_outside_the_sampled_tokens_is_an_error(place, message, tokenizer):
+def test_a_mask_outside_the_sampled_tokens_is_an_error(position, message, tokenizer):
     with pytest.raises(PluginError, match=f"^{WHERE}: packer Masking: {message}"):
-        applied(set_up(masking(0, place), tokenizer), tokenizer, [10, 11])
+        applied(set_up(masking(0, position), tokenizer), tokenizer, [10, 11])
 
 
 class EncodesText(DecoderOnlyLLMDataPacker):

@@ -41,7 +41,7 @@ def packer(request, tokenizer):
     return made
 
 
-def test_a_rollout_output_is_a_str_that_knows_its_tokens():
+def test_a_rollout_output_is_a_str_with_its_tokens():
     segment = Segment("sampled", [7, 8, 9], [-0.1, -0.2, -0.3], [VersionSpan(4, 2), VersionSpan(5, 1)])
     output = RolloutOutput.of("abc", segment)
     assert output == "abc"

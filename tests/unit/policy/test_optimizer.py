@@ -54,9 +54,9 @@ def test_optimizer_equals_adamw_with_clipping_and_decay_on_matrices_only():
         _gradients(ours, 10.0)
         _gradients(theirs, 10.0)
         norm, rate = optimizer.update(update)
-        wanted = nn.utils.clip_grad_norm_(theirs.parameters(), 0.7)
+        expected_norm = nn.utils.clip_grad_norm_(theirs.parameters(), 0.7)
         adamw.step()
-        assert norm == pytest.approx(float(wanted))
+        assert norm == pytest.approx(float(expected_norm))
         assert rate == 0.1
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other)

@@ -122,7 +122,7 @@ def best(texts, reference=None, *, margin=0.0):
 @rlx.group_reward
 class Ranked:
     def __call__(self, texts, reference=None):
-        return [1.0 / (1 + place) for place in range(len(texts))]
+        return [1.0 / (1 + rank) for rank in range(len(texts))]
 
 
 class ChoosesByOption:

@@ -26,7 +26,7 @@ def test_comparing_no_tokens_is_an_error():
         mean_difference([], [])
 
 
-@pytest.mark.parametrize("odd", [[math.nan, -1.0], [-math.inf, -1.0]])
-def test_nan_and_infinity_give_nan(odd):
+@pytest.mark.parametrize("logprobs", [[math.nan, -1.0], [-math.inf, -1.0]])
+def test_nan_and_infinity_give_nan(logprobs):
     """NaN exceeds every bound, even if both sides agree."""
-    assert math.isnan(mean_difference(pack_logprobs([odd]), pack_logprobs([odd]))[0])
+    assert math.isnan(mean_difference(pack_logprobs([logprobs]), pack_logprobs([logprobs]))[0])

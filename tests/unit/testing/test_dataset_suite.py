@@ -176,7 +176,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "dataset", "options", "text"), BROKEN)
-def test_a_broken_rule_is_reported_with_the_observation(rule, dataset, options, text):
+def test_a_broken_rule_is_reported_with_what_was_observed(rule, dataset, options, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_dataset(dataset, **options)
     assert caught.value.rules == [rule]

@@ -160,7 +160,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "broken", "text"), BROKEN)
-def test_a_broken_rule_is_reported_with_the_observation(rule, broken, text):
+def test_a_broken_rule_is_reported_with_what_was_observed(rule, broken, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_hooks(broken, call=True)
     assert caught.value.rules == [rule]

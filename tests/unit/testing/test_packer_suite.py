@@ -184,7 +184,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "packer", "options", "text"), BROKEN)
-def test_a_broken_rule_is_reported_with_the_observation(rule, packer, options, text):
+def test_a_broken_rule_is_reported_with_what_was_observed(rule, packer, options, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_packer(packer, **{"items": ["1+1="], **options})
     assert caught.value.rules == [rule]

@@ -159,7 +159,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("rule", "reward", "options", "text"), BROKEN)
-def test_a_broken_rule_is_reported_with_the_observation(rule, reward, options, text):
+def test_a_broken_rule_is_reported_with_what_was_observed(rule, reward, options, text):
     with pytest.raises(ContractError, match=text) as caught:
         check_reward(reward, **options)
     assert caught.value.rules[0] == rule

@@ -68,7 +68,7 @@ def test_the_correction_balances_a_skewed_router(config):
         after = violation()
     assert before > 3
     assert after < 0.5
-    # A weight is the score itself, and the gradient is that of the score.
+    # The weights are the normalized scores, without the correction.
     chosen, weights = router(tokens)
     scores = (tokens @ router.weight.T).sigmoid().gather(1, chosen)
     torch.testing.assert_close(weights, scores / scores.sum(-1, keepdim=True) * router.scaling)

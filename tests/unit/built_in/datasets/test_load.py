@@ -22,10 +22,10 @@ DAPO = {
 @pytest.fixture
 def folder(tmp_path):
     """A local folder with the Hub's name and layout."""
-    place = tmp_path / NAME / "data"
-    place.mkdir(parents=True)
-    write(place / "train-00000.jsonl", DAPO)
-    return place
+    data = tmp_path / NAME / "data"
+    data.mkdir(parents=True)
+    write(data / "train-00000.jsonl", DAPO)
+    return data
 
 
 def write(path, *rows):

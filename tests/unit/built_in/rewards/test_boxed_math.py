@@ -28,7 +28,7 @@ from rlx_rewards import boxed_math_reward_fn
         ("\\boxed{43}", "42", 0.0),
         ("\\boxed{41 or 42}", "42", 0.0),
         ("\\boxed{41, 42}", "42", 0.0),
-        # right, but in no box
+        # right, but without a complete box
         ("The answer is 42", "42", 0.0),
         ("The answer is $42$", "42", 0.0),
         ("41 or 42", "42", 0.0),
@@ -39,7 +39,7 @@ from rlx_rewards import boxed_math_reward_fn
         ("no box on either side", "\\text{none}", 0.0),
     ],
 )
-def test_boxed_math(text, reference, expected):
+def test_scores_of_boxed_math(text, reference, expected):
     assert boxed_math_reward_fn(text, reference, prompt="?") == expected
 
 

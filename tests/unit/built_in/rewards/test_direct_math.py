@@ -37,7 +37,7 @@ from rlx_rewards.normal_form import normal_form
         ("", "[INVALID]", -1.0),
         ("Answer: $$", "42", -1.0),
         ("Answer: \\boxed{}", "42", -1.0),
-        # ends of the answer
+        # delimiters of the answer
         ("Answer: 42.", "42", 1.0),
         ("Answer: $42$", "42", 1.0),
         ("Answer: $42$.", "42", 1.0),
@@ -54,7 +54,7 @@ from rlx_rewards.normal_form import normal_form
         ("Answer: $42 and $43", "42", -1.0),
         ("Answer: $42 and $43", "43", -1.0),
         ("Answer: 41 or 42", "42", -1.0),
-        # the reference, too
+        # notations of the reference
         ("Answer: 42", "$42$", 1.0),
         ("Answer: 42", "\\boxed{42}", 1.0),
         ("Answer: 42", "42.", 1.0),
@@ -139,7 +139,7 @@ from rlx_rewards.normal_form import normal_form
         ("Answer: Even", "even", -1.0),
     ],
 )
-def test_direct_math(text, reference, expected):
+def test_scores_of_direct_math(text, reference, expected):
     assert direct_math_reward_fn(text, reference, prompt="?") == expected
 
 
@@ -157,7 +157,7 @@ def test_direct_math(text, reference, expected):
         ("Answer: 41 " + "x" * 300 + "Answer: 42", {"solution_length_limit": 300}, 1.0),
     ],
 )
-def test_options(text, options, expected):
+def test_answer_pattern_and_length_limit(text, options, expected):
     assert direct_math_reward_fn(text, "42", **options) == expected
 
 

@@ -27,7 +27,7 @@ from rlx_rewards import exact_match_reward_fn
         ("no number", "None", {"pattern": r"\d+"}, 0.0),
     ],
 )
-def test_exact_match(text, reference, options, expected):
+def test_scores_of_exact_match(text, reference, options, expected):
     assert exact_match_reward_fn(text, reference, prompt="?", **options) == expected
 
 

@@ -37,7 +37,7 @@ from rlx_rewards import format_reward_fn
         ("", 0.0),
     ],
 )
-def test_format(text, expected):
+def test_scores_of_format(text, expected):
     assert format_reward_fn(text) == expected
     assert format_reward_fn(text, "42", prompt="What is 6*7? Use <think>.") == expected
 

@@ -62,7 +62,7 @@ RATIONALE = "48/2 = <<48/2=24>>24 clips in May. 48+24 = <<48+24=72>>72.\n#### 72
         ("#### \uff17\uff12", "72", 1.0),
     ],
 )
-def test_gsm8k(text, reference, expected):
+def test_scores_of_gsm8k(text, reference, expected):
     assert gsm8k_reward_fn(text, reference, prompt="?") == expected
 
 

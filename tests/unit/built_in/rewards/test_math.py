@@ -58,7 +58,7 @@ from rlx_rewards import math_reward_fn
         ("\\boxed{" + "1" * 5000 + "}", "42", 0.0),
     ],
 )
-def test_math(text, reference, expected):
+def test_scores_of_math(text, reference, expected):
     assert math_reward_fn(text, reference, prompt="?") == expected
 
 

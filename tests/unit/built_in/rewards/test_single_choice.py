@@ -30,7 +30,7 @@ from rlx_rewards import single_choice_reward_fn
         ("<answer>B</answer><answer>A</answer>", "B", 0.0),
         ("<answer> like <answer>B</answer>", "B", 1.0),
         ("<answer>B</answer> <answer>A", "B", 1.0),
-        # more than the option
+        # wrong: more than the option, or no option
         ("<answer>B or C</answer>", "B", 0.0),
         ("<answer>B. Paris</answer>", "B", 0.0),
         ("<answer>AB</answer>", "B", 0.0),
@@ -41,7 +41,7 @@ from rlx_rewards import single_choice_reward_fn
         ("", "B", 0.0),
     ],
 )
-def test_single_choice(text, reference, expected):
+def test_scores_of_single_choice(text, reference, expected):
     assert single_choice_reward_fn(text, reference, prompt="?") == expected
 
 
