@@ -193,7 +193,7 @@ def test_the_default_batch_agrees_with_its_samples(tokenizer):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"input_ids": [[1, 2]]}, "packer Fixed: sft_collate_fn returned no 'labels'"),
+        ({"input_ids": [[1, 2]]}, "packer FixedBatch: sft_collate_fn returned no 'labels'"),
         ({"input_ids": [[1, 2]], "labels": [[-100, 2]], "position_ids": [[0, 1]]}, "'position_ids', which the trainer"),
         ({"input_ids": [[1, 2]], "labels": [[2, -100]]}, "sft_collate_fn: label 0 is 2, and token 0 is 1"),
     ],
