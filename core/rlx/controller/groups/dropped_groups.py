@@ -37,8 +37,7 @@ class Drops:
         if self._failed_in_row >= self._max_failed:
             raise RunError(
                 f"{self._failed_in_row} groups in a row were dropped and none finished. The last one: {cause}. "
-                "Nothing is left to learn from. Fix this; with on_error = 'fail' the first one would have ended the "
-                "run."
+                "Nothing is left to learn from. Fix the cause; with on_error = 'fail' the first one ends the run."
             )
 
     def drop_uninformative(self, totals: Sequence[float | None]) -> str:
@@ -51,8 +50,8 @@ class Drops:
         self._totals_in_row[value] += 1
         if self._totals_in_row.total() >= self._max_uninformative:
             raise RunError(
-                f"{self._totals_in_row.total()} groups in a row were dropped as uninformative: the completions of each "
-                f"had one and the same total. Groups by that total: {_histogram(self._totals_in_row)}. The prompts are "
+                f"{self._totals_in_row.total()} groups in a row were dropped as uninformative: all completions of "
+                f"a group had the same total. Groups by that total: {_histogram(self._totals_in_row)}. The prompts are "
                 "too hard or too easy for this policy, or the rewards do not distinguish its completions. Use other "
                 "prompts, sample more of each ([algorithm] group_size), or keep such groups "
                 "(drop_uninformative = false)."

@@ -72,7 +72,7 @@ class Services:
     hook_failures: HookFailures = field(default_factory=HookFailures)
     """Failures of hooks, summed over all processes."""
     order: EpochOrder | None = None
-    """The order of the dataset's rows that the launch script defines, if it does."""
+    """The order of the dataset's rows, if the launch script defines one."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
     @property
