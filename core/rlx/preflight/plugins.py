@@ -60,14 +60,14 @@ class Sources:
         if given is None:
             return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
         installed = self.catalog.named(kind, name)
-        if installed and not self._same(given, installed):
+        if installed and not self._is_same_model(given, installed):
             raise PluginError(
                 f"{SINGULAR[kind]} {name!r} is offered by {installed[0].qualified} and given by {owner(given)}.\n"
                 "Call it something else in the config or in the script; nothing overrides silently."
             )
         return given
 
-    def _same(self, given: PluginRecord, installed: Sequence[Entry]) -> bool:
+    def _is_same_model(self, given: PluginRecord, installed: Sequence[Entry]) -> bool:
         """Return whether the script registers the model plugin that is installed under that name, which is allowed."""
         if given.kind != "models" or len(installed) > 1 or self.script is None:
             return False

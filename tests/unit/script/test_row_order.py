@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,8 @@ from rlx.datasets.open import make_dataset
 from rlx.datasets.order import RowOrder
 from rlx.errors import PluginError
 from rlx.script.launch_worker import ScriptParts
-from rlx.script.row_order import ScriptOrder
+from rlx.script.plugins import ScriptPlugins
+from rlx.script.row_order import ScriptOrder, open_order
 
 CONFIG = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "policy": {"groups_per_step": 2}})
 
@@ -108,3 +110,11 @@ def test_epochs_of_different_lengths_are_refused():
     made(0)
     with pytest.raises(PluginError, match="gave 2 rows for epoch 1, and 1 for the first one"):
         made(1)
+
+
+def test_a_dataset_that_is_open_is_not_opened_again(script):
+    made = script("import rlx\nrlx.launch_worker(sampler=[2, 0, 1])")
+    assert made.parts.given == ("sampler",)
+    plugins = SimpleNamespace(script=ScriptPlugins(made, CONFIG))  # can't load a dataset
+    view = make_dataset(["a", "b", "c"], {}, CONFIG, None)
+    assert open_order(plugins, CONFIG, view)(0) == [2, 0, 1]
