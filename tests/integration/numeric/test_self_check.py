@@ -146,7 +146,7 @@ def test_features_of_a_base_model_are_used(toy, toy_model, variant, expected, fi
 @pytest.mark.parametrize("option", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": torch.zeros(4)}])
 def test_attention_refuses_options_that_it_cannot_apply(option):
     states = torch.zeros(1, 4, 3, 8)
-    with pytest.raises(ValueError, match=f"cannot do {next(iter(option))}"):
+    with pytest.raises(ValueError, match=f"does not support {next(iter(option))}"):
         varlen_attention(nn.Identity(), states, states, states, None, **option)
 
 
