@@ -9,11 +9,11 @@ from typing import Literal
 
 import msgspec
 
-from rlx import errors
+import rlx.errors
 from rlx.errors import PeerFailed, RlxError
 
 Kind = Literal["ask", "tell", "reply", "error"]
-"""`ask` is a request, `tell` a notification; `reply` and `error` answer a request."""
+"""Request, notification (not answered), and the two answers to a request."""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -34,7 +34,7 @@ class RemoteError(msgspec.Struct, frozen=True, array_like=True):
 _ENVELOPES = msgspec.msgpack.Decoder(Envelope)
 _ERRORS = msgspec.msgpack.Decoder(RemoteError)
 _ERROR_TYPES = {
-    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RlxError)
+    name: kind for name, kind in vars(rlx.errors).items() if isinstance(kind, type) and issubclass(kind, RlxError)
 }
 
 

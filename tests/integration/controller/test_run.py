@@ -436,8 +436,7 @@ async def test_a_stall_is_reported_with_what_the_run_waits_for(make_run, script)
     run = make_run(k=1, steps=3, run={"stall_seconds": 1.0}, script=script(at_train=at_train))
     ended = await run()
     assert ended.status == "done", ended.error
-    # On a busy machine, the start itself may stall.
-    warnings = [line.text for line in run.logs if "nothing has moved" in line.text and "to start" not in line.text]
+    warnings = [line.text for line in run.logs if "nothing has moved" in line.text]
     assert warnings
     assert "policy trains step 1" in warnings[0]
     assert "oldest 480 s in reward 'judge' on rollout-1" in warnings[0]

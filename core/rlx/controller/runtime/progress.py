@@ -1,4 +1,4 @@
-"""What the controller is waiting for, and the time since anything moved."""
+"""Tracks the waits of the controller, and the time since anything moved."""
 
 from __future__ import annotations
 

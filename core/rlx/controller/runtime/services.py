@@ -57,7 +57,7 @@ class HookRelay(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """What the parts of a controller share."""
+    """The config, connections, failures and progress that the parts of a controller share."""
 
     config: Config
     run_dir: Path

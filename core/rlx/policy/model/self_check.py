@@ -4,9 +4,8 @@ Rules:
 
 * Adapters (`rlx.policy.model.adapters`) have ruled out packing for known reasons: a sliding window, say, or a layer
   without attention.
-* What remains is tested on the model itself: a few tokens, computed both ways, must get equal log-probabilities. A
-  feature that fails is switched off: without packing, rows are padded; without chunked logits, the model computes its
-  own.
+* The model itself is tested, too: a few tokens, computed both ways, must get equal log-probabilities. A feature that
+  fails is switched off: without packing, rows are padded; without chunked logits, the model computes its own.
 """
 
 from __future__ import annotations
