@@ -167,6 +167,23 @@ def test_an_old_path_returns_the_object_and_warns_with_its_new_path(old):
     assert home == "rlx" or new not in PUBLIC or getattr(rlx, new) is not found
 
 
+@pytest.mark.parametrize(
+    "old",
+    [
+        "advantages.group_advantages",
+        "aggregation.token_mean",
+        "correction.k3",
+        "correction.truncated_importance",
+        "objectives.clipped_surrogate",
+        "objectives.negative_log_likelihood",
+    ],
+)
+def test_the_old_modules_of_losses_return_them_and_warn(old):
+    module, name = old.split(".")
+    with pytest.warns(DeprecationWarning, match=rf"^rlx\.algorithms\.{old} is deprecated .*: use rlx\.{name}$"):
+        assert getattr(importlib.import_module(f"rlx.algorithms.{module}"), name) is getattr(rlx, name)
+
+
 @pytest.mark.parametrize(("old", "replacement"), REMOVED.items())
 def test_the_error_for_a_removed_name_gives_its_replacement(old, replacement):
     module, name = old.split(".")

@@ -6,13 +6,7 @@ that gives the name's new path.
 
 from __future__ import annotations
 
-import importlib
-import sys
-import warnings
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-
-import rlx
+from rlx.moved import moved_modules
 
 _MOVED = {
     "algorithm": "rlx.algorithms.base",
@@ -72,35 +66,4 @@ _REMOVED = {
 """Old name -> the advice to give, for names that were removed."""
 
 
-class _MovedModule(ModuleType):
-    """Stand-in for the old module `rlx.api.<name>`."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{__name__}.{name}", f"Moved to {_MOVED[name]}.")
-        self.__spec__ = ModuleSpec(self.__name__, None)
-        self._name = name
-
-    def __getattr__(self, name: str) -> object:
-        old = f"{self._name}.{name}"
-        missing = f"module {self.__name__!r} has no attribute {name!r}"
-        if name.startswith("__"):
-            raise AttributeError(missing)
-        if old in _REMOVED:
-            raise AttributeError(f"{missing} any more: {_REMOVED[old]}")
-        module, _, new = _RENAMED.get(old, f"{_MOVED[self._name]}.{name}").rpartition(".")
-        try:
-            found: object = getattr(importlib.import_module(module), new)
-        except AttributeError:
-            raise AttributeError(f"{missing}; it moved to {module}") from None
-        public = new in rlx.__all__ and getattr(rlx, new) is found
-        warnings.warn(
-            f"rlx.api.{old} is deprecated and will be removed in the next release: use "
-            f"{'rlx' if public else module}.{new}",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return found
-
-
-for _name in _MOVED:
-    globals()[_name] = sys.modules[f"{__name__}.{_name}"] = _MovedModule(_name)
+globals().update(moved_modules(__name__, _MOVED, _RENAMED, _REMOVED))
