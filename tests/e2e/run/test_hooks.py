@@ -85,5 +85,5 @@ def test_failures_of_best_effort_hooks_are_counted_in_every_process(start, warm,
     assert [line.get(f"hooks/failed/{name}") for line in run.metrics()] == [before, 1]
     assert run.summary["hooks_failed"] == {name: before + 2}
     assert f"{before + 2:>10}  {name}" in run.output
-    for process in ("controller", "rollout-0", "policy"):
+    for process in ("controller", "rollout-0", "policy/rank_0", "policy/rank_1"):
         assert "RuntimeError: no tracker today" in run.log(process)

@@ -25,12 +25,12 @@ SUMMARY = (
 
 
 @pytest.fixture(scope="module")
-def rows(whole_run):
+def rows(whole_run, tmp_path_factory):
     """Every completion that was trained, read with Hugging Face datasets."""
     from datasets import load_dataset
 
     files = sorted(str(path) for path in whole_run.dir.glob("trajectories/step_*.parquet"))
-    return list(load_dataset("parquet", data_files=files, cache_dir=str(whole_run.dir / "cache"))["train"])
+    return list(load_dataset("parquet", data_files=files, cache_dir=str(tmp_path_factory.mktemp("cache")))["train"])
 
 
 def test_the_run_succeeds_and_leaves_no_process(whole_run):

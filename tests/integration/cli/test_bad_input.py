@@ -178,7 +178,7 @@ class Mine(DecoderOnlyLLMDataPacker):
             "retokenizes = True",
         ),
         ("policy_collate_fn(self, samples, longest)", "return {}", "policy_collate_fn returned no 'input_ids'"),
-        ("rollout_collate_fn(self, items)", "return items * 2", "It must return as many as it got"),
+        ("rollout_collate_fn(self, items)", "return items * 2", "It must return as many inputs as it got"),
     ],
 )
 def test_wrong_packers_are_refused(refused, project, tmp_path, method, body, message):
