@@ -29,7 +29,7 @@ def check_command(
     script: str | None = None,
     arguments: Sequence[str] = (),
 ) -> None:
-    """Check a run and print what it consists of. Raises UsageError with the first problem found."""
+    """Check a run and print what it consists of. Raises UsageError with every problem found."""
     found = find_script(script, arguments, Path.cwd()) if script is not None else None
     plan = prepare(load_run(config, sets, policy, rollout, script=found))
     console = wide_console()

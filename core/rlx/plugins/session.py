@@ -101,6 +101,10 @@ class Plugins:
             raise PluginError(f"{owner} is a {type(target).__name__}, not a class.")
         return make(target, args, where=where, owner=owner)
 
+    def has(self, kind: str, name: str) -> bool:
+        """Return whether a plugin of that kind and name is among those of this run."""
+        return (kind, name) in self._records
+
     def owner(self, kind: str, name: str) -> str:
         """Return who is responsible for a plugin: `reward 'judge' (my-dist 1.2, my_mod:judge)`."""
         return owner(self._record(kind, name))

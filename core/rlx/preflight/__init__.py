@@ -3,7 +3,9 @@
 * load.py: loads a run from a config file and a launch script, or from an earlier run's directory.
 * plan.py: `prepare`, the one pass through all checks, and its result, `RunPlan`.
 * plugins.py: the plugins that a config names: resolved, imported, their `args` checked.
-* check.py: checks of the machine, the parallel layout, dataset rows and hooks.
+* problems.py: collects the problems that the checks find.
+* check.py: checks of the machine, the parallel layout and hooks.
+* rows.py: datasets and packers, and a few rows of each.
 * model.py, model_facts.py: the model: what is known without building it, and whether its plugin can build it.
 * memory.py: estimates of the memory that a run needs.
 * engine_args.py: the names of vLLM's engine arguments.
@@ -14,5 +16,5 @@ Rules:
 
 * Cheap checks come before costly ones.
 * Nothing is started and nothing is written.
-* Each failure is a UsageError (exit code 2) that names the key or the plugin.
+* Each failure is a UsageError (exit code 2) that names the key or the plugin. All are listed at the end.
 """

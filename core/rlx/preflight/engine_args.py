@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from rlx.errors import ConfigError, UsageError, did_you_mean
 from rlx.plugins.resolve import find_module
+from rlx.preflight.problems import Problems
 
 MODULE = "vllm.engine.arg_utils"
 CLASSES = ("EngineArgs", "AsyncEngineArgs")
@@ -27,9 +28,10 @@ def engine_argument_names() -> frozenset[str]:
     )
 
 
-def check_engine_arguments(names: Iterable[str]) -> None:
-    """Raise ConfigError for a key of `[rollout.vllm]` that vLLM does not have."""
-    known = engine_argument_names()
+def check_engine_arguments(names: Iterable[str], problems: Problems) -> None:
+    """Add a problem for each key of `[rollout.vllm]` that vLLM does not have."""
+    known = problems.attempt(engine_argument_names)
     for name in names:
-        if name not in known:
-            raise ConfigError(f"[rollout.vllm] {name}: vLLM has no such engine argument.{did_you_mean(name, known)}")
+        if known is not None and name not in known:
+            text = f"[rollout.vllm] {name}: vLLM has no such engine argument.{did_you_mean(name, known)}"
+            problems.add(ConfigError(text))

@@ -28,6 +28,8 @@ class LoadedRun:
     """Folder that `./file.py:name` is relative to."""
     script: Script | None
     """The launch script, if there is one."""
+    source: str = ""
+    """The config file as the user named it, for messages."""
 
 
 def load_run(
@@ -41,10 +43,10 @@ def load_run(
     """Read the config and run the script. Raises ConfigError and PluginError."""
     if script is None:
         loaded = load_config(path, sets, policy, rollout)
-        return LoadedRun(loaded.config, loaded.base_dir, None)
+        return LoadedRun(loaded.config, loaded.base_dir, None, str(path))
     defaults = script_defaults(script.parts, script.name)
     loaded = load_config(path, sets, policy, rollout, defaults)
-    return LoadedRun(with_script(loaded.config, script.parts), loaded.base_dir, script)
+    return LoadedRun(with_script(loaded.config, script.parts), loaded.base_dir, script, str(path))
 
 
 def load_earlier(run_dir: Path) -> LoadedRun:
@@ -57,9 +59,9 @@ def load_earlier(run_dir: Path) -> LoadedRun:
     base_dir, record = _read_environment(run_dir / ENVIRONMENT_FILE)
     loaded = load_resolved(config, base_dir)
     if record is None:
-        return LoadedRun(loaded.config, base_dir, None)
+        return LoadedRun(loaded.config, base_dir, None, str(config))
     script = Script(record)
-    return LoadedRun(with_script(loaded.config, script.parts), base_dir, script)
+    return LoadedRun(with_script(loaded.config, script.parts), base_dir, script, str(config))
 
 
 def _read_environment(file: Path) -> tuple[Path, ScriptRecord | None]:

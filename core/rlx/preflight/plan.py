@@ -7,22 +7,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlx.algorithms.make import make_algorithm
 from rlx.boot import ScriptRecord
+from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
+from rlx.errors import ConfigError
 from rlx.fingerprint import Fingerprints
 from rlx.models.select import DEFAULT_MODEL_PLUGIN
 from rlx.platform import PLATFORMS
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
-from rlx.preflight.check import call_configure, check_engine_fit, check_port, check_quantised, check_rows
+from rlx.preflight.check import (
+    call_configure,
+    check_completion_fits,
+    check_port,
+    check_quantised,
+    check_tensor_parallel,
+)
 from rlx.preflight.engine_args import check_engine_arguments
 from rlx.preflight.epochs import with_steps
 from rlx.preflight.load import LoadedRun
 from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
 from rlx.preflight.model import ModelSize, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
-from rlx.preflight.plugins import Sources, check_components, check_learning
+from rlx.preflight.plugins import Sources, check_components, check_learning, open_algorithm
+from rlx.preflight.problems import Problems
+from rlx.preflight.rows import check_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,27 +62,39 @@ class RunPlan:
 
 
 def prepare(loaded: LoadedRun) -> RunPlan:
-    """Check a run. Raises UsageError, or a subclass of it, with the first problem found."""
-    check_port(loaded.config.run.port)
-    facts = model_facts(loaded.config.model)
-    sources = Sources.open(loaded.config, loaded.base_dir, loaded.script)
-    config, plugins = sources.open_plugins(loaded.config, facts.model_type)
-    algorithm = make_algorithm(plugins, config)
-    check_learning(algorithm, config, plugins)
-    if algorithm.rollouts:
-        check_engine_arguments(config.rollout.vllm)
-        check_engine_fit(config, facts)
-        check_quantised(config, facts)
-    memory, available = plan_memory(config, facts, algorithm), available_memory()
-    if memory is not None:
-        check_memory(memory, available)
-    check_components(config, plugins)
-    size = check_model(config, plugins, facts)
+    """Check a run. Raises UsageError with every problem found."""
+    problems = Problems()
+    problems.passes(check_port, loaded.config.run.port)
+    facts = problems.attempt(model_facts, loaded.config.model)
+    sources = Sources.open(loaded.config, loaded.base_dir, problems, loaded.script)
+    if sources is None:
+        raise problems.error(loaded.source)
+    config, plugins = sources.open_plugins(loaded.config, facts.model_type if facts else None, problems)
+    algorithm, rollouts = open_algorithm(config, plugins, problems)
+    if rollouts is not None:
+        for contradiction in learning_contradictions(config, rollouts=rollouts):
+            problems.add(ConfigError(contradiction))
+    if algorithm is not None:
+        problems.passes(check_learning, algorithm, config, plugins)
+    rewards = check_components(config, plugins, problems)
+    if facts is not None and rollouts:
+        _check_engines(config, facts, problems)
+    memory, available = None, available_memory()
+    if facts is not None and algorithm is not None:
+        memory = plan_memory(config, facts, algorithm)
+        if memory is not None:
+            problems.passes(check_memory, memory, available)
+    size = problems.attempt(check_model, config, plugins, facts) if facts and plugins.names("models") else None
     data = None
-    if not facts.only_config or config.model.tokenizer is not None:
-        data, epoch_rows = check_rows(config, plugins, rollouts=algorithm.rollouts)
-        config = with_steps(config, epoch_rows)
-    call_configure(config, plugins)
+    if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
+        rows = check_rows(config, plugins, problems, rewards, rollouts=rollouts)
+        data = rows.fingerprints
+        if rows.epoch is not None:
+            config = problems.attempt(with_steps, config, rows.epoch) or config
+    problems.passes(call_configure, config, plugins)
+    problems.stop(loaded.source)
+    assert facts is not None, "without its result there is a problem"
+    assert algorithm is not None, "without its result there is a problem"
     return RunPlan(
         config=config,
         base_dir=loaded.base_dir,
@@ -86,8 +107,14 @@ def prepare(loaded: LoadedRun) -> RunPlan:
         memory=memory,
         devices=plan_devices(config, size, algorithm),
         available=available,
-        notes=tuple(_notes(config, facts, rollouts=algorithm.rollouts)),
+        notes=(*problems.notes, *_notes(config, facts, rollouts=algorithm.rollouts)),
     )
+
+
+def _check_engines(config: Config, facts: ModelFacts, problems: Problems) -> None:
+    check_engine_arguments(config.rollout.vllm, problems)
+    for check in (check_tensor_parallel, check_completion_fits, check_quantised):
+        problems.passes(check, config, facts)
 
 
 def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> Iterator[str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlx.algorithms.base import Algorithm
+from rlx.algorithms.make import make_algorithm
 from rlx.boot import PluginRecord
-from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
 from rlx.config.sections.base import Section
 from rlx.config.sections.data import DatasetConfig, PackerConfig, RewardConfig
@@ -27,6 +27,7 @@ from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry, model_packer_name
 from rlx.plugins.resolve import resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
+from rlx.preflight.problems import Problems
 from rlx.rewards.bound import check_reward_args
 from rlx.script.plugins import ScriptPlugins
 from rlx.script.runner import Script
@@ -44,15 +45,21 @@ class Sources:
     script: ScriptPlugins | None
 
     @classmethod
-    def open(cls, config: Config, base_dir: Path, script: Script | None = None) -> Sources:
-        """Read the metadata of installed plugins, and import the enabled hooks plugins, which may add components."""
+    def open(cls, config: Config, base_dir: Path, problems: Problems, script: Script | None = None) -> Sources | None:
+        """Read the metadata of installed plugins, and import the enabled hooks plugins, which may add components.
+
+        Returns None, and leaves a problem, if a hooks plugin can't be used.
+        """
         catalog, given = discover(), ScriptPlugins(script, config) if script else None
-        records = [
-            (given and given.record("hooks", name)) or resolve("hooks", name, catalog, base_dir)
-            for name in config.plugins.names
-        ]
-        hooks, registry = open_hooks(records, config.plugins, given)
-        return cls(catalog, registry, hooks, records, base_dir, given)
+        records = []
+        for name in config.plugins.names:
+            with problems.collecting("[plugins] enable"):
+                found = given.record("hooks", name) if given else None
+                records.append(found or resolve("hooks", name, catalog, base_dir))
+        if len(records) < len(config.plugins.names):
+            return None
+        opened = problems.attempt(open_hooks, records, config.plugins, given)
+        return None if opened is None else cls(catalog, opened[1], opened[0], records, base_dir, given)
 
     def resolve(self, kind: str, name: str) -> PluginRecord:
         """Return the record of the component that the config calls `name`; import nothing."""
@@ -73,23 +80,47 @@ class Sources:
             return False
         return bool(load(resolve(given.kind, given.name, self.catalog, self.base_dir)) == self.script.component(given))
 
-    def open_plugins(self, config: Config, model_type: str) -> tuple[Config, Plugins]:
-        """Resolve every plugin of the run, once.
+    def open_plugins(self, config: Config, model_type: str | None, problems: Problems) -> tuple[Config, Plugins]:
+        """Resolve every plugin of the run, once. A name that can't be resolved is a problem with its table.
 
-        Returns the config with `model.plugin` and the packers filled in, and the plugins. The default packer is the
-        model plugin's own, if it has one, so the model plugin is imported here; it is the first import.
+        model_type: by the model's config.json; None if that can't be read.
+
+        Returns the config with `model.plugin` and the packers filled in, and the plugins that were found. The default
+        packer is the model plugin's own, if it has one, so the model plugin is imported here; it is the first import.
         """
-        model = config.model.plugin
-        if not model:
-            # The plugin that is keyed by the model's type, if one is, else that of transformers.
-            given = self.script.names("models") if self.script else []
-            known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
-            model = model_type if model_type in known else DEFAULT_MODEL_PLUGIN
-        records = {(kind, name): self.resolve(kind, name) for kind, name in _component_names(config, model)}
-        own = model_plugin(self._plugins([records["models", model]])).packer is not None
-        config = _with_defaults(config, model, self._packer_of(records["models", model]) if own else None)
-        names = dict.fromkeys(_component_names(config, model))  # a dataset may be both training and evaluation data
-        return config, self._plugins([records.get(key) or self.resolve(*key) for key in names])
+        model = config.model.plugin or self._model_plugin_of(model_type)
+        records: dict[tuple[str, str], PluginRecord | None] = {}
+        self._resolve_all(config, model, records, problems)
+        if model is not None and (record := records["models", model]) is not None:
+            found = problems.attempt(model_plugin, self._plugins([record]))
+            if found is not None:
+                packer = self._packer_of(record) if found.packer is not None else None
+                config = _with_defaults(config, model, packer)
+                self._resolve_all(config, model, records, problems)
+        named = _component_names(config, model)
+        return config, self._plugins([record for key in named if (record := records[key]) is not None])
+
+    def _resolve_all(
+        self,
+        config: Config,
+        model: str | None,
+        records: dict[tuple[str, str], PluginRecord | None],
+        problems: Problems,
+    ) -> None:
+        """Fill `records` with each component that the config names; None for one that can't be found."""
+        for (kind, name), places in _component_names(config, model).items():
+            if (kind, name) not in records:
+                records[kind, name] = None
+                with problems.collecting(" and ".join(places)):
+                    records[kind, name] = self.resolve(kind, name)
+
+    def _model_plugin_of(self, model_type: str | None) -> str | None:
+        """Return the plugin that is keyed by the model's type, if one is, else that of transformers."""
+        if model_type is None:
+            return None
+        given = self.script.names("models") if self.script else []
+        known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
+        return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
     def _plugins(self, components: Sequence[PluginRecord]) -> Plugins:
         return Plugins([*components, *self.hook_records], self.hooks, self.registry, self.script)
@@ -113,32 +144,54 @@ def _with_defaults(config: Config, model: str, packer: str | None) -> Config:
     return config.model_copy(update=changes)
 
 
-def _component_names(config: Config, model: str) -> Iterator[tuple[str, str]]:
-    """Yield kind and name of each component that the config names, and the model plugin's."""
-    yield "algorithms", config.algorithm.name
-    yield "datasets", config.dataset.name
-    for reward in (*config.rewards, *config.filter_rewards):
-        yield "rewards", reward.name
-    for packer in (config.packer, config.eval.packer if config.eval else None):
-        if packer is not None and packer.chosen:
-            yield "packers", packer.name
-    yield "models", model
+def _component_names(config: Config, model: str | None) -> dict[tuple[str, str], list[str]]:
+    """Return kind and name of each component that the config names, and the model plugin's, each with its places."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind, name, place in _named(config, model):
+        found.setdefault((kind, name), []).append(place)
+    return found
+
+
+def _named(config: Config, model: str | None) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, name and place in the config."""
+    yield "algorithms", config.algorithm.name, "[algorithm] name"
+    yield "datasets", config.dataset.name, "[dataset] name"
+    rewards = placed_rewards(config)
+    for placed in rewards:
+        if placed.table != "[[eval.rewards]]":
+            yield "rewards", placed.reward.name, f"{placed.place}, name"
+    if config.packer.chosen:
+        yield "packers", config.packer.name, "[packer] name"
+    if config.eval is not None and config.eval.packer is not None and config.eval.packer.chosen:
+        yield "packers", config.eval.packer.name, "[eval.packer] name"
+    if model is not None:
+        yield "models", model, "[model] plugin"
     if config.eval is not None:
-        yield "datasets", config.eval.dataset.name
-        for reward in config.eval.rewards or ():
-            yield "rewards", reward.name
-    yield "launchers", config.run.launcher
+        yield "datasets", config.eval.dataset.name, "[eval.dataset] name"
+        for placed in rewards:
+            if placed.table == "[[eval.rewards]]":
+                yield "rewards", placed.reward.name, f"{placed.place}, name"
+    yield "launchers", config.run.launcher, "[run] launcher"
     for logger in config.run.loggers:
-        yield "loggers", logger
+        yield "loggers", logger, "[run] loggers"
+
+
+def open_algorithm(config: Config, plugins: Plugins, problems: Problems) -> tuple[Algorithm | None, bool | None]:
+    """Return the algorithm, and whether it learns from samples (RL); None for what can't be found out."""
+    name = config.algorithm.name
+    if not plugins.has("algorithms", name):
+        return None, None
+    algorithm = problems.attempt(make_algorithm, plugins, config)
+    if algorithm is not None:
+        return algorithm, algorithm.rollouts
+    # Its class may say so although it can't be made, so that the checks that only need to know this can be made.
+    target = problems.attempt(plugins.load, "algorithms", name)
+    rollouts = getattr(target, "rollouts", None)
+    return None, rollouts if isinstance(rollouts, bool) else None
 
 
 def check_learning(algorithm: Algorithm, config: Config, plugins: Plugins) -> None:
-    """Check the config's rules for RL or SFT, and that a group of this size can be informative.
-
-    Raises ConfigError if a group's advantages are all 0 although its rewards differ: nothing would be learnt.
-    """
-    if found := learning_contradictions(config, rollouts=algorithm.rollouts):
-        raise ConfigError("\n".join(found))
+    """Raise ConfigError if a group of this size can't be informative: nothing would be learnt."""
     if not algorithm.rollouts:
         return
     owner, size = plugins.owner("algorithms", config.algorithm.name), config.algorithm.group_size
@@ -156,27 +209,63 @@ def check_learning(algorithm: Algorithm, config: Config, plugins: Plugins) -> No
         )
 
 
-def check_components(config: Config, plugins: Plugins) -> None:
-    """Import the components that no other check imports, and check their args."""
-    _check_dataset(config.dataset, plugins, "[dataset] args")
-    _check_rewards(config.rewards, plugins, "[[rewards]]")
-    _check_rewards(config.filter_rewards, plugins, "[[filter_rewards]]")
+@dataclass(frozen=True)
+class PlacedReward:
+    """A reward, with its place in the config."""
+
+    table: str
+    """`[[rewards]]`, `[[filter_rewards]]` or `[[eval.rewards]]`."""
+    number: int
+    """From 1."""
+    reward: RewardConfig
+
+    @property
+    def place(self) -> str:
+        return f"{self.table} number {self.number}"
+
+
+def placed_rewards(config: Config) -> list[PlacedReward]:
+    """Return every reward that the config names."""
+    tables = {
+        "[[rewards]]": config.rewards,
+        "[[filter_rewards]]": config.filter_rewards,
+        "[[eval.rewards]]": (config.eval.rewards if config.eval is not None else None) or [],
+    }
+    return [
+        PlacedReward(table, number, reward)
+        for table, rewards in tables.items()
+        for number, reward in enumerate(rewards, 1)
+    ]
+
+
+def check_components(config: Config, plugins: Plugins, problems: Problems) -> list[PlacedReward]:
+    """Import the components that no other check imports, and check their args. Returns the rewards that passed."""
+    datasets = {"[dataset] args": config.dataset}
     if config.eval is not None:
-        _check_dataset(config.eval.dataset, plugins, "[eval.dataset] args")
-        _check_rewards(config.eval.rewards or [], plugins, "[[eval.rewards]]")
+        datasets["[eval.dataset] args"] = config.eval.dataset
+    for where, dataset in datasets.items():
+        if plugins.has("datasets", dataset.name):
+            problems.passes(check_dataset, dataset, plugins, where)
     for kind in ("launchers", "loggers"):
         for name in plugins.names(kind):
-            if not callable(plugins.load(kind, name)):
-                raise PluginError(f"{plugins.owner(kind, name)} isn't a class.")
+            with problems.collecting():
+                if not callable(plugins.load(kind, name)):
+                    raise PluginError(f"{plugins.owner(kind, name)} isn't a class.")
+    return [
+        placed
+        for placed in placed_rewards(config)
+        if plugins.has("rewards", placed.reward.name)
+        and problems.passes(check_reward, placed.reward, plugins, f"{placed.place}, args")
+    ]
 
 
-def _check_dataset(dataset: DatasetConfig, plugins: Plugins, where: str) -> None:
+def check_dataset(dataset: DatasetConfig, plugins: Plugins, where: str) -> None:
+    """Import a dataset and check its args, which are at `where` in the config. Raises PluginError and ConfigError."""
     source = plugins.load("datasets", dataset.name)
     check_dataset_args(source, dataset.args, owner=plugins.owner("datasets", dataset.name), where=where)
 
 
-def _check_rewards(rewards: Sequence[RewardConfig], plugins: Plugins, table: str) -> None:
-    for number, reward in enumerate(rewards, 1):
-        where = f"{table} number {number}, args"
-        target = plugins.load("rewards", reward.name)
-        check_reward_args(target, reward.args, owner=plugins.owner("rewards", reward.name), where=where)
+def check_reward(reward: RewardConfig, plugins: Plugins, where: str) -> None:
+    """Import a reward and check its args, which are at `where` in the config. Raises PluginError and ConfigError."""
+    target = plugins.load("rewards", reward.name)
+    check_reward_args(target, reward.args, owner=plugins.owner("rewards", reward.name), where=where)

@@ -274,3 +274,36 @@ def test_an_sft_config_passes(call, project):
     code, out, err = call("check", project(algorithm="sft", rewards=None, dataset="./data.py:targets"))
     assert (code, err) == (0, "")
     assert "engine" not in out
+
+
+def test_problems_come_together_each_with_its_table(refused, project, tmp_path):
+    config = project(rewards="exact_mach", dataset="arithmetik", extra='[eval.dataset]\nname = "arithmetik"\n')
+    settings = {
+        "filter_rewards": '[{name = "./data.py:score", args = {strikt = true}}]',
+        "eval.rewards": '[{name = "./data.py:not_callable"}]',
+        "algorithm.args": "{clip_lo = 0.1}",
+        "rollout.vllm": "{gpu_memory = 1, max_model_length = 2}",
+        "run.loggers": '["jsonll"]',
+        "policy.parallel.tp": "3",
+    }
+    found = refused(config, *[word for setting in settings.items() for word in ("--set", "=".join(setting))])
+    assert found.startswith(f"error: {config}: 9 problems\n1. ")
+    for problem in (
+        "[dataset] name and [eval.dataset] name: Unknown dataset 'arithmetik'. Did you mean 'arithmetic'?",
+        "[[rewards]] number 1, name: Unknown reward 'exact_mach'.",
+        "[run] loggers: Unknown logger 'jsonll'.",
+        "[algorithm] args of algorithm 'grpo'",
+        "[[filter_rewards]] number 1, args of reward './data.py:score'",
+        "reward './data.py:not_callable' (",
+        "[rollout.vllm] gpu_memory: vLLM has no such engine argument.",
+        "[rollout.vllm] max_model_length: vLLM has no such engine argument. Did you mean 'max_model_len'?",
+        "[policy.parallel] does not fit the model: tp = 3",
+    ):
+        assert f". {problem}" in found
+
+
+def test_a_model_that_is_not_there_hides_no_other_problem(refused, project):
+    found = refused(project(rewards="exact_mach"), "--set", "model.path=./absent")
+    assert "2 problems" in found
+    assert "the folder './absent' does not exist" in found
+    assert "Unknown reward 'exact_mach'" in found

@@ -24,6 +24,7 @@ from rlx.controller.records.trajectories import write_groups
 from rlx.episodes import Episode, Reward, encode_episodes, single_turn
 from rlx.errors import RlxError
 from rlx.preflight.plugins import Sources, check_components
+from rlx.preflight.problems import Problems
 from rlx_cli.main import app
 
 pytestmark = pytest.mark.timeout(300)
@@ -178,4 +179,7 @@ def _check_toml(block: Block, folder: Path) -> None:
     file = folder / "block.toml"
     file.write_text(block.text)
     config = load_config(file, defaults=BASE).config
-    check_components(*Sources.open(config, folder).open_plugins(config, model_type=""))
+    problems = Problems()
+    if (sources := Sources.open(config, folder, problems)) is not None:
+        check_components(*sources.open_plugins(config, "", problems), problems)
+    problems.stop(str(file))

@@ -4,7 +4,7 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
-from rlx.preflight.check import check_engine_fit
+from rlx.preflight.check import check_tensor_parallel
 from rlx.preflight.model_facts import ModelFacts
 
 
@@ -21,7 +21,7 @@ def test_tensor_parallel_must_divide_the_attention_heads(heads, kv_heads, possib
             {"model": {"path": "m"}, "dataset": {"name": "d"}, "rollout": {"tensor_parallel": ways}}
         )
         try:
-            check_engine_fit(config, facts)
+            check_tensor_parallel(config, facts)
         except ConfigError as error:
             assert f"Possible: {', '.join(map(str, possible))}." in str(error)  # noqa: PT017
             return False
