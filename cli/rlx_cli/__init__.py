@@ -1,6 +1,7 @@
 """The command line `rlx`.
 
 * main.py, group.py: the commands, and those that installed distributions add.
+* boundary.py: every way in which a command can end, as a message and an exit code.
 * run.py, check.py: `rlx run`, `rlx check`.
 * plugins.py, plugins_show.py, plugins_check.py, plugin_commands.py: `rlx plugins ...`.
 * scaffold.py, templates/: `rlx plugin new`.

@@ -15,7 +15,7 @@ from rlx.preflight.load import load_run
 from rlx.preflight.memory import format_bytes
 from rlx.preflight.plan import RunPlan, prepare
 from rlx.script.runner import find_script
-from rlx_cli.messages import say_note, wide_console
+from rlx_cli.messages import plain, say_note, wide_console
 
 if TYPE_CHECKING:
     from rlx.boot import PluginRecord
@@ -35,11 +35,11 @@ def check_command(
     console = wide_console()
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(plan):
-        facts.add_row(Text(name, "bold"), Text(value))
+        facts.add_row(Text(name, "bold"), plain(value))
     console.print(Group(_components(plan), Text(), facts, Text()))
     for note in plan.notes:
         say_note(note)
-    console.print(Text(f"{config} is fine.", "bold green"))
+    console.print(plain(f"{config} is fine.", "bold green"))
 
 
 def _components(plan: RunPlan) -> Table:
@@ -47,7 +47,7 @@ def _components(plan: RunPlan) -> Table:
     for column in ("component", "name", "from", "target"):
         table.add_column(column, overflow="fold")
     for record in plan.plugins.records:
-        table.add_row(*map(Text, (SINGULAR[record.kind], record.name, _provider(record), record.target)))
+        table.add_row(*map(plain, (SINGULAR[record.kind], record.name, _provider(record), record.target)))
     return table
 
 

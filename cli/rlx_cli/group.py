@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from rlx.errors import PluginError
+from rlx.terminal import visible
 
 if TYPE_CHECKING:
     from rlx.plugins.catalog import Catalog
@@ -31,6 +32,10 @@ class Group(TyperGroup):
 class CommandGroup(Group):
     """The top command: rlx's own commands first, then the others by name."""
 
+    def invoke(self, ctx: Any) -> None:
+        """Run the command. Its return value does not count: an exit code is raised as `typer.Exit`."""
+        super().invoke(ctx)
+
     def list_commands(self, ctx: Any) -> list[str]:
         own = list(super().list_commands(ctx))
         return [*own, *(name for name in _catalog().names("commands") if name not in own)]
@@ -47,7 +52,8 @@ class CommandGroup(Group):
         for name in self.list_commands(ctx):
             own = super().get_command(ctx, name)
             provider = ", ".join(f"{e.dist} {e.version}" for e in catalog.named("commands", name))
-            rows.append((name, own.get_short_help_str() if own is not None else f"From {provider}."))
+            text = own.get_short_help_str() if own is not None else f"From {provider}."
+            rows.append((visible(name), visible(text)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

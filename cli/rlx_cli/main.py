@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rlx.errors import RlxError
+from rlx_cli.boundary import drop_unwritable_output, exit_code, open_streams
 from rlx_cli.group import CommandGroup
-from rlx_cli.messages import say_bug, say_error
 from rlx_cli.plugin_commands import plugin_app, plugins_app
 
 app = typer.Typer(
@@ -70,6 +70,8 @@ def run(
         script=script,
         arguments=arguments or [],
     )
+    if not dry_run:
+        drop_unwritable_output()  # a display that is gone does not change how the run ended
     raise typer.Exit(code)
 
 
@@ -107,14 +109,10 @@ def schema(
 
 def main() -> None:
     """Run one command and exit with its code."""
-    try:
-        app(prog_name="rlx")
-    except RlxError as error:
-        say_error(error, traceback="--traceback" in sys.argv)
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug is shown with its traceback
-        say_bug(error)
-        sys.exit(1)
+    open_streams()
+    # Pydantic looks for plugins of its own in the metadata of all distributions, and fails if one of them is damaged.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    sys.exit(exit_code(lambda: app(prog_name="rlx", standalone_mode=False), traceback="--traceback" in sys.argv))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from rlx.plugins.catalog import Catalog, Entry, discover
+from rlx.terminal import visible
 from rlx_cli.messages import say_note
 
 
@@ -30,12 +31,12 @@ def row_of(entry: Entry) -> dict[str, str]:
 
 def _lines(catalog: Catalog) -> Iterator[str]:
     """Yield a table in plain text, which needs no import of rich and works with grep."""
-    rows = [("kind", "name", "distribution", "version", "target")]
+    rows: list[tuple[str, ...]] = [("kind", "name", "distribution", "version", "target")]
     offers = Counter((entry.kind, entry.name) for entry in catalog.entries)
     for entry in catalog.entries:
         # If two distributions offer one name, only the qualified name works in a config.
         name = entry.qualified if offers[entry.kind, entry.name] > 1 else entry.name
-        rows.append((entry.kind, name, entry.dist, entry.version, entry.target))
+        rows.append(tuple(map(visible, (entry.kind, name, entry.dist, entry.version, entry.target))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

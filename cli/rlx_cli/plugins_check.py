@@ -13,6 +13,7 @@ from pathlib import Path
 from rlx.errors import PluginError, RlxError, did_you_mean
 from rlx.plugins.catalog import Catalog, Entry, discover
 from rlx.plugins.resolve import resolve
+from rlx.terminal import visible
 from rlx.testing.probe import Report, probe
 from rlx_cli.plugins import row_of
 
@@ -64,12 +65,12 @@ def _shown(
         _print((entry.kind, entry.name, entry.dist, entry.version, seconds), widths, _verdict(report))
         text = report.error or report.broken or report.untested
         for line in [*(report.traceback.splitlines() if traceback else ()), *text.splitlines()]:
-            sys.stdout.write(f"    {line}\n")
+            sys.stdout.write(f"    {visible(line)}\n")
         yield entry, report
 
 
 def _print(cells: Sequence[str], widths: Sequence[int], result: str) -> None:
-    sys.stdout.write("  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=True)), result]) + "\n")
+    sys.stdout.write("  ".join([*(visible(c).ljust(w) for c, w in zip(cells, widths, strict=True)), result]) + "\n")
     sys.stdout.flush()
 
 

@@ -26,7 +26,8 @@ from rlx.plugins.options import Option
 from rlx.plugins.records import split_target
 from rlx.plugins.resolve import resolve
 from rlx.preflight.describe import options
-from rlx_cli.messages import wide_console
+from rlx.terminal import visible
+from rlx_cli.messages import plain, wide_console
 from rlx_cli.paste import toml_for, toml_value
 
 if TYPE_CHECKING:
@@ -75,16 +76,16 @@ def _row(shown: _Shown) -> dict[str, Any]:
 def _parts(shown: _Shown) -> Iterator[Text | Table]:
     record = shown.record
     provider = f"{record.dist} {record.version}" if record.dist else "no installed distribution"
-    yield Text(f"{SINGULAR[record.kind]} {record.name}", "bold").append(f", from {provider}", "not bold")
-    yield Text(f"{record.target}\n{shown.file}" + (f":{shown.line}" if shown.line else ""))
+    yield plain(f"{SINGULAR[record.kind]} {record.name}", "bold").append(visible(f", from {provider}"), "not bold")
+    yield plain(f"{record.target}\n{shown.file}" + (f":{shown.line}" if shown.line else ""))
     if shown.doc:
-        yield Text(f"\n{shown.doc}")
+        yield plain(f"\n{shown.doc}")
     if shown.options:
         yield Text()
         yield _table(shown.options)
     if shown.toml:
         yield Text("\nIn the config:\n", "bold")
-        yield Text(shown.toml)
+        yield plain(shown.toml)
 
 
 def _table(found: Sequence[Option]) -> Table:
@@ -94,7 +95,7 @@ def _table(found: Sequence[Option]) -> Table:
         table.add_column(column, overflow="fold")
     for option in found:
         default = "required" if option.required else "none" if option.default is None else toml_value(option.default)
-        table.add_row(*map(Text, (option.name, option.type, default, option.doc)[: len(columns)]))
+        table.add_row(*map(plain, (option.name, option.type, default, option.doc)[: len(columns)]))
     return table
 
 

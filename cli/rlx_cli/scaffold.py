@@ -58,12 +58,16 @@ def new_command(kind: str, name: str, folder: Path | None) -> None:
     kind = _kind(kind)
     scaffold, module = KINDS[kind], _module(name)
     target = folder or Path(name)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and isn't an empty folder. Choose another one with --dir.")
     values = _values(kind, name, module, scaffold)
-    for path, text in _rendered(kind, module, values):
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        (target / path).write_text(text)
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UsageError(f"{target} exists and isn't an empty folder. Choose another one with --dir.")
+        for path, text in _rendered(kind, module, values):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_text(text)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"The distribution can't be made in {target}: {reason}. Choose another --dir.") from error
     sys.stdout.write(_next_steps(target, kind, name))
 
 

@@ -15,12 +15,20 @@ from __future__ import annotations
 import difflib
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 _RLX = f"{Path(__file__).parent}{os.sep}"
 _STDLIB = f"{Path(os.__file__).parent}{os.sep}"
+
+_TRAIN = ("torch", "transformers", "tokenizers", "safetensors", "datasets", "pyarrow")
+_OTHERS = ("tensorboard", "math_verify", "httpx2", "vllm")
+_EXTRAS: Mapping[str, str] = MappingProxyType(
+    {**dict.fromkeys((*_TRAIN, *_OTHERS), "cpu"), "reasoning_gym": "reasoning-gym"}
+)
+"""Packages that the base install of rlx leaves out -> the extra that brings them."""
 
 
 class RlxError(Exception):
@@ -109,7 +117,7 @@ def attribute(
     except RlxError:
         raise
     except (Exception, SystemExit) as error:  # the boundary: any exception of a plugin gets its owner
-        line = advice if isinstance(advice, str) else advice(error)
+        line = (advice if isinstance(advice, str) else advice(error)) or missing_extra(error)
         raise as_("\n".join(filter(None, [f"{owner}: {doing} raised {described(error)}", line]))) from error
 
 
@@ -121,6 +129,26 @@ def described(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of the error's text, or the name of its class if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def missing_extra(error: BaseException | None) -> str:
+    """Return what to install if a package that the base install leaves out could not be imported; "" otherwise.
+
+    The causes of the error are looked at, too: libraries raise errors of their own about a missing package.
+    """
+    while error is not None:
+        package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+        if package in _EXTRAS:
+            if not isinstance(error, ModuleNotFoundError):
+                return f"{package} can't be imported here: {first_line(error)}\nInstall it again: {_install(package)}"
+            return f"This needs {package}, which the base install of rlx leaves out: {_install(package)}"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _install(package: str) -> str:
+    extra = _EXTRAS[package]
+    return f'pip install "rlx[{extra}]"' + (', or "rlx[gpu]"' if extra == "cpu" else "")
 
 
 def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:

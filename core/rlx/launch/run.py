@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout
+from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, attribute, described
 from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.processes import RunProcesses, client_names, process_spec
@@ -39,6 +39,7 @@ from rlx.names import (
     SUMMARY_FILE,
 )
 from rlx.preflight.plan import RunPlan
+from rlx.terminal import visible
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 
@@ -64,7 +65,7 @@ def run(
     loggers: makes the loggers for a run directory, in place of those that the config names.
     mains: kind of process -> `module:function` for `rlx.proc` to run in place of that kind's own.
 
-    Raises UsageError, or OSError for the directory, if no process was started.
+    Raises UsageError if no process was started.
     """
     if resume is not None:
         directory = reopen_run_dir(resume)
@@ -78,7 +79,7 @@ def run(
         if checkpoint is not None:
             rewind(directory.path, checkpoint)
         processes = RunProcesses(plan, directory.path, _write_start_files(plan, directory, argv), checkpoint, mains)
-        launcher = launcher or plan.plugins.load("launchers", plan.config.run.launcher)()
+        launcher = launcher or _make_launcher(plan)
         make = loggers or (lambda plan, path: load_loggers(plan.config, plan.plugins, path))
         dispatch = Loggers(make(plan, directory.path))
         undo.pop_all()
@@ -86,6 +87,14 @@ def run(
         return _run_processes(directory, processes, launcher, dispatch)
     finally:
         directory.close()
+
+
+def _make_launcher(plan: RunPlan) -> Launcher:
+    name = plan.config.run.launcher
+    make = plan.plugins.load("launchers", name)
+    with attribute(plan.plugins.owner("launchers", name), "its constructor"):
+        made: Launcher = make()
+    return made
 
 
 def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str]) -> RunKeys:
@@ -104,6 +113,8 @@ def _run_processes(run_dir: RunDir, processes: RunProcesses, launcher: Launcher,
         outcome = asyncio.run(_start_and_watch(processes, launcher, loggers))
     except RlxError as error:
         outcome = Outcome.failed(str(error), error.exit_code)
+    except OSError as error:  # of the file system or the network, and not a mistake of rlx
+        outcome = Outcome.failed(described(error))
     except KeyboardInterrupt:
         # Outside of the time in which the event loop counts signals: too early or too late for a clean end.
         outcome = Outcome.killed()
@@ -187,5 +198,5 @@ def _check_alive(controller: ProcessHandle) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{visible(text)}\n")
     sys.stderr.flush()

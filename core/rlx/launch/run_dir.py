@@ -13,7 +13,8 @@ import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,20 +52,26 @@ class RunDir:
 
 
 def make_run_dir(folder: Path, name: str) -> RunDir:
-    """Make `folder/name`; `name-2`, `name-3`, ... if that exists."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = folder / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return _open(path.absolute(), fresh=True)
+    """Make `folder/name`; `name-2`, `name-3`, ... if that exists. Raises UsageError if it can't be made."""
+    with _usable(folder / name, "[run] dir and name, or --run-dir, choose another one"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = folder / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return _open(path.absolute(), fresh=True)
     raise AssertionError("unreachable: itertools.count has no end")
 
 
 def take_run_dir(path: Path) -> RunDir:
-    """Make the directory `path`. Raises UsageError if it exists and isn't empty."""
+    """Make the directory `path`. Raises UsageError if it exists and isn't empty, or can't be made."""
+    with _usable(path, "--run-dir chooses another one"):
+        return _take(path)
+
+
+def _take(path: Path) -> RunDir:
     if (path / CONFIG_FILE).exists():
         raise UsageError(
             f"{path} is the directory of another run. Choose another one with --run-dir, or resume that run: "
@@ -78,6 +85,11 @@ def take_run_dir(path: Path) -> RunDir:
 
 def reopen_run_dir(path: Path) -> RunDir:
     """Open the directory of a run to resume. Raises UsageError if it isn't one, or if a launcher is using it."""
+    with _usable(path, "A resumed run writes into it"):
+        return _reopen(path)
+
+
+def _reopen(path: Path) -> RunDir:
     if not (path / CONFIG_FILE).exists():
         raise UsageError(
             f"{path} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier run."
@@ -116,6 +128,16 @@ def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:
         return False
     known: bool = row["step"] < version if row["kind"] == "train" else row["step"] in evaluated
     return line.endswith(b"\n") and known
+
+
+@contextmanager
+def _usable(path: Path, advice: str) -> Iterator[None]:
+    """Turn an error of the file system into a UsageError: a file in the way, no permission, too long a name."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(f"The run directory {path} can't be used: {reason}. {advice}.") from error
 
 
 def _open(path: Path, *, fresh: bool) -> RunDir:

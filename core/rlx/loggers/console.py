@@ -1,6 +1,6 @@
 """Show the run on the screen: a live display on a terminal, one plain line per step everywhere else.
 
-Text from configs, plugins and data is shown verbatim, never read as markup.
+Text from configs, plugins and data is shown verbatim, never read as markup, nor printed raw (`rlx.terminal`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.text import Text
 from rlx.config.schema import Config
 from rlx.loggers.base import RunStatus
 from rlx.loggers.text import Pace, eval_line, format_seconds, labelled_metrics, status_line, step_line
+from rlx.terminal import visible
 
 
 class _Screen(Protocol):
@@ -75,7 +76,7 @@ class Lines:
         """Print nothing: the launcher reports the outcome."""
 
     def _say(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(Text(visible(line)), soft_wrap=True)
 
 
 class LiveScreen:
@@ -93,7 +94,7 @@ class LiveScreen:
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
         self._metrics |= metrics
         if kind == "eval":
-            self._live.console.print(Text(eval_line(step, metrics)))
+            self._live.console.print(Text(visible(eval_line(step, metrics))))
         else:
             self._pace.step(metrics)
         self._refresh()
@@ -117,10 +118,10 @@ class LiveScreen:
         head += f"  {format_seconds(left)} left" if left else ""
         table = Table.grid(padding=(0, 2))
         for label, text in labelled_metrics(self._metrics):
-            table.add_row(Text(label, style="dim"), Text(text))
+            table.add_row(Text(visible(label), style="dim"), Text(visible(text)))
         table.add_row(Text("state", style="dim"), Text(status.state))
-        table.add_row(Text("waiting", style="dim"), Text(status.waiting_for or "-"))
+        table.add_row(Text("waiting", style="dim"), Text(visible(status.waiting_for or "-")))
         # In a grid, since a bare ProgressBar does not end its line.
         bar = Table.grid()
         bar.add_row(ProgressBar(total=max(self._steps, 1), completed=status.step, width=40))
-        return Group(Text(self._title, style="bold"), Text(head), bar, table)
+        return Group(Text(visible(self._title), style="bold"), Text(head), bar, table)

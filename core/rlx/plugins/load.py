@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from rlx.boot import PluginRecord
-from rlx.errors import PluginError, attribute, did_you_mean
+from rlx.errors import PluginError, attribute, did_you_mean, missing_extra
 from rlx.plugins.records import is_file, owner, split_target
 
 
@@ -52,7 +52,9 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _advice(record: PluginRecord, place: str, error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    if extra := missing_extra(error):
+        advice = f"{extra}."
+    elif isinstance(error, ModuleNotFoundError) and error.name:
         advice = f"Install the distribution that provides the module {error.name!r}."
     elif is_file(place):
         advice = "Correct the file."

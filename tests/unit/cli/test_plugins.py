@@ -7,6 +7,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from rlx.terminal import visible
+
+NASTY = "a\x1b[31m\x1b]0;t\x07\u202eb\x9b"
+
 MINE = '''"""What is mine."""
 
 from pydantic import BaseModel, Field
@@ -267,3 +271,13 @@ class Options(BaseModel):
 class Nested:
     def __init__(self, options: Options = Options()): ...
 """
+
+
+def test_text_of_plugins_is_never_printed_raw(rlx, fake_dist):
+    head = f"def odd(text, reference=None, *, word: str = {NASTY!r}):\n"
+    body = f'{head}    """Doc {NASTY}"""\n    raise ValueError({NASTY!r})\n'
+    fake_dist("odd", {"rlx.rewards": {"o\x1b[1mdd": "odd_m:odd", "odd": "odd_m:odd"}}, {"odd_m.py": body})
+    for args in (["plugins"], ["plugins", "show", "reward", "odd"], ["plugins", "check", "odd"]):
+        _, out, err = rlx(*args)
+        assert "odd" in out
+        assert visible(out + err) == out + err

@@ -127,3 +127,24 @@ def test_rewind_removes_metrics_after_the_checkpoint_and_a_torn_line(tmp_path):
 def test_rewind_accepts_a_run_without_metrics(tmp_path):
     rewind(tmp_path, checkpoint(tmp_path, 3))
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "reason"),
+    [
+        ("file", "a", "File exists|Not a directory"),
+        ("file/below", "a", "Not a directory"),
+        ("/proc", "a", "No such file or directory"),
+        ("/proc/x", "a", "No such file or directory"),
+        ("runs", "n" * 300, "File name too long"),
+        ("nul\0", "a", "embedded null byte"),
+        ("loop", "a", "File exists|Too many levels of symbolic links"),
+        ("loop/below", "a", "Too many levels of symbolic links"),
+    ],
+)
+def test_a_directory_that_cannot_be_made_is_a_usage_error(tmp_path, folder, name, reason):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for make in (lambda: make_run_dir(tmp_path / folder, name), lambda: take_run_dir(tmp_path / folder / name)):
+        with pytest.raises(UsageError, match=rf"The run directory .* can't be used: ({reason})\. "):
+            make()
