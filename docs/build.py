@@ -83,7 +83,16 @@ def section_of(annotation: object) -> type[BaseModel] | None:
 def type_text(field: FieldInfo) -> str:
     text = str(field.annotation) if get_args(field.annotation) else getattr(field.annotation, "__name__", "")
     text = re.sub(r"\brlx(\.\w+)+\.", "", text)
-    return text.replace("typing.", "").replace("NoneType", "None").replace("|", "\\|")
+    text = text.replace("typing.", "").replace("NoneType", "None").replace("|", "\\|")
+    return ", ".join([text, *filter(None, map(bound_text, field.metadata))])
+
+
+def bound_text(constraint: object) -> str:
+    """A bound of a number as the reference shows it; "" for other constraints."""
+    for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+        if (limit := getattr(constraint, name, None)) is not None:
+            return f"{sign} {limit:,}" if isinstance(limit, int) else f"{sign} {limit:g}"
+    return ""
 
 
 def takes_text(annotation: object) -> bool:

@@ -49,9 +49,9 @@ class GRPO:
         self.scale_rewards = scale_rewards
         self.ratio = ratio
         self.clip_low = _number("clip_low", clip_low, low=0.0, high=1.0)
-        self.clip_high = _number("clip_high", clip_high, low=0.0)
-        self.importance_cap = _number("importance_cap", importance_cap, low=0.0)
-        self.kl_coef = _number("kl_coef", kl_coef, low=0.0)
+        self.clip_high = _number("clip_high", clip_high, low=0.0, high=1e6)
+        self.importance_cap = _number("importance_cap", importance_cap, low=0.0, high=1e6)
+        self.kl_coef = _number("kl_coef", kl_coef, low=0.0, high=1e3)
 
     @property
     def needs_reference(self) -> bool:

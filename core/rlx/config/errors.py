@@ -45,6 +45,9 @@ _EXPECTED: Mapping[str, str] = types.MappingProxyType(
 )
 """pydantic's type errors -> the type that is expected."""
 
+_LARGE = 1_000_000
+"""Integers from this one on are written with commas. (A port is not.)"""
+
 _BOUNDS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
     {
         "greater_than": ("gt", "must be greater than {}"),
@@ -53,6 +56,7 @@ _BOUNDS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
         "less_than_equal": ("le", "must be at most {}"),
         "string_pattern_mismatch": ("pattern", "must match {}"),
         "string_too_short": ("min_length", "must have at least {} character(s)"),
+        "string_too_long": ("max_length", "must have at most {} character(s)"),
         "too_short": ("min_length", "must have at least {} item(s)"),
         "too_long": ("max_length", "must have at most {} item(s)"),
     }
@@ -93,6 +97,8 @@ def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[Loc, str] | N
     if error["type"] == "missing":
         return at.path, _missing(at)
     text = expectation(error)
+    if reason := _reason(model, at, error["type"]):
+        text = f"{text}: {reason}"
     where = place(at.section, at.key)
     return at.path, f"{where}: {text}" if where else text
 
@@ -114,6 +120,14 @@ def _unknown(model: type[BaseModel], loc: Loc, value: object) -> tuple[Loc, str]
     return path, f"[{name}]: unknown section.{hint}" if is_section else f"{place(at.path, (name,))}: unknown key.{hint}"
 
 
+def _reason(model: type[BaseModel], at: _Place, kind: str) -> str:
+    """Return why a key of a config section has the bound of that error, as its class says; "" if it doesn't."""
+    table = table_of(_locate(model, at.section).annotation)
+    # Only the config's own sections have reasons.
+    reasons: Mapping[tuple[str, str], str] = getattr(table, "REASONS", {})
+    return reasons.get((str(at.path[-1]), _BOUNDS[kind][0]), "") if kind in _BOUNDS else ""
+
+
 def _missing(at: _Place) -> str:
     inner = table_of(at.annotation)
     if inner is None:
@@ -130,7 +144,7 @@ def expectation(error: ErrorDetails) -> str:
     if kind in _BOUNDS:
         bound, text = _BOUNDS[kind]
         limit = context[bound]
-        return f"{text.format(f'{limit:g}' if isinstance(limit, float) else limit)}, {got}"
+        return f"{text.format(_limit(limit))}, {got}"
     if kind == "literal_error":
         words = [word.strip("' ") for word in context["expected"].replace(" or ", ",").split(",")]
         hint = did_you_mean(str(error["input"]), words)
@@ -138,6 +152,12 @@ def expectation(error: ErrorDetails) -> str:
     if kind == "value_error":  # raised by a validator of the model's author
         return str(context["error"])
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, {got}"
+
+
+def _limit(limit: object) -> str:
+    if isinstance(limit, float):
+        return f"{limit:g}"
+    return f"{limit:,}" if isinstance(limit, int) and limit >= _LARGE else str(limit)
 
 
 def shown(value: object) -> str:

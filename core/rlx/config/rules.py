@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from rlx.config.schema import Config
 from rlx.config.sections.checkpoint import PREFERENCES
-from rlx.config.sections.rollout import RolloutConfig
+from rlx.config.sections.rollout import MIN_TEMPERATURE, RolloutConfig
 
 ENGINE_KEYS: Mapping[str, str] = MappingProxyType(
     {
@@ -91,6 +91,57 @@ def optimizer(config: Config) -> Iterator[str]:
             yield f"[policy.optimizer] betas[{index}]: must be at least 0 and less than 1, got {beta}"
 
 
+def updates(config: Config) -> Iterator[str]:
+    """Refuse updates that destroy the weights, or that leave them as they are."""
+    optimizer = config.policy.optimizer
+    if optimizer.lr * optimizer.weight_decay >= 1:
+        yield (
+            f"[policy.optimizer] weight_decay = {optimizer.weight_decay:g} times lr = {optimizer.lr:g} is at least 1: "
+            "every step would take all of each weight away"
+        )
+    if 0 < optimizer.max_grad_norm < optimizer.eps:
+        yield (
+            f"[policy.optimizer] max_grad_norm = {optimizer.max_grad_norm:g} is less than eps = {optimizer.eps:g}: "
+            "gradients that small move nothing; 0 switches clipping off"
+        )
+
+
+def greedy(config: Config) -> Iterator[str]:
+    if config.eval is not None and 0 < config.eval.temperature < MIN_TEMPERATURE:
+        yield (
+            f"[eval] temperature = {config.eval.temperature:g}: vLLM would sample at {MIN_TEMPERATURE:g}, its least. "
+            "0 is greedy"
+        )
+
+
+def something_to_do(config: Config) -> Iterator[str]:
+    nothing = config.run.epochs is None and config.run.steps == 0 and config.eval is None
+    if nothing and not config.checkpoint.export:
+        yield "[run] steps = 0 with [checkpoint] export = false and without [eval]: nothing would be done"
+
+
+def environments(config: Config) -> Iterator[str]:
+    """Refuse names and values that the operating system doesn't take."""
+    for table, variables in (("policy", config.policy.env), ("rollout", config.rollout.env)):
+        for name, value in variables.items():
+            if not name or "=" in name or "\0" in name:
+                yield f"[{table}] env: {name!r} can't be the name of an environment variable"
+            if "\0" in value:
+                yield f"[{table}] env, {name}: the value holds a NUL character, which an environment variable can't"
+
+
+def paths(config: Config) -> Iterator[str]:
+    named = {
+        "[run] dir": config.run.dir,
+        "[model] path": config.model.path,
+        "[model] revision": config.model.revision,
+        "[model] tokenizer": config.model.tokenizer,
+    }
+    for where, path in named.items():
+        if path is not None and "\0" in path:
+            yield f"{where}: {path!r} holds a NUL character, which no path has"
+
+
 def best_checkpoint(config: Config) -> Iterator[str]:
     best = config.checkpoint.best
     if best is None:
@@ -158,7 +209,19 @@ def no_sampling(config: Config) -> Iterator[str]:
 
 Rule = Callable[[Config], Iterator[str]]
 
-_RULES: tuple[Rule, ...] = (engine_keys, best_effort, repeats, length, optimizer, best_checkpoint)
+_RULES: tuple[Rule, ...] = (
+    engine_keys,
+    best_effort,
+    repeats,
+    length,
+    optimizer,
+    updates,
+    greedy,
+    something_to_do,
+    environments,
+    paths,
+    best_checkpoint,
+)
 _RL_RULES: tuple[Rule, ...] = (weights, rl_limits, partial(best_metric, known=("eval/accuracy", "eval/reward")))
 _SFT_RULES: tuple[Rule, ...] = (
     no_rewards,

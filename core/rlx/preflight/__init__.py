@@ -10,6 +10,7 @@
 * memory.py: estimates of the memory that a run needs.
 * engine_args.py: the names of vLLM's engine arguments.
 * epochs.py: `run.epochs` in steps.
+* unusual.py: notes on settings that are probably slips.
 * describe.py: the options of a component, for `rlx plugins show` and the config's JSON Schema.
 
 Rules:

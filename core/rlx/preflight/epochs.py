@@ -6,6 +6,7 @@ import math
 
 from rlx.config.rules import contradictions
 from rlx.config.schema import Config
+from rlx.config.sections.base import MANY_STEPS
 from rlx.errors import ConfigError
 
 
@@ -19,6 +20,8 @@ def with_steps(config: Config, rows: int) -> Config:
         return config
     # Rounded, so that 1.1 * 10 rows are 11 and not 12.
     steps = math.ceil(round(config.run.epochs * rows / config.policy.groups_per_step, 6))
+    if steps > MANY_STEPS:
+        raise ConfigError(f"[run] epochs = {config.run.epochs:g} of {rows:,} rows are more than {MANY_STEPS:,} steps.")
     resolved = config.model_copy(update={"run": config.run.model_copy(update={"steps": steps, "epochs": None})})
     if found := contradictions(resolved):
         raise ConfigError(f"[run] epochs = {config.run.epochs:g} of {rows:,} rows: {found[0]}")

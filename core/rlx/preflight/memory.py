@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rlx.algorithms.base import Algorithm
 from rlx.config.schema import Config
-from rlx.errors import UsageError
+from rlx.errors import ConfigError, UsageError
 from rlx.platform import PLATFORMS
 from rlx.preflight.model import ModelSize
 from rlx.preflight.model_facts import ModelFacts
@@ -25,6 +25,8 @@ POLICY_PROCESS_BYTES = int(0.25 * GIB)
 """Unshared memory of a process that has imported torch and transformers (CPU builds; 0.39 GiB with shared pages)."""
 VLLM_PROCESS_BYTES = int(0.38 * GIB)
 """The same after importing vLLM (0.56 GiB with shared pages)."""
+REWARD_PROCESS_BYTES = int(0.03 * GIB)
+"""The same of a reward process, without what the rewards import."""
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 _REDUCED_BYTES = 4
@@ -43,11 +45,13 @@ class MemoryPlan:
     reference: int
     engine_weights: int
     engine_cache: int
-    processes: int
+    policy_processes: int
+    engine_processes: int
+    reward_processes: int
 
     @property
     def total(self) -> int:
-        return self.policy + self.reference + self.engine_weights + self.engine_cache + self.processes
+        return sum(vars(self).values())
 
     def lines(self) -> list[tuple[str, int]]:
         """Return name and bytes of each part that isn't 0."""
@@ -56,7 +60,9 @@ class MemoryPlan:
             "frozen reference": self.reference,
             "engines: weights": self.engine_weights,
             "engines: key-value cache": self.engine_cache,
-            "processes and their libraries": self.processes,
+            "policy processes and their libraries": self.policy_processes,
+            "engine processes and their libraries": self.engine_processes,
+            "reward processes": self.reward_processes,
         }
         return [(name, size) for name, size in parts.items() if size]
 
@@ -69,30 +75,58 @@ def plan_memory(config: Config, facts: ModelFacts, algorithm: Algorithm) -> Memo
     engines = rollout.replicas if algorithm.rollouts else 0
     item = ITEM_BYTES[rollout.dtype or config.policy.dtype]
     copies = parallel.dp_replicate * facts.parameters
-    cache = rollout.vllm.get("kv_cache_memory_bytes")
-    if not isinstance(cache, int):
-        environment = {**PLATFORMS[config.run.device].engine_env, **rollout.env}
-        cache = int(float(environment.get(KV_SPACE, 0)) * GIB)
     return MemoryPlan(
         policy=TRAINING_BYTES * copies,
         reference=REFERENCE_BYTES * copies if algorithm.needs_reference else 0,
         engine_weights=engines * item * facts.parameters,
-        engine_cache=engines * rollout.tensor_parallel * cache,
-        processes=parallel.world_size * POLICY_PROCESS_BYTES
-        + engines * (1 + rollout.tensor_parallel) * VLLM_PROCESS_BYTES,
+        engine_cache=engines * rollout.tensor_parallel * _engine_cache(config) if engines else 0,
+        policy_processes=parallel.world_size * POLICY_PROCESS_BYTES,
+        engine_processes=engines * (1 + rollout.tensor_parallel) * VLLM_PROCESS_BYTES,
+        reward_processes=engines * rollout.reward_workers * REWARD_PROCESS_BYTES,
     )
 
 
-def check_memory(plan: MemoryPlan, available: int) -> None:
-    """Raise UsageError if the run can't fit."""
+def _engine_cache(config: Config) -> int:
+    """Return the bytes of an engine worker's key-value cache."""
+    cache = config.rollout.vllm.get("kv_cache_memory_bytes")
+    if isinstance(cache, int):
+        return max(cache, 0)
+    space = {**PLATFORMS[config.run.device].engine_env, **config.rollout.env}.get(KV_SPACE, "0")
+    # vLLM reads it with `int`.
+    if not space.strip().isdecimal():
+        raise ConfigError(f"[rollout] env: {KV_SPACE} = {space!r} isn't a whole number of GiB.")
+    return int(space) * GIB
+
+
+def check_memory(plan: MemoryPlan, available: int, config: Config) -> None:
+    """Raise UsageError if the run can't fit; it names the keys that the largest parts follow from."""
     if plan.total > available:
         parts = "\n".join(f"  {format_bytes(size):>11}  {name}" for name, size in plan.lines())
         raise UsageError(
             f"Too little memory: the run needs at least {format_bytes(plan.total)} and {format_bytes(available)} are "
             "available.\n"
             f"{parts}\n"
-            f"Use a smaller model, fewer replicas or dp_replicate, or less {KV_SPACE} in [rollout] env."
+            f"Most of it follows from {_causes(plan, config)}."
         )
+
+
+def _causes(plan: MemoryPlan, config: Config) -> str:
+    """Name what the large parts of the need follow from, the largest part first."""
+    rollout = config.rollout
+    ranks = [f"[policy.parallel] {name} = {size:,}" for name, size in config.policy.parallel.sizes.items() if size > 1]
+    copies = [key for key in ranks if "dp_replicate" in key]
+    replicas = [f"[rollout] replicas = {rollout.replicas:,}"] if rollout.replicas > 1 else []
+    workers = [f"[rollout] tensor_parallel = {rollout.tensor_parallel:,}"] if rollout.tensor_parallel > 1 else []
+    parts = [
+        (plan.policy + plan.reference, ["the size of the model", *copies]),
+        (plan.engine_weights, ["the size of the model", *replicas]),
+        (plan.engine_cache, [f"{KV_SPACE} in [rollout] env", *replicas, *workers]),
+        (plan.policy_processes, ranks),
+        (plan.engine_processes, [*replicas, *workers]),
+        (plan.reward_processes, [f"[rollout] reward_workers = {rollout.reward_workers:,}", *replicas]),
+    ]
+    large = sorted(((size, causes) for size, causes in parts if size >= plan.total / len(parts)), reverse=True)
+    return ", ".join(dict.fromkeys(cause for _, causes in large for cause in causes)) or "its processes"
 
 
 @dataclass(frozen=True)

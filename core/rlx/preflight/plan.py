@@ -32,6 +32,7 @@ from rlx.preflight.model_facts import ModelFacts, model_facts
 from rlx.preflight.plugins import Sources, check_components, check_learning, open_algorithm
 from rlx.preflight.problems import Problems
 from rlx.preflight.rows import check_rows
+from rlx.preflight.unusual import unusual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +82,9 @@ def prepare(loaded: LoadedRun) -> RunPlan:
         _check_engines(config, facts, problems)
     memory, available = None, available_memory()
     if facts is not None and algorithm is not None:
-        memory = plan_memory(config, facts, algorithm)
+        memory = problems.attempt(plan_memory, config, facts, algorithm)
         if memory is not None:
-            problems.passes(check_memory, memory, available)
+            problems.passes(check_memory, memory, available, config)
     size = problems.attempt(check_model, config, plugins, facts) if facts and plugins.names("models") else None
     data = None
     if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
@@ -131,3 +132,4 @@ def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> Iterator[str
     groups, shares = config.policy.groups_per_step, config.policy.parallel.data_size
     if groups < shares:
         yield f"[policy] groups_per_step = {groups} is less than {shares} ranks: some idle."
+    yield from unusual(config, rollouts=rollouts)

@@ -32,6 +32,9 @@ from rlx.rewards.bound import check_reward_args
 from rlx.script.plugins import ScriptPlugins
 from rlx.script.runner import Script
 
+_PROBED_GROUP = 64
+"""Largest group that an algorithm's advantages are tried with."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -195,7 +198,7 @@ def check_learning(algorithm: Algorithm, config: Config, plugins: Plugins) -> No
     if not algorithm.rollouts:
         return
     owner, size = plugins.owner("algorithms", config.algorithm.name), config.algorithm.group_size
-    rewards = [1.0, *[0.0] * (size - 1)]
+    rewards = [1.0, *[0.0] * (min(size, _PROBED_GROUP) - 1)]
     groups = [
         [Episode(group, i, 0, [], rewards=[Reward("probe", value)]) for i, value in enumerate(rewards)]
         for group in (0, 1)

@@ -298,7 +298,7 @@ async def test_processes_that_disagree_on_the_dataset_end_the_run(make_run, scri
 
 
 async def test_a_process_that_is_not_ready_in_time_is_named(make_run, script):
-    ended = await make_run(run={"start_seconds": 0.5}, script=script(silent={"rollout-1"}))()
+    ended = await make_run(run={"start_seconds": 1}, script=script(silent={"rollout-1"}))()
     assert ended.status == "failed"
     assert "not ready within 0 s: rollout-1" in ended.error or "not ready within 1 s: rollout-1" in ended.error
 

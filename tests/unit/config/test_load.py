@@ -60,7 +60,7 @@ def test_policy_option_sets_the_number_of_processes_despite_the_file(write):
         ("[rollout]\nmax_tokens = 512.0\n", "[rollout] max_tokens: expected an integer, got 512.0"),
         ("[rollout]\nreplicas = true\n", "[rollout] replicas: expected an integer, got true"),
         ("[rollout]\nreplicas = 0\n", "[rollout] replicas: must be at least 1, got 0"),
-        ("[rollout]\ntemperature = 0\n", "[rollout] temperature: must be greater than 0, got 0"),
+        ("[rollout]\ntemperature = 0\n", "[rollout] temperature: must be at least 0.01, got 0: vLLM would"),
         ("[rollout]\ntemperature = inf\n", "[rollout] temperature: expected a finite number, got inf"),
         ("[run]\nport = 70000\n", "[run] port: must be at most 65535, got 70000"),
         ('[run]\ndevice = "gpu"\n', "[run] device: expected 'cpu' or 'cuda'"),

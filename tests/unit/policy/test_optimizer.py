@@ -22,8 +22,8 @@ def _config(**values):
     ],
 )
 def test_learning_rate_schedules(schedule, expected):
-    config = _config(lr=2.0, schedule=schedule, warmup_steps=3, min_lr_ratio=0.1)
-    rates = [learning_rate(config, update, 8) / 2.0 for update in range(8)]
+    config = _config(lr=0.5, schedule=schedule, warmup_steps=3, min_lr_ratio=0.1)
+    rates = [learning_rate(config, update, 8) / 0.5 for update in range(8)]
     assert rates == pytest.approx(expected, abs=1e-6)
 
 

@@ -12,7 +12,7 @@ class AlgorithmConfig(Component):
 
     name: str = "grpo"
     """An `rlx.algorithms` plugin: `grpo`, `sft`, ..."""
-    group_size: int = Field(8, ge=1)
+    group_size: int = Field(8, ge=1, le=65_536)
     """Completions sampled of each prompt (RL only)."""
     drop_uninformative: bool = False
     """Train on no group whose filter totals are all equal: it is dropped, counted in `groups/uninformative`, and

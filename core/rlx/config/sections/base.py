@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+MANY_STEPS = 1_000_000_000
+"""Upper bound of counts of steps."""
+
+Seconds = Annotated[float, Field(ge=1, le=1e9)]
+"""A time limit. A second is what a busy machine may pause for; 1e9 is 31 years, and the C library takes no longer waits
+than ten times that."""
+
+MAX_TOKENS = 100_000_000
+"""Upper bound of counts of tokens: ten times the longest context of any model."""
+
+Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
 class Section(BaseModel):
     """One table of the config file."""
+
+    REASONS: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType({})
+    """Key and bound ("ge", "le") -> why it has that bound, for the message of a value beyond it."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlx.config.sections.base import Section
+from rlx.config.sections.base import MANY_STEPS, Section
 
 Preference = Literal["lowest", "highest"]
 
@@ -36,9 +36,9 @@ class BestConfig(Section):
 class CheckpointConfig(Section):
     """Checkpoints to resume from, and the export at the end."""
 
-    every: int | None = Field(None, ge=1)
+    every: int | None = Field(None, ge=1, le=MANY_STEPS)
     """Steps between checkpoints. Default: only at the end."""
-    keep: int = Field(2, ge=0)
+    keep: int = Field(2, ge=0, le=1_000_000)
     """How many to keep, newest first; 0 keeps all. The best one is kept besides."""
     best: BestConfig | None = None
     """Default: none is better than another, and the final policy is exported."""

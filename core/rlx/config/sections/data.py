@@ -36,12 +36,12 @@ class PackerConfig(Component):
 class RewardConfig(Component):
     """One reward; an episode's total is the sum of weight * value."""
 
-    weight: float = 1.0
+    weight: float = Field(1.0, ge=-1e6, le=1e6)
     """Its share of the total reward."""
     group: bool | None = None
     """Whether one call gets the list of a prompt's completions and returns a list. Default: what its author says
     (`@rlx.group_reward`)."""
-    timeout_seconds: float = Field(60.0, gt=0)
+    timeout_seconds: float = Field(60.0, ge=0.01, le=1e9)
     """A call that takes longer is killed."""
     on_error: Literal["fail", "drop"] = "fail"
     """Effect of a call that raises or times out: end the run, or drop (and count) its group. Never a reward of 0."""

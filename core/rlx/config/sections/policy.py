@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from rlx.config.sections.base import Section
+from rlx.config.sections.base import MANY_STEPS, MAX_TOKENS, Section, Tokens
 
 
 class ParallelConfig(Section):
     """How the policy's ranks share the model; their product is the number of policy processes."""
 
-    dp_replicate: int = Field(1, ge=1)
+    dp_replicate: int = Field(1, ge=1, le=65_536)
     """Copies of the sharded model (HSDP)."""
-    dp_shard: int = Field(1, ge=1)
+    dp_shard: int = Field(1, ge=1, le=65_536)
     """Ranks that parameters, gradients and optimizer state are sharded over."""
-    cp: int = Field(1, ge=1)
+    cp: int = Field(1, ge=1, le=65_536)
     """Ranks that split the tokens of a micro-batch, and the heads in attention. FSDP shards over them, too."""
-    tp: int = Field(1, ge=1)
+    tp: int = Field(1, ge=1, le=65_536)
     """Ranks that split the matrices of a layer, and between them its tokens. FSDP shards the rest over them."""
-    ep: int = Field(1, ge=1)
+    ep: int = Field(1, ge=1, le=65_536)
     """Ranks that each hold a part of the experts; each has micro-batches of its own. FSDP shards the rest over them."""
-    pp: int = Field(1, ge=1)
+    pp: int = Field(1, ge=1, le=65_536)
     """Ranks that each hold a run of the layers; micro-batches go through them one after another."""
 
     @property
@@ -48,19 +50,30 @@ class ParallelConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its learning-rate schedule."""
 
-    lr: float = Field(1e-6, gt=0)
+    REASONS: ClassVar[Mapping[tuple[str, str], str]] = MappingProxyType(
+        {
+            ("lr", "ge"): "AdamW moves a weight by about this much in a step, so nothing would change",
+            ("lr", "le"): "AdamW moves a weight by about this much in a step",
+            ("eps", "ge"): "it would be 0 in float32",
+            ("eps", "le"): "gradients are far smaller, so nothing would change",
+            ("weight_decay", "le"): "a step takes the share lr * weight_decay away from each weight",
+            ("max_grad_norm", "le"): "0 switches clipping off",
+        }
+    )
+
+    lr: float = Field(1e-6, ge=1e-12, le=1)
     """Peak learning rate."""
     betas: tuple[float, float] = Field((0.9, 0.999), strict=False)
     """Decay of the running mean and of the running square."""
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, ge=1e-30, le=1)
     """Added to the denominator."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=100)
     """Decoupled; not on biases and norms."""
-    max_grad_norm: float = Field(1.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0, le=1e9)
     """Gradients are clipped to this global norm; 0 switches clipping off."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Shape after the warm-up."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(0, ge=0, le=MANY_STEPS)
     """Steps from 0 to `lr`."""
     min_lr_ratio: float = Field(0.0, ge=0, le=1)
     """Final value of linear and cosine, as a share of `lr`."""
@@ -69,22 +82,22 @@ class OptimizerConfig(Section):
 class PolicyConfig(Section):
     """The FSDP2 trainer."""
 
-    groups_per_step: int = Field(32, ge=1)
+    groups_per_step: int = Field(32, ge=1, le=1_000_000)
     """Groups (RL) or rows (SFT) in one optimizer update."""
-    max_tokens_per_microbatch: int = Field(8192, ge=1)
+    max_tokens_per_microbatch: Tokens = 8192
     """Token budget of one forward and backward on one rank."""
-    max_sequence_tokens: int | None = Field(None, ge=2)
+    max_sequence_tokens: int | None = Field(None, ge=2, le=MAX_TOKENS)
     """Longest SFT row, in tokens; a longer one is an error. Default: the model's own limit."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype that forward and backward compute in. Master weights, reductions and optimizer state are float32."""
     packing: bool = True
     """Compute on real tokens only, prompts of a group once, if the attention implementation allows it; else pad."""
-    attention: str | None = None
+    attention: str | None = Field(None, min_length=1)
     """A transformers attention implementation. Default: rlx's own variable-length SDPA if the model allows it, else
     `sdpa`."""
     gradient_checkpointing: bool = False
     """Recompute each decoder layer in the backward pass: less memory, about a third more time."""
-    logprob_chunk: int = Field(8192, ge=1)
+    logprob_chunk: int = Field(8192, ge=1, le=1_000_000_000)
     """Vocabulary entries whose logits exist at once."""
     parallel: ParallelConfig = ParallelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
