@@ -5,7 +5,8 @@
 * processes.py: the processes of a run and the boot data of each.
 * supervisor.py: watches the processes and the controller until the run is over.
 * outcome.py: how a run ended, and the report that the user gets.
-* signals.py: Ctrl-C and SIGTERM.
+* signals.py: Ctrl-C, SIGTERM, SIGHUP (a closed terminal), SIGQUIT.
+* screen.py: stdout and stderr of the launcher, whose writes neither raise nor wait.
 * environment.py: environment.json, the software that a run used.
 
 Rules:

@@ -7,10 +7,13 @@ their logs.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rlx.controller.records.checkpoint import newest, version_of
+from rlx.errors import UsageError
 from rlx.launchers.base import ProcessHandle
 from rlx.logs import LAST_LINES, already_reported
 from rlx.names import SIGNAL_EXIT_CODE
@@ -80,8 +83,10 @@ class Outcome:
         return cls("failed", exit_code, error)
 
     @classmethod
-    def killed(cls) -> Outcome:
-        return cls("killed", KILLED_EXIT_CODE, "stopped at once, on request; nothing was saved")
+    def killed(cls, reason: str) -> Outcome:
+        """`reason`: the signal, in words."""
+        summary = {"reason": reason}
+        return cls("killed", KILLED_EXIT_CODE, "stopped at once, on request; nothing was saved", summary)
 
     def with_error(self, error: str) -> Outcome:
         """Return this outcome as failed, with an error that came after the run's own end."""
@@ -101,7 +106,22 @@ class Outcome:
         result = f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}{best_version(self.summary)}"
         exits = [process_exit.report(self.error) for process_exit in self.exits]
         tables = [slowest_calls(self.summary), failed_hooks(self.summary)]
-        return "\n\n".join(filter(None, [*tables, f"rlx run {self.status}{result}", *exits]))
+        # After a UsageError a resume would end in the same way.
+        resumable = self.status != "done" and self.exit_code != UsageError.exit_code
+        last = how_to_continue(run_dir, stopped=self.status == "stopped") if resumable else ""
+        return "\n\n".join(filter(None, [*tables, f"rlx run {self.status}{result}", *exits, last]))
+
+
+def how_to_continue(run_dir: Path, *, stopped: bool) -> str:
+    """Return the last line of a run that is not done: the newest checkpoint, and the command that resumes from it.
+
+    Without a checkpoint, "" unless the run was stopped: it had not trained a step then.
+    """
+    found = newest(run_dir)
+    if found is None:
+        return "It was stopped before its first step, so there is nothing to resume." if stopped else ""
+    saved = f"Nothing is lost: step {version_of(found)} is saved" if stopped else f"Step {version_of(found)} is saved"
+    return f"{saved}. Continue from there with: rlx run --resume {shlex.quote(str(run_dir))}"
 
 
 def best_version(summary: Summary) -> str:

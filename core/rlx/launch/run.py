@@ -24,7 +24,8 @@ from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.processes import RunProcesses, client_names, process_spec
 from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
-from rlx.launch.signals import Signals, signals_ignored
+from rlx.launch.screen import safe_screen
+from rlx.launch.signals import Signals, signals_ignored, signals_interrupt
 from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor
 from rlx.launchers.base import Launcher, ProcessHandle
 from rlx.loggers.dispatch import Loggers, OwnedLogger, load_loggers
@@ -67,13 +68,13 @@ def run(
 
     Raises UsageError if no process was started.
     """
-    if resume is not None:
-        directory = reopen_run_dir(resume)
-    elif run_dir is not None:
-        directory = take_run_dir(run_dir)
-    else:
-        directory = make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
-    with ExitStack() as undo:
+    with safe_screen(), signals_interrupt(), ExitStack() as undo:
+        if resume is not None:
+            directory = reopen_run_dir(resume)
+        elif run_dir is not None:
+            directory = take_run_dir(run_dir)
+        else:
+            directory = make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
         undo.callback(directory.discard)
         checkpoint = newest_checkpoint(directory.path, _say) if resume is not None else None
         if checkpoint is not None:
@@ -83,10 +84,8 @@ def run(
         make = loggers or (lambda plan, path: load_loggers(plan.config, plan.plugins, path))
         dispatch = Loggers(make(plan, directory.path))
         undo.pop_all()
-    try:
+        undo.callback(directory.close)
         return _run_processes(directory, processes, launcher, dispatch)
-    finally:
-        directory.close()
 
 
 def _make_launcher(plan: RunPlan) -> Launcher:
@@ -117,7 +116,7 @@ def _run_processes(run_dir: RunDir, processes: RunProcesses, launcher: Launcher,
         outcome = Outcome.failed(described(error))
     except KeyboardInterrupt:
         # Outside of the time in which the event loop counts signals: too early or too late for a clean end.
-        outcome = Outcome.killed()
+        outcome = Outcome.killed("a signal in the launcher")
     finally:
         with signals_ignored():
             try:
@@ -148,7 +147,7 @@ async def _start_and_watch(processes: RunProcesses, launcher: Launcher, loggers:
         controller = launcher.start(process_spec(processes.controller()))
         port = await _wait_for_port(processes, controller, signals)
         if port is None:
-            return Outcome.killed()
+            return Outcome.killed(signals.reason)
         started = [controller, *(launcher.start(process_spec(boot)) for boot in processes.clients(port))]
 
         def restart(name: str, attempt: int) -> ProcessHandle:
@@ -168,7 +167,7 @@ async def _wait_for_port(processes: RunProcesses, controller: ProcessHandle, sig
     file, limit = processes.run_dir / PORT_FILE, processes.plan.config.run.start_seconds
     deadline = time.monotonic() + limit
     while not file.exists():
-        if signals.count:
+        if signals.count():
             return None
         _check_alive(controller)
         if time.monotonic() > deadline:

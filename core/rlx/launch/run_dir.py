@@ -103,10 +103,21 @@ def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
 
     found = newest(path, lambda torn: say(f"{torn} is torn (the run was killed while it was written): skipped"))
     if found is None:
-        raise UsageError(
-            f"{path} has no checkpoint to resume from. Set checkpoint.every to have some, and start again."
+        every = _checkpoint_every(path)
+        advice = (
+            "Set checkpoint.every to have some, and start again."
+            if every is None
+            else f"It ended before the first one: [checkpoint] every = {every} steps. Start it again."
         )
+        raise UsageError(f"{path} has no checkpoint to resume from. {advice}")
     return found
+
+
+def _checkpoint_every(path: Path) -> int | None:
+    """Return `checkpoint.every` of a run's config."""
+    config = msgspec.json.decode((path / CONFIG_FILE).read_bytes())
+    every: int | None = config.get("checkpoint", {}).get("every")
+    return every
 
 
 def rewind(path: Path, checkpoint: Path) -> None:

@@ -110,12 +110,13 @@ class Supervisor:
         """Look at everything once; return the outcome if the run is over."""
         if self._inbox.ended is not None:
             return await self._wait_for_processes(self._inbox.ended)
-        if self._signals.count > 1:
-            return Outcome.killed()
-        if self._signals.count == 1 and not self._draining:
+        asked = self._signals.count()
+        if asked > 1:
+            return Outcome.killed(self._signals.reason)
+        if asked == 1 and not self._draining:
             self._draining = True
             self._say("draining: finishing the step and saving; Ctrl-C again stops now")
-            await self._notify(Drain(f"{self._signals.name} in the launcher"))
+            await self._notify(Drain(self._signals.reason))
         for failure in self._loggers.failures[self._reported_failures :]:
             self._reported_failures += 1
             await self._report_failure(Failed(failure.error, failure.owner))
@@ -165,10 +166,10 @@ class Supervisor:
 
     async def _wait_for_processes(self, ended: RunEnded) -> Outcome:
         """Wait until the processes, which the controller has asked to stop, have ended; record failed exits."""
-        signals, deadline = self._signals.count, time.monotonic() + STOP_SECONDS
+        asked, deadline = self._signals.count(), time.monotonic() + STOP_SECONDS
         stopping = [process for process in self._processes.values() if process.name not in ended.untold]
         while any(process.poll() is None for process in stopping) and time.monotonic() < deadline:
-            if self._signals.count > signals:
+            if self._signals.count() > asked:
                 self._say("stopping now")
                 break
             await asyncio.sleep(POLL_SECONDS / 2)

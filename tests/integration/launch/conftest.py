@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,3 +92,72 @@ def read(tmp_path, until) -> Callable[[str], str]:
         return path.read_text()
 
     return text
+
+
+class Run:
+    """`rlx run` in a process of its own, in a folder of its own."""
+
+    def __init__(self, folder, until):
+        self.folder = folder
+        self.dir = folder / "runs" / "job"
+        self._until = until
+
+    def start(
+        self,
+        *,
+        rollouts=True,
+        run_dir=None,
+        resume=None,
+        start_seconds=60.0,
+        output=subprocess.PIPE,
+        prepare=None,
+        **meta,
+    ):
+        config = {
+            "run": {"name": "job", "start_seconds": start_seconds},
+            "model": {"path": "m"},
+            "dataset": {"name": "d"},
+            "rollout": {"replicas": 2},
+            "meta": meta,
+        }
+        plan = self.folder / "plan.json"
+        plan.write_text(json.dumps({"config": config, "rollouts": rollouts, "run_dir": run_dir, "resume": resume}))
+        command = [sys.executable, "-P", "-m", "stand_ins", str(plan)]
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            stdin=None if output == subprocess.PIPE else output,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+        return self
+
+    def running(self):
+        self._until(lambda: (self.dir / "running").exists(), 60)
+        return self
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self, timeout=60):
+        """Wait for its end; return the exit code and the output."""
+        output, _ = self.process.communicate(timeout=timeout)
+        return self.process.returncode, output
+
+    def summary(self):
+        return json.loads((self.dir / "summary.json").read_text())
+
+    def recorded(self):
+        return (self.folder / "recorded").read_text().splitlines()
+
+
+@pytest.fixture
+def run(tmp_path, boot, until, living):
+    run = Run(tmp_path, until)
+    yield run
+    run.process.kill()
+    run.process.communicate()
+    until(lambda: living() == [], 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -101,13 +102,23 @@ async def _control(boot, mode):
     write_atomic(boot.run_path / "running", "")
     if mode == "restarts":
         await _restart(server, inbox, boot.config["meta"]["rollout-1"])
+    steps = asyncio.create_task(_report_steps(server)) if mode == "steps" else None
     ended = await _ending(inbox, "end" if mode == "restarts" else mode)
+    if steps is not None:
+        steps.cancel()
     await server.request("launcher", ended, timeout=5, what="the end of the run")
     for name in boot.client_keys:
         with contextlib.suppress(PeerFailed):
             await server.notify(name, Stop())
     await server.close()
     return int(ended.status == "failed")
+
+
+async def _report_steps(server):
+    """Report a step every few milliseconds, each with more text than a small pipe holds after a few of them."""
+    for step in itertools.count(1):
+        await server.notify("launcher", StepMetrics(step, {f"eval/{'x' * 300}": 1.0}, "eval"))
+        await asyncio.sleep(0.005)
 
 
 async def _restart(server, inbox, how):
@@ -194,6 +205,7 @@ def run_plan(path):
     """Run a plan as the launcher's process does: `python -m stand_ins PLAN.json`."""
     from rlx.config.schema import Config
     from rlx.launch.run import run
+    from rlx.loggers.console import ConsoleLogger
     from rlx.plugins.hooks import Hooks
     from rlx.plugins.registry import Registry
     from rlx.plugins.session import Plugins
@@ -211,9 +223,17 @@ def run_plan(path):
     )
     recorder = Recorder(Path("recorded"), config.meta.get("failing_logger_method", ""))
     mains = {"controller": "stand_ins:controller", "policy": "stand_ins:client", "rollout": "stand_ins:client"}
-    loggers = [("logger 'recorder'", recorder)]
+
+    def loggers(plan, run_dir):
+        recorded = [("logger 'recorder'", recorder)]
+        return (
+            [("logger 'console'", ConsoleLogger(config, run_dir, 2)), *recorded]
+            if "console" in config.meta
+            else recorded
+        )
+
     folders = {name: Path(values[name]) for name in ("run_dir", "resume") if values[name]}
-    return run(plan, **folders, launcher=LocalLauncher(), loggers=lambda *_: loggers, mains=mains)
+    return run(plan, **folders, launcher=LocalLauncher(), loggers=loggers, mains=mains)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 
 import msgspec
 import pytest
@@ -14,63 +11,6 @@ import pytest
 from rlx.controller.records.checkpoint import SavedState
 from rlx.fingerprint import Fingerprint
 from rlx.launch.supervisor import STOP_SECONDS, VERDICT_SECONDS
-
-
-class Run:
-    """`rlx run` in a process of its own, in a folder of its own."""
-
-    def __init__(self, folder, until):
-        self.folder = folder
-        self.dir = folder / "runs" / "job"
-        self._until = until
-
-    def start(self, *, rollouts=True, run_dir=None, resume=None, start_seconds=60.0, **meta):
-        config = {
-            "run": {"name": "job", "start_seconds": start_seconds},
-            "model": {"path": "m"},
-            "dataset": {"name": "d"},
-            "rollout": {"replicas": 2},
-            "meta": meta,
-        }
-        plan = self.folder / "plan.json"
-        plan.write_text(json.dumps({"config": config, "rollouts": rollouts, "run_dir": run_dir, "resume": resume}))
-        command = [sys.executable, "-P", "-m", "stand_ins", str(plan)]
-        self.process = subprocess.Popen(
-            command,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        return self
-
-    def running(self):
-        self._until(lambda: (self.dir / "running").exists(), 60)
-        return self
-
-    def signal(self, number):
-        self.process.send_signal(number)
-
-    def end(self, timeout=60):
-        """Wait for its end; return the exit code and the output."""
-        output, _ = self.process.communicate(timeout=timeout)
-        return self.process.returncode, output
-
-    def summary(self):
-        return json.loads((self.dir / "summary.json").read_text())
-
-    def recorded(self):
-        return (self.folder / "recorded").read_text().splitlines()
-
-
-@pytest.fixture
-def run(tmp_path, boot, until, living):
-    run = Run(tmp_path, until)
-    yield run
-    run.process.kill()
-    run.process.communicate()
-    until(lambda: living() == [], 5)
 
 
 def test_a_run_that_ends_by_itself(run, living):
@@ -194,7 +134,8 @@ def test_a_process_that_ignores_stop_is_killed(run, living):
 
 def test_a_process_that_could_not_be_asked_to_stop_is_not_waited_for(run, living):
     code, output = run.start(controller="cannot reach the policy", policy="ignores stop").end(timeout=STOP_SECONDS / 2)
-    assert (code, output) == (0, f"rlx run stopped; all of it is in {run.dir}\n")
+    assert code == 0
+    assert output.startswith(f"rlx run stopped; all of it is in {run.dir}\n")
     assert living() == []
 
 

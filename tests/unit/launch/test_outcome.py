@@ -29,8 +29,9 @@ RUN_DIR = Path("/r")
 
 
 def test_a_killed_run_exits_with_130():
-    assert Outcome.killed().exit_code == 130
-    assert Outcome.killed().as_summary()["status"] == "killed"
+    killed = Outcome.killed("Ctrl-C in the launcher")
+    assert killed.exit_code == 130
+    assert (killed.as_summary()["status"], killed.as_summary()["reason"]) == ("killed", "Ctrl-C in the launcher")
 
 
 def test_the_report_of_a_successful_run_names_its_directory():
@@ -55,7 +56,7 @@ def test_last_lines_are_not_shown_twice():
 
 
 @pytest.mark.parametrize(
-    ("first", "code"), [(Outcome.from_controller(RunEnded("done", {"steps": 3})), 1), (Outcome.killed(), 130)]
+    ("first", "code"), [(Outcome.from_controller(RunEnded("done", {"steps": 3})), 1), (Outcome.killed("SIGTERM"), 130)]
 )
 def test_a_late_error_is_reported_and_keeps_the_earlier_error_and_summary(first, code):
     ended = first.with_error("summary.json cannot be written")
@@ -63,3 +64,37 @@ def test_a_late_error_is_reported_and_keeps_the_earlier_error_and_summary(first,
     assert first.error in ended.error
     assert "summary.json cannot be written" in ended.report(RUN_DIR)
     assert ended.summary == first.summary
+
+
+STOPPED = Outcome.from_controller(RunEnded("stopped", {"steps": 4}))
+FAILED = Outcome.failed("a reward raised")
+REFUSED = Outcome.failed("another dataset", 2)
+
+
+def make_checkpoint(run_dir, step):
+    folder = run_dir / "checkpoints" / f"step_{step:05d}"
+    folder.mkdir(parents=True)
+    (folder / "controller.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "last"),
+    [
+        (STOPPED, "Nothing is lost: step 4 is saved. Continue from there with: rlx run --resume '{}'"),
+        (FAILED, "Step 4 is saved. Continue from there with: rlx run --resume '{}'"),
+        (Outcome.killed("SIGTERM"), "Step 4 is saved. Continue from there with: rlx run --resume '{}'"),
+        (REFUSED, "rlx run failed: another dataset"),
+        (Outcome.from_controller(RunEnded("done", {})), "rlx run done; all of it is in {}"),
+    ],
+)
+def test_the_last_line_of_a_run_that_is_not_done_says_how_to_continue(tmp_path, outcome, last):
+    run_dir = tmp_path / "my run"
+    for step in (2, 4):
+        make_checkpoint(run_dir, step)
+    (run_dir / "checkpoints" / "step_00006.tmp").mkdir()
+    assert outcome.report(run_dir).splitlines()[-1] == last.format(run_dir)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_continue(tmp_path):
+    assert STOPPED.report(tmp_path).endswith("It was stopped before its first step, so there is nothing to resume.")
+    assert FAILED.report(tmp_path) == "rlx run failed: a reward raised"

@@ -109,8 +109,17 @@ def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_reported(tmp
     assert "step_00012.tmp is torn" in messages[0]
 
 
-def test_without_a_checkpoint_a_run_cannot_resume(tmp_path):
-    with pytest.raises(UsageError, match=r"has no checkpoint to resume from. Set checkpoint.every"):
+@pytest.mark.parametrize(
+    ("config", "advice"),
+    [
+        ({}, "Set checkpoint.every to have some"),
+        ({"checkpoint": {"every": None}}, "Set checkpoint.every to have some"),
+        ({"checkpoint": {"every": 5}}, r"It ended before the first one: \[checkpoint\] every = 5 steps"),
+    ],
+)
+def test_without_a_checkpoint_a_run_cannot_resume(tmp_path, config, advice):
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
+    with pytest.raises(UsageError, match=f"has no checkpoint to resume from. {advice}"):
         newest_checkpoint(tmp_path, print)
 
 

@@ -59,7 +59,7 @@ def committed(run_dir: Path) -> list[Path]:
     found = [
         path for path in folder_of(run_dir).glob("step_*") if path.suffix != TORN and (path / STATE_FILE).is_file()
     ]
-    return sorted(found, key=_version)
+    return sorted(found, key=version_of)
 
 
 def torn(run_dir: Path) -> list[Path]:
@@ -116,7 +116,7 @@ def prune(run_dir: Path, *, keep: int, spare: Collection[int]) -> None:
     """Remove all but the newest `keep` checkpoints (0 keeps all) and the versions in `spare`."""
     if keep > 0:
         for old in committed(run_dir)[:-keep]:
-            if _version(old) not in spare:
+            if version_of(old) not in spare:
                 remove(old)
 
 
@@ -127,5 +127,6 @@ def remove(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def _version(path: Path) -> int:
+def version_of(path: Path) -> int:
+    """Return the version that a committed checkpoint holds, from the name of its folder."""
     return int(path.name.removeprefix("step_"))
