@@ -3,6 +3,7 @@
 * main.py, group.py: the commands, and those that installed distributions add.
 * boundary.py: every way in which a command can end, as a message and an exit code.
 * run.py, check.py: `rlx run`, `rlx check`.
+* commands/: the commands for before and after a run.
 * plugins.py, plugins_show.py, plugins_check.py, plugin_commands.py: `rlx plugins ...`.
 * scaffold.py, templates/: `rlx plugin new`.
 * schema.py: `rlx schema`.

@@ -91,6 +91,27 @@ def check(
     check_command(config, sets or [], policy, rollout, script, arguments or [])
 
 
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run that has ended.")],
+    step: Annotated[
+        str | None, typer.Option("--step", metavar="N", help="Steps trained, or 'best'. Default: the newest.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", metavar="DTYPE", help="bfloat16, float16 or float32. Default: as in the first model."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Write here. Default: export in the run directory.")
+    ] = None,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Write a checkpoint of a run as a Hugging Face folder."""
+    from rlx_cli.commands.export import export_command
+
+    export_command(run_dir, step=step, dtype=dtype, to=to)
+
+
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(plugin_app, name="plugin")
 

@@ -6,8 +6,8 @@ A write that fails (a full disk) fails the run with a message that names the fil
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,17 +15,20 @@ from pathlib import Path
 from rlx.errors import RunError
 
 
-def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
     """Write `data` to a temporary file and rename it to `path`: a reader sees the old file or the new one.
+
+    mode: the permissions, from which the process's umask takes bits away, as for any new file.
 
     Raises OSError as `open` does.
     """
     raw = data.encode() if isinstance(data, str) else data
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Not `tempfile`: its files are the owner's alone, and their mode could not be set to that of other new files
+    # without changing the umask of the whole process for a moment.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
             file.write(raw)
             file.flush()
             os.fsync(descriptor)
@@ -43,6 +46,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def share_file(path: Path) -> None:
+    """Give a file that a library made for its owner alone the permissions of other new files.
+
+    They are those of its folder, which rlx has made, without the right to execute.
+    """
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 @contextmanager

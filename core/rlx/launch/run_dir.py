@@ -151,17 +151,40 @@ def _usable(path: Path, advice: str) -> Iterator[None]:
         raise UsageError(f"The run directory {path} can't be used: {reason}. {advice}.") from error
 
 
-def _open(path: Path, *, fresh: bool) -> RunDir:
-    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep launchers out of a run directory. It may be read-only, and others may read it at the same time.
+
+    Raises UsageError if a launcher is using it.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = os.open(path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a copy of a run directory
+        yield
+        return
+    try:
+        _lock(lock, fcntl.LOCK_SH, f"{path} is the directory of a run that is still going on", "Wait for its end.")
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, operation: int, busy: str, advice: str) -> None:
+    try:
+        fcntl.flock(lock, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(lock, 32).decode().strip()
+        raise UsageError(f"{busy} (process {owner}). {advice}") from None
+
+
+def _open(path: Path, *, fresh: bool) -> RunDir:
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        advice = "Wait for it, or choose another directory with --run-dir."
+        _lock(lock, fcntl.LOCK_EX, f"{path} is in use by another `rlx run`", advice)
+    except UsageError:
         os.close(lock)
-        raise UsageError(
-            f"{path} is in use by another `rlx run` (process {owner}). "
-            "Wait for it, or choose another directory with --run-dir."
-        ) from None
+        raise
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     (path / PORT_FILE).unlink(missing_ok=True)

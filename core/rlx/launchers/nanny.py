@@ -120,7 +120,7 @@ def _signal_descendants(number: signal.Signals) -> None:
 
 def _redirect_output(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(descriptor, _STDOUT)
     os.dup2(descriptor, _STDERR)
     os.close(descriptor)

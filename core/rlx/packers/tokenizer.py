@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from rlx.config.sections.model import ModelConfig
 from rlx.errors import UsageError, first_line
 
+_TOKENIZER_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.py"]
+
 
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that rlx uses. `rlx.testing.CharTokenizer` has it too."""
@@ -100,6 +102,24 @@ def load_tokenizer(model: ModelConfig) -> Tokenizer:
         tokenizer.chat_template = model.chat_template
     loaded: Tokenizer = tokenizer
     return loaded
+
+
+def tokenizer_folder(model: ModelConfig) -> Path | None:
+    """Return the folder of `model.tokenizer`, downloaded from the Hub if it is a name there; None if it isn't set.
+
+    Raises UsageError if it can't be downloaded.
+    """
+    source = model.tokenizer
+    if source is None or Path(source).is_dir():
+        return None if source is None else Path(source)
+    _check_folder(source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=_TOKENIZER_FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise UsageError(_no_tokenizer(source, first_line(error))) from error
 
 
 def _check_folder(source: str) -> None:

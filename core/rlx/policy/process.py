@@ -79,7 +79,7 @@ def rank_main(blob: bytes) -> None:
     """Run one rank. Exits with the exit code of an RlxError that escapes."""
     boot = decode_boot(blob)
     # Redirect the descriptors, not sys.stdout, so that output of native code goes to the log too.
-    log = os.open(_log_path(boot, int(os.environ["RANK"])), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = os.open(_log_path(boot, int(os.environ["RANK"])), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlx.episodes import decode_episodes
 from rlx.errors import RunError
+from rlx.packers.tokenizer import tokenizer_folder
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.export import export
 from rlx.sync.logprob_diff import pack_logprobs
@@ -132,6 +133,6 @@ class Worker:
             self.built,
             Path(message.path),
             writes=self.ranks.rank == 0,
-            tokenizer=Path(self.model.tokenizer) if self.model.tokenizer is not None else None,
+            tokenizer=tokenizer_folder(self.model),
             chat_template=self.model.chat_template,
         )

@@ -125,6 +125,11 @@ class Sources:
         known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
         return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
+    def model(self, config: Config) -> Plugins:
+        """Return the model plugin of a resolved config, alone. Raises PluginError if it isn't found."""
+        assert config.model.plugin is not None, "a resolved config names it"
+        return self._plugins([self.resolve("models", config.model.plugin)])
+
     def _plugins(self, components: Sequence[PluginRecord]) -> Plugins:
         return Plugins([*components, *self.hook_records], self.hooks, self.registry, self.script)
 

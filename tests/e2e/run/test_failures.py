@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from rlx.earlier.export import export_run
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 LONG = {"run.steps": 100_000, "policy.optimizer.lr": 1e-5}
@@ -117,6 +119,7 @@ def test_ctrl_c_saves_what_was_trained(start, warm, quick_engine):
     (saved,) = run.dir.glob("checkpoints/*")
     assert saved.name == f"step_{summary['steps']:05d}"
     assert (summary["groups/trained"], summary["groups/lost"]) == (6 * summary["steps"], 0)
+    assert export_run(run.dir).step == summary["steps"]
     assert not run.survivors()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from rlx.earlier.export import export_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -20,7 +24,7 @@ def test_a_run_learns_and_exports(warm_run):
     assert not warm_run.survivors()
 
 
-def test_the_best_version_is_exported(start, tiny_model):
+def test_the_best_version_is_exported(start, tiny_model, tmp_path):
     """The loss falls, so `prefer = "highest"` selects the first version that is evaluated after a step."""
     best = {"metric": "eval/loss", "prefer": "highest"}
     settings = {f"checkpoint.best.{key}": value for key, value in best.items()}
@@ -34,6 +38,16 @@ def test_the_best_version_is_exported(start, tiny_model):
     for name, tensor in exported.items():
         assert torch.equal(tensor, saved[f"model.{name}"].to(tensor.dtype)), name
     assert any(not torch.equal(saved[name], last[name]) for name in saved if name.startswith("model."))
+    newest = export_run(run.dir, to=tmp_path / "newest", dtype="bfloat16")
+    best = export_run(run.dir, step="best")
+    assert (newest.step, newest.best, best.step) == (4, 2, 2)
+    assert (
+        best.path.joinpath("model.safetensors").read_bytes()
+        == run.dir.joinpath("export/model.safetensors").read_bytes()
+    )
+    for name, tensor in load_file(newest.path / "model.safetensors").items():
+        assert torch.equal(tensor, last[f"model.{name}"].to(torch.bfloat16)), name
+    assert json.loads((newest.path / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 def _weights(folder):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rlx.platform import PLATFORMS
+from rlx.earlier.export import export_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -68,7 +69,11 @@ def test_the_run_directory_is_complete(whole_run):
     assert not (steps | evaluations | single | logs | kept | {"ledger.sqlite", "export/model.safetensors"}) - found
     assert any(name.startswith("tensorboard/events") for name in found)
     assert not [name for name in found if name.endswith(".tmp")]
-    assert stat.S_IMODE((whole_run.dir / "keys.json").stat().st_mode) == 0o600
+    umask = os.umask(0o077)
+    os.umask(umask)
+    wanted = {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in whole_run.dir.rglob("*")}
+    wanted[whole_run.dir / "keys.json"] = 0o600
+    assert {path: stat.S_IMODE(path.stat().st_mode) for path in wanted} == wanted
 
 
 def test_versions_plugins_and_config_are_recorded(whole_run):
@@ -131,6 +136,15 @@ def test_the_exported_model_is_the_trained_one(whole_run, warm):
     ]
     assert len(changed) == len(exported.state_dict())
     assert AutoTokenizer.from_pretrained(whole_run.dir / "export").decode([3, 4]) == "01"
+
+
+def test_rlx_export_writes_what_the_run_wrote(whole_run, tmp_path):
+    done = export_run(whole_run.dir, to=tmp_path / "export")
+    assert (done.step, done.best) == (4, None)
+    names = sorted(path.name for path in (whole_run.dir / "export").iterdir())
+    assert sorted(path.name for path in done.path.iterdir()) == names
+    for name in names:
+        assert (done.path / name).read_bytes() == (whole_run.dir / "export" / name).read_bytes(), name
 
 
 def test_the_engine_and_transformers_agree_on_the_first_weights(whole_run, rows, warm):

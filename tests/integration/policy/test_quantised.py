@@ -10,9 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from rlx.config.sections.model import ModelConfig
 from rlx.config.sections.policy import PolicyConfig
-from rlx.policy.build import build_policy
-from rlx.policy.weights.export import export
+from rlx.policy.build import build_policy, parameters_on_meta
+from rlx.policy.train.optimizer import Optimizer
+from rlx.policy.weights import checkpoint
+from rlx.policy.weights.export import ExportSource, export, in_source_dtypes, write_folder
 from rlx.policy.weights.hf_folder import load_hf_config
+from rlx.policy.weights.saved_weights import SavedWeights
 from rlx_plugin_deepseek.plugin import plugin
 
 
@@ -65,6 +68,14 @@ def test_an_export_is_the_same_model_without_quantisation(world, quantised, tmp_
     config = load_hf_config(ModelConfig(path=str(folder)), folder)
     built = build_policy(plugin, config, folder, world, PolicyConfig(dtype="float32"), 1.0)
     export(built, tmp_path / "export", writes=True, tokenizer=None, chat_template=None)
+    optimizer = Optimizer(dict(built.network.named_parameters()), PolicyConfig().optimizer, 10)
+    checkpoint.save(tmp_path / "saved", world, built, optimizer, 3)
+    with parameters_on_meta():
+        weights = SavedWeights(tmp_path / "saved", plugin.build(config, dtype=torch.float32), built.mapper)
+    assert weights.step == 3
+    write_folder(tmp_path / "again", in_source_dtypes(weights.buckets(), folder), ExportSource(folder))
+    for path in (tmp_path / "export").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
     seen = load_file(tmp_path / "export" / "model.safetensors")
     assert {name: tensor.dtype for name, tensor in seen.items()} == {name: t.dtype for name, t in dequantised.items()}
     assert not [name for name, tensor in seen.items() if not torch.equal(tensor, dequantised[name])]

@@ -16,6 +16,7 @@ from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import FullWeights
+from rlx.policy.weights.saved_weights import SavedWeights
 
 
 @pytest.fixture
@@ -94,6 +95,15 @@ def test_a_checkpoint_restores_weights_moments_and_random_state(make, world, tie
     assert all(torch.equal(t.full_tensor(), moments[name]) for name, t in other_optimizer.moments().items())
     assert any(tensor.abs().sum() > 0 for tensor in moments.values())
     assert not [path for path in (tmp_path / "c").iterdir() if path.suffix not in {".json", ".safetensors"}]
+
+
+def test_a_checkpoint_of_another_model_is_not_exported(make, world, tied, untied, tmp_path):
+    _, built, optimizer = make(tied, GRPO())
+    _, other, _ = make(untied, GRPO())
+    checkpoint.save(tmp_path / "c", world, built, optimizer, 1)
+    assert SavedWeights(tmp_path / "c", built.network, built.mapper).step == 1
+    with pytest.raises(RunError, match=r"isn't a checkpoint of this model: lm_head\.weight, model\.layers"):
+        SavedWeights(tmp_path / "c", other.network, other.mapper)
 
 
 def test_an_incomplete_checkpoint_is_refused(make, world, tied, tmp_path):

@@ -5,6 +5,7 @@ Files:
     load.py          loads a folder's tensors into a sharded network, or checks that they fit
     full_weights.py  gathers full tensors under Hugging Face names, one decoder layer at a time
     export.py        writes the policy as a Hugging Face folder
+    saved_weights.py the weights of a checkpoint, read without the run's ranks
     checkpoint.py    saves and restores sharded weights, optimizer moments and random state
 
 Rule: all tensors are in safetensors files, never in pickles.

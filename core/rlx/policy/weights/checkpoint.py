@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from rlx.policy.train.optimizer import Optimizer
 
 _STATE = "state.json"
+_MODEL = "model."
+"""Prefix of the weights' names in a checkpoint; the optimizer's moments have others."""
 
 
 class PolicyState(msgspec.Struct, frozen=True):
@@ -67,10 +70,7 @@ def load(path: Path, ranks: Ranks, network: nn.Module, optimizer: Optimizer) -> 
 
     All ranks call it.
     """
-    try:
-        state = msgspec.json.decode((path / _STATE).read_bytes(), type=PolicyState)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{path} isn't a complete checkpoint of the policy: {error}") from error
+    state = read_state(path)
     rng_state = torch.get_rng_state()
     tensors = _tensors(network, optimizer)
     if ranks.data_rank < state.ranks:
@@ -80,6 +80,35 @@ def load(path: Path, ranks: Ranks, network: nn.Module, optimizer: Optimizer) -> 
     torch.set_rng_state(rng_state)
     optimizer.restore(state.step)
     return state.step
+
+
+def read_state(path: Path) -> PolicyState:
+    """Read `state.json` of a checkpoint. Raises RunError if it isn't complete."""
+    try:
+        return msgspec.json.decode((path / _STATE).read_bytes(), type=PolicyState)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunError(f"{path} isn't a complete checkpoint of the policy: {error}") from error
+
+
+def read_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Read whole policy tensors, by their policy names, into `tensors`. Needs no other rank and no process group.
+
+    Raises RunError if the checkpoint lacks one, or has it in another shape.
+    """
+    with warnings.catch_warnings(), _dcp_errors(f"the policy's checkpoint {path} cannot be read"):
+        # "torch.distributed is disabled, ...", although `no_dist` says that it is meant to be.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        dcp_load(
+            {f"{_MODEL}{name}": tensor for name, tensor in tensors.items()},
+            storage_reader=HuggingFaceStorageReader(str(path)),
+            no_dist=True,
+        )
+
+
+def weight_names(path: Path) -> set[str]:
+    """Return the policy names of the weights that a checkpoint holds."""
+    names = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    return {name.removeprefix(_MODEL) for name in names if name.startswith(_MODEL)}
 
 
 @contextmanager
@@ -94,7 +123,9 @@ def _dcp_errors(failure: str) -> Iterator[None]:
 
 def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """Return the tensors of this rank's stage: `model.<name>` and the optimizer's moments, sharded."""
-    model = {f"model.{name}": tensor.detach() for name, tensor in named_tensors(network).items() if not tensor.is_meta}
+    model = {
+        f"{_MODEL}{name}": tensor.detach() for name, tensor in named_tensors(network).items() if not tensor.is_meta
+    }
     return {**model, **optimizer.moments()}
 
 

@@ -2,7 +2,8 @@
 
 Rules:
 
-* The export is the source folder with other weights: same files, same tensor names, same dtypes.
+* The export is the source folder with other weights: same files, same tensor names, same dtypes (unless `rlx export`
+  is asked for another dtype).
 * Tensors that were quantised in the source are written in bfloat16, and config.json's quantisation entry is removed.
 * One decoder layer is gathered, written and freed at a time. The folder is written under another name and renamed when
   it is complete.
@@ -13,11 +14,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from rlx.files import share_file
 from rlx.policy.weights.full_weights import FullWeights
 from rlx.policy.weights.hf_folder import INDEX, checkpoint_dtype, read_headers
 
@@ -30,33 +33,69 @@ SHARD_BYTES = 5 * 1024**3
 _COPIED = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
+@dataclass(frozen=True)
+class ExportSource:
+    """The folders that an export takes its other files from."""
+
+    folder: Path
+    """The model folder that training started from."""
+    tokenizer: Path | None = None
+    """The tokenizer's folder, if it isn't the model's own."""
+    chat_template: str | None = None
+    """Replaces the tokenizer's."""
+
+
 def export(built: Built, path: Path, *, writes: bool, tokenizer: Path | None, chat_template: str | None) -> None:
     """Write the policy to `path`, replacing what is there. All ranks call it.
 
     writes: whether this rank writes the files; the others only take part in gathering. tokenizer: the tokenizer's
     folder, if it isn't the model's own. chat_template: replaces the tokenizer's.
     """
-    tensors = _export_tensors(built)
-    if not writes:
-        # Gathering is a collective: take part in it, and drop the tensors.
-        for _ in tensors:
-            pass
+    tensors = in_source_dtypes(FullWeights(built, None).buckets(), built.folder)
+    if writes:
+        write_folder(path, tensors, ExportSource(built.folder, tokenizer, chat_template))
         return
+    # Gathering is a collective: take part in it, and drop the tensors.
+    for _ in tensors:
+        pass
+
+
+def write_folder(
+    path: Path, tensors: Iterable[tuple[str, Tensor]], source: ExportSource, dtype: str | None = None
+) -> None:
+    """Write a Hugging Face folder with these tensors and the other files of `source`, replacing what is at `path`.
+
+    dtype: that of the tensors, for config.json; None if they have those of the source's tensors.
+    """
     unfinished = path.with_name(f"{path.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     write_shards(tensors, unfinished)
-    _copy_files(built.folder, unfinished)
-    config = json.loads((unfinished / "config.json").read_text())
-    if config.pop("quantization_config", None) is not None:
-        (unfinished / "config.json").write_text(json.dumps(config, indent=2))
-    if tokenizer is not None:
-        _copy_files(tokenizer, unfinished, skip={"config.json", "generation_config.json"})
-    if chat_template is not None:
-        (unfinished / "chat_template.jinja").write_text(chat_template)
+    _copy_files(source.folder, unfinished)
+    _write_config(unfinished / "config.json", dtype)
+    if source.tokenizer is not None:
+        _copy_files(source.tokenizer, unfinished, skip={"config.json", "generation_config.json"})
+    if source.chat_template is not None:
+        (unfinished / "chat_template.jinja").write_text(source.chat_template)
     if path.exists():
         shutil.rmtree(path)
     unfinished.rename(path)
+
+
+def _write_config(path: Path, dtype: str | None) -> None:
+    """Remove the quantisation entry of a config.json, and write the dtype of the tensors into it."""
+    config = json.loads(path.read_text())
+    changed = config.pop("quantization_config", None) is not None
+    if dtype is not None:
+        # A model of several parts has a config for each.
+        for part in [config, *(value for value in config.values() if isinstance(value, dict))]:
+            for key in {"dtype", "torch_dtype"} & set(part):
+                part[key] = dtype
+        config["dtype"] = dtype
+        config.pop("torch_dtype", None)  # the older name of the same key
+        changed = True
+    if changed:
+        path.write_text(json.dumps(config, indent=2))
 
 
 def write_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, limit: int = SHARD_BYTES) -> None:
@@ -69,7 +108,9 @@ def write_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, limit: int
     written: list[list[str]] = []
     total = 0
     for shard in _split(tensors, limit):
-        save_file(shard, folder / f"part-{len(written)}", metadata={"format": "pt"})
+        file = folder / f"part-{len(written)}"
+        save_file(shard, file, metadata={"format": "pt"})
+        share_file(file)  # safetensors makes files that only their owner may read
         written.append(list(shard))
         total += sum(tensor.nbytes for tensor in shard.values())
     # The names contain the number of files, which is known only now.
@@ -96,10 +137,10 @@ def _split(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[s
         yield shard
 
 
-def _export_tensors(built: Built) -> Iterator[tuple[str, Tensor]]:
-    """Gather the tensors, each in its dtype in the source folder, or bfloat16 if that is an FP8 type."""
-    sources = {name: dtype for name, dtype, _ in read_headers(built.folder)}
-    for bucket in FullWeights(built, None).buckets():
+def in_source_dtypes(buckets: Iterable[Iterable[tuple[str, Tensor]]], folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors, each in its dtype in the source folder, or in bfloat16 if that is an FP8 type."""
+    sources = {name: dtype for name, dtype, _ in read_headers(folder)}
+    for bucket in buckets:
         for name, tensor in bucket:
             source = sources.get(name)
             if source is None:  # a tied tensor under its other name

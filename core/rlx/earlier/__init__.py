@@ -1,0 +1,10 @@
+"""Work on the directory of a run that has ended, without the run's processes.
+
+* directory.py: opens the directory: its config, its checkpoints, a lock against a run that goes on.
+* export.py: `rlx export`, a checkpoint as a Hugging Face folder.
+
+Rules:
+
+* A run that is going on keeps its directory for itself: nothing here works on it.
+* No file that the run has written is changed.
+"""

@@ -1,0 +1,107 @@
+"""`export_run(run_dir)`: write a checkpoint of a run as a Hugging Face folder, as the run itself does at its end.
+
+The weights are read and written layer by layer in this process: neither engine nor policy ranks are started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlx.config.sections.plugins import PluginsConfig
+from rlx.errors import PluginError, UsageError, attribute
+from rlx.files import writing
+from rlx.models.select import model_plugin
+from rlx.names import EXPORT
+from rlx.preflight.plugins import Sources
+from rlx.earlier.directory import NEWEST, EndedRun, ended_run
+
+if TYPE_CHECKING:
+    from rlx.plugins.session import Plugins
+    from rlx.policy.weights.saved_weights import SavedWeights
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder that was written."""
+
+    path: Path
+    step: int
+    """Steps that made its weights."""
+    best: int | None
+    """The best evaluated version of the run, if it looks for one."""
+
+
+def export_run(run_dir: Path, *, step: str | None = None, dtype: str | None = None, to: Path | None = None) -> Exported:
+    """Write a Hugging Face folder with the weights of one checkpoint.
+
+    step: a number of steps, `newest` or `best`. Default: the newest checkpoint.
+    dtype: one of DTYPES. Default: each tensor has its dtype in the model that the run began with.
+    to: the folder, which must be new or empty. Default: `export` in the run directory, `export_step_<step>` if a step
+        is given.
+
+    Raises UsageError for everything that the caller can change, RunError if a file can't be read or written.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}.")
+    to = to and to.absolute()
+    with ended_run(run_dir) as run:
+        checkpoint = run.checkpoint(step or NEWEST)
+        target = to or run.path / (EXPORT if step is None else f"{EXPORT}_{checkpoint.name}")
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UsageError(f"{target} exists already, and rlx does not replace it. Name another folder with --to.")
+        written = _write(run, checkpoint / "policy", dtype, target)
+        return Exported(target, written, run.best())
+
+
+def _write(run: EndedRun, checkpoint: Path, dtype: str | None, target: Path) -> int:
+    from rlx.models.plugin import torch_dtype
+    from rlx.packers.tokenizer import tokenizer_folder
+    from rlx.policy.weights.export import ExportSource, in_source_dtypes, write_folder
+    from rlx.policy.weights.hf_folder import model_folder
+
+    folder = model_folder(run.config.model)
+    weights = _open_weights(run, folder, checkpoint)
+    if dtype is None:
+        tensors = in_source_dtypes(weights.buckets(), folder)
+    else:
+        tensors = (pair for bucket in weights.buckets(torch_dtype(dtype)) for pair in bucket)
+    source = ExportSource(folder, tokenizer_folder(run.config.model), run.config.model.chat_template)
+    with writing(f"the export {target}"):
+        write_folder(target, tensors, source, dtype)
+    return weights.step
+
+
+def _open_weights(run: EndedRun, folder: Path, checkpoint: Path) -> SavedWeights:
+    """Build the network on the meta device, as the run does, and open the checkpoint for it."""
+    import torch
+
+    from rlx.policy.build import parameters_on_meta
+    from rlx.policy.weights.hf_folder import load_hf_config
+    from rlx.policy.weights.saved_weights import SavedWeights
+
+    plugins = _model_plugins(run)
+    plugin = model_plugin(plugins)
+    (name,) = plugins.names("models")
+    # After the plugin: its module may register a config class of its own with transformers.
+    hf_config = load_hf_config(run.config.model, folder)
+    with attribute(plugins.owner("models", name), "building the model"), parameters_on_meta():
+        network = plugin.build(hf_config, dtype=torch.float32, attn_implementation=run.config.policy.attention)
+        mapper = plugin.weight_mapper(hf_config)
+    return SavedWeights(checkpoint, network, mapper)
+
+
+def _model_plugins(run: EndedRun) -> Plugins:
+    """Return the run's model plugin, and no other plugin of it: a reward's file may be gone by now."""
+    config, loaded = run.config, run.loaded
+    alone = config.model_copy(update={"plugins": PluginsConfig()})
+    try:
+        return Sources.open(alone, loaded.base_dir, loaded.script).model(config)
+    except PluginError:
+        # It may be one that a hooks plugin adds.
+        if not config.plugins.enable:
+            raise
+        return Sources.open(config, loaded.base_dir, loaded.script).model(config)
