@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlx.config.sections.plugins import PluginsConfig
+from rlx.earlier.directory import NEWEST, EndedRun, ended_run
 from rlx.errors import PluginError, UsageError, attribute
 from rlx.files import writing
 from rlx.models.select import model_plugin
 from rlx.names import EXPORT
 from rlx.preflight.plugins import Sources
-from rlx.earlier.directory import NEWEST, EndedRun, ended_run
 
 if TYPE_CHECKING:
     from rlx.plugins.session import Plugins

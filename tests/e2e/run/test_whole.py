@@ -13,8 +13,8 @@ from collections import Counter
 import pytest
 import torch
 
-from rlx.platform import PLATFORMS
 from rlx.earlier.export import export_run
+from rlx.platform import PLATFORMS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

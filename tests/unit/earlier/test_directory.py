@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rlx.errors import UsageError
 from rlx.earlier.directory import ended_run
+from rlx.errors import UsageError
 
 BEST = {
     "eval": {"dataset": {"name": "arithmetic"}, "every": 2},
