@@ -16,6 +16,7 @@ from rlx.files import writing
 from rlx.models.select import model_plugin
 from rlx.names import EXPORT
 from rlx.preflight.plugins import Sources
+from rlx.preflight.problems import Problems
 
 if TYPE_CHECKING:
     from rlx.plugins.session import Plugins
@@ -96,12 +97,21 @@ def _open_weights(run: EndedRun, folder: Path, checkpoint: Path) -> SavedWeights
 
 def _model_plugins(run: EndedRun) -> Plugins:
     """Return the run's model plugin, and no other plugin of it: a reward's file may be gone by now."""
-    config, loaded = run.config, run.loaded
-    alone = config.model_copy(update={"plugins": PluginsConfig()})
+    enabled = run.config.plugins
     try:
-        return Sources.open(alone, loaded.base_dir, loaded.script).model(config)
+        return _open_sources(run, PluginsConfig()).model(run.config)
     except PluginError:
         # It may be one that a hooks plugin adds.
-        if not config.plugins.enable:
+        if not enabled.enable:
             raise
-        return Sources.open(config, loaded.base_dir, loaded.script).model(config)
+        return _open_sources(run, enabled).model(run.config)
+
+
+def _open_sources(run: EndedRun, enabled: PluginsConfig) -> Sources:
+    """Open the places where plugins are looked up. Raises UsageError if a hooks plugin in `enabled` can't be used."""
+    problems = Problems()
+    config = run.config.model_copy(update={"plugins": enabled})
+    sources = Sources.open(config, run.loaded.base_dir, problems, run.loaded.script)
+    if sources is None:
+        raise problems.error(run.loaded.source)
+    return sources
