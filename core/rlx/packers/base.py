@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rlx.episodes import Segment, Trajectory
-from rlx.packers.prompt import encode_prompt, prompt_of, prompt_token_ids
+from rlx.packers.prompt import encode_item, prompt_token_ids
 from rlx.packers.protocol import Item, Sample
 from rlx.packers.sft_rows import IGNORE_LABEL, pad_token_id, target_trajectories
 
@@ -138,16 +138,18 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     from left to right.
 
     train_on: for SFT on conversations; train all of the assistant's turns, or only the last one.
+    prefill: have the completion continue the prompt's last message, if that is the assistant's; an error otherwise.
     """
 
-    def __init__(self, *args: object, train_on: Literal["all", "last"] = "all") -> None:
+    def __init__(self, *args: object, train_on: Literal["all", "last"] = "all", prefill: bool = False) -> None:
         if train_on not in {"all", "last"}:
             raise ValueError(f"train_on is {train_on!r}; it must be 'all' or 'last'")
         super().__init__(*args)
         self.train_on = train_on
+        self.prefill = prefill
 
     def get_rollout_input(self, item: Item) -> list[int]:
-        return encode_prompt(self.tokenizer, prompt_of(item))
+        return encode_item(self.tokenizer, item, prefill=self.prefill)
 
     def get_policy_input(
         self, item: Item, rollout_output: str, n_ignore_prefix_tokens: int = 0

@@ -2,7 +2,8 @@
 
 Rules:
 
-* Every turn of the assistant is trained, or only the last one (the packer's `train_on`).
+* Every turn of the assistant is trained, or only the last one (the packer's `train_on`). Turns of the prompt, and turns
+  whose `weight` is 0, are not.
 * If the chat template marks what the assistant writes (`{% generation %}`), its mask is used, unless the packer changes
   the prompts (has a `get_rollout_input` of its own).
 * Otherwise a turn is the text that the template appends to the prompt that the engine would read before it. That prompt
@@ -19,12 +20,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from rlx.episodes import Segment, Trajectory, masked_tokens, single_turn
 from rlx.errors import DatasetError, UsageError
 from rlx.packers.batches import overrides
-from rlx.packers.prompt import Messages, encode_messages, prompt_token_ids
+from rlx.packers.chat_template import (
+    NO_EXTRAS,
+    Extras,
+    apply_template,
+    check_reasoning_shown,
+    encode_messages,
+    shown_messages,
+)
+from rlx.packers.messages import ASSISTANT, Messages, clean_messages
+from rlx.packers.prompt import prompt_token_ids
+from rlx.packers.thinking import check_opened_once, end_of, with_reasoning_apart
 
 if TYPE_CHECKING:
     from rlx.packers.protocol import Packer
@@ -37,24 +48,37 @@ _ADVICE = (
 )
 
 
-def conversation_trajectories(packer: Packer, messages: Messages, tokenizer: Tokenizer) -> list[Trajectory]:
+def conversation_trajectories(
+    packer: Packer, messages: Messages, tokenizer: Tokenizer, *, first: int = 0, extras: Extras = NO_EXTRAS
+) -> list[Trajectory]:
     """Return the trajectories of a conversation that ends with the assistant's turn: one, or several if the template
     rewrites history.
 
+    first: the messages before this index are a prompt, and not trained. extras: further arguments of the template.
+
     Raises DatasetError (a turn without content, or no prompt before it), UsageError (the turns can't be located).
     """
-    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    for index in turns:
-        if messages[index].get("content") is None and not messages[index].get("tool_calls"):
-            raise DatasetError(f"message {index}, from the assistant, has neither content nor tool_calls")
-    if getattr(packer, "train_on", "all") == "last":
+    turns = _trained_turns(messages, first)
+    last_only = getattr(packer, "train_on", "all") == "last"
+    if last_only:
         turns = turns[-1:]
-    elif _marks_turns(tokenizer) and not overrides(packer, "get_rollout_input"):
-        return [_marked_trajectory(messages, tokenizer)]
+    own_prompts = overrides(packer, "get_rollout_input", "rollout_collate_fn")
+    cleaned = clean_messages(messages)
+    if getattr(tokenizer, "chat_template", None):
+        cleaned = with_reasoning_apart(tokenizer, cleaned, extras)
+    if _marks_turns(tokenizer) and not own_prompts and not last_only:
+        marked = _marked_trajectory(cleaned, turns, tokenizer, extras)
+        if marked is not None:
+            return [marked]
     trajectories: list[Trajectory] = []
     for index in turns:
-        prompt = prompt_token_ids(packer, _before(messages, index), tokenizer)
-        if turn := _turn_tokens(messages, index, tokenizer):
+        before = _before(cleaned, index)
+        # Encoded here, since a default packer refuses a prompt that ends with another turn of the assistant's.
+        encoded = None if own_prompts else encode_messages(tokenizer, before, extras=extras)
+        given = {"messages": before, **_columns(extras)} if extras else before
+        prompt = prompt_token_ids(packer, given, tokenizer) if encoded is None else encoded
+        if turn := _turn_tokens(cleaned, index, tokenizer, extras):
+            check_opened_once(tokenizer, end_of(tokenizer, prompt) + tokenizer.decode(turn), index)
             _append(trajectories, prompt, turn)
     return trajectories
 
@@ -66,24 +90,47 @@ def encode_target(tokenizer: Tokenizer, text: object) -> list[int]:
     return _with_eos([int(token) for token in tokenizer.encode(text, add_special_tokens=False)], tokenizer)
 
 
-def _before(messages: Messages, index: int) -> Messages:
+def _trained_turns(messages: Messages, first: int) -> list[int]:
+    """Return the indices of the messages to train. Raises DatasetError for a weight other than 0 and 1."""
+    for index, message in enumerate(messages):
+        if message.get("weight") not in {None, 0, 1}:
+            raise DatasetError(f"the weight of message {index} is {message['weight']!r:.80}; it must be 0 or 1")
+    turns = [index for index in range(first, len(messages)) if messages[index]["role"] == ASSISTANT]
+    trained = [index for index in turns if messages[index].get("weight") != 0]
+    if not trained:
+        raise DatasetError("all turns of the assistant have the weight 0: there is nothing to train")
+    return trained
+
+
+def _columns(extras: Extras) -> dict[str, Any]:
+    """Return the columns of a row that has these extras."""
+    arguments = {name: value for name, value in extras.items() if name != "tools"}
+    return {"tools": extras.get("tools"), "chat_template_kwargs": arguments}
+
+
+def _before(messages: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
     if index == 0:
-        raise DatasetError("the conversation begins with the assistant: nothing precedes that turn")
+        raise DatasetError(
+            "the conversation begins with the assistant: nothing precedes that turn. Begin with the user's message, or "
+            "give the turn the weight 0"
+        )
     return messages[:index]
 
 
-def _turn_tokens(messages: Messages, index: int, tokenizer: Tokenizer) -> list[int]:
+def _turn_tokens(messages: list[dict[str, Any]], index: int, tokenizer: Tokenizer, extras: Extras) -> list[int]:
     """Return the tokens of turn `index`, without white space at its end."""
     if not getattr(tokenizer, "chat_template", None):  # the packer writes prompts in its own way
         return encode_target(tokenizer, messages[index].get("content"))
-    prompt = encode_messages(tokenizer, _before(messages, index))
-    rendered = encode_messages(tokenizer, messages[: index + 1], generation_prompt=False)
+    prompt = encode_messages(tokenizer, _before(messages, index), extras=extras)
+    rendered = encode_messages(tokenizer, messages[: index + 1], generation_prompt=False, extras=extras)
     if rendered[: len(prompt)] != prompt:
         raise UsageError(
             f"The chat template of {tokenizer.name_or_path!r} does not show which tokens of message {index} are the "
             f"assistant's: the prompt before it ends with {tokenizer.decode(prompt[-8:])!r}, and the conversation "
             f"rendered with the turn does not continue from there. {_ADVICE}"
         )
+    _, text = shown_messages(tokenizer, messages[: index + 1], extras)
+    check_reasoning_shown(tokenizer, messages[index], text, index)
     turn = rendered[len(prompt) :]
     while turn and not tokenizer.decode(turn[-1:]).strip():
         turn.pop()
@@ -114,14 +161,21 @@ def _marks_turns(tokenizer: Tokenizer) -> TypeGuard[FastTokenizer]:
     return bool(_MARK.search(text or "")) and getattr(tokenizer, "is_fast", False)
 
 
-def _marked_trajectory(messages: Messages, tokenizer: FastTokenizer) -> Trajectory:
-    rendered = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+def _marked_trajectory(
+    messages: list[dict[str, Any]], trained: list[int], tokenizer: FastTokenizer, extras: Extras
+) -> Trajectory | None:
+    """Return the conversation with the mask of the template's marks; None if the marks can't separate the turns that
+    are trained from the others.
+    """
+    shown, text = shown_messages(tokenizer, messages, extras)
+    rendered = apply_template(
+        tokenizer, shown, extras, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     mask = [bool(trained) for trained in rendered["assistant_masks"]]
     # If a character at a turn's edge has no token, transformers marks everything after it, or nothing.
     marked = sum(trained for trained, _ in groupby(mask))
-    turns = sum(role == "assistant" for role, _ in groupby(message["role"] for message in messages))
+    every = [index for index, message in enumerate(messages) if message["role"] == ASSISTANT]
+    turns = sum(role == ASSISTANT for role, _ in groupby(message["role"] for message in messages))
     if marked < turns or all(mask):
         raise UsageError(
             f"The {{% generation %}} marks in the chat template of {tokenizer.name_or_path!r} do not show which tokens "
@@ -129,7 +183,23 @@ def _marked_trajectory(messages: Messages, tokenizer: FastTokenizer) -> Trajecto
         )
     tokens = [int(token) for token in rendered["input_ids"]]
     _check_ends(tokens, mask, tokenizer)
+    if trained != every:
+        if marked != len(every):
+            return None
+        mask = _only_runs(mask, [index in trained for index in every])
+    for index in trained:
+        check_reasoning_shown(tokenizer, messages[index], text, index)
+    check_opened_once(tokenizer, text, len(messages) - 1)
     return masked_tokens(tokens, mask)
+
+
+def _only_runs(mask: list[bool], keep: list[bool]) -> list[bool]:
+    """Return the mask with only those of its runs of True that `keep` has at their number."""
+    kept = iter(keep)
+    made: list[bool] = []
+    for marked, run in groupby(mask):
+        made += [marked and next(kept)] * len(list(run))
+    return made
 
 
 def _check_ends(tokens: list[int], mask: list[bool], tokenizer: FastTokenizer) -> None:

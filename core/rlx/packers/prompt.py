@@ -2,9 +2,9 @@
 
 Rules:
 
-* An item is prompt text, a list of chat messages, or a mapping with `prompt` (text or messages), `messages`, or
-  `prompt_token_ids`.
+* The forms of an item are those of `rlx.packers.row_shapes`.
 * Chat messages go through the tokenizer's chat template, which writes its own special tokens: none are added.
+* Messages that end with the assistant's are an error, unless the packer continues them (its option `prefill`).
 * A packer's own `rollout_collate_fn` gets the inputs one by one, as lists of one: vLLM batches by itself, and the
   tokens of a prompt must not depend on which others wait with it.
 * Text that already starts with the tokenizer's BOS (a chat template wrote it) gets no second one. Other text gets the
@@ -14,40 +14,34 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from rlx.errors import DatasetError, PluginError, UsageError
+from rlx.errors import DatasetError, PluginError
 from rlx.packers.batches import attribute_to, overrides, owner_of, to_list
+from rlx.packers.chat_template import NO_EXTRAS, Extras, encode_messages
+from rlx.packers.messages import Messages, ends_with_assistant, is_messages
+from rlx.packers.row_shapes import Prompt, check_text_only, extras_of, prompt_of, short
 
 if TYPE_CHECKING:
     from rlx.packers.protocol import Packer
     from rlx.packers.tokenizer import Tokenizer
 
-Messages = Sequence[Mapping[str, Any]]
-"""A conversation: `{"role": ..., "content": ...}`, and whatever else the chat template reads."""
-Prompt = str | Messages | Sequence[int]
+__all__ = [
+    "Messages",
+    "Prompt",
+    "encode_item",
+    "encode_messages",
+    "encode_prompt",
+    "encode_text",
+    "is_messages",
+    "prompt_of",
+    "prompt_token_ids",
+]
 
-
-def prompt_of(item: object) -> Prompt:
-    """Return the prompt in a dataset item: text, messages, or token ids. Raises DatasetError if there is none."""
-    if isinstance(item, Mapping):
-        return _prompt_in(item)
-    if isinstance(item, str) or is_messages(item):
-        return item
-    raise DatasetError(
-        f"a {type(item).__name__} is not a prompt: {_short(item)}. "
-        "Give text, a list of chat messages, or a mapping with 'prompt' or 'messages'."
-    )
-
-
-def is_messages(value: object) -> TypeGuard[Messages]:
-    """Return whether `value` is a conversation: a non-empty list of mappings with a `role`."""
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str | bytes)
-        and len(value) > 0
-        and all(isinstance(message, Mapping) and "role" in message for message in value)
-    )
+PREFILL_ADVICE = (
+    "`[packer] args = { prefill = true }` has the completion continue that message. If it is an answer from data for "
+    "SFT, leave it out."
+)
 
 
 def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, where: str = "") -> list[int]:
@@ -63,16 +57,33 @@ def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, wher
             made = _only_input(packer.rollout_collate_fn([made]), owner)
         ids = _rollout_ids(made, tokenizer, owner)
         if not ids:
-            raise DatasetError(f"the prompt is empty: {_short(item)}")
+            raise DatasetError(f"the prompt is empty: {short(item)}")
     return ids
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """Return the token ids of a prompt, by the rules of this module."""
+def encode_item(tokenizer: Tokenizer, item: object, *, prefill: bool = False) -> list[int]:
+    """Return the token ids of a dataset item's prompt, by the rules of this module.
+
+    prefill: whether a completion continues the assistant's message that the prompt ends with. Raises DatasetError
+    (the row is not a prompt), UsageError (the chat template).
+    """
+    check_text_only(item)
+    return encode_prompt(tokenizer, prompt_of(item), prefill=prefill, extras=extras_of(item))
+
+
+def encode_prompt(
+    tokenizer: Tokenizer, prompt: Prompt, *, prefill: bool = False, extras: Extras = NO_EXTRAS
+) -> list[int]:
+    """Return the token ids of a prompt, by the rules of this module. `prefill`, errors: as with `encode_item`."""
+    if is_messages(prompt):
+        continues = ends_with_assistant(prompt)
+        if continues and not prefill:
+            raise DatasetError(f"the prompt ends with a message of the assistant's. {PREFILL_ADVICE}")
+        return encode_messages(tokenizer, prompt, continue_last=continues, extras=extras)
+    if "tools" in extras:
+        raise DatasetError("'tools' go to the chat template, but 'prompt' is not chat messages: leave out one of them")
     if isinstance(prompt, str):
         return encode_text(tokenizer, prompt)
-    if is_messages(prompt):
-        return encode_messages(tokenizer, prompt)
     return list(cast("Sequence[int]", prompt))
 
 
@@ -84,38 +95,6 @@ def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id and not (eos and text.endswith(eos)):
         ids.pop()
     return ids
-
-
-def encode_messages(tokenizer: Tokenizer, messages: Messages, *, generation_prompt: bool = True) -> list[int]:
-    """Return the token ids of a conversation, with the beginning of the assistant's next turn if `generation_prompt`.
-
-    Raises UsageError if the tokenizer has no chat template.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
-            f"The prompts are chat messages, but the tokenizer of {tokenizer.name_or_path!r} has no chat template. "
-            "Set model.chat_template, or use prompts of text."
-        )
-    ids = tokenizer.apply_chat_template(
-        [dict(message) for message in messages],
-        add_generation_prompt=generation_prompt,
-        tokenize=True,
-        return_dict=False,
-    )
-    return [int(token) for token in ids]
-
-
-def _prompt_in(item: Mapping[str, Any]) -> Prompt:
-    for key in ("prompt_token_ids", "prompt", "messages"):
-        value = item.get(key)
-        if value is None:
-            continue
-        if key == "prompt_token_ids" or isinstance(value, str) or is_messages(value):
-            prompt: Prompt = value
-            return prompt
-        raise DatasetError(f"{key!r} is a {type(value).__name__}, not text or chat messages: {_short(value)}")
-    columns = ", ".join(repr(name) for name in item) or "none"
-    raise DatasetError(f"no column 'prompt' or 'messages'; the columns are: {columns}")
 
 
 def _rollout_ids(made: object, tokenizer: Tokenizer, owner: str) -> list[int]:
@@ -130,7 +109,7 @@ def _rollout_ids(made: object, tokenizer: Tokenizer, owner: str) -> list[int]:
     if isinstance(made, Sequence) and all(isinstance(token, int) for token in made):
         return list(made)
     raise PluginError(
-        f"{owner}: get_rollout_input returned a {type(made).__name__}: {_short(made)}. "
+        f"{owner}: get_rollout_input returned a {type(made).__name__}: {short(made)}. "
         "It must return text, a list of token ids, or a mapping with 'prompt_token_ids'."
     )
 
@@ -140,11 +119,6 @@ def _only_input(batch: Any, owner: str) -> object:
     if isinstance(batch, Mapping | str) or not hasattr(batch, "__len__") or len(batch) != 1:
         raise PluginError(
             f"{owner}: rollout_collate_fn got a list of one input and returned a {type(batch).__name__}: "
-            f"{_short(batch)}. It must return as many inputs as it got."
+            f"{short(batch)}. It must return as many inputs as it got."
         )
     return batch[0]
-
-
-def _short(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -2,8 +2,8 @@
 
 Rules:
 
-* A row's target is its `completion`, else its `answer`. A conversation that ends with the assistant's turn contains its
-  targets (see `rlx.packers.chat_turns`). The target of any other row is the dataset's reference answer.
+* A row's target is where `rlx.packers.row_shapes` finds it; the target of a row without one is the dataset's reference
+  answer. The turns of a conversation are found by `rlx.packers.chat_turns`.
 * A trajectory is built as if the row had been sampled: the prompt as the engine would read it (the packer's
   `get_rollout_input`), then the target and an EOS, all of it trained.
 * A packer with an `sft_process_sample` of its own decides otherwise. The batch that its own `sft_collate_fn` makes of
@@ -19,7 +19,10 @@ from rlx.episodes import Trajectory, masked_tokens, single_turn
 from rlx.errors import DatasetError, PluginError
 from rlx.packers.batches import attribute_to, batch_rows, overrides, owner_of, to_list
 from rlx.packers.chat_turns import conversation_trajectories, encode_target
-from rlx.packers.prompt import Messages, is_messages, prompt_of, prompt_token_ids
+from rlx.packers.messages import is_messages
+from rlx.packers.prompt import prompt_token_ids
+from rlx.packers.row_shapes import Completion, Conversation, check_text_only, has_prompt, has_target, training_row
+from rlx.packers.thinking import behind_prompt, end_of
 from rlx.plugins.signature import named
 
 if TYPE_CHECKING:
@@ -53,23 +56,35 @@ def sft_trajectories(
 
 
 def with_target(item: object, reference: object) -> object:
-    """Return the item if it has a target (or a form that only its own packer knows), else its prompt with the
-    reference as `completion`.
+    """Return the item if it has a target (or a form that only its own packer knows), else the item with the reference
+    as `completion`.
     """
-    known = isinstance(item, str) or is_messages(item) or (isinstance(item, Mapping) and _has_prompt(item))
-    if not known or reference is None or _has_target(item):
+    known = isinstance(item, str) or is_messages(item) or (isinstance(item, Mapping) and has_prompt(item))
+    if not known or reference is None or has_target(item):
         return item
-    return {"prompt": prompt_of(item), "completion": reference}
+    return {**(item if isinstance(item, Mapping) else {"prompt": item}), "completion": reference}
 
 
 def target_trajectories(packer: Packer, item: object, tokenizer: Tokenizer) -> list[Trajectory]:
     """Tokenise the prompts and targets of a row."""
-    if (messages := _conversation(item)) is not None:
-        return conversation_trajectories(packer, messages, tokenizer)
-    if not _has_target(item):
-        raise DatasetError("no target: give a last assistant message, 'completion', 'answer', or a reference answer")
-    target = encode_target(tokenizer, _answer(item))
-    return [single_turn(prompt_token_ids(packer, prompt_of(item), tokenizer), target, finish_reason="stop")]
+    if not overrides(packer, "get_rollout_input"):
+        check_text_only(item)
+    row = training_row(item)
+    match row.target:
+        case Conversation():
+            found = row.target
+            return conversation_trajectories(packer, found.messages, tokenizer, first=found.first, extras=row.extras)
+        case Completion(prompt, text):
+            # A packer of its own gets text and messages as they are, unless the chat template needs more of the row.
+            bare = (isinstance(prompt, str) or is_messages(prompt)) and not row.extras
+            ids = prompt_token_ids(packer, prompt if bare else item, tokenizer)
+            if isinstance(text, str) and is_messages(prompt):
+                text = behind_prompt(end_of(tokenizer, ids), text)
+            return [single_turn(ids, encode_target(tokenizer, text), finish_reason="stop")]
+    raise DatasetError(
+        "no target: give a last assistant message, 'completion', 'answer', or a reference answer (the option "
+        "`reference_column` of datasets that have it)"
+    )
 
 
 def samples_of(made: Sample) -> list[Sample]:
@@ -126,29 +141,6 @@ def _labelled(tokens: list[int], labels: list[int], made_by: str) -> Trajectory:
                 f"index (rlx shifts them), or {IGNORE_LABEL} if that token is not trained on."
             )
     return masked_tokens(tokens, [label != IGNORE_LABEL for label in labels])
-
-
-def _has_target(item: object) -> bool:
-    return _answer(item) is not None or _conversation(item) is not None
-
-
-def _answer(item: object) -> object:
-    """Return the answer to the row's prompt; None if it is in the conversation itself, or missing."""
-    if not isinstance(item, Mapping) or not _has_prompt(item):
-        return None
-    completion = item.get("completion")
-    return item.get("answer") if completion is None else completion
-
-
-def _conversation(item: object) -> Messages | None:
-    """Return the row's messages, if the last of several is the assistant's and nothing else answers them."""
-    if isinstance(item, Mapping):
-        return _conversation(prompt_of(item)) if _has_prompt(item) and _answer(item) is None else None
-    return item if is_messages(item) and item[-1]["role"] == "assistant" and len(item) > 1 else None
-
-
-def _has_prompt(item: Mapping[str, object]) -> bool:
-    return any(item.get(key) is not None for key in ("prompt", "messages", "prompt_token_ids"))
 
 
 def _column(made: Mapping[str, object], names: tuple[str, ...]) -> list[int] | None:

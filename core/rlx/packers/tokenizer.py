@@ -51,10 +51,14 @@ class Tokenizer(Protocol):
         conversation: list[dict[str, Any]],
         *,
         add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
         tokenize: bool = True,
         return_dict: bool = True,
+        **kwargs: Any,
     ) -> Any:
-        """Text, token ids or a dict with `input_ids`, as the flags say. Raises ValueError if it has no template."""
+        """Text, token ids or a dict with `input_ids`, as the flags say; `kwargs` go to the template, `tools` among
+        them. Raises ValueError if it has no template.
+        """
 
 
 class FastTokenizer(Tokenizer, Protocol):
@@ -71,9 +75,11 @@ class FastTokenizer(Tokenizer, Protocol):
         conversation: list[dict[str, Any]],
         *,
         add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
         tokenize: bool = True,
         return_dict: bool = True,
         return_assistant_tokens_mask: bool = False,
+        **kwargs: Any,
     ) -> Any:
         """With `return_assistant_tokens_mask`, the dict also has `assistant_masks`: 1 for tokens that the template's
         `{% generation %}` marks cover.

@@ -59,11 +59,15 @@ class CharTokenizer:
         self,
         conversation: Sequence[Mapping[str, object]],
         add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
         tokenize: bool = True,
         return_dict: bool = True,
+        **_: object,
     ) -> str | list[int] | dict[str, list[int]]:
         """Render a conversation by CHAT_TEMPLATE, as text or tokenized."""
         text = "".join(f"{message['role']}: {message['content']}\n" for message in conversation)
+        if continue_final_message:
+            text = text.removesuffix("\n")
         text += "assistant: " * add_generation_prompt
         if not tokenize:
             return text
