@@ -60,14 +60,15 @@ def shown_messages(
     vision do). Raises UsageError if the template shows neither.
     """
     try:
-        return messages, _checked_text(tokenizer, messages, extras)
-    except UsageError:
-        parts = [_in_parts(message) for message in messages]
+        shown, text = messages, _text_with_contents(tokenizer, messages, extras)
+    except UsageError as first:
+        shown = [_in_parts(message) for message in messages]
         try:
-            return parts, _checked_text(tokenizer, parts, extras)
+            text = _text_with_contents(tokenizer, shown, extras)
         except UsageError:
-            pass
-        raise
+            raise first from None
+    _check_tools(tokenizer, messages, extras, text)
+    return shown, text
 
 
 def render_text(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras: Extras = NO_EXTRAS, **flags: bool) -> str:
@@ -106,30 +107,30 @@ def check_reasoning_shown(tokenizer: Tokenizer, message: Mapping[str, Any], text
             )
 
 
-def _checked_text(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras: Extras) -> str:
-    """Return the rendered text. Raises UsageError if a message, a tool or a tool call left no trace in it."""
+def _text_with_contents(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras: Extras) -> str:
+    """Return the rendered text. Raises UsageError if the content of a message left no trace in it."""
     text = render_text(tokenizer, messages, extras)
-    template = template_of(tokenizer)
     for index, message in enumerate(messages):
         content = _text_of(message)
         if not _shows(text, content) and not _keeps_place(tokenizer, messages, index, extras):
             raise UsageError(
-                f"{template} leaves out the content of message {index}, from the {message['role']}: {content!r:.80}. "
-                "Use a template that shows it, or give the message another role."
-            )
-        for name in _names(message.get("tool_calls")):
-            if name not in text:
-                raise UsageError(
-                    f"{template} leaves out the tool call {name!r:.80} of message {index}. Use a template for tools, "
-                    "or leave tool_calls out."
-                )
-    for name in _names(extras.get("tools")):
-        if name not in text:
-            raise UsageError(
-                f"{template} leaves out the row's tool {name!r:.80}. Use a template for tools, or leave the column "
-                "'tools' out."
+                f"{template_of(tokenizer)} leaves out the content of message {index}, from the {message['role']}: "
+                f"{content!r:.80}. Use a template that shows it, or give the message another role."
             )
     return text
+
+
+def _check_tools(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras: Extras, text: str) -> None:
+    """Raise UsageError if a tool, or the call of one, left no trace in `text`, the rendered conversation."""
+    tools = [(name, "the row's tool", "the column 'tools'") for name in _names(extras.get("tools"))]
+    for index, message in enumerate(messages):
+        tools += [(name, f"message {index}'s call of", "tool_calls") for name in _names(message.get("tool_calls"))]
+    for name, thing, column in tools:
+        if name not in text:
+            raise UsageError(
+                f"{template_of(tokenizer)} leaves out {thing} {name!r:.80}. Use a template for tools, or leave "
+                f"{column} out."
+            )
 
 
 def _in_parts(message: dict[str, Any]) -> dict[str, Any]:

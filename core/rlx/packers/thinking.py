@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlx.errors import DatasetError, UsageError
-from rlx.packers.chat_template import SENTINEL, Extras, render_text, template_of
+from rlx.packers.chat_template import SENTINEL, Extras, render_text, shown_messages, template_of
 
 if TYPE_CHECKING:
     from rlx.packers.tokenizer import Tokenizer
@@ -70,7 +70,7 @@ def with_reasoning_apart(tokenizer: Tokenizer, messages: list[dict[str, Any]], e
     twice otherwise and once then; else the messages.
     """
     apart = [_split(message) for message in messages]
-    if apart == messages or not _TWICE.search(render_text(tokenizer, messages, extras)):
+    if apart == messages or not _TWICE.search(shown_messages(tokenizer, messages, extras)[1]):
         return messages
     probe = [message | {_KEY: SENTINEL} if _KEY in message else message for message in apart]
     shown = SENTINEL in render_text(tokenizer, probe, extras)
