@@ -3,6 +3,8 @@
 Files:
     plugin.py           the contract, `ModelPlugin` and `WeightMapper`
     base_model.py       `BaseModel`, the base class of models that are not from transformers
+    architectures.py    what RL can't do with some architectures, and what training does with dropout
+    rope.py             rotary frequencies that depend on the length of a sequence
     tensor_parallel.py  splits the blocks of a model over ranks
     registry.py         `ModelRegistry`, with which a launch script registers models
     select.py           selects the model plugin of a run

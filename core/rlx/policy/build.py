@@ -32,7 +32,7 @@ from rlx.models.plugin import ModelPlugin, torch_dtype
 from rlx.policy.model.built import Built
 from rlx.policy.model.forward import PolicyModel
 from rlx.policy.model.parallel_checks import check_packing, check_parallel
-from rlx.policy.model.self_check import self_check
+from rlx.policy.model.self_check import check_attention, self_check
 from rlx.policy.parallel.context_parallel import row_sharding
 from rlx.policy.parallel.pipeline import Stage, keep_stage, tensor_stages
 from rlx.policy.parallel.schedule import Pipeline
@@ -59,6 +59,7 @@ def build_policy(
             packing=config.packing and config.attention is None,
             row_sharding=row_sharding(ranks.mesh["cp"], ranks.mesh["tp"]),
         )
+    check_attention(model.adapter, config)
     check_parallel(model.adapter, config)
     model.adapter.parallelize(ranks.mesh)
     stages = _apply_pipeline(model, stage, config)
@@ -76,7 +77,7 @@ def build_policy(
     _materialise(model, other_stages, ranks.device)
     mapper = plugin.weight_mapper(hf_config)
     load_weights(network, folder, mapper)
-    check_packing(model, config, self_check(model))
+    check_packing(model, config, self_check(model, config))
     reshard(model)
     return Built(model, network, mapper, layers, folder, hf_config, ranks.device, stage, stages)
 

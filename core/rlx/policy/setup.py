@@ -17,6 +17,7 @@ from rlx.datasets.open import open_dataset
 from rlx.errors import RunError
 from rlx.fingerprint import Fingerprints, differences, mismatch_message
 from rlx.models.plugin import torch_dtype
+from rlx.models.rope import rope_limit
 from rlx.models.select import model_plugin
 from rlx.packers.open import open_packer
 from rlx.packers.tokenizer import load_tokenizer
@@ -105,7 +106,9 @@ def _build(config: Config, plugins: Plugins, ranks: Ranks) -> Built:
 def _open_rows(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows, SFTRows | None]:
     """Open the training dataset, and the evaluation dataset if the config has one."""
     tokenizer = load_tokenizer(config.model)
-    max_tokens = config.policy.max_sequence_tokens or getattr(built.hf_config, "max_position_embeddings", None)
+    limit = rope_limit(built.hf_config)
+    context = getattr(built.hf_config, "max_position_embeddings", None) if limit is None else limit.tokens
+    max_tokens = config.policy.max_sequence_tokens or context
 
     def open_rows(dataset: DatasetConfig, packer: PackerConfig, where: str) -> SFTRows:
         view = open_dataset(plugins, dataset, config, tokenizer)

@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
 from rlx.errors import UsageError, attribute
+from rlx.models.architectures import (
+    DEFAULT_CONTEXT,
+    check_engine_rope,
+    check_engine_support,
+    check_row_length,
+    context_given,
+    dropout_notes,
+)
 from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
 from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.problems import Problems
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,10 +77,39 @@ def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSiz
         raise UsageError(f"{error}\n{hint}") from error
     from rlx.policy.model.adapters import adapter_for
     from rlx.policy.model.parallel_checks import check_parallel
+    from rlx.policy.model.self_check import check_attention
 
+    adapter = adapter_for(network)
+    check_attention(adapter, config.policy)
     with attribute(owner, "its parallel_refusal"):
-        check_parallel(adapter_for(network), config.policy)
+        check_parallel(adapter, config.policy)
     return ModelSize.of(network)
+
+
+def check_architecture(config: Config, problems: Problems, *, rollouts: bool) -> Config:
+    """Check that policy and engines compute the same with this model, and note what a run does with its dropout.
+
+    Return the config, with an engine's context for a model that doesn't give one. Raises ConfigError if the engine
+    can't have the policy's weights, or would compute something else with them. The model's folder is here.
+    """
+    from rlx.policy.weights.hf_folder import load_hf_config
+
+    hf_config = load_hf_config(config.model, Path(config.model.path))
+    for note in dropout_notes(config, hf_config, rollouts=rollouts):
+        problems.note(note)
+    if not rollouts:
+        check_row_length(config, hf_config)
+        return config
+    check_engine_rope(config, hf_config)
+    check_engine_support(config, hf_config)
+    if context_given(hf_config) or "max_model_len" in config.rollout.vllm:
+        return config
+    problems.note(
+        f"config.json of the model gives no longest sequence: engines take {DEFAULT_CONTEXT} tokens. "
+        "[rollout.vllm] max_model_len changes that."
+    )
+    vllm = {**config.rollout.vllm, "max_model_len": DEFAULT_CONTEXT}
+    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"vllm": vllm})})
 
 
 def _build(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:

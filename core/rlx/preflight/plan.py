@@ -27,7 +27,7 @@ from rlx.preflight.engine_args import check_engine_arguments
 from rlx.preflight.epochs import with_steps
 from rlx.preflight.load import LoadedRun
 from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
-from rlx.preflight.model import ModelSize, check_model
+from rlx.preflight.model import ModelSize, check_architecture, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
 from rlx.preflight.plugins import Sources, check_components, check_learning, open_algorithm
 from rlx.preflight.problems import Problems
@@ -86,6 +86,8 @@ def prepare(loaded: LoadedRun) -> RunPlan:
         if memory is not None:
             problems.passes(check_memory, memory, available, config)
     size = problems.attempt(check_model, config, plugins, facts) if facts and plugins.names("models") else None
+    if size is not None and rollouts is not None:
+        config = problems.attempt(check_architecture, config, problems, rollouts=rollouts) or config
     data = None
     if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
         rows = check_rows(config, plugins, problems, rewards, rollouts=rollouts)

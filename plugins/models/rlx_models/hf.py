@@ -59,7 +59,8 @@ class HFWeightMapper(WeightMapper):
     def hf_to_policy(self, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Yield each policy tensor once all of its parts have arrived. Tensors with unknown names pass unchanged."""
         waiting: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors:
+        for given, tensor in tensors:
+            name = self._whole_name(given)
             target = self._target_of.get(name)
             if target is None:
                 if not self._ignored(name):
@@ -116,6 +117,11 @@ class HFWeightMapper(WeightMapper):
         tensor: Any = made[target]
         whole: Tensor = tensor[0] if isinstance(tensor, list) else tensor
         return whole
+
+    def _whole_name(self, name: str) -> str:
+        """Return the causal LM's name of a tensor. A checkpoint of the decoder alone (gpt2, bloom) lacks its prefix."""
+        whole = f"{self._model.base_model_prefix}.{name}"
+        return whole if name not in self._target_of and whole in self._target_of else name
 
     def _ignored(self, name: str) -> bool:
         """Return whether the architecture declares that it ignores this tensor of a checkpoint."""

@@ -143,6 +143,58 @@ def test_features_of_a_base_model_are_used(toy, toy_model, variant, expected, fi
         assert found[index] == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
+def _random_variants(toy_model):
+    class Modules(toy_model.ToyModel):
+        """Dropout as a module."""
+
+        def __init__(self, hf_config):
+            super().__init__(hf_config)
+            self.dropout = nn.Dropout(0.5)
+
+        def hidden_states(self, input_ids, position_ids, attention=causal_attention):
+            return self.dropout(super().hidden_states(input_ids, position_ids, attention))
+
+    class Functions(toy_model.ToyModel):
+        """Dropout as a function, which reads the mode of the model."""
+
+        def hidden_states(self, input_ids, position_ids, attention=causal_attention):
+            hidden = super().hidden_states(input_ids, position_ids, attention)
+            return F.dropout(hidden, 0.5, training=self.training)
+
+    class Counting(Modules):
+        """Counts the tokens that it sees in training, as a router does for its balance."""
+
+        def __init__(self, hf_config):
+            super().__init__(hf_config)
+            self.register_buffer("seen", torch.zeros((), dtype=torch.int64), persistent=False)
+
+        def hidden_states(self, input_ids, position_ids, attention=causal_attention):
+            if self.training:
+                self.seen += input_ids.numel()
+            return super().hidden_states(input_ids, position_ids, attention)
+
+    return {"modules": Modules, "functions": Functions, "counting": Counting}
+
+
+@pytest.mark.parametrize(("variant", "findings"), [("modules", 0), ("functions", 1), ("counting", 0)])
+def test_dropout_of_a_base_model_is_left_out_of_steps(toy, toy_model, variant, findings):
+    model, _ = toy(cls=_random_variants(toy_model)[variant])
+    policy = PolicyModel(model, temperature=1.0, chunk=17)
+    assert len(self_check(policy)) == findings
+    if variant == "counting":
+        assert model.seen == 0
+    (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=True).micro_batches
+    policy.eval()
+    expected = policy(micro).logprobs
+    policy.prepare_step(dropout=True)
+    assert not torch.allclose(policy(micro).logprobs, expected, atol=1e-3)
+    policy.prepare_step(dropout=False)
+    assert torch.allclose(policy(micro).logprobs, expected, atol=1e-6)
+    assert model.training == (variant != "functions")
+    if variant == "counting":
+        assert model.seen == 2 * micro.tokens.numel()
+
+
 @pytest.mark.parametrize("option", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": torch.zeros(4)}])
 def test_attention_refuses_options_that_it_cannot_apply(option):
     states = torch.zeros(1, 4, 3, 8)

@@ -94,7 +94,10 @@ class PolicyConfig(Section):
     """Compute on real tokens only, prompts of a group once, if the attention implementation allows it; else pad."""
     attention: str | None = Field(None, min_length=1)
     """A transformers attention implementation. Default: rlx's own variable-length SDPA if the model allows it, else
-    `sdpa`."""
+    `sdpa`, or `eager` for a model with soft caps of attention scores, which `sdpa` leaves out."""
+    dropout: bool | None = None
+    """Whether training applies the dropout of the model's config. Default: SFT does; RL doesn't, as the engine samples
+    without."""
     gradient_checkpointing: bool = False
     """Recompute each decoder layer in the backward pass: less memory, about a third more time."""
     logprob_chunk: int = Field(8192, ge=1, le=1_000_000_000)

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from rlx.models.base_model import Attention
 
 
+EAGER = "eager"
+"""The attention implementation that transformers' models define themselves: matrix products, every option applied."""
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
 def adapter_for(module: nn.Module) -> ModelAdapter:
     """Return the adapter for a causal LM."""
     from transformers import PreTrainedModel
@@ -52,8 +57,10 @@ class ModelAdapter:
 
     @property
     def vocab_size(self) -> int:
-        """Size V of the vocabulary. Only called if the model allows packed rows or chunked logits."""
-        raise self._unsupported("vocab_size")
+        """Size V of the vocabulary; for a module that doesn't give it, a number of ids that it must know."""
+        return max(
+            (part.num_embeddings for part in self._module.modules() if isinstance(part, nn.Embedding)), default=2
+        )
 
     def packing_refusal(self) -> str | None:
         """Return why it can't run on packed rows, or None if it can, as far as that is known."""
@@ -63,8 +70,28 @@ class ModelAdapter:
         """Return the head that turns its hidden states into logits, or None if it is unknown."""
         return None
 
+    own_attention: str | None = None
+    """Name of the attention implementation for padded rows; None if it can't be chosen."""
+    trains_in_eval_mode = False
+    """Whether a step without dropout is computed in evaluation mode."""
+
+    def attention_refusal(self, attention: str) -> str | None:
+        """Return why this attention implementation would not compute what the model's config says, or None."""
+
     def prepare_rows(self, *, packing: bool) -> None:
         """Prepare for packed rows, or for padded ones. Packing needs a model that doesn't refuse it."""
+
+    def disable_dropout(self) -> None:
+        """Switch off, in a module in training mode, what drops values at random.
+
+        Training mode stays on for the rest of a plugin's model, which may count in it what it learns without a
+        gradient; unless the self-check has found that its outputs still depend on the mode.
+        """
+        if self.trains_in_eval_mode:
+            self._module.eval()
+        for module in self._module.modules():
+            if isinstance(module, _DROPOUT):
+                module.eval()
 
     def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
         """Return why ranks can't share its layers in this way, or None if they can."""
@@ -101,15 +128,28 @@ class ModelAdapter:
 class TransformersAdapter(ModelAdapter):
     """Adapter for a `PreTrainedModel`. Its attention is replaced for packed rows, and restored for padded ones."""
 
+    # Dropout, layer drop and router noise of transformers' models are functions as well as modules, and all of them
+    # read the mode.
+    trains_in_eval_mode = True
+
     def __init__(self, module: PreTrainedModel) -> None:
         self._module: PreTrainedModel = module
         self._config = module.config.get_text_config()
-        self._own_attention = getattr(module.config, "_attn_implementation", None)
+        self.own_attention = getattr(module.config, "_attn_implementation", None)
+        if self.own_attention is not None and self.attention_refusal(self.own_attention):
+            self.own_attention = EAGER
         self._takes_positions = _takes(module.forward, "position_ids")
 
     @property
     def vocab_size(self) -> int:
         return int(self._config.vocab_size)
+
+    def attention_refusal(self, attention: str) -> str | None:
+        # transformers calls sdpa for these models, too, which takes a cap as an argument and drops it.
+        cap = getattr(self._config, "attn_logit_softcapping", None)
+        if attention != "sdpa" or cap is None:
+            return None
+        return f"sdpa leaves out the model's soft cap of attention scores (attn_logit_softcapping = {cap})"
 
     def packing_refusal(self) -> str | None:
         if not getattr(self._module, "_supports_attention_backend", False):
@@ -138,9 +178,9 @@ class TransformersAdapter(ModelAdapter):
         return LMHead(output.weight, getattr(output, "bias", None), scale, softcap)
 
     def prepare_rows(self, *, packing: bool) -> None:
-        if self._own_attention is not None:
+        if self.own_attention is not None:
             packed_attention.register()
-            self._module.set_attn_implementation(packed_attention.NAME if packing else self._own_attention)
+            self._module.set_attn_implementation(packed_attention.NAME if packing else self.own_attention)
 
     def parallel_refusal(self, parallel: ParallelConfig) -> str | None:
         if parallel.tp > 1 and (refusal := plans.tensor_parallel_refusal(self._module, parallel.tp)):

@@ -74,6 +74,14 @@ class PolicyModel(nn.Module):
         self.own_logits = own_logits
         self.adapter.prepare_rows(packing=packing)
 
+    def prepare_step(self, *, dropout: bool) -> None:
+        """Put the model into the mode in which a step is computed. Without dropout, it computes what it does in
+        evaluation mode.
+        """
+        self.train()
+        if not dropout:
+            self.adapter.disable_dropout()
+
     def use_schedule(self, schedule: Schedule, *, last_stage: bool) -> None:
         """Choose the schedule of a step's micro-batches. All stages but the last compute hidden states only."""
         self.schedule = schedule

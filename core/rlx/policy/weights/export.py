@@ -142,7 +142,8 @@ def in_source_dtypes(buckets: Iterable[Iterable[tuple[str, Tensor]]], folder: Pa
     sources = {name: dtype for name, dtype, _ in read_headers(folder)}
     for bucket in buckets:
         for name, tensor in bucket:
-            source = sources.get(name)
+            # A checkpoint of the decoder alone has its names without their first part.
+            source = sources.get(name) or sources.get(name.partition(".")[2])
             if source is None:  # a tied tensor under its other name
                 dtype = tensor.dtype
             else:

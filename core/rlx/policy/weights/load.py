@@ -5,10 +5,12 @@ Rules:
 * Tensors are read one after another; each rank keeps its own shard and drops the rest.
 * Every policy tensor must be in the folder, with the right shape, and every tensor of the folder must have a place. No
   tensor keeps its initial value.
+* Only buffers that older versions of transformers saved, and newer ones compute, are ignored.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from rlx.models.plugin import WeightMapper
 
 _SHOWN = 8
+_COMPUTED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|position_ids|rope\.freqs)$")
+_CAUSAL_MASK = re.compile(r"(^|\.)(attn|attention|self_attention)\.(masked_)?bias$")
 
 
 def load_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
@@ -36,6 +40,13 @@ def load_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None
 def check_weights(network: nn.Module, folder: Path, mapper: WeightMapper) -> None:
     """Raise what `load_weights` would raise, by reading only the headers. The network may be on the meta device."""
     _load(network, folder, mapper.hf_to_policy(read_meta_tensors(folder)), lambda *_: None, lambda *_: True)
+
+
+def is_computed_buffer(name: str, tensor: Tensor) -> bool:
+    """Return whether this is a buffer that older checkpoints hold and that models compute: rotary frequencies, position
+    ids, or the causal mask of the GPT-2 family (which, unlike a bias, has not one dimension).
+    """
+    return _COMPUTED.search(name) is not None or (_CAUSAL_MASK.search(name) is not None and tensor.dim() != 1)
 
 
 def _load(
@@ -53,7 +64,8 @@ def _load(
     for name, tensor in tensors:
         first = tied.get(name, name)
         if first not in targets:
-            surplus.append(name)
+            if not is_computed_buffer(name, tensor):
+                surplus.append(name)
             continue
         target = targets[first]
         if target.shape != tensor.shape:

@@ -55,22 +55,33 @@ def engine_scores(folder: Path, weights: Mapping[str, Tensor], sequences: Sequen
 
 def main() -> None:
     """Run the process: read a task from stdin, write the scores to stdout."""
-    from rlx.rollout.engine_arguments import engine_environment
-
     task = json.load(sys.stdin)
-    config = Config.model_validate(
-        {
-            "model": {"path": task["folder"]},
-            "dataset": {"name": "none"},
-            "rollout": {"dtype": "float32", "vllm": {"max_model_len": 64, "distributed_executor_backend": "uni"}},
-        }
-    )
-    os.environ.update({**engine_environment(config, 0), "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"})
-    scores = asyncio.run(_scores(config, Path(task["weights"]), task["sequences"]))
+    config = probe_config(task["folder"])
+    set_environment(config)
+    scores = asyncio.run(scores_after_sync(config, Path(task["weights"]), task["sequences"]))
     sys.stdout.write(f"\n{_ANSWER}{json.dumps(scores)}\n")
 
 
-async def _scores(config: Config, weights: Path, sequences: list[list[int]]) -> list[list[float]]:
+def probe_config(folder: str) -> Config:
+    """Return the config of a run whose engine has the model of that folder, in float32."""
+    vllm = {"max_model_len": 64, "distributed_executor_backend": "uni"}
+    return Config.model_validate(
+        {
+            "model": {"path": folder},
+            "dataset": {"name": "none"},
+            "rollout": {"dtype": "float32", "vllm": vllm},
+        }
+    )
+
+
+def set_environment(config: Config) -> None:
+    """Set the environment that vLLM reads when it is imported."""
+    from rlx.rollout.engine_arguments import engine_environment
+
+    os.environ.update({**engine_environment(config, 0), "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"})
+
+
+async def scores_after_sync(config: Config, weights: Path, sequences: list[list[int]]) -> list[list[float]]:
     """Start the engine, send it the weights as the policy's rank 0 does (in one bucket), and score."""
     from safetensors.torch import load_file
 
