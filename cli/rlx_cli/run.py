@@ -30,20 +30,13 @@ def run_command(
     if resume is None:
         loaded = _load_new(config, sets, policy, rollout, script, arguments)
     else:
-        options = {
-            "--config": config,
-            "--run-dir": run_dir,
-            "--set": sets or None,
-            "--policy": policy,
-            "--rollout": rollout,
-            "the launch script": script,
-        }
-        # A resumed run continues as it was: with changes it would not be the same run.
-        if changed := [option for option, value in options.items() if value is not None]:
+        options = {"--config": config, "--run-dir": run_dir, "the launch script": script}
+        if given := [option for option, value in options.items() if value is not None]:
             raise UsageError(
-                f"--resume continues with the run's own config and directory; leave out {', '.join(changed)}."
+                f"--resume continues with the run's own config and directory; leave out {', '.join(given)}. "
+                "--set changes a key, if the run stays the same run with it."
             )
-        loaded = load_earlier(resume)
+        loaded = load_earlier(resume, sets, policy, rollout)
     plan = prepare(loaded)
     for note in plan.notes:
         say_note(note)

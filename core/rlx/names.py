@@ -13,6 +13,7 @@ LOOPBACK = "127.0.0.1"
 
 CONFIG_FILE = "config.json"
 PLUGINS_FILE = "plugins.json"
+CHANGES_FILE = "changes.jsonl"
 ENVIRONMENT_FILE = "environment.json"
 KEYS_FILE = "keys.json"
 SUMMARY_FILE = "summary.json"

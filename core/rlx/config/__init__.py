@@ -3,6 +3,7 @@
 * schema.py: `Config`, with a field for each table of the file.
 * sections/: the tables, one module each.
 * rules.py: contradictions between settings.
+* changes.py: which keys a resumed run may change.
 * load.py: loads a file and command-line settings into a validated `Config`.
 * errors.py: messages for values that do not fit.
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import tomli
 from pydantic import ValidationError
 
+from rlx.config.changes import refusals
 from rlx.config.errors import Loc, problems, report
 from rlx.config.rules import contradictions
 from rlx.config.schema import Config
@@ -95,13 +96,31 @@ def load_config(
     return LoadedConfig(validate(tree, settings, str(path)), path.resolve().parent, path.resolve())
 
 
-def load_resolved(path: Path, base_dir: Path) -> LoadedConfig:
-    """Read the `config.json` of a run directory."""
+def load_resolved(
+    path: Path, base_dir: Path, sets: Sequence[str] = (), policy: int | None = None, rollout: int | None = None
+) -> LoadedConfig:
+    """Read the `config.json` of a run directory, with changes for a resume.
+
+    Raises ConfigError with every problem, and with every change that a resumed run can't make.
+    """
     try:
         tree = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: this is not a run's config: {error}") from error
-    return LoadedConfig(validate(tree, (), str(path)), base_dir, path)
+    earlier = validate(tree, (), str(path))
+    settings = [*_shortcuts(policy, rollout), *map(Setting.parse, sets)]
+    if not settings:
+        return LoadedConfig(earlier, base_dir, path)
+    tree = _without_nulls(tree)
+    if any(setting.path == ("run", "epochs") for setting in settings):
+        tree["run"].pop("steps")  # the steps that the earlier epochs had
+    for setting in settings:
+        setting.apply(tree)
+    config = validate(tree, settings, str(path))
+    if refused := refusals(earlier, config):
+        advice = "A new run may start from its weights with other settings: `rlx export`, then [model] path."
+        raise ConfigError("\n".join(["A resumed run can't change", *(f"  {line}" for line in refused), advice]))
+    return LoadedConfig(config, base_dir, path)
 
 
 def validate(tree: Mapping[str, object], settings: Sequence[Setting], name: str) -> Config:
@@ -151,6 +170,13 @@ def _fill(tree: dict[str, object], defaults: Mapping[str, object]) -> None:
             _fill(inner, value)
         else:
             tree.setdefault(key, value)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a JSON value without its nulls, as TOML would have it: `--set` then makes a table where one was null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _shortcuts(policy: int | None, rollout: int | None) -> list[Setting]:

@@ -2,6 +2,7 @@
 
 * run.py: `run(plan)`, one run from its directory to its exit code.
 * run_dir.py: makes, locks and reopens run directories.
+* changes.py: the changes that a resume makes to the config of its run.
 * processes.py: the processes of a run and the boot data of each.
 * supervisor.py: watches the processes and the controller until the run is over.
 * outcome.py: how a run ended, and the report that the user gets.

@@ -20,6 +20,7 @@ from types import MappingProxyType
 import msgspec
 
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, attribute, described
+from rlx.launch.changes import check_steps, record_changes
 from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.processes import RunProcesses, client_names, process_spec
@@ -78,11 +79,13 @@ def run(
         undo.callback(directory.discard)
         checkpoint = newest_checkpoint(directory.path, _say) if resume is not None else None
         if checkpoint is not None:
+            check_steps(plan.config, checkpoint)
             rewind(directory.path, checkpoint)
-        processes = RunProcesses(plan, directory.path, _write_start_files(plan, directory, argv), checkpoint, mains)
         launcher = launcher or _make_launcher(plan)
         make = loggers or (lambda plan, path: load_loggers(plan.config, plan.plugins, path))
         dispatch = Loggers(make(plan, directory.path))
+        keys = _write_start_files(plan, directory, argv, checkpoint)
+        processes = RunProcesses(plan, directory.path, keys, checkpoint, mains)
         undo.pop_all()
         undo.callback(directory.close)
         return _run_processes(directory, processes, launcher, dispatch)
@@ -96,10 +99,11 @@ def _make_launcher(plan: RunPlan) -> Launcher:
     return made
 
 
-def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str]) -> RunKeys:
+def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str], checkpoint: Path | None) -> RunKeys:
     """Write the files that must exist before the first process starts; return the run's keys."""
     keys = RunKeys.make(client_names(plan))
     keys.save(run_dir.path / KEYS_FILE)
+    record_changes(run_dir, plan.config, checkpoint, _say)
     run_dir.write_json(CONFIG_FILE, plan.config.model_dump(by_alias=True, mode="json"))
     run_dir.write_json(PLUGINS_FILE, [msgspec.to_builtins(record) for record in plan.plugins.records])
     run_dir.write_json(ENVIRONMENT_FILE, describe_environment(argv, plan.base_dir, plan.script))

@@ -49,15 +49,20 @@ def load_run(
     return LoadedRun(with_script(loaded.config, script.parts), loaded.base_dir, script, str(path))
 
 
-def load_earlier(run_dir: Path) -> LoadedRun:
-    """Load the run that has this directory, to resume it. Raises UsageError if it isn't a run directory."""
+def load_earlier(
+    run_dir: Path, sets: Sequence[str] = (), policy: int | None = None, rollout: int | None = None
+) -> LoadedRun:
+    """Load the run that has this directory, to resume it, with changes.
+
+    Raises UsageError if it isn't a run directory, ConfigError for a change that a resumed run can't make.
+    """
     config = run_dir / CONFIG_FILE
     if not config.is_file():
         raise UsageError(
             f"{run_dir} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the one of an earlier run."
         )
     base_dir, record = _read_environment(run_dir / ENVIRONMENT_FILE)
-    loaded = load_resolved(config, base_dir)
+    loaded = load_resolved(config, base_dir, sets, policy, rollout)
     if record is None:
         return LoadedRun(loaded.config, base_dir, None, str(config))
     script = Script(record)

@@ -211,10 +211,10 @@ def start_in(runs, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def resume(runs, tmp_path_factory):
-    """`resume(run_dir)`: a Run that resumes the one in this directory."""
+    """`resume(run_dir, *arguments)`: a Run that resumes the one in this directory."""
 
-    def start_run(run_dir):
-        runs.append(Run(["--resume", run_dir], run_dir, tmp_path_factory.mktemp("resumed") / "output"))
+    def start_run(run_dir, *arguments):
+        runs.append(Run(["--resume", run_dir, *arguments], run_dir, tmp_path_factory.mktemp("resumed") / "output"))
         return runs[-1]
 
     return start_run

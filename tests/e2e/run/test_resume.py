@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 
@@ -21,10 +22,10 @@ def interrupted_run(request, start, resume, warm, tmp_path_factory):
 
 
 def _resumed(start, resume, warm, folder):
-    """Kill a run after its third step, one step after its checkpoint, and resume it."""
+    """Kill a run after its third and last step, one step after its checkpoint, and resume it with one step more."""
     hold = folder / "hold"
     hold.touch()
-    run = start("rl", warm, **{"meta.hold": hold, "meta.hold_step": 2})
+    run = start("rl", warm, **{"meta.hold": hold, "meta.hold_step": 2, "run.steps": 3})
     third = run.dir / "trajectories" / "step_00002.parquet"
     run.until(lambda: third.exists() and any(call["step"] == 2 for call in run.calls("step_end")), "the third step")
     assert [path.name for path in run.dir.glob("checkpoints/*")] == ["step_00002"]
@@ -32,8 +33,14 @@ def _resumed(start, resume, warm, folder):
     run.process.wait()
     assert not run.survivors()
     hold.unlink()
-    resumed = resume(run.dir)
+    resumed = resume(run.dir, "--set", "run.steps=4", "--set", "run.stall_seconds=200")
     resumed.wait()
+    (line,) = (run.dir / "changes.jsonl").read_text().splitlines()
+    assert json.loads(line) | {"time": 0} == {
+        "time": 0,
+        "step": 2,
+        "changes": {"run.steps": [3, 4], "run.stall_seconds": [300.0, 200.0]},
+    }
     return resumed
 
 

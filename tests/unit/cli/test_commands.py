@@ -44,7 +44,7 @@ def test_an_unexpected_exception_is_shown_with_its_traceback(rlx, monkeypatch):
     [
         (["run"], "Say what to run"),
         (["run", "--resume", "absent-dir"], "isn't a run directory"),
-        (["run", "--resume", "x", "--set", "run.steps=3"], "leave out --set"),
+        (["run", "--resume", "x", "--config", "y.toml"], "leave out --config. --set changes a key"),
         (["run", "--resume", "x", "--config", "y.toml"], "leave out --config"),
         (["rnu"], "Did you mean 'run'"),
         (["run", "--polcy", "3"], "--polcy"),
