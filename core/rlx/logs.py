@@ -1,28 +1,133 @@
-"""Read the last lines of a process's log, and check whether a message to the user has them already."""
+"""Read the end of a process's log: its last lines, and the exception that ended the process.
+
+The first exception is the cause: the engine's core fails, then its client because the core is gone, then the replica.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rlx.errors import UsageError
 
-LAST_LINES = 20
-"""How many lines of a log a message shows."""
-_TAIL_BYTES = 64 * 1024
+LAST_LINES = 10
+"""How many lines of a log a message shows, if it shows no exception."""
+USAGE_LINES = 30
+"""The same after a UsageError, whose message the last lines are."""
+SEARCHED_LINES = 2000
+"""How many lines of a log are searched for an exception."""
+_TAIL_BYTES = 512 * 1024
 _SHORT = 20
 """A line of at most this many characters may be in a message by chance."""
+_GAP = 25
+"""Lines between two exceptions of one failure, or behind the last one, at most."""
+_MESSAGE_LINES = 4
+_MESSAGE_CHARACTERS = 600
+
+_PREFIX = re.compile(
+    r"(?:\([\w-]+ pid=\d+\) |\[rank\d+\]: ?|(?:ERROR|CRITICAL|WARNING|INFO) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] )*"
+)
+"""vLLM's (`(EngineCore pid=7) ERROR 11-27 06:31:15 [core.py:1512] `) and torch's (`[rank0]: `)."""
+_TRACEBACK = "Traceback (most recent call last):"
+_BARE = re.compile(
+    r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Died|Timeout): \S|Fatal Python error: |  what\(\):  "
+)
+"""An exception without a traceback; a crash of Python; the text of a C++ exception."""
+_END_OF_MESSAGE = re.compile(
+    rf"\s*$|{re.escape(_TRACEBACK)}|During handling of |The above exception |\S+:\d+: \w*Warning: "
+)
+_CONSEQUENCES = re.compile(
+    r"(?:\w+\.)*(?:EngineDeadError|KeyboardInterrupt|SystemExit|CancelledError|ChildFailedError|BrokenPipeError)\b"
+    r"|RuntimeError: (?:Engine core initialization failed|Worker failed with error|cancelled)"
+    r"|Exception: WorkerProc initialization failed"
+)
+"""Exceptions that follow from another process's or from a request to end."""
 
 
-def last_lines(log: Path, count: int = LAST_LINES) -> list[str]:
-    """Return the last `count` lines of a log; an empty list if the file doesn't exist."""
+@dataclass(frozen=True)
+class LogPart:
+    """The lines that a process has written to a log since a moment: earlier attempts write to the same file."""
+
+    path: Path
+    start: int
+    """Size of the file at that moment, in bytes."""
+
+    @classmethod
+    def from_now(cls, path: Path) -> LogPart:
+        return cls(path, path.stat().st_size if path.exists() else 0)
+
+    def last_lines(self, count: int = LAST_LINES) -> list[str]:
+        """Return the last `count` lines; an empty list if the file doesn't exist."""
+        return last_lines(self.path, count, start=self.start)
+
+    def first_exception(self) -> str:
+        """Return the exception that ended the process: see `first_exception`."""
+        return first_exception(self.last_lines(SEARCHED_LINES))
+
+
+def last_lines(log: Path, count: int = LAST_LINES, *, start: int = 0) -> list[str]:
+    """Return the last `count` lines of a log from byte `start` on; an empty list if the file doesn't exist."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(start, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return file.read().decode(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
         return []
+
+
+def first_exception(lines: Sequence[str]) -> str:
+    """Return the first of the exceptions at the end of a log: `RuntimeError: no such kernel`. "" if there is none.
+
+    Exceptions from long before the end, which the process has survived, don't count, nor do those that are known to
+    follow from another one.
+    """
+    found, end = [], len(lines)
+    for first, last, text in reversed(list(_exceptions(lines))):
+        if end - last > _GAP:
+            break
+        found.append(text)
+        end = first
+    return next((text for text in reversed(found) if not _CONSEQUENCES.match(text)), "")
+
+
+def _exceptions(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield each exception in a log: the indices of its first and last line, and its type and message."""
+    split = [_split(line) for line in lines]
+    index = 0
+    while index < len(split):
+        first, text = index, split[index][1]
+        if text.startswith(_TRACEBACK):
+            # Frames are indented; the first line that isn't has the type and the message.
+            index = next((i for i in range(index + 1, len(split)) if split[i][1][:1] not in {"", " "}), len(split))
+        elif not _BARE.match(text):
+            index += 1
+            continue
+        if index < len(split):
+            count = _message_lines(split, index)
+            message = "\n".join(text for _, text in split[index : index + count])
+            index += count
+            yield first, index, message.removeprefix("  what():  ")[:_MESSAGE_CHARACTERS].rstrip()
+
+
+def _message_lines(split: Sequence[tuple[str, str]], index: int) -> int:
+    """Return how many lines the message that begins at `index` has, as far as it is shown."""
+    prefix, _ = split[index]
+    count = 1
+    for other, text in split[index + 1 : index + _MESSAGE_LINES]:
+        if other != prefix or _END_OF_MESSAGE.match(text) or _BARE.match(text):
+            break
+        count += 1
+    return count
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Return the prefix that a logger has put before a line, and the line."""
+    match = _PREFIX.match(line)
+    cut = match.end() if match else 0
+    return line[:cut], line[cut:]
 
 
 def already_reported(lines: Sequence[str], exit_code: int, reported: str) -> bool:
@@ -33,4 +138,9 @@ def already_reported(lines: Sequence[str], exit_code: int, reported: str) -> boo
     """
     if exit_code == UsageError.exit_code:
         return any(len(line) > _SHORT and line.partition(": ")[2] in reported for line in lines)
-    return bool(lines) and all(line in reported for line in lines)
+    return bool(lines) and all(line in reported or _without_rlx_type(line) in reported for line in lines)
+
+
+def _without_rlx_type(line: str) -> str:
+    """Return a line without the type that a process puts before the message of an RlxError."""
+    return re.sub(r"^(?:RunError|ProcessDied|PeerFailed|WaitTimeout|SyncError|RewardError|HookError): ", "", line)

@@ -103,7 +103,8 @@ class Controller:
         self._state.drain()
         await asyncio.sleep(EXIT_REPORT_SECONDS)
         for exited in self._members.exits[reported:]:
-            if exited.exit_code and not already_reported(exited.last_lines, exited.exit_code, error):
+            lines = [exited.cause] if exited.cause else exited.last_lines
+            if exited.exit_code and not already_reported(lines, exited.exit_code, error):
                 error += f"\n{exited.name} ended with exit code {exited.exit_code}{last_lines(exited)}"
         await self._run.sampling.close()
         summary = self._run.summary("failed") | {"error": error}

@@ -1,8 +1,8 @@
 """How a run ended, and the report of it that the user gets.
 
 The report has, in this order: the rewards and hooks that took longest (as pytest's --durations), the plugins whose
-hooks failed without ending the run, one line with the outcome, and the processes that failed, with the last lines of
-their logs.
+hooks failed without ending the run, one line with the outcome, the processes that failed, each with the exception that
+ended it (or the last lines of its log), and the command that continues the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from rlx.controller.records.checkpoint import newest, version_of
 from rlx.errors import UsageError
 from rlx.launchers.base import ProcessHandle
-from rlx.logs import LAST_LINES, already_reported
+from rlx.logs import LAST_LINES, SEARCHED_LINES, USAGE_LINES, already_reported, first_exception
 from rlx.names import SIGNAL_EXIT_CODE
 from rlx.transport.messages import ProcessExited, RunEnded
 
@@ -40,14 +40,19 @@ class ProcessExit:
     log: Path
     last_lines: list[str]
     attempt: int = 1
+    cause: str = ""
+    """The first exception at the end of its log, if there is one."""
 
     @classmethod
     def of(cls, process: ProcessHandle, code: int, attempt: int = 1) -> ProcessExit:
-        return cls(process.name, code, process.log, process.last_lines(LAST_LINES), attempt)
+        lines = process.last_lines(SEARCHED_LINES)
+        if code == UsageError.exit_code:
+            return cls(process.name, code, process.log, lines[-USAGE_LINES:], attempt)
+        return cls(process.name, code, process.log, lines[-LAST_LINES:], attempt, first_exception(lines))
 
     def message(self) -> ProcessExited:
         """Return the message that reports it to the controller."""
-        return ProcessExited(self.name, self.code, self.last_lines, self.attempt)
+        return ProcessExited(self.name, self.code, self.last_lines, self.attempt, self.cause)
 
     def headline(self) -> str:
         if self.code > SIGNAL_EXIT_CODE:
@@ -56,9 +61,11 @@ class ProcessExit:
         return f"{self.name} ended with exit code {self.code}{when}"
 
     def report(self, reported: str = "") -> str:
-        """Return the headline and the last lines of its log, which are left out if `reported` has them already."""
-        if already_reported(self.last_lines, self.code, reported):
+        """Return the headline, its cause, or else the last lines of its log; without what `reported` has already."""
+        if already_reported([self.cause] if self.cause else self.last_lines, self.code, reported):
             return f"{self.headline()}. Its log: {self.log}"
+        if self.cause:
+            return f"{self.headline()}: {self.cause}\nIts log: {self.log}"
         lines = [f"    {line}" for line in self.last_lines] or ["    (nothing)"]
         return "\n".join([f"{self.headline()}. The last lines of {self.log}:", *lines])
 

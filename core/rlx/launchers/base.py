@@ -42,7 +42,7 @@ class ProcessHandle(Protocol):
         """Return its exit code (128 + n if signal n killed it), or None while it runs. Never blocks."""
 
     def last_lines(self, count: int) -> list[str]:
-        """Return the last `count` lines of its log."""
+        """Return the last `count` lines of its log, without those of earlier processes of this name."""
 
     def kill(self) -> None:
         """Begin to end it and everything that it started.

@@ -25,7 +25,7 @@ from rlx.errors import RunError
 from rlx.launchers.base import ProcessSpec
 from rlx.launchers.linux import become_subreaper
 from rlx.launchers.nanny import GRACE_SECONDS
-from rlx.logs import LAST_LINES, last_lines
+from rlx.logs import LAST_LINES, LogPart
 from rlx.names import shell_exit_code
 
 MARK = "RLX_LAUNCHER"
@@ -40,6 +40,7 @@ class LocalProcess:
         self.log = log
         self._nanny = nanny
         self._on_end = on_end
+        self._output = LogPart.from_now(log)
         self._code: int | None = None
 
     @property
@@ -53,7 +54,7 @@ class LocalProcess:
         return self._code
 
     def last_lines(self, count: int) -> list[str]:
-        return last_lines(self.log, count)
+        return self._output.last_lines(count)
 
     def write(self, data: bytes) -> None:
         """Write to the nanny's stdin, which stays open. Raises RunError if the nanny has ended."""

@@ -5,20 +5,22 @@ Rules:
 * The agent starts N ranks on this machine, which meet on the loopback interface, and never restarts any: a rank that
   exits ends the policy, and the supervisor decides what happens next.
 * Rank 0 is the controller's client `policy`. It connects before any slow step, so heartbeats arrive from the start.
-* Each rank writes its output to `logs/policy/rank_<i>.log`; the last lines of the rank that failed first are copied to
-  the policy's own log.
+* Each rank writes its output to `logs/policy/rank_<i>.log`; the exception of the rank that failed first, or its last
+  lines, are copied to the policy's own log.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlx.boot import Boot, decode_boot, encode_boot
 from rlx.errors import ProcessDied, RlxError, UsageError
-from rlx.logs import last_lines
+from rlx.logs import USAGE_LINES, LogPart
 from rlx.names import LOGS, LOOPBACK, POLICY
 from rlx.platform import PLATFORMS
 
@@ -54,21 +56,29 @@ def main(boot: Boot) -> int:
         # Ranks write their logs themselves.
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
+    logs = [LogPart.from_now(_log_path(boot, rank)) for rank in range(config.policy.parallel.world_size)]
     try:
         elastic_launch(launch, rank_main)(encode_boot(boot))
     except ChildFailedError as error:
-        raise _exit_error(boot, error) from None
+        raise _exit_error(logs, error) from None
     return 0
 
 
-def _exit_error(boot: Boot, error: ChildFailedError) -> RlxError:
-    """Return the error for the rank that exited first, with the last lines of its log."""
+def _exit_error(logs: Sequence[LogPart], error: ChildFailedError) -> RlxError:
+    """Return the error for the rank that exited first: the exception that ended it, or the last lines of its log.
+
+    logs: one for each rank.
+    """
     rank, failure = error.get_first_failure()
-    lines = "\n".join(last_lines(_log_path(boot, rank))).rstrip() or "(it wrote nothing)"
     code = failure.exitcode
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    text = f"policy rank {rank} {how}. Its last lines:\n{lines}"
-    return UsageError(text) if code == UsageError.exit_code else ProcessDied(text)
+    text, log = f"policy rank {rank} {how}", logs[rank]
+    if code == UsageError.exit_code:
+        return UsageError(f"{text}. Its last lines:\n" + "\n".join(log.last_lines(USAGE_LINES)).rstrip())
+    if cause := log.first_exception():
+        return ProcessDied(f"{text}: {cause}\nIts log: {log.path}")
+    lines = "\n".join(log.last_lines()).rstrip() or "(it wrote nothing)"
+    return ProcessDied(f"{text}. Its last lines:\n{lines}")
 
 
 def _log_path(boot: Boot, rank: int) -> Path:
@@ -90,3 +100,7 @@ def rank_main(blob: bytes) -> None:
     except RlxError as error:
         print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201 - stdout is this rank's log
         raise SystemExit(error.exit_code) from error
+    except Exception:
+        # Elastic's own handler keeps the traceback from the log.
+        traceback.print_exc()
+        raise

@@ -30,6 +30,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlx.episodes import VersionSpan
 from rlx.errors import ProcessDied, RunError, SyncError
+from rlx.logs import LogPart
 from rlx.rollout.completion import FINISH_REASONS, Completion
 from rlx.sync.buckets import total_bytes
 from rlx.sync.logprob_diff import pack_logprobs
@@ -85,9 +86,10 @@ class PendingRequests:
 class Engine:
     """A vLLM engine in the running event loop. `Engine.start` makes one."""
 
-    def __init__(self, llm: AsyncLLM, name: str) -> None:
+    def __init__(self, llm: AsyncLLM, name: str, log: LogPart | None = None) -> None:
         self._llm = llm
         self._name = name
+        self._log = log
         self._ids = itertools.count()
         self._version = UNSYNCED
         self._sync_bytes = 0
@@ -100,14 +102,19 @@ class Engine:
         """Set when the engine becomes busy, and when it becomes idle."""
 
     @classmethod
-    async def start(cls, args: Mapping[str, object], name: str) -> Engine:
-        """Start an engine with vLLM's arguments (see rlx.rollout.engine_arguments). Returns when it can sample."""
+    async def start(cls, args: Mapping[str, object], name: str, log: LogPart | None = None) -> Engine:
+        """Start an engine with vLLM's arguments (see rlx.rollout.engine_arguments). Returns when it can sample.
+
+        log: the output of this process and of vLLM's, which has the cause if the engine dies.
+        """
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
             await llm.update_weight_version(str(UNSYNCED))
         except Exception as error:  # the boundary to vLLM, whose errors have no common base
-            raise RunError(f"vLLM engine of {name} did not start: {error}") from error
-        return cls(llm, name)
+            # vLLM's error for a core that fails is "See root cause above".
+            cause = (log.first_exception() if log is not None else "") or str(error)
+            raise RunError(f"vLLM engine of {name} did not start: {cause}") from error
+        return cls(llm, name, log)
 
     @property
     def version(self) -> int:
@@ -249,6 +256,8 @@ class Engine:
             raise SyncError(f"{self._name}: {what} took longer than {seconds:g} s") from error
         except EngineDeadError:
             raise self.death_error() from None
+        except ProcessDied:
+            raise
         except Exception as error:  # the boundary to vLLM: a worker's exception arrives as a bare Exception(text)
             raise SyncError(f"{self._name}: {what} failed: {error}") from error
 
@@ -260,8 +269,9 @@ class Engine:
         return bool(self._llm.errored)
 
     def death_error(self) -> ProcessDied:
-        """Return the error to raise if the engine's processes have died."""
-        return ProcessDied(f"vLLM engine of {self._name} died")
+        """Return the error to raise if the engine's processes have died, with the exception that ended them."""
+        cause = self._log.first_exception() if self._log is not None else ""
+        return ProcessDied(": ".join(filter(None, [f"vLLM engine of {self._name} died", cause])))
 
     def close(self) -> None:
         """End the engine's processes. The engine can't be used afterwards."""

@@ -17,6 +17,7 @@ from msgspec import structs
 from rlx.boot import Boot
 from rlx.errors import ProcessDied, RlxError
 from rlx.fingerprint import Fingerprints
+from rlx.logs import LogPart
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.engine import Engine
 from rlx.rollout.engine_arguments import engine_arguments
@@ -62,6 +63,7 @@ class Replica:
     def __init__(self, boot: Boot) -> None:
         self._boot = boot
         self._config = boot.load_config()
+        self._log = LogPart.from_now(boot.log)
         self._client = Client(
             boot.endpoint, boot.name, boot.attempt, self._handle, on_error=lambda _peer, error: self._fail(error)
         )
@@ -100,7 +102,7 @@ class Replica:
         train, evaluation = open_prompts(plugins, config)
         probes = train.probes()
         pool = await self._resources.enter_async_context(RewardPool(self._boot, plugins.timings, plugins.hook_failures))
-        engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name)
+        engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name, self._log)
         self._resources.callback(engine.close)
         self._engine = engine
 

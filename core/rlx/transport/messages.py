@@ -366,6 +366,8 @@ class ProcessExited(Message, frozen=True):
     exit_code: int
     last_lines: list[str]
     attempt: int = 1
+    cause: str = ""
+    """The first exception at the end of its log, if there is one."""
 
 
 class StartAgain(Message, frozen=True):

@@ -37,12 +37,12 @@ def test_a_process_that_exits_fails_the_run_and_its_last_lines_are_shown(run, li
     code, output = run.start(controller="waits", policy="exits").end()
     assert code == 1
     assert living() == []
-    assert "rlx run failed: policy is gone: 3, 20 lines" in output
+    assert "rlx run failed: policy is gone: 3, 10 lines" in output
     assert "policy ended with exit code 3. The last lines of" in output
-    assert "    line 10\n" in output
+    assert "    line 20\n" in output
     assert "    line 29\n" in output
-    assert "    line 9\n" not in output
-    assert run.summary() == {"status": "failed", "error": "policy is gone: 3, 20 lines"}
+    assert "    line 19\n" not in output
+    assert run.summary() == {"status": "failed", "error": "policy is gone: 3, 10 lines"}
     assert run.recorded()[-1] == "close failed"
 
 

@@ -48,6 +48,18 @@ def test_the_report_shows_the_dead_process_and_its_last_lines():
     )
 
 
+def test_the_exception_that_ended_a_process_is_shown_in_place_of_its_last_lines():
+    process_exit = ProcessExit("rollout-0", 1, Path("/r/logs/rollout-0.log"), ["noise"], 1, "RuntimeError: no kernel")
+    assert Outcome.failed("a replica is gone").with_exits([process_exit]).report(RUN_DIR).splitlines()[2:] == [
+        "rollout-0 ended with exit code 1: RuntimeError: no kernel",
+        "Its log: /r/logs/rollout-0.log",
+    ]
+    reported = Outcome.failed("vLLM engine of rollout-0 died: RuntimeError: no kernel").with_exits([process_exit])
+    assert reported.report(RUN_DIR).splitlines()[2:] == [
+        "rollout-0 ended with exit code 1. Its log: /r/logs/rollout-0.log"
+    ]
+
+
 def test_last_lines_are_not_shown_twice():
     process_exit = ProcessExit("policy", 1, Path("/r/logs/policy.log"), ["policy rank 1 was killed by signal 9"])
     ended = Outcome.failed("policy ended:\n  policy rank 1 was killed by signal 9").with_exits([process_exit])

@@ -123,7 +123,9 @@ class Members:
 
 
 def last_lines(message: ProcessExited) -> str:
-    """Return the end of an error message, with the last lines of the process's log."""
+    """Return the end of an error message: the exception that ended the process, or the last lines of its log."""
+    if message.cause:
+        return f": {message.cause}"
     if not message.last_lines:
         return "; its log is empty"
     return ". The last lines of its log:\n" + "\n".join(f"  {line}" for line in message.last_lines)
