@@ -1,6 +1,7 @@
 # make quickstart   set up (once) and train a small model by RL, end to end
 # make test         set up (once) and run all tests; `make test-unit` for the quick ones
 # make check        ruff, mypy --strict, import-linter, docs
+# make release-check   build every distribution from a clone, install it into empty environments, test it there
 # make bench        every benchmark of benchmarks/, one after the other
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ READY := $(VENV)/.ready
 DEEPSEEK := plugins/models/rlx-plugin-deepseek
 BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap weight_sync against_trl sft_against_trl
 
-.PHONY: setup quickstart test test-unit check bench clean
+.PHONY: setup quickstart test test-unit check release-check bench clean
 .DEFAULT_GOAL := quickstart
 
 setup: $(READY)
@@ -38,6 +39,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/build.py --check
+
+release-check: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/release.txt
+	$(BIN)/python -m pytest tests/release --quiet
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements/bench.txt
