@@ -24,10 +24,10 @@ from rlx.plugins.catalog import SINGULAR, discover, kind_of
 from rlx.plugins.load import load
 from rlx.plugins.options import Option
 from rlx.plugins.records import split_target
-from rlx.plugins.resolve import resolve
+from rlx.plugins.resolve import hidden_note, resolve
 from rlx.preflight.describe import options
 from rlx.terminal import visible
-from rlx_cli.messages import plain, wide_console
+from rlx_cli.messages import plain, say_note, wide_console
 from rlx_cli.paste import toml_for, toml_value
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 def show_command(kind: str, name: str, *, as_json: bool) -> None:
     """Print the plugin. Raises UsageError if the kind or plugin is unknown, or if the import fails."""
-    record = resolve(kind_of(kind), name, discover(), Path())
+    catalog = discover()
+    record = resolve(kind_of(kind), name, catalog, Path())
+    if note := hidden_note(record, catalog):
+        say_note(note)
     with contextlib.redirect_stdout(sys.stderr):  # output of the import is not part of the answer
         shown = _load(record)
     if as_json:

@@ -87,6 +87,6 @@ def _prefix(entry: Entry) -> str:
 
 def _names(entry: Entry, catalog: Catalog) -> Iterator[str]:
     """Yield the names by which a config may call it."""
-    if len(catalog.named(entry.kind, entry.name)) == 1:
+    if catalog.chosen(entry.kind, entry.name) == entry:
         yield entry.name
     yield entry.qualified

@@ -6,6 +6,8 @@
 * changes.py: which keys a resumed run may change.
 * load.py: loads a file and command-line settings into a validated `Config`.
 * errors.py: messages for values that do not fit.
+* unknown.py, guesses.py: messages for keys that don't exist, and the names that newcomers write first.
+* places.py: tables of the schema, and where in them a value is.
 
 Rules:
 

@@ -9,17 +9,21 @@ Rules:
 
 from __future__ import annotations
 
+import json
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, TypeGuard, Union, get_args, get_origin
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from rlx.config.places import Loc, Place, branches, is_table, keys, locate, place, table_of
 from rlx.errors import did_you_mean
 
-Loc = tuple[int | str, ...]
+Explain = Callable[[Place, str | None, object], str]
+"""Returns a sentence, with a space before it, about an unknown key of a table and its value; "" if it knows nothing
+better than the list of keys. For a missing key, the place is the key's own and the name is None."""
 
 UNKNOWN_KEY = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 """pydantic's error types for unknown keys, of a model and of a dataclass."""
@@ -72,7 +76,10 @@ def report(name: str, lines: Sequence[str]) -> str:
 
 
 def problems(
-    model: type[BaseModel], errors: Iterable[ErrorDetails], origin: Callable[[Loc], str] | None = None
+    model: type[BaseModel],
+    errors: Iterable[ErrorDetails],
+    origin: Callable[[Loc], str] | None = None,
+    explain: Explain | None = None,
 ) -> list[str]:
     """Return one line for each value of `model` that is wrong.
 
@@ -80,7 +87,7 @@ def problems(
     """
     lines: dict[Loc, str] = {}
     for error in errors:
-        found = _problem(model, error)
+        found = _problem(model, error, explain)
         if found is not None:
             path, line = found
             # Each branch of a union reports the same value.
@@ -89,51 +96,76 @@ def problems(
     return [line for path, line in lines.items() if not any(path == other[: len(path)] != other for other in lines)]
 
 
-def _problem(model: type[BaseModel], error: ErrorDetails) -> tuple[Loc, str] | None:
+def _problem(model: type[BaseModel], error: ErrorDetails, explain: Explain | None) -> tuple[Loc, str] | None:
     loc = tuple(error["loc"])
     if error["type"] in UNKNOWN_KEY:
-        return _unknown(model, loc, error["input"])
-    at = _locate(model, loc)
+        return _unknown(model, loc, error["input"], explain)
+    at = locate(model, loc)
     if error["type"] == "missing":
-        return at.path, _missing(at)
-    text = expectation(error)
+        return at.path, _missing(at) + (explain(at, None, None) if explain is not None else "")
+    text = wrong_container(at, error["type"], error["input"]) or expectation(error)
     if reason := _reason(model, at, error["type"]):
         text = f"{text}: {reason}"
     where = place(at.section, at.key)
     return at.path, f"{where}: {text}" if where else text
 
 
-def _unknown(model: type[BaseModel], loc: Loc, value: object) -> tuple[Loc, str] | None:
-    at, name = _locate(model, loc[:-1]), str(loc[-1])
+def _unknown(model: type[BaseModel], loc: Loc, value: object, explain: Explain | None) -> tuple[Loc, str] | None:
+    at, name = locate(model, loc[:-1]), str(loc[-1])
     table = next(filter(is_table, branches(at.annotation)), None)
     if table is not None and table.model_config.get("extra") in ("allow", "ignore"):
         return None
     known = keys(table) if table is not None else {}
     is_section = not at.path and isinstance(value, dict | list)
-    elsewhere = [f"[{path}]" for path, other in tables(model) if path and name in keys(other)]
-    if elsewhere:
-        hint = f" It is a key of {' and of '.join(elsewhere)}."
-    else:
-        hint = f" {'Sections' if is_section else 'Keys'}: {', '.join(known) or 'none'}."
-    hint = did_you_mean(name, known) or hint
+    hint = explain(at, name, value) if explain is not None else ""
+    hint = (
+        hint or did_you_mean(name, known) or f" {'Sections' if is_section else 'Keys'}: {', '.join(known) or 'none'}."
+    )
     path = (*at.path, name)
     return path, f"[{name}]: unknown section.{hint}" if is_section else f"{place(at.path, (name,))}: unknown key.{hint}"
 
 
-def _reason(model: type[BaseModel], at: _Place, kind: str) -> str:
+def _reason(model: type[BaseModel], at: Place, kind: str) -> str:
     """Return why a key of a config section has the bound of that error, as its class says; "" if it doesn't."""
-    table = table_of(_locate(model, at.section).annotation)
+    table = table_of(locate(model, at.section).annotation)
     # Only the config's own sections have reasons.
     reasons: Mapping[tuple[str, str], str] = getattr(table, "REASONS", {})
     return reasons.get((str(at.path[-1]), _BOUNDS[kind][0]), "") if kind in _BOUNDS else ""
 
 
-def _missing(at: _Place) -> str:
+def _missing(at: Place) -> str:
     inner = table_of(at.annotation)
     if inner is None:
         return f"{place(at.section, at.key)}: this is missing"
     needed = ", ".join(field.alias or name for name, field in inner.model_fields.items() if field.is_required())
     return f"{place(at.path, ())}: this section is missing.{f' It needs: {needed}' if needed else ''}"
+
+
+def wrong_container(at: Place, kind: str, value: object) -> str:
+    """Return how to write a table, or a list of tables, that was written as the other, or as text; "" for other errors.
+
+    kind: pydantic's type of the error.
+    """
+    if kind not in ("list_type", "tuple_type", "model_type", "dict_type"):
+        return ""
+    path = ".".join(part for part in at.path if isinstance(part, str))
+    inner, is_list = table_of(at.annotation), kind in ("list_type", "tuple_type")
+    takes_text = any(str in branches(entry) for branch in branches(at.annotation) for entry in get_args(branch))
+    if is_list and inner is not None and isinstance(value, dict):
+        return f"this is a list of tables: write [[{path}]], with two brackets"
+    if is_list and inner is not None and not takes_text and isinstance(value, str):
+        return f"this is a list of tables: write [[{path}]], and in it name = {inline(value)}"
+    if is_list and isinstance(value, str):
+        return f"this is a list: write {at.path[-1]} = [{inline(value)}]"
+    if not is_list and isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return f"this is one table: write [{path}], with one bracket"
+    if inner is not None and isinstance(value, str):
+        first = next(
+            (field.alias or name for name, field in inner.model_fields.items() if field.annotation is str), None
+        )
+        if first is not None:
+            return f"this is a table: write {{ {first} = {inline(value)} }}"
+    return ""
 
 
 def expectation(error: ErrorDetails) -> str:
@@ -162,115 +194,32 @@ def _limit(limit: object) -> str:
 
 def shown(value: object) -> str:
     """Format a value as in TOML, with its type if that could be mistaken."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, str):
         return f'"{_short(value)}" (text)'
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):
-        return f"a list {_short(str(value))}"
+        return f"a list {_short(inline(value))}"
+    return _short(inline(value))
+
+
+def inline(value: object) -> str:
+    """Write a value as TOML, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(str(key))} = {inline(entry)}" for key, entry in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(inline, value))}]"
     return str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def place(section: Loc, key: Loc) -> str:
-    """Name a key of a table: `[policy.optimizer] betas[0]`, `[[rewards]] number 2, name`."""
-    names = ".".join(str(part) for part in section if isinstance(part, str))
-    numbers = [part + 1 for part in section if isinstance(part, int)]
-    inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
-    if numbers:
-        return f"[[{names}]] number {numbers[-1]}" + (f", {inside}" if inside else "")
-    return " ".join(filter(None, [f"[{names}]" if names else "", inside]))
-
-
-def is_table(annotation: object) -> TypeGuard[type[BaseModel]]:
-    """Return whether an annotation is a pydantic model."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def keys(table: type[BaseModel]) -> dict[str, object]:
-    """Return the keys of a table, as written in the file, with their types."""
-    return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
-
-
-def tables(model: type[BaseModel], path: str = "", above: Sequence[object] = ()) -> list[tuple[str, type[BaseModel]]]:
-    """Return every table of the schema with its dotted path; that of the whole file is ``""``.
-
-    above: the tables around `model`; one that holds itself is listed once.
-    """
-    found = [(path, model)]
-    for key, annotation in keys(model).items():
-        inner = table_of(annotation)
-        if inner is not None and inner is not model and inner not in above:
-            found.extend(tables(inner, f"{path}.{key}" if path else key, (*above, model)))
-    return found
-
-
-def table_of(annotation: object) -> type[BaseModel] | None:
-    """Return the table that an annotation stands for, through `| None` and `list[...]`; None for other types."""
-    for branch in branches(annotation):
-        found = table_of(get_args(branch)[0]) if get_origin(branch) is list else branch
-        if is_table(found):
-            return found
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The location of a value in a model."""
-
-    section: Loc
-    """Path of the innermost table that holds it."""
-    path: Loc
-    annotation: object
-    """Its type."""
-
-    @property
-    def key(self) -> Loc:
-        """Its path inside the table."""
-        return self.path[len(self.section) :]
-
-
-def _locate(model: type[BaseModel], loc: Loc) -> _Place:
-    """Find a value by pydantic's `loc`, which also names the branches of unions."""
-    at = _Place((), (), model)
-    for part in loc:
-        choices = branches(at.annotation)
-        holder = next((branch for branch in choices if _part(branch, part) is not None), None)
-        if holder is not None:
-            at = _Place(at.path if is_table(holder) else at.section, (*at.path, part), _part(holder, part))
-        elif len(choices) > 1:  # the name of a branch
-            named = (branch for branch in choices if getattr(branch, "__name__", "") == part)
-            at = _Place(at.section, at.path, next(named, at.annotation))
-        else:  # inside a value that pydantic checks by rules of its own
-            at = _Place(at.section, (*at.path, part), object)
-    return at
-
-
-def _part(annotation: object, part: int | str) -> object | None:
-    """Return the type of an item of a container type; None if it has no such item."""
-    if is_table(annotation):
-        return keys(annotation).get(str(part))
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if not arguments or not isinstance(origin, type):
-        return None
-    if issubclass(origin, Mapping):
-        return arguments[-1] if isinstance(part, str) else None
-    if not isinstance(part, int):
-        return None
-    fixed = issubclass(origin, tuple) and arguments[-1] is not Ellipsis and part < len(arguments)
-    found: object = arguments[part if fixed else 0]
-    return found
-
-
-def branches(annotation: object) -> tuple[object, ...]:
-    """Return the alternatives of a union; for any other type, the type itself."""
-    if get_origin(annotation) is Annotated:
-        return branches(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(inner for branch in get_args(annotation) for inner in branches(branch))
-    return (annotation,)

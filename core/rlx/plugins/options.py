@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -36,7 +36,9 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, core_schema
 
-from rlx.config.errors import UNKNOWN_KEY, branches, is_table, keys, problems, report
+from rlx.config.errors import UNKNOWN_KEY, inline, problems, report
+from rlx.config.places import Place, branches, is_table, keys
+from rlx.config.unknown import explain_option
 from rlx.errors import ConfigError, attribute
 from rlx.plugins.signature import named, parameters, takes_any
 
@@ -55,6 +57,11 @@ class Option:
     default: JsonValue = None
     """As JSON has it; the `repr` of a value that JSON can't hold."""
     doc: str = ""
+
+    def __str__(self) -> str:
+        """Return `ratio: "policy" | "sampler" = "policy"`."""
+        default = "" if self.required or self.default is None else f" = {inline(self.default)}"
+        return f"{self.name}: {self.type}{default}{' (required)' if self.required else ''}"
 
 
 class Options:
@@ -101,7 +108,8 @@ class Options:
         try:
             self._model.model_validate_json(_as_json(values), strict=True, extra="forbid")
         except ValidationError as error:
-            lines += problems(self._model, filter(self._concerns_args, error.errors(include_url=False)))
+            wrong = filter(self._concerns_args, error.errors(include_url=False))
+            lines += problems(self._model, wrong, explain=partial(self._explain, where))
         if lines:
             raise ConfigError(report(f"{where} of {owner}", lines))
 
@@ -130,6 +138,22 @@ class Options:
             return schema
         definitions = schema.pop("$defs", {})
         return {"type": "object", "anyOf": [{"maxProperties": 0}, schema], "$defs": definitions}
+
+    @property
+    def names(self) -> list[str]:
+        """The keys of `args`."""
+        return list(keys(self._model))
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether keys of any other name are taken, too."""
+        return self._model.model_config.get("extra") == "allow"
+
+    def _explain(self, where: str, at: Place, name: str | None, value: object) -> str:  # noqa: ARG002 - as Explain
+        """Return a sentence about an unknown key; "" for one inside a table, and for a missing key."""
+        if name is None or at.path:
+            return ""
+        return explain_option(where, self._model, name, ", ".join(map(str, self.shown())) or "none")
 
     def _use_default(self, args: Mapping[str, object]) -> bool:
         return self._whole is not None and not args and not _required(self._whole)
@@ -232,9 +256,22 @@ def _shown(model: type[BaseModel], prefix: str) -> Iterator[Option]:
             continue
         required = field.is_required()
         default = None if required else _plain(field.get_default(call_default_factory=True, validated_data={}))
-        # As one would write the type, without the names of modules.
-        written = re.sub(r"(?<!['\"\w.])(?:[A-Za-z_]\w*\.)+(?=\w)", "", inspect.formatannotation(annotation))
-        yield Option(key, written, required, default, " ".join((field.description or "").split()))
+        yield Option(key, type_text(annotation), required, default, " ".join((field.description or "").split()))
+
+
+def type_text(annotation: object) -> str:
+    """Write a type as one would in a signature: without the names of modules, and with the values of a Literal."""
+    if get_origin(annotation) is Annotated:
+        return type_text(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(inline, get_args(annotation)))
+    if len(alternatives := branches(annotation)) > 1:
+        return " | ".join("None" if branch is type(None) else type_text(branch) for branch in alternatives)
+    written = inspect.formatannotation(annotation)
+    if get_origin(annotation) in (list, dict, tuple) and get_args(annotation):
+        inner = ", ".join("..." if part is Ellipsis else type_text(part) for part in get_args(annotation))
+        written = f"{written.partition('[')[0]}[{inner}]"
+    return re.sub(r"(?<!['\"\w.])(?:[A-Za-z_]\w*\.)+(?=\w)", "", written)
 
 
 def _plain(value: object) -> JsonValue:

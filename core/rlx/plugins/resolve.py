@@ -6,8 +6,10 @@ A name has one of four forms: an entry-point name, `dist/name` (if two distribut
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
+import json
 from collections.abc import Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -16,9 +18,10 @@ from types import MappingProxyType
 from packaging.requirements import InvalidRequirement, Requirement
 
 from rlx.boot import PluginRecord
+from rlx.config.guesses import dataset_meant
 from rlx.errors import PluginError, did_you_mean
 from rlx.names import VERSION
-from rlx.plugins.catalog import SINGULAR, Catalog, Entry
+from rlx.plugins.catalog import OWN, SINGULAR, Catalog, Entry
 from rlx.plugins.records import is_file, owner_text, split_target
 
 MODELS: Mapping[str, str] = MappingProxyType({"deepseek_v3": "rlx-plugin-deepseek"})
@@ -33,17 +36,10 @@ def resolve(kind: str, word: str, catalog: Catalog, base_dir: Path) -> PluginRec
     Raises PluginError if it is unknown, ambiguous, made for another version of rlx, or a file that doesn't exist.
     """
     place, attribute = split_target(word)
-    if is_file(word) or (is_file(place) and not attribute):
-        name = word.rstrip(":")
-        raise PluginError(f"{SINGULAR[kind]} {name!r}: say which object of the file to use, as in '{name}:name'.")
     if is_file(place):
-        path = (base_dir / Path(place).expanduser()).resolve()
-        if not path.is_file():
-            raise PluginError(
-                f"{SINGULAR[kind]} {word!r}: the file {path} does not exist.\n"
-                "The path is relative to the config's folder."
-            )
-        return PluginRecord(kind, word, "", "", f"{path}:{attribute}", sha256(path))
+        return _file_record(kind, word.rstrip(":"), place, attribute, base_dir)
+    if "://" in word:
+        raise PluginError(unknown_message(kind, word, catalog.names(kind)))
     if attribute:
         return _module_record(kind, word, "", "", word)
     entry = _entry(kind, word, catalog)
@@ -51,17 +47,61 @@ def resolve(kind: str, word: str, catalog: Catalog, base_dir: Path) -> PluginRec
     return _module_record(kind, word, entry.dist, entry.version, entry.target)
 
 
+def hidden_note(record: PluginRecord, catalog: Catalog) -> str:
+    """Return a note that other distributions offer the name of this built-in plugin; "" if none does."""
+    hidden = catalog.hidden(record.kind, record.name, record.dist) if record.dist == OWN else []
+    if not hidden:
+        return ""
+    others = " and ".join(f"{entry.dist} {entry.version}" for entry in hidden)
+    names = " or ".join(repr(entry.qualified) for entry in hidden)
+    return (
+        f"{SINGULAR[record.kind]} {record.name!r} is the one that comes with rlx. {others} offers that name, too: "
+        f"write {names} for it."
+    )
+
+
+def _file_record(kind: str, word: str, place: str, attribute: str, base_dir: Path) -> PluginRecord:
+    path = (base_dir / Path(place).expanduser()).resolve()
+    try:
+        exists, digest = path.is_file(), sha256(path) if path.is_file() else ""
+    except (OSError, ValueError) as error:  # too long for a path, not readable, or with a NUL in it
+        raise PluginError(f"{SINGULAR[kind]} {word!r}: the file can't be read: {error}") from error
+    if not exists:
+        raise PluginError(
+            f"{SINGULAR[kind]} {word!r}: the file {path} does not exist.\nThe path is relative to the config's folder."
+        )
+    if not attribute:
+        names = _public_names(path)
+        listed = f" It has: {', '.join(names)}." if len(names) > 1 else ""
+        example = names[0] if names else "name"
+        raise PluginError(
+            f"{SINGULAR[kind]} {word!r}: say which object of the file to use, as in '{word}:{example}'.{listed}"
+        )
+    return PluginRecord(kind, word, "", "", f"{path}:{attribute}", digest)
+
+
+def _public_names(path: Path) -> list[str]:
+    """Return the functions and classes that a file defines, read without running it."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    return [name for name in defined if not name.startswith("_")]
+
+
 def _entry(kind: str, word: str, catalog: Catalog) -> Entry:
     found = catalog.named(kind, word)
     if not found:
         raise PluginError(unknown_message(kind, word, catalog.names(kind)))
-    if len(found) > 1:
+    chosen = catalog.chosen(kind, word)
+    if chosen is None:
         offers = "\n".join(f"  {entry.qualified}  ({entry.dist} {entry.version}, {entry.target})" for entry in found)
         raise PluginError(
             f"{SINGULAR[kind]} {word!r} is offered by {len(found)} distributions:\n{offers}\n"
             f"Write the one that you mean, as in {found[0].qualified!r}."
         )
-    return found[0]
+    return chosen
 
 
 def _module_record(kind: str, word: str, dist: str, version: str, target: str) -> PluginRecord:
@@ -79,10 +119,24 @@ def unknown_message(kind: str, word: str, known: list[str]) -> str:
     """Return the message about a name that no distribution offers."""
     names = ", ".join(known) if known else "none"
     return (
-        f"Unknown {SINGULAR[kind]} {word!r}.{did_you_mean(word, known)}\nInstalled: {names}.\n"
+        f"Unknown {SINGULAR[kind]} {word!r}.{_meant(kind, word) or did_you_mean(word, known)}\nInstalled: {names}.\n"
         f"Install a distribution that offers it (entry-point group 'rlx.{kind}'), or write './file.py:name' "
         "(beside the config) or 'package.module:name'. `rlx plugins` lists what is installed."
     )
+
+
+def _meant(kind: str, word: str) -> str:
+    """Return a sentence about a word that is a first guess at the name of a component; "" for any other word."""
+    if kind == "datasets" and (written := dataset_meant(word)):
+        return f" For a file, a folder or a name on the Hub write:\n  {written}"
+    if kind == "rewards" and word.startswith(("http://", "https://")):
+        return f' For a service write:\n  name = "http", args = {{ url = {json.dumps(word)} }}'
+    if kind == "models" and ("/" in word or dataset_meant(word)):
+        return " This names the code of a model; the model itself is [model] path."
+    module, dot, name = word.rpartition(".")
+    if dot and name.isidentifier() and "/" not in word and find_module(module) is not None:
+        return f" Did you mean '{module}:{name}'?"
+    return ""
 
 
 def model_hint(model_type: str) -> str | None:

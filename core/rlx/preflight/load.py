@@ -12,8 +12,10 @@ import msgspec
 from rlx.boot import ScriptRecord
 from rlx.config.load import load_config, load_resolved
 from rlx.config.schema import Config
+from rlx.config.unknown import ComponentOptions
 from rlx.errors import UsageError
 from rlx.names import CONFIG_FILE, ENVIRONMENT_FILE
+from rlx.preflight.describe import component_options
 from rlx.script.merge_config import script_defaults, with_script
 from rlx.script.runner import Script
 
@@ -41,11 +43,15 @@ def load_run(
     script: Script | None,
 ) -> LoadedRun:
     """Read the config and run the script. Raises ConfigError and PluginError."""
+
+    def options_of(kind: str, name: str) -> ComponentOptions | None:
+        return component_options(kind, name, path.resolve().parent)
+
     if script is None:
-        loaded = load_config(path, sets, policy, rollout)
+        loaded = load_config(path, sets, policy, rollout, options_of=options_of)
         return LoadedRun(loaded.config, loaded.base_dir, None, str(path))
     defaults = script_defaults(script.parts, script.name)
-    loaded = load_config(path, sets, policy, rollout, defaults)
+    loaded = load_config(path, sets, policy, rollout, defaults, options_of)
     return LoadedRun(with_script(loaded.config, script.parts), loaded.base_dir, script, str(path))
 
 

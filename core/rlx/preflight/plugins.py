@@ -25,7 +25,7 @@ from rlx.plugins.hooks import Hooks
 from rlx.plugins.load import load
 from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry, model_packer_name
-from rlx.plugins.resolve import resolve
+from rlx.plugins.resolve import hidden_note, resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
 from rlx.preflight.problems import Problems
 from rlx.rewards.bound import check_reward_args
@@ -59,6 +59,8 @@ class Sources:
             with problems.collecting("[plugins] enable"):
                 found = given.record("hooks", name) if given else None
                 records.append(found or resolve("hooks", name, catalog, base_dir))
+                if note := hidden_note(records[-1], catalog):
+                    problems.note(note)
         if len(records) < len(config.plugins.names):
             return None
         opened = problems.attempt(open_hooks, records, config.plugins, given)
@@ -115,7 +117,9 @@ class Sources:
             if (kind, name) not in records:
                 records[kind, name] = None
                 with problems.collecting(" and ".join(places)):
-                    records[kind, name] = self.resolve(kind, name)
+                    record = records[kind, name] = self.resolve(kind, name)
+                    if note := hidden_note(record, self.catalog):
+                        problems.note(note)
 
     def _model_plugin_of(self, model_type: str | None) -> str | None:
         """Return the plugin that is keyed by the model's type, if one is, else that of transformers."""

@@ -81,7 +81,7 @@ def test_show_lists_the_options_and_the_source_location(rlx, kind):
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[:2] == ["dataset arithmetic, from rlx 0.1.0", "rlx_datasets.arithmetic:ArithmeticDataset"]
     assert "Problems `a op b =` with `low <= a, b <= high`, both inclusive." in lines
-    assert "split Literal['train', 'sft', 'eval'] \"train\"" in lines
+    assert 'split "train" | "sft" | "eval" "train"' in lines
     assert "size int | None none" in lines
     assert lines[lines.index("In the config:") + 1 :][:6] == [
         "", "[dataset]", 'name = "arithmetic"', "", "[dataset.args]", '# split = "train"',

@@ -126,7 +126,7 @@ def test_missing_and_binary_files_are_errors(tmp_path):
     assert f"The config file '{tmp_path}/absent.toml' does not exist." in error_of(
         lambda: load_config(tmp_path / "absent.toml")
     )
-    assert f"The config file '{tmp_path}' does not exist." in error_of(lambda: load_config(tmp_path))
+    assert f"The config file '{tmp_path}' is a folder." in error_of(lambda: load_config(tmp_path))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     assert "not UTF-8" in error_of(lambda: load_config(tmp_path / "binary"))
 

@@ -129,7 +129,7 @@ def test_missing_file(tmp_path, lookup):
 def test_file_without_the_object(tmp_path, lookup):
     (tmp_path / "mine.py").write_text("def scores(): ...")
     assert message_of(lookup, "./mine.py") == (
-        "reward './mine.py': say which object of the file to use, as in './mine.py:name'."
+        "reward './mine.py': say which object of the file to use, as in './mine.py:scores'."
     )
     assert message_of(lookup, "./mine.py:score") == (
         f"reward './mine.py:score' ({tmp_path}/mine.py:score): {tmp_path}/mine.py has no 'score'. "

@@ -79,9 +79,9 @@ def test_valid_args_are_accepted(args):
         ({"path": "x", "cuont": 3}, "cuont: unknown key. Did you mean 'count'?"),
         (
             {"path": "x", "zzz": 3},
-            "zzz: unknown key. Keys: path, count, rate, exact, mode, names, pair, place, untyped, odd.",
+            "zzz: unknown key. Options: path: str (required), count: int = 1, rate: float = ",
         ),
-        ({"path": "x", "zzz": {}}, "[zzz]: unknown section. Sections: path, count,"),
+        ({"path": "x", "zzz": {}}, "[zzz]: unknown section. Options: path: str (required), count: int = 1,"),
         ({}, "path: this is missing"),
         ({"path": 3}, "path: expected text, got 3"),
         ({"path": "x", "count": "3"}, 'count: expected an integer, got "3" (text)'),
@@ -220,7 +220,14 @@ def test_options_are_bound_to_the_components_model(target, args, bound):
     ("target", "args", "message"),
     [
         (whole, {"raet": 1}, "raet: unknown key. Did you mean 'rate'?"),
-        (whole, {"zzz": 1}, "zzz: unknown key. Keys: rate, warmup, stages."),
+        (
+            whole,
+            {"zzz": 1},
+            (
+                "zzz: unknown key. Options: rate: float = 0.5, warmup.steps: int = 0, "
+                'warmup.shape: "linear" | "cosine" = "linear", stages: list[Warmup] = [].'
+            ),
+        ),
         (whole, {"rate": 2.0}, "rate: must be at most 1, got 2.0"),
         (whole, {"rate": "much"}, 'rate: expected a number, got "much" (text)'),
         (whole, {"warmup": {"step": 1}}, "[warmup] step: unknown key. Did you mean 'steps'?"),
@@ -283,7 +290,6 @@ def listed(count: int, limits: Limits, word: str = ""): ...
     ("values", "sentence"),
     [
         ({"cuont": 1, "count": 1, "limits": {}}, "cuont: unknown key. Did you mean 'count'?"),
-        ({"zzz": 1, "count": 1, "limits": {}}, "zzz: unknown key. Keys: count, "),
         ({"limits": {}}, "count: this is missing"),
         ({"count": 1}, "[limits]: this section is missing."),
         ({"count": "1", "limits": {}}, 'count: expected an integer, got "1" (text)'),
@@ -299,7 +305,7 @@ def test_sections_and_args_share_their_error_messages(values, sentence):
         check(listed, values)
     (line,) = problems(Table, found.value.errors())
     assert line.startswith(sentence)
-    assert str(caught.value).replace("count, limits, word", "count, word, limits") == f"{HEAD}{line}"
+    assert str(caught.value) == f"{HEAD}{line}"
 
 
 def test_schema_and_list_of_options():
@@ -309,7 +315,7 @@ def test_schema_and_list_of_options():
     assert Options(accepts_all).json_schema()["additionalProperties"] is True
     assert Options(reward, positional=2, open_ended=False).json_schema()["additionalProperties"] is False
     shown = {option.name: option for option in Options(build).shown()}
-    assert (shown["mode"].type, shown["mode"].default) == ("Literal['fast', 'slow']", "fast")
+    assert (shown["mode"].type, shown["mode"].default) == ('"fast" | "slow"', "fast")
     assert (shown["pair"].type, shown["pair"].default) == ("tuple[int, int]", [0, 0])
     assert (shown["place"].type, shown["path"].required) == ("Path", True)
     assert [option.name for option in Options(beside).shown()] == ["size", "warmup"]

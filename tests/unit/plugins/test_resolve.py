@@ -9,7 +9,7 @@ import pytest
 from rlx.errors import PluginError
 from rlx.plugins.catalog import discover
 from rlx.plugins.load import load
-from rlx.plugins.resolve import resolve
+from rlx.plugins.resolve import hidden_note, resolve
 
 BOMB = "raise SystemError('imported')\n"
 
@@ -44,6 +44,22 @@ def test_an_ambiguous_name_fails_only_if_it_is_used(fake_dist):
     assert "first/judge" in str(caught.value)
     assert "second/judge" in str(caught.value)
     assert load(resolve("rewards", "second/judge", catalog, Path()))() == 2
+
+
+def test_the_bare_name_of_a_built_in_is_the_built_in(fake_dist):
+    fake_dist("em", {"rlx.rewards": {"exact_match": "em_m:fn"}}, {"em_m.py": "def fn(): return 2\n"})
+    catalog = discover()
+    record = resolve("rewards", "exact_match", catalog, Path())
+    assert record.dist == "rlx"
+    assert hidden_note(record, catalog) == (
+        "reward 'exact_match' is the one that comes with rlx. em 1.0 offers that name, too: "
+        "write 'em/exact_match' for it."
+    )
+    other = resolve("rewards", "em/exact_match", catalog, Path())
+    assert load(other)() == 2
+    assert hidden_note(other, catalog) == ""
+    assert hidden_note(resolve("rewards", "rlx/exact_match", catalog, Path()), catalog) == ""
+    assert hidden_note(resolve("rewards", "gsm8k", catalog, Path()), catalog) == ""
 
 
 def test_the_first_copy_of_a_distribution_on_the_path_wins(fake_dist):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from rlx.config.sections.base import Component
@@ -9,6 +11,8 @@ from rlx.config.sections.base import Component
 
 class AlgorithmConfig(Component):
     """How rewards become a gradient."""
+
+    kind: ClassVar[str] = "algorithms"
 
     name: str = "grpo"
     """An `rlx.algorithms` plugin: `grpo`, `sft`, ..."""

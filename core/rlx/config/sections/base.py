@@ -41,6 +41,9 @@ class Section(BaseModel):
 class Component(Section):
     """A plugin named by the config: `name` is an entry point, `./file.py:name`, or `package.module:name`."""
 
+    kind: ClassVar[str]
+    """Kind of plugin that the name is looked up among."""
+
     name: str = Field(min_length=1)
     """Entry-point name, `dist/name` if two distributions offer it, `./file.py:name` (beside the config), or
     `package.module:name`."""

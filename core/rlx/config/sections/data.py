@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -12,12 +12,16 @@ from rlx.config.sections.base import Component
 class DatasetConfig(Component):
     """Where prompts (or SFT rows) come from."""
 
+    kind: ClassVar[str] = "datasets"
+
     shuffle: bool = True
     """A new order each epoch, from the run's seed."""
 
 
 class PackerConfig(Component):
     """How an item becomes tokens."""
+
+    kind: ClassVar[str] = "packers"
 
     name: str = "decoder_only_llm"
     """An `rlx.packers` plugin, `./file.py:name`, or `package.module:name`. If it is left out and the model plugin
@@ -35,6 +39,8 @@ class PackerConfig(Component):
 
 class RewardConfig(Component):
     """One reward; an episode's total is the sum of weight * value."""
+
+    kind: ClassVar[str] = "rewards"
 
     weight: float = Field(1.0, ge=-1e6, le=1e6)
     """Its share of the total reward."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rlx.config.sections.base import Component, Section
 
 
 class HooksConfig(Component):
     """One hooks plugin with its options. Only one that is a class takes any."""
+
+    kind: ClassVar[str] = "hooks"
 
 
 class PluginsConfig(Section):
