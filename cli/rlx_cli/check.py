@@ -37,9 +37,12 @@ def check_command(
     for name, value in _facts(plan):
         facts.add_row(Text(name, "bold"), plain(value))
     console.print(Group(_components(plan), Text(), facts, Text()))
-    for note in plan.notes:
+    for note in (*plan.lacks, *plan.notes):
         say_note(note)
-    console.print(plain(f"{config} is fine.", "bold green"))
+    if plan.lacks:
+        console.print(plain(f"{config} is fine, but not for this machine: `rlx run` here would fail.", "bold yellow"))
+    else:
+        console.print(plain(f"{config} is fine.", "bold green"))
 
 
 def _components(plan: RunPlan) -> Table:

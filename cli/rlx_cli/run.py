@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlx.errors import UsageError
 from rlx.preflight.load import LoadedRun, load_earlier, load_run
+from rlx.preflight.machine import check_writable
 from rlx.preflight.plan import prepare
 from rlx.script.runner import find_script
 from rlx_cli.messages import say_note
@@ -28,6 +29,8 @@ def run_command(
 ) -> int:
     """Check a run, then carry it out; return the exit code. Raises UsageError if no process was started."""
     if resume is None:
+        if run_dir is not None:
+            check_writable(run_dir, "--run-dir")
         loaded = _load_new(config, sets, policy, rollout, script, arguments)
     else:
         options = {"--config": config, "--run-dir": run_dir, "the launch script": script}
@@ -48,6 +51,8 @@ def run_command(
             f"[model] path {plan.config.model.path!r} holds config.json alone, which is enough for `rlx check`. "
             "A run needs its weights and its tokenizer there, too."
         )
+    if plan.lacks:
+        raise UsageError("\n".join(["This machine can't run it.", *plan.lacks]))
     from rlx.launch.run import run
 
     return run(plan, run_dir=run_dir, resume=resume, argv=sys.argv)

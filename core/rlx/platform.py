@@ -5,6 +5,7 @@ Rule: run logic never branches on the device. It reads a `Platform`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,14 +23,23 @@ class Platform:
     engine_args: Mapping[str, object]
     """vLLM engine arguments that rlx sets unless the config does."""
     policy_env: Mapping[str, str]
+    attention: str | None
+    """vLLM's attention backend, as `module:class`; None if vLLM chooses among several."""
+    latent_attention: str | None
+    """The same for multi-head latent attention (DeepSeek)."""
     host_memory: bool
     """Whether policy and engines use the machine's own memory and cores."""
     visible: str | None
     """Environment variable that lists the devices visible to a process; None if the device type has no such choice."""
 
     def visible_devices(self, devices: Iterable[int]) -> dict[str, str]:
-        """Return the environment that restricts a process to these devices."""
-        return {} if self.visible is None else {self.visible: ",".join(map(str, devices))}
+        """Return the environment that restricts a process to these devices, counted among those visible here."""
+        if self.visible is None:
+            return {}
+        # If rlx itself may see devices 4 to 7 only, the first one is device 4 and not device 0.
+        here = os.environ.get(self.visible, "").replace(" ", "").split(",")
+        names = [here[number] if here != [""] and number < len(here) else str(number) for number in devices]
+        return {self.visible: ",".join(names)}
 
 
 def _frozen(**values: object) -> Mapping[str, object]:
@@ -63,6 +73,8 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             # weights that an update has to reach.
             engine_args=_frozen(enforce_eager=True, max_num_seqs=256, block_size=32, attention_backend="CPU_MLA"),
             policy_env=MappingProxyType({"OMP_NUM_THREADS": "1", **_KEPT_MEMORY}),
+            attention="vllm.v1.attention.backends.cpu_attn:CPUAttentionBackend",
+            latent_attention="vllm.v1.attention.backends.mla.cpu_mla:CPUMLABackend",
             host_memory=True,
             visible=None,
         ),
@@ -72,6 +84,8 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             engine_env=MappingProxyType({}),
             engine_args=_frozen(),
             policy_env=MappingProxyType({}),
+            attention=None,
+            latent_attention=None,
             host_memory=False,
             visible="CUDA_VISIBLE_DEVICES",
         ),

@@ -8,7 +8,8 @@
 * rows.py: datasets and packers, and a few rows of each.
 * model.py, model_facts.py: the model: what is known without building it, and whether its plugin can build it.
 * memory.py: estimates of the memory that a run needs.
-* engine_args.py: the names of vLLM's engine arguments.
+* machine.py: devices, the disk, and whether run directories can be made.
+* engine/: the engines: vLLM's arguments, head sizes, vLLM's own config objects.
 * epochs.py: `run.epochs` in steps.
 * unusual.py: notes on settings that are probably slips.
 * describe.py: the options of a component, for `rlx plugins show` and the config's JSON Schema.
@@ -16,6 +17,6 @@
 Rules:
 
 * Cheap checks come before costly ones.
-* Nothing is started and nothing is written.
+* Nothing of the run is started, and nothing is written. Processes that help to check end with it.
 * Each failure is a UsageError (exit code 2) that names the key or the plugin. All are listed at the end.
 """

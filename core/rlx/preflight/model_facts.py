@@ -25,6 +25,10 @@ class ModelFacts:
     """Longest sequence that it supports, in tokens."""
     quantised: bool = False
     """Whether its weights are quantised, by config.json."""
+    architectures: tuple[str, ...] = ()
+    """Names of its classes, by config.json; vLLM goes by the first that it has."""
+    head_size: int | None = None
+    """Entries of an attention head; None if config.json alone doesn't give it, as for latent attention."""
     only_config: bool = False
     """Whether its folder has neither weights nor a tokenizer: enough to check a run, not to start one."""
 
@@ -52,8 +56,30 @@ def model_facts(model: ModelConfig) -> ModelFacts:
         kv_heads=_number(text, "num_key_value_heads") or heads,
         context=_number(text, "max_position_embeddings"),
         quantised=bool(config.get("quantization_config")),
+        architectures=_names(config, "architectures"),
+        head_size=_head_size(text),
         only_config=only_config,
     )
+
+
+_WITHOUT_HEAD_DIM = frozenset(
+    {"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3_moe", "phi", "phi3", "olmo2"}
+)
+"""Types of models whose heads share the hidden size if config.json has no head_dim. Others have their own default."""
+
+
+def _head_size(text: dict[str, Any]) -> int | None:
+    if "kv_lora_rank" in text:
+        return None
+    if (size := _number(text, "head_dim")) is not None:
+        return size
+    hidden, heads = _number(text, "hidden_size"), _number(text, "num_attention_heads")
+    return hidden // heads if hidden and heads and text.get("model_type") in _WITHOUT_HEAD_DIM else None
+
+
+def _names(config: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = config.get(key)
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def count_parameters(folder: Path) -> int:

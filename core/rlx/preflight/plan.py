@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +17,11 @@ from rlx.models.select import DEFAULT_MODEL_PLUGIN
 from rlx.platform import PLATFORMS
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
-from rlx.preflight.check import (
-    call_configure,
-    check_completion_fits,
-    check_port,
-    check_quantised,
-    check_tensor_parallel,
-)
-from rlx.preflight.engine_args import check_engine_arguments
+from rlx.preflight.check import call_configure, check_port
+from rlx.preflight.engine.check import engine_checks
 from rlx.preflight.epochs import with_steps
 from rlx.preflight.load import LoadedRun
+from rlx.preflight.machine import check_writable, disk_notes, missing_devices
 from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
 from rlx.preflight.model import ModelSize, check_architecture, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
@@ -58,6 +54,8 @@ class RunPlan:
     devices: DevicePlan | None = None
     available: int = 0
     """Bytes of free memory."""
+    lacks: tuple[str, ...] = ()
+    """Devices that the run needs and this machine does not have; `rlx run` refuses such a run."""
     notes: tuple[str, ...] = ()
     """Things that the user should know and that don't stop the run."""
 
@@ -78,23 +76,26 @@ def prepare(loaded: LoadedRun) -> RunPlan:
     if algorithm is not None:
         problems.passes(check_learning, algorithm, config, plugins)
     rewards = check_components(config, plugins, problems)
-    if facts is not None and rollouts:
-        _check_engines(config, facts, problems)
+    lacks = missing_devices(config, rollouts=bool(rollouts))
+    problems.passes(check_writable, Path(config.run.dir), "[run] dir")
     memory, available = None, available_memory()
     if facts is not None and algorithm is not None:
         memory = problems.attempt(plan_memory, config, facts, algorithm)
         if memory is not None:
             problems.passes(check_memory, memory, available, config)
-    size = problems.attempt(check_model, config, plugins, facts) if facts and plugins.names("models") else None
-    if size is not None and rollouts is not None:
-        config = problems.attempt(check_architecture, config, problems, rollouts=rollouts) or config
     data = None
-    if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
-        rows = check_rows(config, plugins, problems, rewards, rollouts=rollouts)
-        data = rows.fingerprints
-        if rows.epoch is not None:
-            config = problems.attempt(with_steps, config, rows.epoch) or config
-    problems.passes(call_configure, config, plugins)
+    with ExitStack() as background:
+        if facts is not None and rollouts:
+            background.enter_context(engine_checks(config, facts, problems, devices=not lacks))
+        size = problems.attempt(check_model, config, plugins, facts) if facts and plugins.names("models") else None
+        if size is not None and rollouts is not None:
+            config = problems.attempt(check_architecture, config, problems, rollouts=rollouts) or config
+        if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
+            rows = check_rows(config, plugins, problems, rewards, rollouts=rollouts)
+            data = rows.fingerprints
+            if rows.epoch is not None:
+                config = problems.attempt(with_steps, config, rows.epoch) or config
+        problems.passes(call_configure, config, plugins)
     problems.stop(loaded.source)
     assert facts is not None, "without its result there is a problem"
     assert algorithm is not None, "without its result there is a problem"
@@ -110,14 +111,13 @@ def prepare(loaded: LoadedRun) -> RunPlan:
         memory=memory,
         devices=plan_devices(config, size, algorithm),
         available=available,
-        notes=(*problems.notes, *_notes(config, facts, rollouts=algorithm.rollouts)),
+        lacks=lacks,
+        notes=(
+            *problems.notes,
+            *_notes(config, facts, rollouts=algorithm.rollouts),
+            *disk_notes(config, facts.parameters or (size.parameters if size else None)),
+        ),
     )
-
-
-def _check_engines(config: Config, facts: ModelFacts, problems: Problems) -> None:
-    check_engine_arguments(config.rollout.vllm, problems)
-    for check in (check_tensor_parallel, check_completion_fits, check_quantised):
-        problems.passes(check, config, facts)
 
 
 def _notes(config: Config, facts: ModelFacts, *, rollouts: bool) -> Iterator[str]:

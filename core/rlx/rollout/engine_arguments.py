@@ -17,7 +17,11 @@ def engine_environment(config: Config, index: int) -> dict[str, str]:
     """
     platform, width = PLATFORMS[config.run.device], config.rollout.tensor_parallel
     first = config.policy.parallel.world_size + index * width
-    return {**platform.engine_env, **platform.visible_devices(range(first, first + width)), **config.rollout.env}
+    defaults = dict(platform.engine_env)
+    if "kv_cache_memory_bytes" in config.rollout.vllm:
+        # The variable, if it is set, overrides the argument without a word.
+        defaults.pop("VLLM_CPU_KVCACHE_SPACE", None)
+    return {**defaults, **platform.visible_devices(range(first, first + width)), **config.rollout.env}
 
 
 def engine_arguments(config: Config, index: int) -> dict[str, object]:

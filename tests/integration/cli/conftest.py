@@ -58,7 +58,7 @@ def char_model(tmp_path_factory):
         "num_hidden_layers": 1,
         "hidden_size": 32,
         "intermediate_size": 64,
-        "head_dim": 8,
+        "head_dim": 32,  # vLLM's attention on a CPU takes no smaller one
         "max_position_embeddings": 1024,
     }
     return make_char_model(tmp_path_factory.mktemp("model"), **shape)
