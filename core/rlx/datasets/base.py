@@ -10,6 +10,7 @@ Rules:
 * The reference answer of a row is `get_reference_answer(index)`, else `query_reference_answer(index)`, else None. If
   the method exists, it is always called. For a row of a `ConcatDataset` or `Subset` (recognised by their attributes,
   without torch), it is the method of the dataset that owns the row.
+* `place(index)`, if defined, is where a row comes from (`data/train.jsonl, line 8`), for messages.
 * A length is required: the rows of a step are chosen by number, before they are read.
 * A dataset without `__getitem__` is read once, in order, into a list. It must yield as many rows as its length says.
 * A set has no order, and a mapping (such as a `DatasetDict`) has no row numbers: neither is a dataset.
@@ -26,8 +27,8 @@ from typing import Protocol
 class Dataset(Protocol):
     """Rows by number: items that the run's packer understands (text, chat messages, a mapping with `prompt` ...).
 
-    Optional methods: `setup(config, tokenizer)`, called once before the first row is read, and
-    `get_reference_answer(index)`, which rewards are called with.
+    Optional methods: `setup(config, tokenizer)`, called once before the first row is read;
+    `get_reference_answer(index)`, which rewards are called with; `place(index)`, the row's file and line for messages.
     """
 
     def __len__(self) -> int:

@@ -45,8 +45,13 @@ class DatasetView:
             return get(leaf_index) if get is not None else None
 
     def where(self, index: int) -> str:
-        """Return the name of row `index`, for messages."""
-        return f"row {index} of {self._owner}"
+        """Return the name of row `index`, for messages, with its place in a file if the dataset knows it."""
+        leaf, leaf_index = _leaf_of(self._source, index)
+        place = getattr(leaf, "place", None)
+        with attribute(self._owner, f"the place of row {index}", as_=DatasetError):
+            found = place(leaf_index) if callable(place) else None
+        name = f"row {index} of {self._owner}"
+        return f"{name}, {found}" if found and isinstance(found, str) else name
 
     def sample(self, count: int = 16) -> list[int]:
         """Return up to `count` row numbers spread over the dataset, the first and the last included."""

@@ -1,6 +1,7 @@
 """Built-in datasets, one file each.
 
-Names are imported when they are first used. `load`, `modelscope` and `prompts` are shared by several datasets.
+Names are imported when they are first used. `columns`, `json_rows`, `load`, `modelscope` and `prompts` are shared by
+several datasets.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from rlx_datasets.load import load_rows
+from rlx_datasets.json_rows import JsonRows
+from rlx_datasets.load import load_rows, place_of
 from rlx_datasets.modelscope import modelscope_load_dataset
 from rlx_datasets.prompts import Prompt, make_prompt
 
@@ -38,23 +38,19 @@ class Gsm8kDataset:
         answer: str = self._rows[index]["answer"]
         return answer
 
+    def place(self, index: int) -> str:
+        """Return where row `index` is in its file; empty if that is unknown."""
+        return place_of(self._rows, index)
+
 
 def _load(split: str) -> Any:
     rows = modelscope_load_dataset("AI-ModelScope/gsm8k", subset_name="main", split=split)
     return load_rows("openai/gsm8k", "main", split) if rows is None else rows
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} isn't JSON: {error}") from error
-    if not isinstance(row, dict) or not {"question", "answer"} <= row.keys():
-        found = ", ".join(row) if isinstance(row, dict) else f"{row!r:.80}"
-        raise ValueError(f"{where} needs 'question' and 'answer', but has: {found}")
-    return row
+def _read(path: Path) -> JsonRows:
+    rows = JsonRows([path])
+    for index, row in enumerate(rows):
+        if not {"question", "answer"} <= row.keys():
+            raise ValueError(f"{rows.place(index)} needs 'question' and 'answer', but has: {', '.join(row)}")
+    return rows

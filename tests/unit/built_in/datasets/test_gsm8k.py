@@ -43,7 +43,7 @@ def test_the_reward_reads_the_reference(file):
     [
         ("not json", "line 1 isn.t JSON"),
         ('{"q": 1, "answer": "2"}', "needs 'question' and 'answer', but has: q, answer"),
-        ("[1]", "needs 'question' and 'answer', but has: \\[1\\]"),
+        ("[1]", "element 1 is not an object: 1"),
     ],
 )
 def test_an_invalid_line_is_named(tmp_path, line, message):

@@ -86,7 +86,7 @@ def test_load_args_reach_load_dataset(jsonl):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"no column 'prompt'; the columns are: question, gold, chat"),
+        ({}, r"no column 'prompt' or 'messages'; the columns are: question, gold, chat\. Set prompt_column"),
         ({"prompt_column": "question", "reference_column": "answer"}, r"no column 'answer'; the columns are: question"),
         ({"split": "test"}, "test"),
         ({"path": "parquet", "data_files": "nowhere.parquet"}, "nowhere.parquet"),
