@@ -78,7 +78,7 @@ def _files_at(path: str, ending: str) -> list[str]:
         if found := sorted(file for file in matches if Path(file).is_file()):
             return found
         raise ValueError(f"no file matches the pattern {path!r}, in {Path.cwd()}")
-    raise ValueError(f"there is no file {path!r}, in {Path.cwd()}")
+    raise ValueError(f"the file {path!r} does not exist, in {Path.cwd()}")
 
 
 def _is_hidden(path: Path) -> bool:

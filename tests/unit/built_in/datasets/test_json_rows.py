@@ -137,7 +137,7 @@ def test_a_damaged_file_is_named_with_its_line(content, message, tmp_path, capfd
     [
         ("none*.jsonl", r"no file matches the pattern '.*none\*.jsonl'"),
         ("[a].jsonl", r"no file matches the pattern '.*\[a\].jsonl'"),
-        ("none.jsonl", "there is no file '.*none.jsonl'"),
+        ("none.jsonl", "the file '.*none.jsonl' does not exist"),
         ("empty", "the folder .*empty has no file that ends with .jsonl"),
     ],
 )
