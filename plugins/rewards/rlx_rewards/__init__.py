@@ -1,6 +1,7 @@
 """Built-in rewards: functions and classes that score completions, one file each.
 
-Names are imported when they are first used. `latex`, `normal_form`, `patterns`, `scorer` and `tagged` contain helpers.
+Names are imported when they are first used. `answers` compares mathematics; `latex`, `patterns`, `scorer` and `tagged`
+contain helpers.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@ r"""`direct_math`: 1 if the completion's last `Answer: ...` is the reference ans
 * The answer is the rest of the line after the last `Answer:` (in upper or lower case, `**Answer:**` too). With
   `answer_pattern`, it is the first group (or all) of that pattern's last match. Without a match the reward is -1.
 * With `solution_length_limit`, only that many characters at the end of the completion are searched.
-* Both sides are normalised (`normal_form.py`) and compared as text, without algebra and without a time limit. The
-  reward `math` knows that `(x+1)^2` is `x^2+2x+1`; this one doesn't.
+* The reasoning, all before the last `</think>`, isn't searched.
+* Both sides are compared by the same rules as in `math` (docs/rewards.md), but without algebra: the reward `math` knows
+  that `(x+1)^2` is `x^2+2x+1`; this one doesn't. It needs no time limit.
 * A missing or empty reference is the dataset's fault and raises.
 """
 
@@ -14,10 +15,16 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from rlx_rewards.normal_form import normal_form
+from rlx_rewards.answers.clean import cleaned
+from rlx_rewards.answers.compare import same_answer
+from rlx_rewards.answers.find import answer_part, boxed_answer, inner
 from rlx_rewards.patterns import last_match
 
-ANSWER = r"(?i)answer[\s*_]*:[\s*_]*([^\n]+)"
+ANSWER = (
+    r"(?i)answer[\s*_]*:[\s*_]*("
+    r"\$\$(?s:.{0,1000}?)\$\$[^\n]*|\\\[(?s:.{0,1000}?)\\\][^\n]*|\\begin\{(?s:.{0,1000}?)\\end\{[^\n]*|[^\n]+)"
+)
+"""The rest of the line, or a display that begins on it."""
 RIGHT, WRONG = 1.0, -1.0
 
 
@@ -33,11 +40,17 @@ def direct_math_reward_fn(
 
     Raises ValueError if the reference contains no answer.
     """
-    wanted = "" if reference is None else normal_form(str(reference))
-    if not wanted:
+    wanted = "" if reference is None else final_answer(str(reference))
+    if not cleaned(wanted):
         raise ValueError(f"direct_math compares with the row's reference answer, which is empty: {reference!r:.80}")
-    found = last_match(answer_pattern, _tail(to_be_evaluated, solution_length_limit))
-    return RIGHT if found is not None and normal_form(found) == wanted else WRONG
+    found = last_match(answer_pattern, answer_part(_tail(to_be_evaluated, solution_length_limit)))
+    return RIGHT if found is not None and same_answer(final_answer(found), wanted, algebra=False) else WRONG
+
+
+def final_answer(text: str) -> str:
+    """Return the boxed part of an answer; else the formula in it, with its unit; else all of it."""
+    box = boxed_answer(text)
+    return inner(text) if box is None else box
 
 
 def _tail(text: str, limit: int | None) -> str:

@@ -9,19 +9,25 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 """A brace, or a backslash and the character that it escapes: the brace in `\\{` groups nothing."""
 
 
-def last_boxed(text: str) -> str | None:
-    r"""Return the content of the last complete `\boxed{...}` (or `\fbox{...}`), braces balanced; None without one.
+def boxes(text: str) -> list[tuple[int, int, str]]:
+    r"""Return (begin, end, content) of each complete `\boxed{...}` (or `\fbox{...}`), in order of their beginnings.
 
     One pass: a policy that writes nothing but `\boxed{` must not cost a minute.
     """
-    boxes = {box.end() for box in _BOX.finditer(text)}
+    begins = {box.end(): box.start() for box in _BOX.finditer(text)}
     opened: list[int] = []
-    last: tuple[int, int] | None = None
+    found = []
     for brace in _BRACE.finditer(text):
         if brace.group() == "{":
             opened.append(brace.end())
         elif brace.group() == "}" and opened:
             start = opened.pop()
-            if start in boxes and (last is None or start > last[0]):
-                last = (start, brace.start())
-    return None if last is None else text[last[0] : last[1]]
+            if start in begins:
+                found.append((begins[start], brace.end(), text[start : brace.start()]))
+    return sorted(found)
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Return the content of the last complete `\boxed{...}` (or `\fbox{...}`), braces balanced; None without one."""
+    found = boxes(text)
+    return found[-1][2] if found else None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlx_rewards import direct_math_reward_fn
-from rlx_rewards.normal_form import normal_form
+from rlx_rewards.answers.clean import cleaned
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ from rlx_rewards.normal_form import normal_form
         ("Answer: 0.333", "\\frac{1}{3}", -1.0),
         ("Answer: 1/0", "0", -1.0),
         ("Answer: 0.\\overline{3}", "0.3", -1.0),
-        ("Answer: 1e3", "1000", -1.0),
+        ("Answer: 1e3", "1000", 1.0),
         # LaTeX
         ("Answer: \\dfrac{1}{2}", "\\frac{1}{2}", 1.0),
         ("Answer: \\tfrac{x}{2}", "\\frac{x}{2}", 1.0),
@@ -136,7 +136,7 @@ from rlx_rewards.normal_form import normal_form
         ("Answer: a + b", "b", -1.0),
         ("Answer: sand", "s,", -1.0),
         ("Answer: \\text{even}", "even", 1.0),
-        ("Answer: Even", "even", -1.0),
+        ("Answer: Even", "even", 1.0),
     ],
 )
 def test_scores_of_direct_math(text, reference, expected):
@@ -175,7 +175,7 @@ def test_an_empty_reference_is_an_error_for_any_completion(text, reference):
 
 @given(st.text(alphabet=st.characters(exclude_characters=":")), st.text(min_size=1))
 def test_text_without_a_marker_is_wrong(text, reference):
-    if normal_form(reference):
+    if cleaned(reference):
         assert direct_math_reward_fn(text, reference) == -1.0
 
 
@@ -184,12 +184,6 @@ def test_fractions_are_equal_in_every_notation(number, form):
     written = form.format(number.numerator, number.denominator)
     assert direct_math_reward_fn(f"Answer: {written}", str(number)) == 1.0
     assert direct_math_reward_fn(f"Answer: {written}", str(number + Fraction(1, 7))) == -1.0
-
-
-@given(st.from_regex(r"[a-zA-Z]{3,12}( [a-zA-Z]{3,12})?", fullmatch=True))
-def test_normal_form_keeps_the_letters_of_words(words):
-    if "and" not in words.lower().split():
-        assert normal_form(words) == words.replace(" ", "")
 
 
 @given(st.text())
