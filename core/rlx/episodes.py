@@ -69,6 +69,7 @@ class Reward(msgspec.Struct, omit_defaults=True):
     """One reward's score of one episode."""
 
     name: str
+    """The reward's label: `close` of `./shape.py:close`, unless the config gives it another."""
     value: float | None
     """None: not scored."""
     weight: float = 1.0

@@ -46,7 +46,7 @@ ALLOWED: Mapping[str, str] = _table(
         """,
         "later evaluations differ from earlier ones": """
             eval.dataset.name eval.dataset.args eval.dataset.shuffle eval.packer.name eval.packer.args
-            eval.rewards.name eval.rewards.args eval.rewards.weight eval.rewards.group
+            eval.rewards.name eval.rewards.label eval.rewards.args eval.rewards.weight eval.rewards.group
             eval.rewards.timeout_seconds eval.rewards.on_error
             eval.every eval.limit eval.samples eval.temperature eval.max_tokens
         """,
@@ -71,11 +71,14 @@ FIXED: Mapping[str, str] = _table(
         "it decides what is learnt": "algorithm.name algorithm.args algorithm.drop_uninformative",
         "it is the size of a group, and the checkpoint counts groups": "algorithm.group_size",
         "the checkpoint counts groups in steps of this size": "policy.groups_per_step",
+        "its metrics and columns would change their names": "rewards.label filter_rewards.label",
         "it changes which completions are sampled": """
             rollout.max_tokens rollout.temperature rollout.dtype rollout.vllm
         """,
         "groups that are under way were leased by it": "async.max_staleness",
-        "it changes what the model computes": "policy.dtype policy.attention policy.packing policy.max_sequence_tokens",
+        "it changes what the model computes": """
+            policy.dtype policy.attention policy.packing policy.dropout policy.max_sequence_tokens
+        """,
         "the optimizer's moments belong to it": """
             policy.optimizer.lr policy.optimizer.betas policy.optimizer.eps policy.optimizer.weight_decay
             policy.optimizer.max_grad_norm policy.optimizer.schedule policy.optimizer.warmup_steps

@@ -58,12 +58,15 @@ def best_effort(config: Config) -> Iterator[str]:
 
 
 def repeats(config: Config) -> Iterator[str]:
-    rewards = [reward.name for reward in config.rewards]
-    eval_rewards = [reward.name for reward in (config.eval.rewards or [])] if config.eval else []
+    rewards = {
+        "[[rewards]]": config.rewards,
+        "[[filter_rewards]]": config.filter_rewards,
+        "[[eval.rewards]]": (config.eval.rewards or []) if config.eval else [],
+    }
     lists = {
-        "[[rewards]]": rewards,
-        "[[filter_rewards]]": [reward.name for reward in config.filter_rewards],
-        "[[eval.rewards]]": eval_rewards,
+        # One with a label of its own may be listed again, with other args.
+        **{where: [reward.name for reward in found if reward.label is None] for where, found in rewards.items()},
+        **{f"{where} label": [reward.label for reward in found if reward.label] for where, found in rewards.items()},
         "[plugins] enable": config.plugins.names,
         "[run] loggers": config.run.loggers,
     }

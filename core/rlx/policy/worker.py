@@ -117,7 +117,7 @@ class Worker:
         decoded = time.perf_counter()
         metrics = self.trainer.train(groups)
         metrics["time/policy_decode"] = decoded - began
-        return StepDone(message.step, metrics, time.perf_counter() - began)
+        return StepDone(message.step, metrics, time.perf_counter() - began, self.trainer.advantages)
 
     def _groups(self, rows: SFTRows | None, indices: list[int], purpose: str) -> list[list[Episode]]:
         if rows is None:

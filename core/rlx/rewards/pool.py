@@ -125,7 +125,7 @@ class RewardPool:
 
     async def _answer(self, call: RewardCall, process: RewardProcess) -> RewardProcess:
         """Have `process` answer a call. Returns the process for the next call: a new one if this one was replaced."""
-        timing, began = f"reward/{call.role.reward.name}", time.monotonic()
+        timing, began = f"reward/{call.role.label}", time.monotonic()
         try:
             reply = await process.send(call.frame, call.role.reward.timeout_seconds)
         except (TimeoutError, WorkerDied) as error:

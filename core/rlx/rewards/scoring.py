@@ -51,7 +51,7 @@ class Scores:
 
     def add(self, role: RewardRole, score: Score) -> None:
         """Add the score of one reward."""
-        name = role.reward.name
+        name = role.label
         kind = "reward" if role.in_total else "filter"
         if role.in_total:
             self.rewards.append(Reward(name, score.value, role.reward.weight))

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from rlx.episodes import Episode, encode_episodes, named_means, single_turn
 from rlx.errors import RlxError
 from rlx.packers.tokenizer import Tokenizer
+from rlx.rewards.serialization import UNSENDABLE, to_plain
 from rlx.rollout.completion import LENGTH, Completion
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
@@ -48,11 +51,15 @@ def finished_group(
     prompt: list[int],
     episodes: Sequence[Episode],
     *,
+    reference: object = None,
     filters: list[float | None],
     generate_seconds: float,
     score_seconds: float,
 ) -> GroupDone:
-    """Return the message for a scored group. `filters`: filter total of each episode, if the run has filter rewards."""
+    """Return the message for a scored group.
+
+    reference: the row's reference answer. filters: filter total of each episode, if the run has filter rewards.
+    """
     lengths = [episode.sampled_tokens for episode in episodes]
     oldest = [episode.oldest_version for episode in episodes]
     return GroupDone(
@@ -71,8 +78,19 @@ def finished_group(
         generate_seconds=generate_seconds,
         score_seconds=score_seconds,
         payload=encode_episodes(episodes),
+        reference=reference_text(reference),
         filters=filters,
     )
+
+
+def reference_text(reference: object) -> str | None:
+    """Return a reference answer for people: text as it is, anything else as JSON."""
+    if reference is None or isinstance(reference, str):
+        return reference
+    try:
+        return msgspec.json.encode(reference, enc_hook=to_plain).decode()
+    except UNSENDABLE:  # such as a dict with tuples for keys, which MessagePack has and JSON has not
+        return str(reference)
 
 
 def failed_group(lease: Lease, error: RlxError) -> GroupFailed:

@@ -161,6 +161,7 @@ class Sampler:
             lease,
             group.prompt,
             episodes,
+            reference=reference,
             filters=[total_of(score.filters) for score in scores if score.filters],
             generate_seconds=group.sampled_at - group.started_at,
             score_seconds=time.monotonic() - group.sampled_at,

@@ -116,6 +116,8 @@ class GroupDone(Message, frozen=True):
     generate_seconds: float
     score_seconds: float
     payload: bytes
+    reference: str | None = None
+    """The row's reference answer: text as it is, anything else as JSON; None if the row has none."""
     filters: list[float | None] = []
     """Filter total of each episode: the group is informative if these differ. If empty, `rewards` decide."""
     costs: dict[str, tuple[float, int]] = {}
@@ -278,6 +280,8 @@ class StepDone(Message, frozen=True):
     step: int
     metrics: dict[str, float]
     seconds: float
+    advantages: list[list[float]] = []
+    """Of each episode of each group, as the step was trained with them; empty in SFT."""
 
 
 class EvalRows(Message, frozen=True):

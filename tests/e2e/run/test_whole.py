@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import stat
@@ -52,7 +53,7 @@ def test_the_summary_is_complete(whole_run):
 def test_calls_of_plugins_are_counted_in_all_processes(whole_run):
     calls = {name: cost["calls"] for name, cost in whole_run.summary["costs"].items()}
     recorder = "hook/./parts.py:Recorder"
-    assert calls["reward/./parts.py:share_right"] == 24 * 4 + 3 * 10
+    assert calls["reward/share_right"] == 24 * 4 + 3 * 10
     assert calls[f"{recorder}/rlx_group_scored"] == 24 + 3 * 10
     assert calls[f"{recorder}/rlx_model_built"] == 2
     assert calls[f"{recorder}/rlx_step_end"] == 4
@@ -94,7 +95,7 @@ def test_every_step_has_metrics(whole_run):
         assert line["staleness/max"] == 0
         assert line["grad_norm"] > 0
         assert 0 < line["time/generate_busy"] < 1.1
-        assert line["reward/./parts.py:share_right"] > 0
+        assert line["reward/share_right"] > 0
         assert line["recorder/step"] == line["step"]
         assert line["letters"] > 0
 
@@ -112,8 +113,23 @@ def test_trajectories_hold_the_sampled_tokens(rows):
         assert set(row["weight_versions"]) == {row["step"]}
         assert all(value <= 0 for value in row["logprobs"])
         assert row["prompt"].endswith("=")
+        assert (row["split"], int(row["reference"])) == ("train", sum(map(int, row["prompt"][:-1].split("+"))))
+        assert set(row["rewards"]) == {"share_right"}
+        assert row["metrics"]["letters"] > 0
         assert row["reward"] is not None
     assert len({tuple(row["token_ids"]) for row in rows}) > 20
+
+
+def test_trajectories_hold_the_advantages_that_were_trained(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["group_id"], []).append(row)
+    for group in groups.values():
+        rewards = [row["reward"] for row in group]
+        deviations = [reward - sum(rewards) / len(rewards) for reward in rewards]
+        scale = math.sqrt(sum(d * d for d in deviations) / (len(rewards) - 1))
+        expected = [deviation / (scale + 1e-4) for deviation in deviations]
+        assert [row["advantage"] for row in group] == pytest.approx(expected)
 
 
 def test_no_prompt_is_lost_and_none_trained_twice(whole_run, rows):

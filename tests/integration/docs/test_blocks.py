@@ -20,7 +20,7 @@ import tomli
 import typer
 
 from rlx.config.load import load_config
-from rlx.controller.records.trajectories import write_groups
+from rlx.controller.records.trajectories import GroupRecord, write_groups
 from rlx.episodes import Episode, Reward, encode_episodes, single_turn
 from rlx.errors import RlxError
 from rlx.preflight.plugins import Sources, check_components
@@ -156,7 +156,7 @@ def _write_trajectories(folder: Path) -> None:
     """Write a file of trajectories as the quickstart's run does, for pages that read it."""
     episode = Episode(0, 0, 0, [single_turn([1, 2], [3])], text="3", prompt_text="1+2=", rewards=[Reward("x", 1.0)])
     folder.mkdir(parents=True)
-    write_groups(folder / "step_00000.parquet", [encode_episodes([episode])], step=0)
+    write_groups(folder / "step_00000.parquet", [GroupRecord(encode_episodes([episode]))], step=0, split="train")
 
 
 def _run(page: Path, folder: Path, command: list) -> None:

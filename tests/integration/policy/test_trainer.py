@@ -55,6 +55,10 @@ def test_every_weight_is_trained(make, untied, groups):
     trainer.train(groups(0))
     after = _gathered(built)
     assert trainer.step == 1
+    for group, advantages in zip(groups(0), trainer.advantages, strict=True):
+        rewards = torch.tensor([episode.total_reward for episode in group])
+        deviations = rewards - rewards.mean()
+        torch.testing.assert_close(torch.tensor(advantages), deviations / (rewards.std() + 1e-4), atol=1e-3, rtol=1e-3)
     assert [name for name in before if torch.equal(before[name], after[name])] == []
 
 

@@ -31,10 +31,10 @@ async def test_scores_are_in_the_order_of_the_config_with_weights_and_options(po
     async with pool({"name": "length", "args": {"scale": 0.5}, "weight": 2.0}, {"name": "slow_async"}) as p:
         scores = await score(p, RewardInput("abcd", prompt="why"))
     assert [(r.name, r.value, r.weight) for r in scores.rewards] == [
-        ("./r.py:length", 2.0, 2.0),
-        ("./r.py:slow_async", 0.5, 1.0),
+        ("length", 2.0, 2.0),
+        ("slow_async", 0.5, 1.0),
     ]
-    assert scores.metrics == {"reward/./r.py:slow_async/prompt_length": 3.0}
+    assert scores.metrics == {"reward/slow_async/prompt_length": 3.0}
 
 
 async def test_a_reward_gets_the_arguments_it_names_and_the_others_as_kwargs(pool):
@@ -58,8 +58,8 @@ async def test_tokenizer_and_packer_are_offered_by_name_and_through_kwargs(pool,
 async def test_evaluation_may_have_rewards_of_its_own(pool):
     async with pool({"name": "length"}, eval_rewards=[{"name": "pid"}]) as p:
         train, evals = await score(p, RewardInput("ab")), await score(p, RewardInput("ab"), "eval")
-    assert [r.name for r in train.rewards] == ["./r.py:length"]
-    assert [r.name for r in evals.rewards] == ["./r.py:pid"]
+    assert [r.name for r in train.rewards] == ["length"]
+    assert [r.name for r in evals.rewards] == ["pid"]
 
 
 async def test_without_eval_rewards_evaluation_uses_the_training_rewards(pool):
@@ -79,8 +79,8 @@ async def test_filters_have_values_of_their_own_and_one_that_is_a_reward_is_call
         [(11.0, 0.5), (1.0, 1.0), (None, 1.0)],
         [(12.0, 0.5), (3.0, 1.0), (1.0, 1.0)],
     ]
-    assert first.metrics == {"filter/./r.py:length": 1.0}
-    assert second.metrics == {"filter/./r.py:length": 3.0, "filter/./r.py:place": 1.0}
+    assert first.metrics == {"filter/length": 1.0}
+    assert second.metrics == {"filter/length": 3.0, "filter/place": 1.0}
     assert [(r.value, r.weight) for r in evaluated.rewards] == [(13.0, 2.0)]
     assert evaluated.filters == []
     assert evaluated.metrics == {}
@@ -175,9 +175,9 @@ async def test_scores_of_a_group_are_in_the_order_of_the_config(pool):
     async with pool({"name": "length"}, {"name": "place", "weight": 2.0}, {"name": "slow_async"}) as p:
         first, second = await p.score([RewardInput("a", prompt="why"), RewardInput("bcd", prompt="why")])
     assert [(r.name, r.value, r.weight) for r in first.rewards] == [
-        ("./r.py:length", 1.0, 1.0),
-        ("./r.py:place", 0.0, 2.0),
-        ("./r.py:slow_async", 0.5, 1.0),
+        ("length", 1.0, 1.0),
+        ("place", 0.0, 2.0),
+        ("slow_async", 0.5, 1.0),
     ]
     assert [r.value for r in second.rewards] == [3.0, 1.0, 0.5]
 
@@ -190,7 +190,7 @@ async def test_a_group_reward_gets_lists_of_completions_and_the_prompt_once(pool
     async with pool({"name": "sees_group"}) as p:
         first, second = await p.score(inputs)
     assert [first.rewards[0].value, second.rewards[0].value] == [1.0, 2.0]
-    assert [first.metrics, second.metrics] == [{"reward/./r.py:sees_group/first": 1.0}, {}]
+    assert [first.metrics, second.metrics] == [{"reward/sees_group/first": 1.0}, {}]
 
 
 @pytest.mark.parametrize("kind", ["train", "eval"])
@@ -269,10 +269,10 @@ async def test_the_time_of_failed_calls_is_counted_too(pool):
         await score(p, RewardInput("fine"), "eval")
         costs = p.timings.take()
     assert {name: calls for name, (_, calls) in costs.items()} == {
-        "reward/./r.py:steerable": 11,
-        "reward/./r.py:place": 6,
+        "reward/steerable": 11,
+        "reward/place": 6,
     }
-    assert costs["reward/./r.py:steerable"][0] >= 0.5, "the call that hung"
+    assert costs["reward/steerable"][0] >= 0.5, "the call that hung"
 
 
 async def test_processes_that_a_hanging_reward_started_are_killed_with_it(pool, tmp_path: Path):

@@ -58,7 +58,7 @@ async def test_a_group_reward_scores_train_and_eval_groups(sample, kind):
     done = await sample(["a", "b", "c"], kind, {"name": "place", "args": {"unscored": [1]}, "weight": 2.0})
     assert isinstance(done, GroupDone), done
     assert done.rewards == [0.0, None, 4.0]
-    assert done.reward_means == {"./r.py:place": 1.0}
+    assert done.reward_means == {"place": 1.0}
     assert [episode.total_reward for episode in decode_episodes(done.payload)] == [0.0, None, 4.0]
     assert done.filters == []
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from rlx.config.rules import contradictions
 from rlx.config.schema import Config
+from rlx.config.sections.data import RewardConfig
 from rlx.rewards.roles import reward_roles, rewards_of
 
 
@@ -43,3 +45,46 @@ def test_evaluation_rewards_come_after_the_filters_and_without_them():
     assert train == [(0, "a", True, None), (1, "f", False, 1.0)]
     assert evaluation == [(2, "b", True, None), (3, "e", True, None)]
     assert names == ["a", "f", "b", "e"]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "labels"),
+    [
+        (["exact_match"], ["exact_match"]),
+        (["./shape.py:close"], ["close"]),
+        (["my.package:Judge.strict"], ["Judge.strict"]),
+        (["../a b/shape.py:close", "C:/x.py:far"], ["close", "far"]),
+        (["my-dist/judge", "judge"], ["judge", "judge_2"]),
+        (["./a.py:close", "./b.py:close", "./c.py:close"], ["close", "close_2", "close_3"]),
+        ([("./a.py:close", "near")], ["near"]),
+        # A label that is written down is never taken by another reward.
+        (["./a.py:close", ("./b.py:far", "close")], ["close_2", "close"]),
+        (["./a.py:close", ("./b.py:far", "close_2"), "./c.py:close"], ["close", "close_2", "close_3"]),
+        # One reward twice, with other args.
+        ([("format", "first"), ("format", "second")], ["first", "second"]),
+    ],
+)
+def test_rewards_have_short_labels_that_differ(rewards, labels):
+    tables = [{"name": entry} if isinstance(entry, str) else dict(zip(("name", "label"), entry)) for entry in rewards]
+    sections = {"rewards": tables, "filter_rewards": [{**table, "group": True} for table in tables]}
+    config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, **sections})
+    assert contradictions(config) == []
+    assert [role.label for role in reward_roles(config)["train"]] == [*labels, *labels]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "[[rewards]]: 'a' is listed more than once"),
+        ([{"name": "a", "label": "x"}, {"name": "b", "label": "x"}], "[[rewards]] label: 'x' is listed more than once"),
+    ],
+)
+def test_a_label_belongs_to_one_reward(rewards, message):
+    config = Config.model_validate({"model": {"path": "m"}, "dataset": {"name": "d"}, "rewards": rewards})
+    assert contradictions(config) == [message]
+
+
+@pytest.mark.parametrize("label", ["", "a/b", "./a.py:b", "a b", "-a", 'a"b'])
+def test_a_label_fits_into_names_of_metrics_and_columns(label):
+    with pytest.raises(ValueError, match="label"):
+        RewardConfig.model_validate({"name": "a", "label": label})

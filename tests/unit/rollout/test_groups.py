@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy
 import pytest
 
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, single_turn
@@ -40,6 +41,24 @@ def test_a_finished_group_reports_its_metrics():
 def test_a_group_without_rewards_has_no_reward_metrics():
     done = finished_group(LEASE, [5], [_episode(0, [1], [])], filters=[], generate_seconds=0, score_seconds=0)
     assert (done.rewards, done.accuracies, done.reward_means) == ([None], [None], {})
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [
+        (None, None),
+        ("76", "76"),
+        ("", ""),
+        (76, "76"),
+        (["a", 1.5], '["a",1.5]'),
+        ({"target": 24, "numbers": (1, 2)}, '{"target":24,"numbers":[1,2]}'),
+        (numpy.array([1, 2]), "[1,2]"),
+        ({(1, 2): "x"}, "{(1, 2): 'x'}"),
+    ],
+)
+def test_a_reference_answer_is_kept_as_text(reference, text):
+    done = finished_group(LEASE, [5], _group(), reference=reference, filters=[], generate_seconds=0, score_seconds=0)
+    assert done.reference == text
 
 
 @pytest.mark.parametrize("drop", [True, False])

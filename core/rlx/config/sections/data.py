@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
@@ -41,7 +43,9 @@ class RewardConfig(Component):
     """One reward; an episode's total is the sum of weight * value."""
 
     kind: ClassVar[str] = "rewards"
-
+    label: str | None = Field(None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    """Its name in metrics, trajectories and TensorBoard. Default: its `name` without file, module or distribution:
+    `close` of `./shape.py:close`; `close_2` if another reward has that label."""
     weight: float = Field(1.0, ge=-1e6, le=1e6)
     """Its share of the total reward."""
     group: bool | None = None
@@ -51,3 +55,24 @@ class RewardConfig(Component):
     """A call that takes longer is killed."""
     on_error: Literal["fail", "drop"] = "fail"
     """Effect of a call that raises or times out: end the run, or drop (and count) its group. Never a reward of 0."""
+
+
+def reward_labels(rewards: Sequence[RewardConfig]) -> list[str]:
+    """Return the label of each reward of a list, all of them different."""
+    taken = {reward.label for reward in rewards if reward.label is not None}
+    labels = []
+    for reward in rewards:
+        label = reward.label or _free_label(_short_name(reward.name), taken)
+        taken.add(label)
+        labels.append(label)
+    return labels
+
+
+def _short_name(name: str) -> str:
+    """Return a component's name without its file, module or distribution."""
+    return name.rpartition(":")[2] or name if ":" in name else name.rpartition("/")[2] or name
+
+
+def _free_label(label: str, taken: Collection[str | None]) -> str:
+    numbered = (label if number == 1 else f"{label}_{number}" for number in itertools.count(1))
+    return next(found for found in numbered if found not in taken)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from rlx.controller.groups.evaluation import Evaluation
 from rlx.controller.groups.groups import Groups
@@ -23,6 +24,7 @@ from rlx.controller.modes.trajectory_writer import TrajectoryWriter
 from rlx.controller.modes.weight_publisher import WeightPublisher
 from rlx.controller.records.metrics import TrainedStep, group_metrics
 from rlx.controller.records.summary import GroupCounts
+from rlx.controller.records.trajectories import GroupRecord
 from rlx.controller.runtime.services import Services
 from rlx.errors import RunError, owned
 from rlx.fingerprint import Fingerprint
@@ -92,7 +94,7 @@ class RLMode:
                 done = await self._services.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
             self._weights.trained(step + 1, payloads)
         self._groups.trained(step, groups, keep_payloads=self._keep_payloads)
-        await self._writer.write(f"step_{step:05d}", payloads, step)
+        await self._writer.write(f"step_{step:05d}", _records(groups, done.advantages), step, "train")
         uninformative = self._groups.drops.uninformative - self._counted_uninformative
         generated = self._groups.generated_tokens - self._counted_tokens
         self._counted_uninformative += uninformative
@@ -114,7 +116,8 @@ class RLMode:
         assert self._evaluation is not None
         await self._weights.verified()
         metrics, groups = await self._evaluation.run(version)
-        await self._writer.write(f"eval_{version:05d}", [group.payload for group in groups], version)
+        records = [GroupRecord(group.payload, group.reference) for group in groups]
+        await self._writer.write(f"eval_{version:05d}", records, version, "eval")
         return metrics
 
     async def flush(self) -> None:
@@ -173,3 +176,10 @@ class RLMode:
         if answer == "fail" or (answer is None and not message.drop):
             error = owned(message.error, message.owner)
             raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {error}")
+
+
+def _records(groups: Sequence[GroupDone], advantages: Sequence[Sequence[float]]) -> list[GroupRecord]:
+    """Return the groups of a step with the advantages with which the policy trained them."""
+    return [
+        GroupRecord(group.payload, group.reference, values) for group, values in zip(groups, advantages, strict=True)
+    ]

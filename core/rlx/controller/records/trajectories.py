@@ -1,9 +1,11 @@
 """Trajectories as Parquet, one file per step: for people, pandas, DuckDB and `datasets.load_dataset("parquet", ...)`.
 
-One row for each trajectory (a single-turn episode has one). Columns: step, group_id, sample, trajectory,
-dataset_index, prompt, completion, reward (None: not scored), rewards (struct: one field for each reward),
-stop_reason, finish_reason, prompt_token_ids, token_ids (everything after the prompt), logprobs and weight_versions
-(as long as token_ids; null for tokens that were not sampled), advantage (null: the policy does not report it).
+One row for each trajectory (a single-turn episode has one). Columns: step, split (train or eval), group_id, sample,
+trajectory, dataset_index, prompt, completion, reference (None: the row has none), reward (None: not scored), rewards
+(struct: one field for each reward, by its label), metrics (struct: the episode's metrics, by their names in
+metrics.jsonl), stop_reason, finish_reason, prompt_token_ids, token_ids (everything after the prompt), logprobs and
+weight_versions (as long as token_ids; null for tokens that were not sampled), advantage (with which the step trained
+the episode; null in an evaluation).
 
 A file is written under another name and renamed when it is complete, so it is safe to read while the run continues.
 """
@@ -11,9 +13,10 @@ A file is written under another name and renamed when it is complete, so it is s
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rlx.episodes import Episode, Segment, decode_episodes
 
@@ -21,63 +24,87 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+Split = Literal["train", "eval"]
 
 
-def write_groups(path: Path, payloads: Iterable[bytes], *, step: int) -> None:
-    """Write the episodes of groups to `path`. Raises OSError as `open` does."""
-    write_episodes(path, [episode for payload in payloads for episode in decode_episodes(payload)], step=step)
+@dataclass(frozen=True)
+class GroupRecord:
+    """A group to write."""
+
+    payload: bytes
+    """Its episodes, encoded."""
+    reference: str | None = None
+    """The reference answer of its row, as text."""
+    advantages: Sequence[float] | None = None
+    """One for each episode; None if the group was not trained."""
 
 
-def write_episodes(path: Path, episodes: Sequence[Episode], *, step: int) -> None:
-    """Write episodes to `path`. Raises OSError as `open` does."""
+def write_groups(
+    path: Path, groups: Iterable[GroupRecord], *, step: int, split: Split, rewards: Iterable[str] = ()
+) -> None:
+    """Write the episodes of groups to `path`. Raises OSError as `open` does.
+
+    rewards: labels that get a field in any case, so that all files of a run have the same columns.
+    """
     import pyarrow.parquet as pq
 
+    rows = [row for group in groups for row in _rows(group)]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     try:
-        pq.write_table(_table(episodes, step), unfinished, compression="zstd")
+        pq.write_table(_table(rows, step, split, rewards), unfinished, compression="zstd")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _table(episodes: Sequence[Episode], step: int) -> pa.Table:
+def _rows(group: GroupRecord) -> Iterable[_TrajectoryRow]:
+    episodes = decode_episodes(group.payload)
+    advantages = group.advantages if group.advantages is not None else [None] * len(episodes)
+    for episode, advantage in zip(episodes, advantages, strict=True):
+        for index in range(len(episode.trajectories)):
+            yield _TrajectoryRow(episode, index, group.reference, advantage)
+
+
+def _table(rows: Sequence[_TrajectoryRow], step: int, split: Split, rewards: Iterable[str]) -> pa.Table:
     import pyarrow as pa
 
     # Built column by column: token lists hold millions of numbers, and a Python dict for each row would take longer
     # than writing the file.
-    rows = [_TrajectoryRow(episode, index) for episode in episodes for index in range(len(episode.trajectories))]
+    values = [{reward.name: reward.value for reward in row.episode.rewards} for row in rows]
     columns = {
         "step": pa.array([step] * len(rows), pa.int64()),
+        "split": pa.array([split] * len(rows), pa.string()),
         "group_id": pa.array([row.episode.group_id for row in rows], pa.int64()),
         "sample": pa.array([row.episode.sample for row in rows], pa.int32()),
         "trajectory": pa.array([row.index for row in rows], pa.int32()),
         "dataset_index": pa.array([row.episode.dataset_index for row in rows], pa.int64()),
         "prompt": pa.array([row.episode.prompt_text for row in rows], pa.string()),
         "completion": pa.array([row.episode.text for row in rows], pa.string()),
+        "reference": pa.array([row.reference for row in rows], pa.string()),
         "reward": pa.array([row.episode.total_reward for row in rows], pa.float64()),
-        **_rewards(rows),
+        **_struct("rewards", values, rewards),
+        **_struct("metrics", [row.episode.metrics for row in rows]),
         "stop_reason": pa.array([row.episode.stop_reason for row in rows], pa.string()),
         "finish_reason": pa.array([row.finish_reason for row in rows], pa.string()),
         "prompt_token_ids": _lists([row.prompt for row in rows], pa.int32()),
         "token_ids": _lists([row.tokens for row in rows], pa.int32()),
         "logprobs": _lists([row.logprobs for row in rows], pa.float32()),
         "weight_versions": _lists([row.versions for row in rows], pa.int32()),
-        "advantage": pa.nulls(len(rows), pa.float64()),
+        "advantage": pa.array([row.advantage for row in rows], pa.float64()),
     }
     return pa.table(columns)
 
 
-def _rewards(rows: Sequence[_TrajectoryRow]) -> dict[str, pa.Array]:
-    """Return the `rewards` column. Without rewards it is left out, since a Parquet struct needs a field."""
+def _struct(column: str, rows: Sequence[Mapping[str, float | None]], names: Iterable[str] = ()) -> dict[str, pa.Array]:
+    """Return a column with a field for each name; none without names, since a Parquet struct needs a field."""
     import pyarrow as pa
 
-    named = [{reward.name: reward.value for reward in row.episode.rewards} for row in rows]
-    names = sorted({name for found in named for name in found})
-    if not names:
+    fields = sorted({*names, *(name for row in rows for name in row)})
+    if not fields:
         return {}
-    values = [pa.array([found.get(name) for found in named], pa.float64()) for name in names]
-    return {"rewards": pa.StructArray.from_arrays(values, names)}
+    values = [pa.array([row.get(name) for row in rows], pa.float64()) for name in fields]
+    return {column: pa.StructArray.from_arrays(values, fields)}
 
 
 def _lists(rows: Sequence[Sequence[object]], kind: pa.DataType) -> pa.Array:
@@ -91,12 +118,14 @@ def _lists(rows: Sequence[Sequence[object]], kind: pa.DataType) -> pa.Array:
 class _TrajectoryRow:
     """One trajectory of an episode, split into the prompt that it begins with and everything after it."""
 
-    def __init__(self, episode: Episode, index: int) -> None:
+    def __init__(self, episode: Episode, index: int, reference: str | None, advantage: float | None) -> None:
         segments = episode.trajectories[index].segments
         prompted = bool(segments) and segments[0].kind == "prompt"
         rest = segments[1:] if prompted else segments
         self.episode = episode
         self.index = index
+        self.reference = reference
+        self.advantage = advantage
         self.finish_reason = rest[-1].finish_reason if rest else None
         self.prompt = segments[0].tokens if prompted else []
         self.tokens = [token for segment in rest for token in segment.tokens]

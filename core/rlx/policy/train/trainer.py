@@ -93,6 +93,8 @@ class Trainer:
         step: int = 0,
     ) -> None:
         self.step = step
+        self.advantages: list[list[float]] = []
+        """Of each episode of each group of the last step; empty if the algorithm learns from dataset rows."""
         self._ranks = ranks
         self._model = model
         self._optimizer = optimizer
@@ -105,13 +107,15 @@ class Trainer:
     def train(self, groups: Sequence[Sequence[Episode]]) -> dict[str, float]:
         """Make one optimizer update on these groups; return metrics. Raises RunError if they have no trained token."""
         began = time.perf_counter()
-        plan = self._plan(groups)
+        advantages = self._algorithm.advantages(groups)
+        plan = self._plan(groups, advantages)
         planned = time.perf_counter()
         tally = self._accumulate(plan)
         computed = time.perf_counter()
         norm, rate = self._optimizer.update(self.step)
         updated = time.perf_counter()
         self.step += 1
+        self.advantages = [list(map(float, group)) for group in advantages] if self._algorithm.rollouts else []
         adapter_metrics = self._model.adapter.step_end()
         metrics = tally.reduce(self._ranks, plan.totals)
         if not self._algorithm.rollouts:
@@ -154,7 +158,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self, episodes: Sequence[Episode]) -> dict[str, float]:
         """Return the mean negative log-probability of the trained tokens, and its exponential."""
-        plan = self._plan([episodes], advantages=[[0.0] * len(episodes)])
+        plan = self._plan([episodes], [[0.0] * len(episodes)])
         self._model.eval()
         total = 0.0
         for outputs in self._model.outputs(self._to_device(plan)):
@@ -163,12 +167,10 @@ class Trainer:
         loss = self._ranks.sums([total])[0] / plan.totals.tokens
         return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, 700.0))}
 
-    def _plan(
-        self, groups: Sequence[Sequence[Episode]], advantages: Sequence[Sequence[float]] | None = None
-    ) -> StepPlan:
+    def _plan(self, groups: Sequence[Sequence[Episode]], advantages: Sequence[Sequence[float]]) -> StepPlan:
         plan = plan_step(
             groups,
-            self._algorithm.advantages(groups) if advantages is None else advantages,
+            advantages,
             ranks=self._ranks.data_size,
             rank=self._ranks.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
