@@ -89,7 +89,7 @@ class Episode(msgspec.Struct, omit_defaults=True):
     """The number of the dataset row."""
     trajectories: list[Trajectory]
     text: str = ""
-    """The completion, decoded without special tokens."""
+    """The completion as rewards read it: without the token that ended it, BOS, EOS, padding and unknown tokens."""
     prompt_text: str = ""
     rewards: list[Reward] = []
     """In the config's order."""

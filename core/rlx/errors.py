@@ -90,6 +90,17 @@ class RewardError(RunError):
         self.drop = drop
 
 
+class LongPromptError(RunError):
+    """A row's prompt leaves no room for a completion in the model's context.
+
+    drop: the config asks for such rows to be dropped and counted (`on_long_prompt = "drop"`).
+    """
+
+    def __init__(self, message: str, *, drop: bool = False) -> None:
+        super().__init__(message)
+        self.drop = drop
+
+
 class SyncError(RunError):
     """Weights were not delivered, or differ from the weights that were sent."""
 

@@ -31,7 +31,7 @@ ALLOWED: Mapping[str, str] = _table(
         "more or fewer steps; with a constant learning rate only": "run.steps run.epochs",
         SAME: """
             run.launcher run.loggers run.port run.stall_seconds run.start_seconds run.heartbeat_seconds
-            rollout.replicas rollout.reward_workers rollout.restarts rollout.env policy.env
+            rollout.replicas rollout.reward_workers rollout.restarts rollout.env rollout.on_long_prompt policy.env
             rewards.timeout_seconds rewards.on_error filter_rewards.timeout_seconds filter_rewards.on_error
             sync.max_logprob_diff sync.timeout_seconds plugins.best_effort meta
             checkpoint.every checkpoint.keep checkpoint.export

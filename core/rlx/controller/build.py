@@ -48,6 +48,7 @@ def build_rl(services: Services, members: Members, saved: SavedState | None, tot
     if saved is not None:
         groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
         groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
+        groups.drops.long_prompts = saved.long_prompts
     evaluation = None
     if config.eval is not None:
         assert data.held_out is not None

@@ -122,6 +122,7 @@ class Loop:
             "groups/trained": float(self.version * self._config.policy.groups_per_step),
             "groups/dropped": float(counts.dropped),
             "groups/uninformative": float(counts.uninformative),
+            "groups/long_prompts": float(counts.long_prompts),
         }
 
     def _report(self, step: int, metrics: dict[str, float], kind: str) -> None:
@@ -186,6 +187,7 @@ class Loop:
                 fingerprint=self._mode.fingerprint,
                 dropped=counts.dropped,
                 uninformative=counts.uninformative,
+                long_prompts=counts.long_prompts,
                 seconds=self.seconds,
                 evaluations=self._totals.evaluations,
                 logprob_diff_max=self._totals.logprob_diff_max,

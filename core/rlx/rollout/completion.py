@@ -8,7 +8,9 @@ from rlx.episodes import VersionSpan
 
 LENGTH = "length"
 """The finish reason of a truncated completion."""
-FINISH_REASONS = {"stop", LENGTH}
+STOP = "stop"
+"""The finish reason of a completion that ended with an end-of-text token."""
+FINISH_REASONS = {STOP, LENGTH}
 """The finish reasons of completions that may be trained on."""
 
 

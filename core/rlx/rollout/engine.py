@@ -122,6 +122,11 @@ class Engine:
         return self._version
 
     @property
+    def context(self) -> int:
+        """Most tokens of a prompt and its completion together."""
+        return int(self._llm.model_config.max_model_len)
+
+    @property
     def workers(self) -> int:
         """Number of worker processes that take part in a weight transfer."""
         return int(self._llm.vllm_config.parallel_config.world_size)

@@ -1,6 +1,10 @@
 """Builds the messages for finished and failed groups, with the metrics that the controller aggregates.
 
-Rule: a reward of None was not scored. It is left out of means, never counted as 0.
+Rules:
+
+* A reward of None was not scored. It is left out of means, never counted as 0.
+* A completion's text, as rewards and trajectories have it, lacks the token that ended it, and the tokenizer's BOS, EOS,
+  padding and unknown token. Other special tokens, such as `<think>`, are in it.
 """
 
 from __future__ import annotations
@@ -10,10 +14,10 @@ from collections.abc import Sequence
 import msgspec
 
 from rlx.episodes import Episode, encode_episodes, named_means, single_turn
-from rlx.errors import RlxError
+from rlx.errors import LongPromptError, RlxError
 from rlx.packers.tokenizer import Tokenizer
 from rlx.rewards.serialization import UNSENDABLE, to_plain
-from rlx.rollout.completion import LENGTH, Completion
+from rlx.rollout.completion import LENGTH, STOP, Completion
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
 
@@ -21,7 +25,7 @@ def make_episodes(
     lease: Lease, prompt: list[int], completions: Sequence[Completion], tokenizer: Tokenizer
 ) -> list[Episode]:
     """Return one single-turn episode for each completion, without rewards."""
-    texts = tokenizer.batch_decode([completion.tokens for completion in completions], skip_special_tokens=True)
+    texts = completion_texts(completions, tokenizer)
     prompt_text = tokenizer.decode(prompt)
     return [
         Episode(
@@ -44,6 +48,22 @@ def make_episodes(
         )
         for sample, (completion, text) in enumerate(zip(completions, texts, strict=True))
     ]
+
+
+def completion_texts(completions: Sequence[Completion], tokenizer: Tokenizer) -> list[str]:
+    """Return the texts of completions, by the rules of this module."""
+    markers = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    markers.add(getattr(tokenizer, "unk_token_id", None))
+    return tokenizer.batch_decode(
+        [[token for token in _without_end(completion, tokenizer) if token not in markers] for completion in completions]
+    )
+
+
+def _without_end(completion: Completion, tokenizer: Tokenizer) -> list[int]:
+    """Return the completion's tokens without the special token that ended it. A model may have several of these."""
+    tokens = completion.tokens
+    ended = completion.finish_reason == STOP and bool(tokens)
+    return tokens[:-1] if ended and not tokenizer.decode(tokens[-1:], skip_special_tokens=True) else tokens
 
 
 def finished_group(
@@ -96,4 +116,5 @@ def reference_text(reference: object) -> str | None:
 def failed_group(lease: Lease, error: RlxError) -> GroupFailed:
     """Return the message for a group that could not be sampled or scored."""
     owner, drop = getattr(error, "owner", ""), getattr(error, "drop", False)
-    return GroupFailed(lease.group_id, lease.kind, str(error), owner=owner, drop=drop)
+    long_prompt = isinstance(error, LongPromptError)
+    return GroupFailed(lease.group_id, lease.kind, str(error), owner=owner, drop=drop, long_prompt=long_prompt)

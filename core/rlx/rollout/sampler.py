@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
 from rlx.episodes import total_of
-from rlx.errors import ProcessDied, RlxError
+from rlx.errors import LongPromptError, ProcessDied, RlxError
 from rlx.packers.loss_mask import apply_policy_input
 from rlx.rewards.pool import RewardPool
 from rlx.rewards.roles import GroupKind
@@ -39,6 +39,22 @@ class PromptSource:
     prompts: Prompts
     temperature: float
     max_tokens: int
+    drop_long: bool = False
+    """Whether rows with prompts that don't fit the context are dropped."""
+
+    def tokens(self, index: int, context: int) -> list[int]:
+        """Return the prompt of row `index`. Raises LongPromptError if a context of `context` tokens has no room for a
+        completion behind it, and like `Prompts.tokens`.
+        """
+        prompt = self.prompts.tokens(index)
+        if len(prompt) >= context:
+            raise LongPromptError(
+                f"{self.prompts.view.where(index)}: its prompt has {len(prompt)} tokens, and the model's context of "
+                f"{context} must hold the prompt and at least one token more. Shorten such rows or leave them out; "
+                '[rollout] on_long_prompt = "drop" leaves them out of the run and counts them',
+                drop=self.drop_long,
+            )
+        return prompt
 
 
 @dataclass(eq=False)
@@ -108,7 +124,7 @@ class Sampler:
             group = GroupTask(lease)
             source = self._sources[lease.kind]
             try:
-                group.prompt = source.prompts.tokens(lease.index)
+                group.prompt = source.tokens(lease.index, self._engine.context)
                 pending = await self._engine.submit(
                     group.prompt, samples=lease.samples, max_tokens=source.max_tokens, temperature=source.temperature
                 )
@@ -176,9 +192,10 @@ class Sampler:
 def prompt_sources(config: Config, train: Prompts, evaluation: Prompts | None) -> dict[str, PromptSource]:
     """Return the prompt source for each kind of lease."""
     rollout = config.rollout
-    sources = {"train": PromptSource(train, rollout.temperature, rollout.max_tokens)}
+    drop_long = rollout.on_long_prompt == "drop"
+    sources = {"train": PromptSource(train, rollout.temperature, rollout.max_tokens, drop_long)}
     if config.eval is not None and evaluation is not None:
         sources["eval"] = PromptSource(
-            evaluation, config.eval.temperature, config.eval.max_tokens or rollout.max_tokens
+            evaluation, config.eval.temperature, config.eval.max_tokens or rollout.max_tokens, drop_long
         )
     return sources

@@ -135,6 +135,8 @@ class GroupFailed(Message, frozen=True):
     owner: str = ""
     drop: bool = False
     """Whether the run may continue without the group."""
+    long_prompt: bool = False
+    """Whether it failed because its prompt does not fit the model's context."""
     costs: dict[str, tuple[float, int]] = {}
     hook_failures: dict[str, int] = {}
     """`costs` and `hook_failures`: as in `GroupDone`."""

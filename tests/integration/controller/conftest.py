@@ -115,6 +115,9 @@ class Script:
     drops: set[int] = field(default_factory=set)
     """Groups whose reward fails with `on_error = "drop"`."""
     drop_all: bool = False
+    long: set[int] = field(default_factory=set)
+    """Groups whose prompt is too long, with `on_long_prompt = "drop"`."""
+    long_all: bool = False
     flat: set[int] = field(default_factory=set)
     """Groups whose rewards are all equal."""
     flat_all: bool = False
@@ -195,6 +198,8 @@ class Replica:
         if lease.kind == "train" and (lease.group_id in script.drops or script.drop_all):
             dropped = GroupFailed(lease.group_id, lease.kind, "no reward today", "reward 'judge'", drop=True)
             await client.notify(structs.replace(dropped, costs=COSTS, hook_failures=script.hook_failures))
+        elif lease.kind == "train" and (lease.group_id in script.long or script.long_all):
+            await client.notify(GroupFailed(lease.group_id, lease.kind, "row 7 is long", drop=True, long_prompt=True))
         elif lease.kind == "train" and lease.group_id in script.fails:
             await client.notify(
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")

@@ -39,15 +39,19 @@ async def interrupt(run, after_step: int) -> None:
 
 @pytest.mark.parametrize("flat", [set(), {1, 6, 9, 19, 22}])
 async def test_a_synchronous_run_continues_as_if_never_interrupted(make_run, script, tmp_path, tmp_path_factory, flat):
-    options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat)}
+    long = {number + 1 for number in flat}
+    options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat, long=long)}
     first = make_run(checkpoint={"every": 2}, **options)
     await interrupt(first, after_step=5)
     assert newest(first) == "checkpoints/step_00004"
-    second = make_run(checkpoint={"every": 2}, resume=newest(first), **options | {"script": script(flat=flat)})
+    second = make_run(
+        checkpoint={"every": 2}, resume=newest(first), **options | {"script": script(flat=flat, long=long)}
+    )
     ended = await second()
     assert ended.status == "done", ended.error
-    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options | {"script": script(flat=flat)})
+    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options | {"script": script(flat=flat, long=long)})
     assert (await whole()).status == "done"
+    assert ended.summary["groups/long_prompts"] == whole.ended.summary["groups/long_prompts"] == len(long)
     assert ended.summary["groups/uninformative"] == whole.ended.summary["groups/uninformative"] == len(flat)
     both_attempts = {step: found for step, found in payloads(first).items() if step < 4} | payloads(second)
     assert both_attempts == payloads(whole)

@@ -142,6 +142,26 @@ async def test_uninformative_groups_are_trained_unless_the_config_says_drop(make
     assert [m.metrics["groups/informative"] for m in run.metrics] == [0.75, 0.5]
 
 
+@pytest.mark.parametrize("k", [0, 2])
+async def test_rows_with_long_prompts_are_replaced_and_counted(make_run, script, k):
+    run = make_run(k=k, steps=3, script=script(long={0, 5, 6, 7}, drops={2}))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert not {0, 2, 5, 6, 7} & set(run.times_trained())
+    assert sum(run.times_trained().values()) == 12
+    summary = ended.summary
+    assert (summary["groups/long_prompts"], summary["groups/dropped"], summary["groups/lost"]) == (4, 1, 0)
+    assert [m.metrics for m in run.metrics if m.kind == "train"][-1]["groups/long_prompts"] == 4
+
+
+@pytest.mark.parametrize("k", [0, 2])
+async def test_a_run_without_a_prompt_that_fits_ends(make_run, script, k):
+    ended = await make_run(k=k, script=script(long_all=True))()
+    assert ended.status == "failed"
+    assert "the prompts of 20 groups in a row are too long" in ended.error
+    assert "row 7 is long" in ended.error
+
+
 async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(make_run, script):
     ended = await make_run(script=script(flat_all=True), algorithm=INFORMATIVE)()
     assert ended.status == "failed"

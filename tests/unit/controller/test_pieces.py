@@ -142,7 +142,7 @@ def test_the_share_of_informative_groups_includes_dropped_groups():
 
 
 def test_only_consecutive_drops_end_the_run():
-    drops = Drops(groups_per_step=1)
+    drops = Drops(groups_per_step=1, rows=30)
     for _ in range(10):
         for _ in range(MAX_UNINFORMATIVE - 1):
             drops.drop_uninformative([0.0, 0.0])
@@ -152,8 +152,22 @@ def test_only_consecutive_drops_end_the_run():
     assert (drops.failed, drops.uninformative) == (10 * (MAX_FAILED - 1), 10 * (MAX_UNINFORMATIVE - 1))
 
 
+@pytest.mark.parametrize(("rows", "most"), [(30, 30), (5000, 1024), (1, 1)])
+def test_prompts_that_are_all_too_long_end_the_run(rows, most):
+    drops = Drops(groups_per_step=1, rows=rows)
+    for reset in (drops.kept, lambda: drops.drop_failed("x"), lambda: drops.drop_uninformative([0.0])):
+        for _ in range(most - 1):
+            drops.drop_long_prompt("row 7 has 900 tokens")
+        reset()
+    for _ in range(most - 1):
+        drops.drop_long_prompt("row 7 has 900 tokens")
+    with pytest.raises(RunError, match=f"the prompts of {most} groups in a row are too long.*row 7 has 900 tokens"):
+        drops.drop_long_prompt("row 7 has 900 tokens")
+    assert drops.long_prompts == 4 * (most - 1) + 1
+
+
 def test_consecutive_failures_are_reported_with_the_last_one():
-    drops = Drops(groups_per_step=5)
+    drops = Drops(groups_per_step=5, rows=30)
     for number in range(19):
         drops.drop_failed(f"failure {number}")
     with pytest.raises(RunError, match=r"20 groups in a row.*The last one: judge is down \(reward 'judge'\)"):
@@ -161,7 +175,7 @@ def test_consecutive_failures_are_reported_with_the_last_one():
 
 
 def test_consecutive_uninformative_groups_are_reported_with_their_totals():
-    drops = Drops(groups_per_step=20)
+    drops = Drops(groups_per_step=20, rows=30)
     why = {drops.drop_uninformative([total, None, total]) for total in [0.0] * 70 + [1.0] * 8}
     assert why == {f"uninformative: the total of all its completions is {total}" for total in (0, 1)}
     assert drops.drop_uninformative([None]) == "uninformative: the total of all its completions is not scored"
@@ -173,7 +187,7 @@ def test_consecutive_uninformative_groups_are_reported_with_their_totals():
 
 
 def test_only_the_most_common_totals_are_reported():
-    drops = Drops(groups_per_step=16)
+    drops = Drops(groups_per_step=16, rows=30)
     totals = [7.0 if number % 5 == 4 else number / 2**10 for number in range(64)]
     for total in totals[:-1]:
         drops.drop_uninformative([total])

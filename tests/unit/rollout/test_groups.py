@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import random
+
 import numpy
 import pytest
 
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, single_turn
-from rlx.errors import DatasetError, RewardError
-from rlx.rollout.groups import failed_group, finished_group
+from rlx.errors import DatasetError, LongPromptError, RewardError
+from rlx.rollout.completion import Completion
+from rlx.rollout.groups import completion_texts, failed_group, finished_group
 from rlx.transport.messages import Lease
 
 LEASE = Lease(group_id=4, index=9, samples=3, version=2, seed=7)
@@ -71,3 +74,52 @@ def test_a_failed_group_names_the_owner(drop):
 def test_a_group_is_not_dropped_for_an_error_without_owner():
     failed = failed_group(LEASE, DatasetError("row 9"))
     assert (failed.owner, failed.drop) == ("", False)
+
+
+def test_a_prompt_that_is_too_long_is_marked():
+    failed = failed_group(LEASE, LongPromptError("row 9", drop=True))
+    assert (failed.drop, failed.long_prompt) == (True, True)
+    assert not failed_group(LEASE, RewardError("x")).long_prompt
+
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+@pytest.fixture(scope="module")
+def tagged_tokenizer():
+    """A byte-level tokenizer that has the tags, and two ends of text, as special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    inner = Tokenizer(models.BPE(letters, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.add_special_tokens([AddedToken(word, special=True) for word in ("<pad>", "<eos>", "<eom>", *TAGS)])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>")
+
+
+@pytest.mark.parametrize(
+    ("sampled", "stop", "text"),
+    [
+        ("<think>a</think><answer>b</answer><eos>", "stop", "<think>a</think><answer>b</answer>"),
+        ("<think>a</think> <answer>b</answer><eom>", "stop", "<think>a</think> <answer>b</answer>"),
+        ("<think>a", "length", "<think>a"),
+        ("a<think>", "length", "a<think>"),
+        ("a<pad><eos>b<eos>", "stop", "ab"),
+        ("a<eom>b<eos>", "stop", "a<eom>b"),
+        ("a7", "stop", "a7"),
+        ("<eos>", "stop", ""),
+        ("", "stop", ""),
+    ],
+)
+def test_rewards_see_special_tokens_except_those_that_end_a_text(sampled, stop, text, tagged_tokenizer):
+    tokens = tagged_tokenizer.encode(sampled)
+    assert completion_texts([Completion(tokens, [], [], stop)], tagged_tokenizer) == [text]
+
+
+def test_without_other_special_tokens_the_text_is_that_of_transformers(tokenizer):
+    rng = random.Random(3)
+    sampled = [[rng.randrange(len(tokenizer)) for _ in range(rng.randrange(12))] for _ in range(200)]
+    completions = [Completion(tokens, [], [], rng.choice(["stop", "length"])) for tokens in sampled]
+    assert completion_texts(completions, tokenizer) == tokenizer.batch_decode(sampled, skip_special_tokens=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import pytest
+
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.datasets.open import make_dataset
 from rlx.episodes import Reward, VersionSpan, decode_episodes
@@ -72,7 +74,7 @@ class StubEngine:
 
     prompts: list
 
-    busy_seconds, tokens = 0.0, 0
+    busy_seconds, tokens, context = 0.0, 0, 32
 
     async def submit(self, prompt, *, samples, max_tokens, temperature):
         self.prompts.append(list(prompt))
@@ -91,12 +93,13 @@ class ConstantPool:
         return [Scores([Reward("one", 1.0)], {"reward/one/seen": 1.0}) for _ in completions]
 
 
-def sample_group(cls, kind="train"):
+def sample_group(cls, kind="train", context=32, *, drop_long=False):
     """Return the message for one lease, the prompts of the engine, and the packer."""
     packer = cls()
     packer.setup(None, TOKENIZER)
     view = make_dataset(["1+6=", "40+2="], {}, None, TOKENIZER)
     engine = StubEngine([])
+    engine.context = context
 
     async def run():
         answer = asyncio.get_running_loop().create_future()
@@ -104,7 +107,7 @@ def sample_group(cls, kind="train"):
         async def send(message):
             answer.set_result(message)
 
-        sources = {kind: PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8)}
+        sources = {kind: PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8, drop_long)}
         calls = {"send": send, "scored": lambda group: None, "on_failure": answer.set_exception}
         sampler = Sampler(engine, ConstantPool(), sources, **calls)
         await sampler.take(Leases([Lease(0, 1, 2, 3, 7, kind)], barrier=False, seed=0))
@@ -127,6 +130,18 @@ def test_a_delegating_packer_trains_the_same_tokens_as_the_default_one():
         "policy_compute_max_len",
         "policy_collate_fn",
     ]
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_prompt_without_room_for_a_completion_names_its_row(drop, kind):
+    fits, prompts, _ = sample_group(DecoderOnlyLLMDataPacker, kind, context=6)
+    assert isinstance(fits, GroupDone)
+    message, prompts, _ = sample_group(DecoderOnlyLLMDataPacker, kind, context=5, drop_long=drop)
+    assert isinstance(message, GroupFailed)
+    assert prompts == []
+    assert (message.drop, message.long_prompt) == (drop, True)
+    assert message.error.startswith("row 1 of dataset: its prompt has 5 tokens, and the model's context of 5 must hold")
 
 
 def test_a_packer_that_retokenizes_fails_the_group_and_names_the_row():

@@ -43,7 +43,7 @@ class Groups:
         """Newest version that is verified in all engines."""
         self.in_flight = version
         """Newest version that may be in any engine, verified or not."""
-        self.drops = Drops(window.groups_per_step)
+        self.drops = Drops(window.groups_per_step, order.epoch_rows)
         self.generated_tokens = 0
 
     @property
@@ -126,7 +126,10 @@ class Groups:
             return
         cause = owned(message.error, message.owner)
         self._services.log("warning", f"group {message.group_id} dropped: {cause}")
-        self.drops.drop_failed(cause)
+        if message.long_prompt:
+            self.drops.drop_long_prompt(cause)
+        else:
+            self.drops.drop_failed(cause)
         await self._drop(message.group_id, message.error)
 
     def trained(self, step: int, groups: list[GroupDone], *, keep_payloads: bool) -> None:

@@ -68,7 +68,13 @@ class RLMode:
     @property
     def counts(self) -> GroupCounts:
         drops = self._groups.drops
-        return GroupCounts(self._groups.next_id, drops.failed, drops.uninformative, self._restarts.count)
+        return GroupCounts(
+            next_group_id=self._groups.next_id,
+            dropped=drops.failed,
+            uninformative=drops.uninformative,
+            long_prompts=drops.long_prompts,
+            restarts=self._restarts.count,
+        )
 
     def generate_seconds(self) -> float:
         return self._busy.generate_seconds()

@@ -43,6 +43,7 @@ class SavedState(msgspec.Struct, frozen=True):
     evaluations: list[dict[str, float]] = []
     logprob_diff_max: float = 0.0
     uninformative: int = 0
+    long_prompts: int = 0
     format: int = FORMAT
 
 

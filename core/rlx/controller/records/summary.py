@@ -54,6 +54,8 @@ class GroupCounts:
     """Groups dropped because they failed."""
     uninformative: int = 0
     """Groups dropped because their rewards do not differ."""
+    long_prompts: int = 0
+    """Groups dropped because their prompts do not fit the model's context."""
     restarts: int = 0
     """Restarts of replicas that died."""
 
@@ -94,6 +96,7 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         "groups/trained": result.trained,
         "groups/dropped": result.counts.dropped,
         "groups/uninformative": result.counts.uninformative,
+        "groups/long_prompts": result.counts.long_prompts,
         "groups/lost": result.lost,
         "rollout/restarts": result.counts.restarts,
         "time/step_median": _median(totals.step_seconds),
