@@ -1,5 +1,6 @@
 # make quickstart   set up (once) and train a small model by RL, end to end
 # make test         set up (once) and run all tests; `make test-unit` for the quick ones
+# make test-long    every architecture of docs/models.md against transformers and vLLM; half an hour
 # make check        ruff, mypy --strict, import-linter, docs
 # make release-check   build every distribution from a clone, install it into empty environments, test it there
 # make bench        every benchmark of benchmarks/, one after the other
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 DEEPSEEK := plugins/models/rlx-plugin-deepseek
 BENCHMARKS := startup controller reward_pool logprob_memory policy_step overlap weight_sync against_trl sft_against_trl
 
-.PHONY: setup quickstart test test-unit check release-check bench clean
+.PHONY: setup quickstart test test-unit test-long check release-check bench clean
 .DEFAULT_GOAL := quickstart
 
 setup: $(READY)
@@ -32,6 +33,9 @@ test: test-unit
 
 test-unit: $(READY)
 	$(BIN)/python -m pytest tests/unit $(DEEPSEEK)/tests --quiet --numprocesses 2
+
+test-long: $(READY)
+	$(BIN)/python -m pytest tests/long --quiet
 
 check: $(READY)
 	$(BIN)/ruff check .

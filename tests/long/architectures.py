@@ -178,7 +178,16 @@ CONFIGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "hunyuan_v1_dense": ("HunYuanDenseV1Config", _HEADS),
     "arcee": ("ArceeConfig", _GQA),
     "apertus": ("ApertusConfig", _GQA),
-    "lfm2": ("Lfm2Config", {**_GQA, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}),
+    "lfm2": (
+        "Lfm2Config",
+        {
+            **_GQA,
+            "layer_types": ["conv", "full_attention"],
+            "block_auto_adjust_ff_dim": False,
+            "conv_dim": 128,
+            "block_dim": 128,
+        },
+    ),
     "qwen3_next": ("Qwen3NextConfig", {**_HEADS, **_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 64}),
     "qwen3_5_text": ("Qwen3_5TextConfig", {**_HEADS, **_LINEAR}),
     "deepseek_v3 (rlx-plugin-deepseek)": (

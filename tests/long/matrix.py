@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -25,16 +26,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rlx.config.schema import Config
 
 ENGINE_SECONDS = 240.0
 """Longest life of one engine. A busy machine may take a minute to start one."""
 LEARNING_RATE = 1e-3
+ENGINE_OPTIONS: Mapping[str, Mapping[str, object]] = {"cohere2": {"hf_overrides": {"sliding_window": 15}}}
+"""`[rollout.vllm]` of a model with which policy and engine compute the same."""
 
 
 @dataclass
@@ -50,6 +58,8 @@ class Row:
     """Between the policy before and after the step."""
     engine: float | None = None
     """Between a vLLM engine after the sync and the policy after the step."""
+    engine_mean: float | None = None
+    """The mean of the latter, which a run's verification bounds."""
     rows: str = ""
     """`packed` or `padded`, with the attention of padded rows."""
     refusal: str = ""
@@ -88,6 +98,10 @@ def difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]
     pairs = [pair for rows in zip(left, right, strict=True) for pair in zip(*rows, strict=True)]
     # A NaN must not be lost in max().
     return max((abs(a - b) for a, b in pairs), key=lambda value: (value != value, value))
+
+
+def mean_difference(left: Sequence[Sequence[float]], right: Sequence[Sequence[float]]) -> float:
+    return fmean(abs(a - b) for a, b in zip(chain(*left), chain(*right), strict=True))
 
 
 class Policy:
@@ -167,18 +181,25 @@ def _plugin(name: str):
     return plugin
 
 
-def refusal(folder: Path) -> str:
-    """Return why `rlx check` refuses RL with this model; nothing if it accepts it."""
-    from rlx.errors import UsageError
-    from rlx.preflight.model import check_architecture
-    from rlx.preflight.problems import Problems
+def probe(folder: Path, name: str) -> Config:
+    """Return the config of a run with this model, and with what an engine needs for it."""
     from rlx.testing.suites.engine_probe import probe_config
 
     config = probe_config(str(folder))
+    vllm = {**config.rollout.vllm, **ENGINE_OPTIONS.get(name, {})}
+    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"vllm": vllm})})
+
+
+def refusal(config: Config) -> str:
+    """Return why `rlx check` refuses this run; nothing if it accepts it."""
+    from rlx.errors import UsageError
+    from rlx.preflight.model import check_architecture
+    from rlx.preflight.problems import Problems
+
     try:
         check_architecture(config, Problems(), rollouts=True)
     except UsageError as error:
-        return str(error).replace(str(folder), "m")
+        return str(error).replace(config.model.path, "m")
     return ""
 
 
@@ -202,14 +223,15 @@ class Engines:
         """Start an engine with the folder's first weights, sync the trained ones into it, and score."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        self._server.stdin.write(f"{folder}\n")
+        self._server.stdin.write(f"{json.dumps([str(folder), row.name])}\n")
         self._server.stdin.flush()
         line = self._server.stdout.readline()
         assert line, "the process that forks engines has ended"
         code = int(line)
         if code == 0:
             scores = json.loads((folder / "engine.json").read_text())
-            row.engine = difference(scores, json.loads((folder / "scores.json").read_text()))
+            expected = json.loads((folder / "scores.json").read_text())
+            row.engine, row.engine_mean = difference(scores, expected), mean_difference(scores, expected)
         else:
             errors = re.findall(r"^.*?((?:\w+\.)*\w+Error: .+)$", (folder / "engine.log").read_text(), re.MULTILINE)
             row.failure = errors[0][:400] if errors else f"the engine's process ended with {code}"
@@ -222,22 +244,26 @@ def serve() -> None:
     engine_probe.set_environment(engine_probe.probe_config("any"))
     # Everything that an engine imports: forks then start in a few seconds.
     import vllm.v1.engine.core
-    import vllm.v1.worker.cpu_worker  # noqa: F401
+    import vllm.v1.engine.utils
+    import vllm.v1.worker.cpu_worker
 
     import rlx.rollout.engine
     import rlx.sync.worker_extension  # noqa: F401
 
+    # vLLM's CPU platform asks for new interpreters, which would import everything again.
+    vllm.v1.engine.utils.get_mp_context = lambda: multiprocessing.get_context("fork")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        answers.write(f"{_forked(Path(line.strip()))}\n")
+        folder, name = json.loads(line)
+        answers.write(f"{_forked(Path(folder), name)}\n")
         answers.flush()
 
 
-def _forked(folder: Path) -> int:
+def _forked(folder: Path, name: str) -> int:
     child = os.fork()
     if child == 0:
-        _run_engine(folder)
+        _run_engine(folder, name)
     deadline = time.monotonic() + ENGINE_SECONDS
     done = 0
     while not done and time.monotonic() < deadline:
@@ -252,7 +278,7 @@ def _forked(folder: Path) -> int:
     return code
 
 
-def _run_engine(folder: Path) -> None:
+def _run_engine(folder: Path, name: str) -> None:
     import asyncio
     import traceback
 
@@ -265,7 +291,7 @@ def _run_engine(folder: Path) -> None:
         os.dup2(log.fileno(), 2)
     try:
         weights = folder / "trained" / "model.safetensors"
-        scores = engine_probe.scores_after_sync(engine_probe.probe_config(str(folder)), weights, sequences())
+        scores = engine_probe.scores_after_sync(probe(folder, name), weights, sequences())
         (folder / "engine.json").write_text(json.dumps(asyncio.run(scores)))
         code = 0
     except BaseException:
@@ -289,7 +315,7 @@ def measured(names: Sequence[str], *, engine: bool) -> Iterator[Row]:
                 folder = Path(scratch)
                 make_model(name, folder)
                 policy.step(folder, row)
-                row.refusal = refusal(folder)
+                row.refusal = refusal(probe(folder, name))
                 if engines is not None and not row.refusal:
                     engines.measure(folder, row)
             yield row

@@ -1,23 +1,19 @@
 """Facts about architectures: those that can't be trained by RL, and why; their dropout, and their longest sequence.
 
-Rule: an entry of `_ENGINE` is there because it was seen (`tests/long/matrix.py`), and its reason is what was seen.
+Rule: a refusal is here because it was seen (`tests/long/matrix.py`), and its reason is what was seen.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
 from rlx.models.base_model import HFConfig
 from rlx.models.rope import rope_limit
+from rlx.models.select import DEFAULT_MODEL_PLUGIN
 
-_ENGINE: Mapping[str, str] = MappingProxyType({})
-"""`model_type` -> why a vLLM engine can't have the policy's weights."""
-_CPU_ENGINE: Mapping[str, str] = MappingProxyType({})
-"""The same for engines on a CPU."""
 DEFAULT_CONTEXT = 2048
 """vLLM's own default for a model that doesn't give its longest sequence."""
 _CONTEXT_KEYS = (
@@ -37,11 +33,59 @@ _OTHER_HEADS = re.compile(r"^(classifier|summary|cls)_")
 
 
 def check_engine_support(config: Config, hf_config: HFConfig) -> None:
-    """Raise ConfigError if vLLM can't run the model, or can't get the policy's weights."""
-    model_type = hf_config.model_type
-    reason = _ENGINE.get(model_type) or (_CPU_ENGINE.get(model_type) if config.run.device == "cpu" else None)
-    if reason is not None:
-        raise ConfigError(f"[model] path {config.model.path!r} is a model of the type {model_type!r}: {reason}")
+    """Raise ConfigError if vLLM can't run the model, can't get the policy's weights, or computes something else."""
+    for rule in (_gpt_oss, _mixed_windows, _wider_windows, _recurrent_dtype):
+        if (reason := rule(config, hf_config.get_text_config())) is not None:
+            raise ConfigError(
+                f"[model] path {config.model.path!r} ({hf_config.model_type}) can't be trained by RL: {reason}"
+            )
+
+
+def _gpt_oss(_: Config, model: HFConfig) -> str | None:
+    if model.model_type != "gpt_oss":
+        return None
+    return (
+        "vLLM's loader for gpt_oss writes attention sinks and experts past the reload by which running engines get "
+        "weights. SFT can train it."
+    )
+
+
+def _mixed_windows(_: Config, model: HFConfig) -> str | None:
+    """VLLM's Qwen2, which Qwen3 derives from, asserts that all layers or none have windows."""
+    kinds = set(getattr(model, "layer_types", None) or ())
+    if model.model_type not in {"qwen2", "qwen3"} or kinds != {"full_attention", "sliding_attention"}:
+        return None
+    if model.max_window_layers == model.num_hidden_layers:
+        return None
+    return (
+        f"vLLM does not support sliding windows in some layers and not in others (max_window_layers = "
+        f"{model.max_window_layers} of {model.num_hidden_layers} layers). SFT can train it."
+    )
+
+
+def _wider_windows(config: Config, model: HFConfig) -> str | None:
+    """VLLM's Cohere 2 attends to one token more than transformers' does, which matters in longer sequences."""
+    if model.model_type not in {"cohere2", "cohere2_moe"}:
+        return None
+    window, overrides = model.sliding_window, config.rollout.vllm.get("hf_overrides")
+    given = config.rollout.vllm.get("max_model_len")
+    longest = given if isinstance(given, int) and given > 0 else model.max_position_embeddings
+    narrowed = isinstance(overrides, Mapping) and overrides.get("sliding_window") == window - 1
+    if narrowed or longest <= window:
+        return None
+    return (
+        f"vLLM's sliding windows have one token more than the {window} of its config.json. Set [rollout.vllm] "
+        f"max_model_len to at most {window}, or hf_overrides = {{ sliding_window = {window - 1} }}."
+    )
+
+
+def _recurrent_dtype(config: Config, model: HFConfig) -> str | None:
+    """VLLM's kernel for gated delta nets on a CPU takes bfloat16 only."""
+    kinds = getattr(model, "layer_types", None) or ()
+    dtype = config.rollout.dtype or config.policy.dtype
+    if config.run.device != "cpu" or "linear_attention" not in kinds or dtype == "bfloat16":
+        return None
+    return f"on a CPU, vLLM computes its linear_attention layers in bfloat16 only, not in {dtype}. Set [rollout] dtype."
 
 
 def context_given(hf_config: HFConfig) -> bool:
@@ -74,6 +118,25 @@ def check_engine_rope(config: Config, hf_config: HFConfig) -> None:
             f"[rollout.vllm] {setting}: the model has rotary frequencies of the type {limit.kind!r}, which engines "
             f"scale for every sequence if they allow more than {limit.tokens} tokens, and the policy for longer "
             f"sequences only. Set at most {limit.tokens}."
+        )
+
+
+def attention_notes(config: Config, hf_config: HFConfig) -> Iterator[str]:
+    """Yield a note of the attention that transformers' models get in place of their default."""
+    cap = getattr(hf_config.get_text_config(), "attn_logit_softcapping", None)
+    if cap is not None and config.policy.attention is None and config.model.plugin in {None, DEFAULT_MODEL_PLUGIN}:
+        yield (
+            "Training computes attention with `eager`, since sdpa leaves out the model's soft cap of attention scores "
+            f"(attn_logit_softcapping = {cap:g})."
+        )
+
+
+def engine_notes(hf_config: HFConfig) -> Iterator[str]:
+    """Yield a note of small differences between vLLM and transformers."""
+    if hf_config.model_type == "bloom":
+        yield (
+            "vLLM computes bloom's GELU exactly, transformers by an approximation with tanh: log-probabilities differ "
+            "by 1e-4 or so. [sync] max_logprob_diff may have to be larger than its default in float32."
         )
 
 

@@ -14,11 +14,13 @@ from rlx.config.schema import Config
 from rlx.errors import UsageError, attribute
 from rlx.models.architectures import (
     DEFAULT_CONTEXT,
+    attention_notes,
     check_engine_rope,
     check_engine_support,
     check_row_length,
     context_given,
     dropout_notes,
+    engine_notes,
 )
 from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.resolve import model_hint
@@ -95,13 +97,15 @@ def check_architecture(config: Config, problems: Problems, *, rollouts: bool) ->
     from rlx.policy.weights.hf_folder import load_hf_config
 
     hf_config = load_hf_config(config.model, Path(config.model.path))
-    for note in dropout_notes(config, hf_config, rollouts=rollouts):
+    for note in (*attention_notes(config, hf_config), *dropout_notes(config, hf_config, rollouts=rollouts)):
         problems.note(note)
     if not rollouts:
         check_row_length(config, hf_config)
         return config
     check_engine_rope(config, hf_config)
     check_engine_support(config, hf_config)
+    for note in engine_notes(hf_config):
+        problems.note(note)
     if context_given(hf_config) or "max_model_len" in config.rollout.vllm:
         return config
     problems.note(

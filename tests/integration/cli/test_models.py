@@ -281,3 +281,58 @@ def test_a_script_may_register_the_installed_model_again(call, installed_twice):
 def test_a_script_may_not_replace_the_installed_model(refused, installed_twice):
     message = refused(installed_twice("Other"), "entry.py")
     assert "model plugin 'qwen3' is offered by toys/qwen3 and given by" in message
+
+
+def _transformers(model, name, **options):
+    """Replace the folder's model by a random one of transformers."""
+    import transformers
+
+    (model / "model.safetensors").unlink()
+    make_config, make_model = (getattr(transformers, f"{name}{part}") for part in ("Config", "ForCausalLM"))
+    shape = {"vocab_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 64, **options}
+    tokens = {"eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None}
+    make_model(make_config(**shape, **tokens)).save_pretrained(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "note"),
+    [
+        ("Llama", {"attention_dropout": 0.1}, "leaves out the model's dropout (attention_dropout = 0.1)"),
+        ("Gemma2", {"head_dim": 32, "sliding_window": 16}, "`eager`, since sdpa leaves out the model's soft cap"),
+        ("Bloom", {}, "gives no longest sequence: engines take 2048 tokens"),
+    ],
+)
+def test_notes_say_how_an_architecture_is_trained(call, project, model, name, options, note):
+    _transformers(model, name, **options)
+    code, out, err = call("check", project())
+    assert code == 0, err
+    assert note in " ".join((out + err).split())
+
+
+def test_the_context_of_a_model_that_gives_none_is_in_the_config(resolved, project, model):
+    _transformers(model, "Bloom")
+    assert resolved(project())["rollout"]["vllm"] == {"max_model_len": 2048}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "settings", "message"),
+    [
+        ("Gemma2", {"head_dim": 32}, ["policy.attention=sdpa"], "attn_logit_softcapping = 50.0). Leave the key out"),
+        (
+            "Llama",
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+            [],
+            "max_model_len (4096 by default): the model has rotary frequencies of the type 'dynamic'",
+        ),
+        ("Cohere2", {"head_dim": 32}, [], "hf_overrides = { sliding_window = 4095 }"),
+        (
+            "Qwen2",
+            {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+            [],
+            "sliding windows in some layers and not in others",
+        ),
+    ],
+)
+def test_models_that_engines_cannot_follow_are_refused(refused, project, model, name, options, settings, message):
+    _transformers(model, name, **options)
+    assert message in refused(project(), *[part for setting in settings for part in ("--set", setting)])

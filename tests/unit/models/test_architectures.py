@@ -10,6 +10,7 @@ from rlx.config.schema import Config
 from rlx.errors import ConfigError
 from rlx.models.architectures import (
     check_engine_rope,
+    check_engine_support,
     check_row_length,
     context_given,
     dropout_notes,
@@ -22,8 +23,6 @@ LONGROPE = {"rope_type": "longrope", "original_max_position_embeddings": 4096}
 
 class HFConfig(SimpleNamespace):
     """The part of a Hugging Face config that is read here."""
-
-    model_type = "made_up"
 
     def get_text_config(self):
         return self
@@ -95,6 +94,39 @@ def test_engines_that_scale_frequencies_are_refused(model, vllm, refused):
     else:
         with pytest.raises(ConfigError, match=refused):
             check_engine_rope(config, model)
+
+
+GPT_OSS = HFConfig(model_type="gpt_oss")
+MIXED = {"layer_types": ["full_attention", "sliding_attention"], "num_hidden_layers": 2}
+COHERE2 = HFConfig(model_type="cohere2", sliding_window=4096, max_position_embeddings=8192)
+DELTA_NET = HFConfig(model_type="qwen3_next", layer_types=["linear_attention", "full_attention"])
+
+
+@pytest.mark.parametrize(
+    ("model", "tables", "refused"),
+    [
+        (HFConfig(model_type="llama"), {}, None),
+        (GPT_OSS, {}, r"'m' \(gpt_oss\) can't be trained by RL: .* SFT can"),
+        (HFConfig(model_type="qwen2", max_window_layers=1, **MIXED), {}, "max_window_layers = 1 of 2 layers"),
+        (HFConfig(model_type="qwen3", max_window_layers=1, **MIXED), {}, "max_window_layers = 1 of 2 layers"),
+        (HFConfig(model_type="gemma3_text", **MIXED), {}, None),
+        (HFConfig(model_type="qwen2", layer_types=["sliding_attention"] * 2, max_window_layers=0), {}, None),
+        (COHERE2, {}, "at most 4096, or hf_overrides = { sliding_window = 4095 }"),
+        (COHERE2, {"rollout": {"vllm": {"max_model_len": 4097}}}, "one token more"),
+        (COHERE2, {"rollout": {"vllm": {"max_model_len": 4096}}}, None),
+        (COHERE2, {"rollout": {"vllm": {"hf_overrides": {"sliding_window": 4095}}}}, None),
+        (DELTA_NET, {"policy": {"dtype": "float32"}}, r"bfloat16 only, not in float32\. Set \[rollout\] dtype"),
+        (DELTA_NET, {"policy": {"dtype": "float32"}, "rollout": {"dtype": "bfloat16"}}, None),
+        (DELTA_NET, {}, None),
+        (DELTA_NET, {"policy": {"dtype": "float32"}, "run": {"device": "cuda"}}, None),
+    ],
+)
+def test_models_that_engines_cannot_follow_are_refused(model, tables, refused):
+    if refused is None:
+        check_engine_support(run(**tables), model)
+    else:
+        with pytest.raises(ConfigError, match=refused):
+            check_engine_support(run(**tables), model)
 
 
 def test_sft_rows_stay_below_the_limit():
