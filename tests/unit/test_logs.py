@@ -47,7 +47,7 @@ LOGS = {
     "a message of several lines": (trace(VALIDATION), VALIDATION),
     "a chain": (
         [
-            *trace("KeyError: 'lm_head'"),
+            *trace("KeyError: 'x'"),
             "",
             "The above exception was the direct cause of ...",
             "",
