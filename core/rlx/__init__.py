@@ -48,6 +48,8 @@ _WHERE = {
     "RunError": "rlx.errors",
     "RunStatus": "rlx.loggers.base",
     "SFT": "rlx.algorithms.sft",
+    "Sample": "rlx.loggers.base",
+    "SampleLogger": "rlx.loggers.base",
     "Segment": "rlx.episodes",
     "StepTotals": "rlx.algorithms.base",
     "TokenBatch": "rlx.algorithms.base",
@@ -109,6 +111,8 @@ if TYPE_CHECKING:
     from rlx.loggers.base import LiveLogger as LiveLogger
     from rlx.loggers.base import Logger as Logger
     from rlx.loggers.base import RunStatus as RunStatus
+    from rlx.loggers.base import Sample as Sample
+    from rlx.loggers.base import SampleLogger as SampleLogger
     from rlx.models.base_model import Attention as Attention
     from rlx.models.base_model import BaseModel as BaseModel
     from rlx.models.base_model import CausalLMOutput as CausalLMOutput

@@ -92,7 +92,9 @@ class Loop:
         trained = await self._mode.train(step)
         self.version = step + 1
         sync_metrics = await self._sampling.publish(self.version)
-        seconds, generate_seconds = time.monotonic() - began, self._sampling.generate_seconds() - generated_before
+        # In this order: the engines' interval is within the step's, so that their share of it is at most 1.
+        generate_seconds = self._sampling.generate_seconds() - generated_before
+        seconds = time.monotonic() - began
         metrics = {**trained.metrics, **sync_metrics, **self._step_metrics(trained, seconds, generate_seconds)}
         self._totals.add_step(seconds, generate_seconds, trained)
         self._services.hooks.rlx_step_end(step=step, metrics=metrics)

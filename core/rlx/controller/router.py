@@ -8,6 +8,7 @@ from rlx.controller.run import Run
 from rlx.controller.runtime.services import Services
 from rlx.errors import RunError
 from rlx.transport.messages import (
+    Doing,
     Drain,
     Failed,
     GroupDone,
@@ -46,6 +47,8 @@ class MessageRouter:
                 self._services.timings.merge(message.costs)
                 self._services.hook_failures.merge(message.hook_failures)
                 self._members.policy_ready(message)
+            case Doing():
+                self._members.doing(peer, message.text)
             case Log():
                 self._services.log(message.level, f"{peer}: {message.text}")
             case Drain():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from rlx.boot import Boot
 from rlx.controller.build import build_rl, build_sft
@@ -77,7 +78,8 @@ class Run:
         config, progress = self._services.config.run, self._services.progress
         waiting = self.describe() if progress.idle_seconds >= config.stall_seconds else progress.current
         if self._loop is None:
-            return Status(self._state.state, 0, config.steps, 0.0, waiting, {})
+            first = 0 if self._boot.resume_from is None else checkpoint.version_of(Path(self._boot.resume_from))
+            return Status(self._state.state, first, config.steps, 0.0, waiting, {}, self._members.activities())
         loop = self._loop
         return Status(self._state.state, loop.version, config.steps, loop.seconds, waiting, loop.metrics)
 

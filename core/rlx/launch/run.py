@@ -19,6 +19,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from rlx.controller.records.checkpoint import version_of
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, attribute, described
 from rlx.launch.changes import check_steps, record_changes
 from rlx.launch.environment import describe_environment
@@ -27,11 +28,14 @@ from rlx.launch.processes import RunProcesses, client_names, process_spec
 from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
 from rlx.launch.screen import safe_screen
 from rlx.launch.signals import Signals, signals_ignored, signals_interrupt
-from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor
+from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor, seconds_since_command
 from rlx.launchers.base import Launcher, ProcessHandle
+from rlx.loggers.base import RunStatus
 from rlx.loggers.dispatch import Loggers, OwnedLogger, load_loggers
 from rlx.names import (
+    CHECKPOINTS,
     CONFIG_FILE,
+    CONTROLLER,
     ENVIRONMENT_FILE,
     KEYS_FILE,
     LAUNCHER,
@@ -88,6 +92,9 @@ def run(
         processes = RunProcesses(plan, directory.path, keys, checkpoint, mains)
         undo.pop_all()
         undo.callback(directory.close)
+        if checkpoint is not None:
+            steps = f"step {version_of(checkpoint)} of {plan.config.run.steps}"
+            _say(f"continues from {CHECKPOINTS}/{checkpoint.name}: {steps}")
         return _run_processes(directory, processes, launcher, dispatch)
 
 
@@ -149,7 +156,7 @@ def _conclude(run_dir: RunDir, loggers: Loggers, outcome: Outcome) -> int:
 async def _start_and_watch(processes: RunProcesses, launcher: Launcher, loggers: Loggers) -> Outcome:
     with Signals() as signals:
         controller = launcher.start(process_spec(processes.controller()))
-        port = await _wait_for_port(processes, controller, signals)
+        port = await _wait_for_port(processes, controller, signals, loggers)
         if port is None:
             return Outcome.killed(signals.reason)
         started = [controller, *(launcher.start(process_spec(boot)) for boot in processes.clients(port))]
@@ -166,7 +173,9 @@ async def _start_and_watch(processes: RunProcesses, launcher: Launcher, loggers:
             await client.close()
 
 
-async def _wait_for_port(processes: RunProcesses, controller: ProcessHandle, signals: Signals) -> int | None:
+async def _wait_for_port(
+    processes: RunProcesses, controller: ProcessHandle, signals: Signals, loggers: Loggers
+) -> int | None:
     """Return the controller's port once it listens; None if the user stopped the run before that."""
     file, limit = processes.run_dir / PORT_FILE, processes.plan.config.run.start_seconds
     deadline = time.monotonic() + limit
@@ -178,8 +187,17 @@ async def _wait_for_port(processes: RunProcesses, controller: ProcessHandle, sig
             raise WaitTimeout(
                 f"the controller did not listen within {limit:g} s (run.start_seconds); see {controller.log}"
             )
+        loggers.status(_starting_status(processes))
         await asyncio.sleep(POLL_SECONDS / 5)
     return int(file.read_text())
+
+
+def _starting_status(processes: RunProcesses) -> RunStatus:
+    """Return the state of a run whose controller can't report it yet."""
+    first = 0 if processes.resume_from is None else version_of(processes.resume_from)
+    steps = processes.plan.config.run.steps
+    doing = {CONTROLLER: "starts"}
+    return RunStatus("starting", first, steps, 0.0, "", {}, processes=doing, elapsed=seconds_since_command())
 
 
 async def _unless_ended(controller: ProcessHandle, work: Coroutine[None, None, None]) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+import psutil
 
 from rlx.errors import PeerFailed
 from rlx.launch.outcome import Outcome, ProcessExit
@@ -27,7 +28,7 @@ from rlx.loggers.base import RunStatus
 from rlx.loggers.dispatch import Loggers
 from rlx.names import CONTROLLER
 from rlx.transport.client import Client
-from rlx.transport.messages import Drain, Failed, Log, Message, RunEnded, StartAgain, Status, StepMetrics
+from rlx.transport.messages import Drain, Failed, Log, Message, RunEnded, Samples, StartAgain, Status, StepMetrics
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
@@ -36,6 +37,11 @@ VERDICT_SECONDS = 30.0
 """How long the controller may take to end a run after the first failure was reported to it."""
 STOP_SECONDS = 20.0
 """How long processes may take to end by themselves after `RunEnded`."""
+
+
+def seconds_since_command() -> float:
+    """Return the seconds since this process, the launcher, was started."""
+    return time.time() - float(psutil.Process().create_time())
 
 
 class Inbox:
@@ -52,7 +58,10 @@ class Inbox:
     async def take(self, message: Message) -> None:
         match message:
             case Status():
-                self._loggers.status(RunStatus(**msgspec.structs.asdict(message)))
+                status = RunStatus(**msgspec.structs.asdict(message), elapsed=seconds_since_command())
+                self._loggers.status(status)
+            case Samples():
+                self._loggers.log_samples(message.step, message.samples, message.kind)
             case StepMetrics():
                 self._loggers.log(message.step, message.metrics, message.kind)
             case Log():

@@ -5,9 +5,12 @@ Loggers run in the launcher's process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+READY = "is ready"
+"""The activity of a process that has started."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,26 @@ class RunStatus:
     """The event that the controller waits for; empty if it doesn't wait."""
     metrics: dict[str, float]
     """Metrics of the last step."""
+    processes: dict[str, str] = field(default_factory=dict)
+    """While the run starts: name of a process -> its activity (`loads the weights`); empty afterwards."""
+    elapsed: float = 0.0
+    """Seconds since the command was given."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion, for people to read. Texts are those of the model and the dataset: they may hold anything."""
+
+    prompt: str
+    completion: str
+    reward: float | None
+    """Total reward; None if it was not scored."""
+    rewards: dict[str, float | None] = field(default_factory=dict)
+    """Value of each reward, by its name."""
+    group_id: int = 0
+    """Completions of one prompt share it; in an evaluation, the row of the evaluation dataset."""
+    dataset_index: int = 0
+    """Row of the dataset."""
 
 
 class Logger(Protocol):
@@ -36,6 +59,18 @@ class Logger(Protocol):
 
     def close(self, summary: Mapping[str, object]) -> None:
         """Finish, once, at the run's end. `summary` is the content of summary.json."""
+
+
+@runtime_checkable
+class SampleLogger(Logger, Protocol):
+    """A logger that also takes completions: one that has a `log_samples` method."""
+
+    def log_samples(self, step: int, samples: Sequence[Sample], kind: str) -> None:
+        """Take up to 8 completions of one prompt, before the `log` of the same step or evaluation.
+
+        The prompt is the first one of the step whose completions have different rewards; if there is none, the first.
+        Texts are at most 4,000 characters long: their middle is left out. `step` and `kind` are as in `log`.
+        """
 
 
 @runtime_checkable

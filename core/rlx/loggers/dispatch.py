@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlx.config.schema import Config
 from rlx.errors import RlxError, RunError, attribute
-from rlx.loggers.base import LiveLogger, Logger, RunStatus
+from rlx.loggers.base import LiveLogger, Logger, RunStatus, Sample, SampleLogger
 from rlx.plugins.session import Plugins
 
 OwnedLogger = tuple[str, Logger]
@@ -43,6 +43,13 @@ class Loggers:
 
     def log(self, step: int, metrics: dict[str, float], kind: str) -> None:
         self._call_each("log", lambda logger: logger.log(step, metrics, kind))
+
+    def log_samples(self, step: int, samples: Sequence[Sample], kind: str) -> None:
+        def call(logger: Logger) -> None:
+            if isinstance(logger, SampleLogger):
+                logger.log_samples(step, samples, kind)
+
+        self._call_each("log_samples", call)
 
     def status(self, status: RunStatus) -> None:
         self._call_each("status", lambda logger: logger.status(status) if isinstance(logger, LiveLogger) else None)

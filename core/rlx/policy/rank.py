@@ -16,6 +16,7 @@ from rlx.policy.failures import FailureStore, report_failure, watch_other_ranks
 from rlx.policy.parallel.mesh import Ranks, join_ranks, rendezvous_store
 from rlx.policy.setup import make_worker
 from rlx.script.plugins import open_plugins
+from rlx.transport.messages import Doing
 from rlx.transport.sync_client import SyncClient
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ def run(boot: Boot) -> None:
 def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, failures: FailureStore) -> None:
     plugins = open_plugins(boot)
     plugins.hooks.rlx_worker_start(process=boot.name, config=config)
-    worker = make_worker(boot, config, plugins, ranks)
+
+    def doing(text: str) -> None:
+        if client is not None:
+            client.notify(Doing(text))
+
+    worker = make_worker(boot, config, plugins, ranks, doing)
+    doing("waits for the other ranks")
     # This gather also makes rank 0 wait until every rank is ready.
     timings, hook_failures = CallTimings(), HookFailures()
     for payload in ranks.gather_bytes(msgspec.msgpack.encode((plugins.timings.take(), plugins.hook_failures.take()))):

@@ -5,6 +5,7 @@ Rule: all ranks build the same objects in the same order, since building runs co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,20 +46,31 @@ if TYPE_CHECKING:
     from rlx.policy.parallel.mesh import Ranks
 
 
-def make_worker(boot: Boot, config: Config, plugins: Plugins, ranks: Ranks) -> Worker:
-    """Build the policy, load its weights and (in a resumed run) its checkpoint. All ranks call it."""
+def make_worker(
+    boot: Boot, config: Config, plugins: Plugins, ranks: Ranks, doing: Callable[[str], None] = lambda _: None
+) -> Worker:
+    """Build the policy, load its weights and (in a resumed run) its checkpoint. All ranks call it.
+
+    `doing` is called with each activity as it begins, for the display: `loads the weights`.
+    """
     torch.manual_seed(config.run.seed * ranks.data_size + ranks.data_rank)
     algorithm = make_algorithm(plugins, config)
+    doing("builds the model and loads its weights")
     built = _build(config, plugins, ranks)
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
     optimizer = Optimizer(_trainable(built), config.policy.optimizer, config.run.steps, built.stage, built.tied)
-    reference = freeze(_build(config, plugins, ranks)).model if algorithm.needs_reference else None
+    reference = None
+    if algorithm.needs_reference:
+        doing("builds the reference model and loads its weights")
+        reference = freeze(_build(config, plugins, ranks)).model
     trainer = Trainer(ranks, built.model, optimizer, algorithm, config.policy, reference=reference)
     if boot.resume_from is not None:
+        doing(f"loads the checkpoint {Path(boot.resume_from).name}")
         trainer.step = checkpoint.load(Path(boot.resume_from) / "policy", ranks, built.network, optimizer)
     rows = eval_rows = fingerprints = None
     if not boot.rollouts:
+        doing("opens the dataset")
         rows, eval_rows = _open_rows(config, plugins, built)
         fingerprints = _fingerprints(rows, eval_rows, ranks)
     weights = FullWeights(built, torch_dtype(config.rollout.dtype or config.policy.dtype))

@@ -132,6 +132,11 @@ class Engine:
         return int(self._llm.vllm_config.parallel_config.world_size)
 
     @property
+    def busy(self) -> bool:
+        """Whether the engine has requests."""
+        return self._running > 0
+
+    @property
     def busy_seconds(self) -> float:
         """Seconds since the start with at least one request in the engine."""
         return self._busy_seconds + (time.monotonic() - self._busy_since if self._running else 0.0)

@@ -27,6 +27,7 @@ from rlx.script.plugins import open_plugins
 from rlx.transport.client import Client
 from rlx.transport.failure import failure_message
 from rlx.transport.messages import (
+    Doing,
     Failed,
     GroupDone,
     GroupFailed,
@@ -73,8 +74,9 @@ class Replica:
 
     async def serve(self) -> None:
         """Start, report that the replica is ready, and serve the controller until `Stop`."""
-        ready = await self._start()
+        # First, so that the user sees what it does. The controller expects no heartbeats before it is ready.
         await self._connect()
+        ready = await self._start()
         start = self._config.run.start_seconds
         await self._client.request(ready, timeout=start, what=f"{self._boot.name} reports that it is ready")
         tasks = [asyncio.create_task(self._send_stats()), asyncio.create_task(self._watch_engine())]
@@ -99,9 +101,13 @@ class Replica:
         config = self._config
         plugins = open_plugins(self._boot)
         plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
+        await self._client.notify(Doing("opens the dataset"))
         train, evaluation = open_prompts(plugins, config)
         probes = train.probes()
+        if config.rollout.reward_workers:
+            await self._client.notify(Doing(f"starts {config.rollout.reward_workers} reward workers"))
         pool = await self._resources.enter_async_context(RewardPool(self._boot, plugins.timings, plugins.hook_failures))
+        await self._client.notify(Doing("starts vLLM (loads the weights, compiles, warms up)"))
         engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name, self._log)
         self._resources.callback(engine.close)
         self._engine = engine

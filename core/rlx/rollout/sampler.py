@@ -110,6 +110,7 @@ class Sampler:
             oldest_stage=phase,
             busy_seconds=self._engine.busy_seconds,
             tokens=self._engine.tokens,
+            busy=self._engine.busy,
         )
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from rlx.fingerprint import Fingerprints
+from rlx.loggers.base import Sample
 
 PackedScores = list[bytes]
 """Log-probabilities of sequences, as rlx.sync.logprob_diff packs them."""
@@ -48,6 +49,12 @@ class Failed(Message, frozen=True):
     traceback: str = ""
     died: bool = False
     """Whether a process died, so that another attempt may succeed."""
+
+
+class Doing(Message, frozen=True):
+    """Client -> controller, while it starts: the current activity, after its name (`loads the weights`)."""
+
+    text: str
 
 
 class Log(Message, frozen=True):
@@ -155,6 +162,8 @@ class RolloutStats(Message, frozen=True):
     """Seconds since the start with at least one request in the engine."""
     tokens: int
     """Tokens generated since the start."""
+    busy: bool = False
+    """Whether the engine has requests at this moment."""
 
 
 # --- weight sync -----------------------------------------------------------------------------------------------------
@@ -339,6 +348,16 @@ class Status(Message, frozen=True):
     seconds: float
     waiting_for: str
     metrics: dict[str, float]
+    processes: dict[str, str] = {}
+    """While the run starts: name of a process -> its activity."""
+
+
+class Samples(Message, frozen=True):
+    """Controller -> launcher: completions of one group for the loggers, once per step and once per evaluation."""
+
+    step: int
+    samples: list[Sample]
+    kind: str = "train"
 
 
 class StepMetrics(Message, frozen=True):
@@ -356,7 +375,7 @@ class RunEnded(Message, frozen=True):
     summary: dict[str, Any]
     error: str = ""
     untold: list[str] = []
-    """Processes that `Stop` did not reach: they have ended, or have not connected yet."""
+    """Processes that don't act on `Stop`: they have ended, have not connected yet, or their engine is starting."""
 
 
 class Drain(Message, frozen=True):
@@ -384,10 +403,11 @@ class StartAgain(Message, frozen=True):
 
 
 AnyMessage = (
-    Ok | Heartbeat | Failed | Log | RolloutReady | Leases | GroupDone | GroupFailed | RolloutStats | InitTransfer
-    | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived | SendWeights
+    Ok | Heartbeat | Failed | Doing | Log | RolloutReady | Leases | GroupDone | GroupFailed | RolloutStats
+    | InitTransfer | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived
+    | SendWeights
     | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | EvalRows | SaveCheckpoint | Export
-    | Measured | Stop | Hello | Status | StepMetrics | RunEnded | Drain | ProcessExited
+    | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded | Drain | ProcessExited
     | StartAgain
 )  # fmt: skip
 

@@ -115,6 +115,9 @@ def test_ctrl_c_saves_what_was_trained(start, warm, quick_engine):
     summary = run.summary
     assert summary["status"] == "stopped"
     assert "Ctrl-C" in summary["reason"]
+    assert run.output.splitlines()[-1] == (
+        f"Nothing is lost: step {summary['steps']} is saved. Continue from there with: rlx run --resume {run.dir}"
+    )
     assert len(run.metrics()) == summary["steps"] > 0
     (saved,) = run.dir.glob("checkpoints/*")
     assert saved.name == f"step_{summary['steps']:05d}"

@@ -94,7 +94,7 @@ def test_every_step_has_metrics(whole_run):
         assert line["mismatch/logprob_diff_max"] <= 1e-4
         assert line["staleness/max"] == 0
         assert line["grad_norm"] > 0
-        assert 0 < line["time/generate_busy"] < 1.1
+        assert 0 < line["time/generate_busy"] <= 1
         assert line["reward/share_right"] > 0
         assert line["recorder/step"] == line["step"]
         assert line["letters"] > 0

@@ -17,7 +17,7 @@ from rlx.controller.records import checkpoint
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
-from rlx.transport.messages import Drain, Failed, ProcessExited, RolloutStats
+from rlx.transport.messages import Doing, Drain, Failed, ProcessExited, RolloutStats
 
 EVAL = {"dataset": {"name": "held_out"}, "every": 2, "samples": 2}
 
@@ -325,14 +325,20 @@ async def test_a_process_that_is_not_ready_in_time_is_named(make_run, script):
 
 async def test_draining_before_all_are_ready_does_not_wait(make_run, script):
     async def at_start(run):
+        await run.clients["rollout-0"].notify(Doing("starts vLLM"))
+        while not run.statuses or "starts vLLM" not in run.statuses[-1].processes.values():  # noqa: ASYNC110 - of statuses
+            await asyncio.sleep(0.01)
         await run.notify(Drain("Ctrl-C"))
 
     peers = script(silent={"rollout-0"}, absent={"rollout-1"}, at_start=at_start)
     run = make_run(run={"start_seconds": 600.0}, script=peers)
     ended = await run()
     assert (ended.status, ended.summary["reason"], ended.summary["steps"]) == ("stopped", "Ctrl-C", 0)
-    assert ended.untold == ["rollout-1"]
+    # An engine that starts does not answer: it is asked to stop, and not waited for.
+    assert ended.untold == ["rollout-0", "rollout-1"]
     assert {"policy", "rollout-0"} <= run.stopped
+    doing = {"policy": "starts", "rollout-0": "starts vLLM", "rollout-1": "starts"}
+    assert doing in [status.processes for status in run.statuses]
     assert run.policy.steps == []
 
 

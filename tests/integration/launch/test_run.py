@@ -18,7 +18,13 @@ def test_a_run_that_ends_by_itself(run, living):
     assert (code, output) == (0, f"rlx run done; all of it is in {run.dir}\n")
     assert living() == []
     assert run.summary() == {"steps": 2, "status": "done"}
-    assert run.recorded() == ["status running", "log 0 {'loss': 1.5} train", "close done"]
+    recorded = run.recorded()
+    assert recorded[0] == "status starting"
+    assert [line for line in recorded if line != "status starting"] == [
+        "status running",
+        "log 0 {'loss': 1.5} train",
+        "close done",
+    ]
     assert {path.name for path in (run.dir / "logs").iterdir()} == {
         "controller.log",
         "policy.log",
@@ -174,6 +180,7 @@ def test_a_resumed_run_continues_in_its_directory_from_the_newest_checkpoint(run
     code, output = run.start(resume=str(run.dir)).end()
     assert code == 0
     assert "step_00004.tmp is torn" in output
+    assert "continues from checkpoints/step_00002: step 2 of 100\n" in output
     log = (run.dir / "logs" / "controller.log").read_text().splitlines()
     assert log == ["resume from None", f"resume from {run.dir}/checkpoints/step_00002"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["job"]

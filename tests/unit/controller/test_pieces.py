@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,12 @@ from rlx.controller.health.busy_time import BusyTime
 from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.modes.weight_sync import bound_of, recent_sequences
 from rlx.controller.records.metrics import eval_metrics, group_metrics, is_informative
+from rlx.controller.records.samples import samples_of
 from rlx.controller.runtime.failure import Failure, together
 from rlx.controller.runtime.progress import PATIENCE, Progress
 from rlx.controller.state import LEGAL, RunState, StateMachine
 from rlx.datasets.order import RowOrder, derive_seed, plain_order
-from rlx.episodes import Episode, encode_episodes, named_means, single_turn
+from rlx.episodes import Episode, Reward, encode_episodes, named_means, single_turn
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, RolloutStats
 
@@ -205,15 +207,59 @@ def test_busy_time_grows_between_reports_and_never_decreases():
     clock = Clock()
     busy = BusyTime(("a", "b"), clock)
     stats = RolloutStats(1, 480.0, "reward 'judge'", 10.0, 5)
+    clock.now = 20.0
     assert busy.report("a", stats)
     assert not busy.report("a", stats)
-    clock.now = 0.5
+    clock.now = 20.5
     assert busy.generate_seconds() == pytest.approx((10.5 + 0.0) / 2)
     busy.report("a", RolloutStats(0, 0.0, "", 10.2, 5))
     assert busy.generate_seconds() == pytest.approx(10.5 / 2)
     assert busy.oldest() == ""
     busy.report("b", stats)
     assert busy.oldest() == "oldest 480 s in reward 'judge' on b"
+
+
+def test_engines_are_never_busy_for_longer_than_time_has_passed():
+    """A report comes a second late, and another one has busy time from before the first step."""
+    clock, random = Clock(), Random(0)
+    busy = BusyTime(("a",), clock)
+    before, true = busy.generate_seconds(), 0.0
+    for step in range(50):
+        clock.now += (seconds := random.uniform(0.1, 0.3))
+        true += seconds * random.choice([0.2, 1.0])
+        if step % 5 == 4:
+            busy.report("a", RolloutStats(0, 0.0, "", 2.0 + true, step))
+        after = busy.generate_seconds()
+        assert 0.0 <= after - before <= seconds + 1e-9
+        before = after
+    assert before == pytest.approx(true, abs=3.0)
+
+
+def test_an_engine_whose_first_group_is_not_counted_yet_is_busy():
+    clock = Clock()
+    busy = BusyTime(("a",), clock)
+    busy.report("a", RolloutStats(0, 0.0, "", 0.0, 0, busy=True))
+    clock.now += 0.5
+    assert busy.generate_seconds() == pytest.approx(0.5)
+
+
+def test_samples_are_of_the_first_group_whose_rewards_differ():
+    def done(group_id, *totals):
+        episodes = [
+            Episode(group_id, sample, 7, [single_turn([1], [2])], text=f"{sample}", prompt_text="p" * 9000,
+                    rewards=[Reward("exact", total)])
+            for sample, total in enumerate(totals)
+        ]  # fmt: skip
+        return group(group_id, rewards=totals, payload=encode_episodes(episodes))
+
+    found = samples_of([done(0, 1.0, 1.0), done(1, 0.0, None, 1.0), done(2, 0.0, 1.0)])
+    assert [(sample.group_id, sample.completion, sample.reward) for sample in found] == [
+        (1, "0", 0.0), (1, "1", None), (1, "2", 1.0)
+    ]  # fmt: skip
+    assert (found[0].rewards, found[0].dataset_index) == ({"exact": 0.0}, 7)
+    assert len(found[0].prompt) <= 4000
+    assert "characters" in found[0].prompt
+    assert [sample.group_id for sample in samples_of([done(5, *[1.0] * 20)])] == [5] * 8
 
 
 def test_the_watchdog_warns_with_backoff_and_then_raises():

@@ -6,18 +6,20 @@ import json
 import pytest
 from rich.console import Console
 
-from rlx import RunStatus
+from rlx import RunStatus, Sample
 from rlx.config.schema import Config
 from rlx.loggers.console import ConsoleLogger
+from rlx.loggers.dispatch import Loggers
 from rlx.loggers.jsonl import JsonlLogger
 from rlx.loggers.tensorboard import TensorBoardLogger
-from rlx.loggers.text import Pace, format_seconds, labelled_metrics
+from rlx.loggers.text import Pace, Throughput, eval_line, format_seconds, labelled_metrics, sparkline
 
 STEP = {
     "reward/mean": 0.5,
     "loss": float("nan"),
     "time/step": 2.0,
     "sync/logprob_diff": 1.5e-7,
+    "mismatch/kl": 0.18,
     "tokens/generated_per_s": 12345.6,
     "tokens/trained_per_s": 678.9,
     "time/generate_busy": 0.6,
@@ -91,7 +93,7 @@ def test_without_a_terminal_each_step_is_one_line(config, tmp_path):
     logger.log(0, STEP, "train")
     logger.log(1, {"eval/accuracy": 0.5}, "eval")
     logger.close({"status": "done"})
-    step = "step 1/10 | reward 0.5 | loss - | mismatch 1.5e-07 | tokens/s 12,346 generated, 679 trained"
+    step = "step 1/10 | reward 0.5 | loss - | mismatch 1.8e-01 | sync 1.5e-07 | tokens/s 12,346 generated, 679 trained"
     step += " | busy 60 % generating, 35 % training | 2.00 s | 18 s left"
     assert out.getvalue().splitlines()[1:] == [
         "running after 1 s: policy waits for groups",
@@ -143,6 +145,126 @@ def test_pace_is_the_median_and_unknown_at_first():
     for seconds in (1.0, 1.0, 100.0):
         pace.step({"time/step": seconds})
     assert pace.seconds_left(5) == 5.0
+
+
+STARTING = [
+    (0.2, {"controller": "starts"}),
+    (0.5, {"controller": "starts"}),
+    (2.1, {"policy": "starts", "rollout-0": "starts"}),
+    (2.4, {"policy": "loads the weights", "rollout-0": "starts"}),
+    (2.7, {"policy": "loads the weights", "rollout-0": "opens the dataset"}),
+    (3.2, {"policy": "loads the weights", "rollout-0": "starts vLLM"}),
+    (9.0, {"policy": "loads the weights", "rollout-0": "starts vLLM"}),
+    (9.3, {"policy": "is ready", "rollout-0": "starts vLLM"}),
+]
+
+
+def test_a_start_without_a_terminal_is_one_line_a_second_and_only_on_change(config, tmp_path):
+    out = io.StringIO()
+    logger = ConsoleLogger(config, tmp_path, 10, console=Console(file=out, width=40))
+    for elapsed, processes in STARTING:
+        logger.status(RunStatus("starting", 0, 10, 0.0, "run waits for all", {}, processes, elapsed))
+    logger.status(RunStatus("running", 0, 10, 0.1, "policy sends the weights", {}, {}, 9.6))
+    assert out.getvalue().splitlines()[1:] == [
+        "starting after 0 s: controller starts",
+        "starting after 2 s: policy starts; rollout-0 starts",
+        "starting after 3 s: policy loads the weights; rollout-0 starts vLLM",
+        "starting after 9 s: policy is ready",
+        "running after 10 s: policy sends the weights",
+    ]
+
+
+def test_the_important_metrics_of_an_evaluation_come_first():
+    names = ["seconds", "accuracy", "completions", "dropped", "reward", "completion/length_mean", "answers", "loss"]
+    line = eval_line(10, {"loss": 9.0, **{f"eval/{name}": 1.0 for name in names}})
+    shown = [part.rpartition(" ")[0] for part in line.split(" | ")[1:]]
+    assert shown == [
+        "accuracy", "reward", "loss", "completion/length_mean", "answers", "completions", "dropped", "seconds"
+    ]  # fmt: skip
+
+
+def test_tokens_per_second_are_means_over_half_a_minute():
+    """Asynchronous: all groups of two steps arrive in the second of them."""
+    throughput = Throughput()
+    for step in range(20):
+        metrics = {"time/step": 1.0, "time/generate": 0.9, "tokens/generated_per_s": 2000.0 * (step % 2)}
+        shown = throughput.smoothed(metrics)["tokens/generated_per_s"]
+    assert shown == pytest.approx(1000.0)
+    for _ in range(30):
+        shown = throughput.smoothed({**metrics, "tokens/generated_per_s": 500.0})["tokens/generated_per_s"]
+    assert shown == pytest.approx(500.0)
+    assert "tokens/generated_per_s" not in throughput.smoothed({"time/step": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "curve"),
+    [
+        ([], 5, ""),
+        ([float("nan")], 5, ""),
+        ([3.0], 5, "▁"),
+        ([0.0, 1.0], 5, "▁█"),
+        ([0.0, float("inf"), 7.0], 5, "▁ █"),
+        ([0.0, 0.0, 4.0, 4.0, 2.0, 2.0], 3, "▁█▅"),
+        ([1.0, 1.0, 1.0], 3, "▁▁▁"),
+    ],
+)
+def test_a_curve_has_the_lowest_block_for_the_smallest_value(values, width, curve):
+    assert sparkline(values, width) == curve
+    assert sparkline(values, width, ascii_only=True).isascii()
+
+
+class Everything:
+    """A logger with each method that a logger may have."""
+
+    def __init__(self):
+        self.calls = []
+
+    def log(self, step, metrics, kind):
+        self.calls.append(("log", step, kind))
+
+    def log_samples(self, step, samples, kind):
+        self.calls.append(("log_samples", step, [sample.completion for sample in samples], kind))
+
+    def close(self, summary):
+        self.calls.append(("close", summary["status"]))
+
+
+class OldStyle:
+    """A logger without optional methods."""
+
+    def log(self, step, metrics, kind): ...
+
+    def close(self, summary): ...
+
+
+def test_completions_go_to_loggers_that_take_them():
+    logger = Everything()
+    loggers = Loggers([("logger 'old'", OldStyle()), ("logger 'all'", logger)])
+    loggers.log_samples(3, [Sample("1+1=", "2", 1.0)], "train")
+    loggers.log(3, {}, "train")
+    loggers.close({"status": "done"})
+    assert not loggers.failures
+    assert logger.calls == [("log_samples", 3, ["2"], "train"), ("log", 3, "train"), ("close", "done")]
+
+
+def test_tensorboard_shows_completions_as_text_that_is_not_markdown(config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(config, tmp_path, 10)
+    for step in range(3):
+        logger.log_samples(step, [Sample("*1*\n+1=", "<b>2\x1b[0m", 1.0, {"exact": 1.0}, 7, 5)], "train")
+        logger.log(step, {"loss": 1.0}, "train")
+    logger.log_samples(2, [Sample("a", "b", None)], "eval")
+    logger.close({})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["tensors"] == ["samples/train/text_summary", "samples/eval/text_summary"]
+    train = events.Tensors("samples/train/text_summary")
+    assert [event.step for event in train] == [0], "steps follow one another within seconds"
+    text = train[0].tensor_proto.string_val[0].decode()
+    assert "    *1*\n    +1=" in text
+    assert "    <b>2\\x1b[0m" in text
+    assert "reward 1, exact 1; row 5, group 7" in text
 
 
 def test_missing_metrics_are_not_shown():

@@ -21,6 +21,7 @@ class EngineClock:
         self._reported = 0.0
         self._running = False
         self._last_returned = 0.0
+        self._last_asked = clock()
 
     def restarted(self) -> None:
         """Keep the seconds so far: the new attempt of the engine counts from 0."""
@@ -30,12 +31,21 @@ class EngineClock:
     def report(self, stats: RolloutStats) -> None:
         self._reported_at = self._clock()
         self._reported = stats.busy_seconds
-        self._running = stats.running > 0
+        # Not only `running`: a group is counted a moment after its first request, and the next report is a second away.
+        self._running = stats.busy or stats.running > 0
 
     def seconds(self) -> float:
-        """Return the busy seconds so far. Never decreases, even if a report is below the extrapolated value."""
-        extra = min(self._clock() - self._reported_at, MAX_EXTRAPOLATED_SECONDS) if self._running else 0.0
-        self._last_returned = max(self._last_returned, self._earlier_attempts + self._reported + extra)
+        """Return the busy seconds so far.
+
+        They never decrease, even if a report is below the extrapolated value, and never grow faster than time: the
+        seconds of a late report are spread over the calls that follow it. So the share of a step is at most 1.
+        """
+        now = self._clock()
+        extra = min(now - self._reported_at, MAX_EXTRAPOLATED_SECONDS) if self._running else 0.0
+        found = self._earlier_attempts + self._reported + extra
+        most = self._last_returned + now - self._last_asked
+        self._last_asked = now
+        self._last_returned = max(self._last_returned, min(found, most))
         return self._last_returned
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from rlx.controller.runtime.services import Services
 from rlx.errors import ProcessDied, RunError
 from rlx.fingerprint import Fingerprints, differences, mismatch_message
+from rlx.loggers.base import READY
 from rlx.names import LOGS, POLICY
 from rlx.transport.messages import PolicyReady, ProcessExited, RolloutReady
 
@@ -23,7 +24,9 @@ class Members:
         self._changed = asyncio.Event()
         self._waiting_stopped = False
         self._first_seen = ("the launcher", launcher) if launcher is not None else None
-        self._away: set[str] = set()
+        self._away: set[str] = set(services.replicas)
+        """Replicas that are not ready: the start of their engines blocks their heartbeats."""
+        self._doing: dict[str, str] = {}
         self.rollouts: dict[str, RolloutReady] = {}
         self.policy: PolicyReady | None = None
         self.exits: list[ProcessExited] = []
@@ -34,6 +37,16 @@ class Members:
         """Members that are not ready yet."""
         ready = {*self.rollouts, *([POLICY] if self.policy else [])}
         return [name for name in self._names if name not in ready]
+
+    def doing(self, name: str, text: str) -> None:
+        """Record the current activity of a process that starts."""
+        self._doing[name] = text
+        self._services.progress.moved()
+
+    def activities(self) -> dict[str, str]:
+        """Return the activity of each member: those that have not connected yet are importing their modules."""
+        missing = self.missing
+        return {name: self._doing.get(name, "starts") if name in missing else READY for name in self._names}
 
     def policy_ready(self, message: PolicyReady) -> None:
         """Record that the policy is ready. Raises RunError if it sees other datasets than the processes before it."""
@@ -82,9 +95,9 @@ class Members:
         self._changed.set()
 
     def unreached(self) -> list[str]:
-        """Return the members that are not connected."""
+        """Return the members that are not connected, or whose engine is starting: they don't answer before it has."""
         connected = self._services.channel.peers()
-        return [name for name in self._names if name not in connected]
+        return [name for name in self._names if name not in connected or name in self._away]
 
     def exited(self, message: ProcessExited) -> str:
         """Record the exit of a process, and return the error message for it."""

@@ -23,13 +23,14 @@ from rlx.controller.modes.mode import ReplicaMessage
 from rlx.controller.modes.trajectory_writer import TrajectoryWriter
 from rlx.controller.modes.weight_publisher import WeightPublisher
 from rlx.controller.records.metrics import TrainedStep, group_metrics
+from rlx.controller.records.samples import samples_of
 from rlx.controller.records.summary import GroupCounts
 from rlx.controller.records.trajectories import GroupRecord
 from rlx.controller.runtime.services import Services
 from rlx.errors import RunError, owned
 from rlx.fingerprint import Fingerprint
 from rlx.names import POLICY
-from rlx.transport.messages import GroupDone, GroupFailed, RolloutReady, RolloutStats, StepDone, TrainStep
+from rlx.transport.messages import GroupDone, GroupFailed, RolloutReady, RolloutStats, Samples, StepDone, TrainStep
 
 
 class RLMode:
@@ -101,6 +102,7 @@ class RLMode:
             self._weights.trained(step + 1, payloads)
         self._groups.trained(step, groups, keep_payloads=self._keep_payloads)
         await self._writer.write(f"step_{step:05d}", _records(groups, done.advantages), step, "train")
+        self._services.notify_launcher(Samples(step, samples_of(groups)))
         uninformative = self._groups.drops.uninformative - self._counted_uninformative
         generated = self._groups.generated_tokens - self._counted_tokens
         self._counted_uninformative += uninformative
@@ -124,6 +126,7 @@ class RLMode:
         metrics, groups = await self._evaluation.run(version)
         records = [GroupRecord(group.payload, group.reference) for group in groups]
         await self._writer.write(f"eval_{version:05d}", records, version, "eval")
+        self._services.notify_launcher(Samples(version, samples_of(groups), "eval"))
         return metrics
 
     async def flush(self) -> None:

@@ -5,6 +5,7 @@
 * `checkpoint.py`: checkpoint folders (begin, commit, load, prune), and the controller's part of their content.
 * `best.py`: the best version so far by an evaluation metric.
 * `trajectories.py`: episodes as Parquet files.
+* `samples.py`: completions of one group, for loggers.
 
 Rules:
 
