@@ -44,7 +44,9 @@ class Sample:
     reward: float | None
     """Total reward; None if it was not scored."""
     rewards: dict[str, float | None] = field(default_factory=dict)
-    """Value of each reward, by its name."""
+    """Value of each reward, by its label."""
+    reference: str | None = None
+    """The row's reference answer: text as it is, anything else as JSON; None if the row has none."""
     group_id: int = 0
     """Completions of one prompt share it; in an evaluation, the row of the evaluation dataset."""
     dataset_index: int = 0

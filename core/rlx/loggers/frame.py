@@ -124,7 +124,8 @@ def _sample(view: View, width: int, rows: int) -> list[Text]:
         return []
     best = max(view.samples, key=lambda sample: float("-inf") if sample.reward is None else sample.reward)
     reward = format_number(best.reward)
-    title = Text(f"a completion of {view.sampled_at}, reward {reward}", style="dim")
+    wanted = "" if best.reference is None else f", reference {best.reference!r}"
+    title = Text(f"a completion of {view.sampled_at}, reward {reward}{wanted}", style="dim")
     prompt = _wrapped(best.prompt, width, max((rows - 3) // 3, 1), from_end=True)
     completion = _wrapped(best.completion, width, rows - 2 - len(prompt), from_end=False)
     return [Text(), title, *prompt, *(Text(line.plain, style="bold") for line in completion)]

@@ -77,6 +77,7 @@ class TensorBoardLogger:
 def _as_markdown(sample: Sample) -> str:
     """Return a sample as Markdown. Its texts are indented, which makes them code: their own markup is not read."""
     values = [f"{name} {format_number(value)}" for name, value in sample.rewards.items()]
+    values += [] if sample.reference is None else [f"reference {sample.reference!r}"]
     where = f"row {sample.dataset_index}, group {sample.group_id}"
     head = f"{', '.join([f'reward {format_number(sample.reward)}', *values])}; {where}"
     texts = (textwrap.indent(visible(text), " " * 4, lambda _: True) for text in (sample.prompt, sample.completion))

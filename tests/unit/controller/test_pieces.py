@@ -250,12 +250,13 @@ def test_samples_are_of_the_first_group_whose_rewards_differ():
                     rewards=[Reward("exact", total)])
             for sample, total in enumerate(totals)
         ]  # fmt: skip
-        return group(group_id, rewards=totals, payload=encode_episodes(episodes))
+        return group(group_id, rewards=totals, payload=encode_episodes(episodes), reference="42")
 
     found = samples_of([done(0, 1.0, 1.0), done(1, 0.0, None, 1.0), done(2, 0.0, 1.0)])
     assert [(sample.group_id, sample.completion, sample.reward) for sample in found] == [
         (1, "0", 0.0), (1, "1", None), (1, "2", 1.0)
     ]  # fmt: skip
+    assert found[0].reference == "42"
     assert (found[0].rewards, found[0].dataset_index) == ({"exact": 0.0}, 7)
     assert len(found[0].prompt) <= 4000
     assert "characters" in found[0].prompt

@@ -23,7 +23,7 @@ METRICS = {
 COMPLETION = "<think>7 times 6 is 42.\n\x1b[31mred\x1b[0m\u202e</think>\n" + "The answer is 42, since " * 40
 SAMPLES = [
     Sample("user: What is 6*7?\n", "I don't know", 0.0),
-    Sample("user: " + "a long question " * 30 + "What is 6*7?\n", COMPLETION, 1.0, {"exact": 1.0}),
+    Sample("user: " + "a long question " * 30 + "What is 6*7?\n", COMPLETION, 1.0, {"exact": 1.0}, "42"),
     Sample("user: What is 6*7?", "?", None),
 ]
 SIZES = [(140, 40), (200, 60), (110, 24), (109, 24), (80, 24), (50, 12), (30, 8), (10, 4), (300, 10)]
@@ -76,7 +76,7 @@ def test_a_wide_terminal_has_curves_and_the_best_completion():
     text = "\n".join(lines((140, 40)))
     assert re.search(r"reward +▁▂▃▄▅▅▆▇█  0 to 0.8", text) or re.search(r"reward +▁[▂-▇]+█  0 to 0.8", text)
     assert re.search(r"accuracy +▁█  0.5 to 0.7", text)
-    assert "a completion of step 12, reward 1" in text
+    assert "a completion of step 12, reward 1, reference '42'" in text
     assert "What is 6*7?" in text
     assert r"\x1b[31mred\x1b[0m\u202e</think>" in text
     assert "entropy    1.25" in text

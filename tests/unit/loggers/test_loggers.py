@@ -252,7 +252,7 @@ def test_tensorboard_shows_completions_as_text_that_is_not_markdown(config, tmp_
 
     logger = TensorBoardLogger(config, tmp_path, 10)
     for step in range(3):
-        logger.log_samples(step, [Sample("*1*\n+1=", "<b>2\x1b[0m", 1.0, {"exact": 1.0}, 7, 5)], "train")
+        logger.log_samples(step, [Sample("*1*\n+1=", "<b>2\x1b[0m", 1.0, {"exact": 1.0}, "2\n", 7, 5)], "train")
         logger.log(step, {"loss": 1.0}, "train")
     logger.log_samples(2, [Sample("a", "b", None)], "eval")
     logger.close({})
@@ -264,7 +264,7 @@ def test_tensorboard_shows_completions_as_text_that_is_not_markdown(config, tmp_
     text = train[0].tensor_proto.string_val[0].decode()
     assert "    *1*\n    +1=" in text
     assert "    <b>2\\x1b[0m" in text
-    assert "reward 1, exact 1; row 5, group 7" in text
+    assert r"reward 1, exact 1, reference '2\n'; row 5, group 7" in text
 
 
 def test_missing_metrics_are_not_shown():
