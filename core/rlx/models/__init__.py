@@ -4,6 +4,7 @@ Files:
     plugin.py           the contract, `ModelPlugin` and `WeightMapper`
     base_model.py       `BaseModel`, the base class of models that are not from transformers
     architectures.py    what RL can't do with some architectures, and what training does with dropout
+    plain.py            models whose checkpoints are checked by arithmetic, without torch
     rope.py             rotary frequencies that depend on the length of a sequence
     tensor_parallel.py  splits the blocks of a model over ranks
     registry.py         `ModelRegistry`, with which a launch script registers models

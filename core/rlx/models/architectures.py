@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
-from rlx.models.base_model import HFConfig
 from rlx.models.rope import rope_limit
 from rlx.models.select import DEFAULT_MODEL_PLUGIN
+
+if TYPE_CHECKING:
+    from rlx.models.base_model import HFConfig
 
 DEFAULT_CONTEXT = 2048
 """vLLM's own default for a model that doesn't give its longest sequence."""

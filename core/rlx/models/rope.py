@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rlx.models.base_model import HFConfig
+if TYPE_CHECKING:
+    from rlx.models.base_model import HFConfig
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from rlx.config.sections.model import ModelConfig
 from rlx.errors import UsageError, first_line
 
 _TOKENIZER_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.py"]
+
+
+_TOKENIZERS = "transformers.tokenization_utils_tokenizers:TokenizersBackend"
+_QWEN2 = "transformers.models.qwen2.tokenization_qwen2:Qwen2Tokenizer"
+_CLASSES: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("llama", "TokenizersBackend"): _TOKENIZERS,
+        ("llama", "PreTrainedTokenizer"): _TOKENIZERS,
+        ("qwen3", "TokenizersBackend"): _TOKENIZERS,
+        ("qwen3", "PreTrainedTokenizer"): _TOKENIZERS,
+        ("qwen2", "Qwen2Tokenizer"): _QWEN2,
+        ("qwen3", "Qwen2Tokenizer"): _QWEN2,
+    }
+)
+"""Type of a model and `tokenizer_class` (without `Fast`) -> the class that `AutoTokenizer` chooses, by a test."""
 
 
 class Tokenizer(Protocol):
@@ -91,14 +109,20 @@ def load_tokenizer(model: ModelConfig) -> Tokenizer:
 
     Raises UsageError if it can't be loaded.
     """
-    from transformers import AutoTokenizer
-
     source = model.tokenizer or model.path
     _check_folder(source)
     # A revision is the model's; a tokenizer from elsewhere has its own.
     revision = None if model.tokenizer else model.revision
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=model.trust_remote_code)
+        known = _known_class(Path(source))
+        if known is not None:
+            tokenizer = known.from_pretrained(source)
+        else:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=revision, trust_remote_code=model.trust_remote_code
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise UsageError(_no_tokenizer(source, f"{type(error).__name__}: {first_line(error)}")) from error
     # transformers makes an empty tokenizer of some model types if the folder holds only a config.json.
@@ -126,6 +150,23 @@ def tokenizer_folder(model: ModelConfig) -> Path | None:
         return Path(snapshot_download(source, allow_patterns=_TOKENIZER_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise UsageError(_no_tokenizer(source, first_line(error))) from error
+
+
+def _known_class(folder: Path) -> Any:
+    """Return the class of a folder's tokenizer if it is one of `_CLASSES`, else None.
+
+    `AutoTokenizer` would choose the same one, but importing it imports torch, which takes seconds.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        own = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        key = config["model_type"], own["tokenizer_class"].removesuffix("Fast")
+        if "auto_map" in config or "auto_map" in own or not (folder / "tokenizer.json").is_file():
+            return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # AutoTokenizer says what is wrong with it
+        return None
+    module, _, name = _CLASSES.get(key, "").partition(":")
+    return getattr(importlib.import_module(module), name) if module else None
 
 
 def _check_folder(source: str) -> None:

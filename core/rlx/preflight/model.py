@@ -22,6 +22,7 @@ from rlx.models.architectures import (
     dropout_notes,
     engine_notes,
 )
+from rlx.models.plain import plain_model
 from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rlx.models.plugin import ModelPlugin
+
+
+_BUILT_IN = "rlx_models.hf:plugin"
+"""The plugin that builds models with transformers."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ def check_model(config: Config, plugins: Plugins, facts: ModelFacts) -> ModelSiz
     folder = Path(config.model.path)
     if not folder.is_dir():
         return None
+    built_in = any(record.target == _BUILT_IN for record in plugins.records)
+    if built_in and (known := _size_of_plain(config, folder)) is not None:
+        return known
     try:
         network = _build(plugin, config, folder, owner, weights=not facts.only_config)
     except UsageError as error:
@@ -96,6 +104,9 @@ def check_architecture(config: Config, problems: Problems, *, rollouts: bool) ->
     """
     from rlx.policy.weights.hf_folder import load_hf_config
 
+    if plain_model(Path(config.model.path)) is not None:
+        # It has no dropout, the default rotary frequencies, a longest sequence, and an implementation in vLLM.
+        return config
     hf_config = load_hf_config(config.model, Path(config.model.path))
     for note in (*attention_notes(config, hf_config), *dropout_notes(config, hf_config, rollouts=rollouts)):
         problems.note(note)
@@ -114,6 +125,25 @@ def check_architecture(config: Config, problems: Problems, *, rollouts: bool) ->
     )
     vllm = {**config.rollout.vllm, "max_model_len": DEFAULT_CONTEXT}
     return config.model_copy(update={"rollout": config.rollout.model_copy(update={"vllm": vllm})})
+
+
+def _size_of_plain(config: Config, folder: Path) -> ModelSize | None:
+    """Return the size of a plain model whose checkpoint fits; None if that takes building it.
+
+    The policy's layout must be one that every model allows, since only the network could refuse it.
+    """
+    from rlx.policy.weights.hf_folder import read_headers
+
+    parallel, plain = config.policy.parallel, plain_model(folder)
+    split = max(parallel.cp, parallel.tp, parallel.ep, parallel.pp) > 1
+    if plain is None or split or config.policy.attention is not None:
+        return None
+    try:
+        fits = plain.fits(read_headers(folder))
+    except UsageError:  # building it will say so
+        return None
+    layer, others = plain.layer_parameters, plain.other_parameters
+    return ModelSize(plain.layers * layer + others, layer, others) if fits else None
 
 
 def _build(plugin: ModelPlugin, config: Config, folder: Path, owner: str, *, weights: bool) -> nn.Module:

@@ -14,16 +14,18 @@ import re
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from rlx import ModelPlugin, PluginError, UsageError, WeightMapper
 
+if TYPE_CHECKING:  # a model that `rlx check` knows without building it needs no torch
+    import torch
+    from torch import Tensor, nn
 
-def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None) -> nn.Module:
-    """Build the causal LM that the config describes, on the current default device."""
+
+def build(hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementation: str | None = None) -> nn.Module:
+    """Build the causal LM that the config describes, on the current default device; by default in float32."""
+    import torch
     from transformers import AutoModelForCausalLM
 
     # Whether code in the model's folder may run was decided when its config was loaded.
@@ -31,7 +33,10 @@ def build(hf_config: Any, *, dtype: torch.dtype = torch.float32, attn_implementa
     try:
         # A copy for each model: setting one's attention writes to its config.
         model: nn.Module = AutoModelForCausalLM.from_config(
-            deepcopy(hf_config), dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=own_code
+            deepcopy(hf_config),
+            dtype=dtype or torch.float32,
+            attn_implementation=attn_implementation,
+            trust_remote_code=own_code,
         )
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
@@ -75,6 +80,8 @@ class HFWeightMapper(WeightMapper):
 
     @cached_property
     def _model(self) -> Any:
+        import torch
+
         with torch.device("meta"):
             model: Any = build(self._config)
         model._weight_conversions = _conversions(model)  # noqa: SLF001 - read by `revert_weight_conversion`

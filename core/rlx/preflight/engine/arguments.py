@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from rlx.config.errors import shown
@@ -61,10 +62,8 @@ _UNSUPPORTED: Mapping[str, _Unsupported] = MappingProxyType(
 
 def engine_argument_types() -> Mapping[str, str]:
     """Return the annotation of each engine argument by its name. Raises UsageError if vLLM is not installed."""
-    source = find_module(MODULE)
-    if source is None:
-        raise UsageError("vLLM, which samples the completions, is not installed: see docs/installation.md.")
-    classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    text = _source().read_text(encoding="utf-8")
+    classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
     return {
         field.target.id: ast.unparse(field.annotation)
         for node in classes
@@ -74,11 +73,21 @@ def engine_argument_types() -> Mapping[str, str]:
     }
 
 
+def _source() -> Path:
+    source = find_module(MODULE)
+    if source is None:
+        raise UsageError("vLLM, which samples the completions, is not installed: see docs/installation.md.")
+    return source
+
+
 def check_engine_arguments(arguments: Mapping[str, object], problems: Problems) -> Mapping[str, object]:
     """Add a problem for each key of `[rollout.vllm]` that vLLM or rlx can't use, or whose value has another type.
 
     Return the others.
     """
+    if not arguments:
+        problems.attempt(_source)  # parsing it takes a tenth of a second
+        return {}
     known = problems.attempt(engine_argument_types)
     if known is None:
         return {}

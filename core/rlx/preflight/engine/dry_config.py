@@ -26,6 +26,7 @@ from typing import IO
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, UsageError
+from rlx.models.architectures import DEFAULT_CONTEXT
 from rlx.plugins.resolve import find_module
 from rlx.preflight.engine.arguments import written
 from rlx.preflight.engine.head_sizes import check_head_size
@@ -86,7 +87,11 @@ class DryConfig:
     @contextmanager
     def start(cls, config: Config) -> Iterator[DryConfig]:
         """Start the process; it is ended with the context."""
-        request = {"arguments": engine_arguments(config, 0), "own": list(config.rollout.vllm)}
+        request = {
+            "arguments": engine_arguments(config, 0),
+            "own": list(config.rollout.vllm),
+            "context": DEFAULT_CONTEXT,
+        }
         environment = {**os.environ, **engine_environment(config, 0), "VLLM_LOGGING_LEVEL": "ERROR"}
         with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as log:
             # A date or time of TOML becomes text, which no argument of vLLM is.
