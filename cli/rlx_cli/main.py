@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from rlx_cli.boundary import drop_unwritable_output, exit_code, open_streams
-from rlx_cli.group import CommandGroup
+from rlx_cli.group import CommandGroup, Group
 from rlx_cli.plugin_commands import plugin_app, plugins_app
 
 app = typer.Typer(
@@ -35,6 +35,22 @@ Rollout = Annotated[int | None, typer.Option("--rollout", metavar="M", help="Eng
 Script = Annotated[str | None, typer.Argument(metavar="SCRIPT", help="A launch script: script.py, or package.module.")]
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The script's own arguments.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
+
+
+models_app = typer.Typer(cls=Group, no_args_is_help=True, help="Models to try things with.")
+
+
+@app.callback(invoke_without_command=True, no_args_is_help=True)
+def rlx(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the versions of rlx and of what it runs on.")
+    ] = False,
+) -> None:
+    if version:
+        from rlx_cli.commands.version import version_text
+
+        typer.echo(version_text())
+        raise typer.Exit
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -112,8 +128,37 @@ def export(
     export_command(run_dir, step=step, dtype=dtype, to=to)
 
 
+@models_app.callback()
+def models() -> None:
+    """Make this a group, although it has one command only."""
+
+
+@models_app.command()
+def make_tiny(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    architecture: Annotated[
+        str, typer.Option("--architecture", metavar="NAME", help="A model_type: qwen3, llama, mistral, qwen3_moe, ...")
+    ] = "qwen3",
+    layers: Annotated[int | None, typer.Option("--layers", metavar="N", help="Decoder layers. Default: 4.")] = None,
+    hidden: Annotated[int | None, typer.Option("--hidden", metavar="N", help="Hidden size. Default: 128.")] = None,
+    heads: Annotated[int | None, typer.Option("--heads", metavar="N", help="Attention heads. Default: 4.")] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", metavar="N", help="Longest sequence. Default: 512.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="With a chat template.")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the random weights.")] = 0,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Make a tiny model with random weights and a character tokenizer."""
+    from rlx_cli.commands.models import make_tiny_command
+
+    sizes = {"--layers": layers, "--hidden": hidden, "--heads": heads, "--context": context}
+    make_tiny_command(folder, architecture=architecture, chat=chat, seed=seed, sizes=sizes)
+
+
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(plugin_app, name="plugin")
+app.add_typer(models_app, name="models")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rlx.preflight.load import LoadedRun, load_earlier, load_run
 from rlx.preflight.machine import check_writable
 from rlx.preflight.plan import prepare
 from rlx.script.runner import find_script
+from rlx_cli.commands.toml_text import document
 from rlx_cli.messages import say_note
 
 
@@ -44,7 +44,7 @@ def run_command(
     for note in plan.notes:
         say_note(note)
     if dry_run:
-        sys.stdout.write(json.dumps(plan.config.model_dump(by_alias=True, mode="json"), indent=2) + "\n")
+        sys.stdout.write(document(plan.config.model_dump(by_alias=True, mode="json")))
         return 0
     if plan.facts.only_config:
         raise UsageError(

@@ -37,12 +37,20 @@ IMPORT_SECONDS = 60.0
 
 def schema_command(*, plugins: bool) -> None:
     """Write the JSON Schema to stdout, with the keys as the file has them."""
+    sys.stdout.write(schema_text(plugins=plugins))
+
+
+def schema_text(*, plugins: bool) -> str:
+    """Return the JSON Schema of a config file, which a launch script may complete."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema(by_alias=True)}
+    # The file may leave out what a launch script gives.
+    schema["required"].remove("dataset")
+    schema["$defs"]["EvalConfig"]["required"].remove("dataset")
     catalog = discover()
     for entry in catalog.entries:
         if entry.kind in HOLDERS and (plugins or entry.dist == "rlx"):
             _add(schema["$defs"], entry, catalog)
-    sys.stdout.write(json.dumps(schema, indent=2) + "\n")
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def _add(definitions: dict[str, Any], entry: Entry, catalog: Catalog) -> None:

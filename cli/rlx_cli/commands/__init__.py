@@ -1,6 +1,9 @@
 """Commands for before and after a run.
 
 * export.py: `rlx export`.
+* models.py: `rlx models make-tiny`.
+* version.py: `rlx --version`.
+* toml_text.py: the TOML text of a config.
 
 Rule: as in rlx_cli, a command imports what it needs when it is called.
 """

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rlx.testing.stand_ins.models import SHAPE, make_char_model, save_char_tokenizer
+from rlx.testing.stand_ins.models import SHAPE, make_char_model, make_tiny_model, save_char_tokenizer
 
-__all__ = ["SHAPE", "make_char_model", "save_char_tokenizer"]
+__all__ = ["SHAPE", "make_char_model", "make_tiny_model", "save_char_tokenizer"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import time
 
 import psutil
 import pytest
+import tomli
 
 
 @pytest.fixture
@@ -262,12 +262,14 @@ def test_a_good_config_passes_in_seconds_and_starts_no_process(call, project, tm
 
 def test_a_dry_run_prints_the_resolved_config(call, project, tmp_path):
     code, out, _ = call("run", "--config", project(), "--dry-run", "--policy", 2)
-    resolved = json.loads(out)
+    resolved = tomli.loads(out)
     assert code == 0
     assert {name: ranks for name, ranks in resolved["policy"]["parallel"].items() if ranks > 1} == {"dp_shard": 2}
     assert resolved["model"]["plugin"] == "hf"
     assert "async" in resolved
     assert not (tmp_path / "project" / "runs").exists()
+    (tmp_path / "project" / "again.toml").write_text(out)
+    assert call("run", "--config", "again.toml", "--dry-run")[:2] == (0, out)
 
 
 def test_an_sft_config_passes(call, project):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomli
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -82,7 +83,7 @@ def resolved(call):
     def resolved(*args):
         code, out, err = call("run", "--dry-run", "--config", *args)
         assert code == 0, err
-        return json.loads(out)
+        return tomli.loads(out)
 
     return resolved
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 
 import pytest
 
@@ -45,7 +46,6 @@ def test_an_unexpected_exception_is_shown_with_its_traceback(rlx, monkeypatch):
         (["run"], "Say what to run"),
         (["run", "--resume", "absent-dir"], "isn't a run directory"),
         (["run", "--resume", "x", "--config", "y.toml"], "leave out --config. --set changes a key"),
-        (["run", "--resume", "x", "--config", "y.toml"], "leave out --config"),
         (["rnu"], "Did you mean 'run'"),
         (["run", "--polcy", "3"], "--polcy"),
         (["run", "--policy", "three"], "'--policy'"),
@@ -65,3 +65,27 @@ def test_a_third_party_command_runs_and_cannot_replace_a_built_in_one(rlx, fake_
     )
     assert rlx("greet", "you", "--loud")[:2] == (0, "hello you True\n")
     assert "Say what to run" in rlx("run")[2]
+
+
+def test_the_versions_are_those_of_the_metadata(rlx):
+    code, out, _ = rlx("--version")
+    lines = dict(line.split(" ", 1) for line in out.splitlines())
+    assert code == 0
+    assert lines["rlx"] == metadata.version("rlx")
+    assert lines["transformers"] == metadata.version("transformers")
+    assert set(lines) == {"rlx", "torch", "vllm", "transformers", "python"}
+
+
+def test_a_schema_accepts_what_a_launch_script_completes(rlx):
+    code, out, _ = rlx("schema")
+    schema = json.loads(out)
+    assert code == 0
+    assert schema["required"] == ["model"]
+    assert "required" not in schema["$defs"]["EvalConfig"] or schema["$defs"]["EvalConfig"]["required"] == []
+
+
+def test_a_tiny_model_is_not_written_over_other_files(rlx, tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    code, _, err = rlx("models", "make-tiny", str(tmp_path))
+    assert code == 2
+    assert "isn't an empty folder" in err

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tomli
 
 from rlx.plugins.catalog import discover
 from rlx.testing import CharTokenizer
@@ -119,7 +120,7 @@ def test_a_run_of_a_project_gets_its_options(rlx_project, tiny_model):
     )
     result = rlx_project.run("--dry-run", "--set", "run.steps=3")
     assert result.code == 0, result
-    assert json.loads(result.out)["run"]["steps"] == 3
+    assert tomli.loads(result.out)["run"]["steps"] == 3
     assert not rlx_project.run_dir.exists()
 
 
