@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import io
+import logging
 import os
 import select
 import sys
@@ -21,7 +23,7 @@ from pathlib import Path
 import typer
 
 from rlx.errors import RlxError, UsageError, described, missing_extra
-from rlx_cli.messages import say_bug, say_error, say_verbatim
+from rlx_cli.messages import say_bug, say_error, say_note, say_verbatim
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 WHERE = "(--traceback shows where.)"
@@ -73,6 +75,23 @@ def open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _Notes(logging.Handler):
+    """Shows warnings of rlx's own modules, such as that of an import that hangs, as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say_note(record.getMessage())
+
+
+def show_warnings() -> None:
+    """Show warnings as notes, and the Python lines of a crash of native code, such as a plugin's, on stderr."""
+    logger = logging.getLogger("rlx")
+    if not logger.handlers:
+        logger.addHandler(_Notes(logging.WARNING))
+    if not faulthandler.is_enabled():
+        with contextlib.suppress(OSError, ValueError):  # no descriptor: a test's stream
+            faulthandler.enable(all_threads=False)
 
 
 def drop_unwritable_output() -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rlx_cli.boundary import drop_unwritable_output, exit_code, open_streams
+from rlx_cli.boundary import drop_unwritable_output, exit_code, open_streams, show_warnings
 from rlx_cli.group import CommandGroup, Group
 from rlx_cli.plugin_commands import plugin_app, plugins_app
 
@@ -176,6 +176,7 @@ def schema(
 def main() -> None:
     """Run one command and exit with its code."""
     open_streams()
+    show_warnings()
     # Pydantic looks for plugins of its own in the metadata of all distributions, and fails if one of them is damaged.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(exit_code(lambda: app(prog_name="rlx", standalone_mode=False), traceback="--traceback" in sys.argv))

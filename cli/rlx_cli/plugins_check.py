@@ -15,7 +15,8 @@ from rlx.plugins.catalog import Catalog, Entry, discover
 from rlx.plugins.resolve import resolve
 from rlx.terminal import visible
 from rlx.testing.probe import Report, probe
-from rlx_cli.plugins import row_of
+from rlx_cli.messages import say_note
+from rlx_cli.plugins import hidden_command, notes, row_of
 
 LABELS = ("kind", "name", "distribution", "version", "import")
 
@@ -32,11 +33,14 @@ def check_plugins_command(dist: str | None, *, timeout_seconds: float, as_json: 
         rows.append(_row(entry, report))
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    for note in notes(catalog, dist):
+        fine = fine and dist is None  # whoever asks about one distribution wants all of it to work
+        say_note(note)
     return 0 if fine else 2
 
 
 def _chosen(catalog: Catalog, dist: str | None) -> Sequence[Entry]:
-    known = sorted({entry.dist for entry in catalog.entries})
+    known = sorted({found.dist for found in (*catalog.entries, *catalog.misnamed)})
     if dist is not None and dist not in known:
         hint = did_you_mean(dist, known)
         raise PluginError(
@@ -46,6 +50,8 @@ def _chosen(catalog: Catalog, dist: str | None) -> Sequence[Entry]:
 
 
 def _report(entry: Entry, catalog: Catalog, timeout_seconds: float) -> Report:
+    if hidden_command(entry):
+        return Report(error=f"`rlx {entry.name}` is rlx's own command, so this one can't be called")
     try:
         record = resolve(entry.kind, entry.qualified, catalog, Path())
     except RlxError as error:

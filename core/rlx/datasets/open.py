@@ -11,6 +11,7 @@ from rlx.config.schema import Config
 from rlx.config.sections.data import DatasetConfig
 from rlx.datasets.view import DatasetView, leaves
 from rlx.errors import ConfigError, DatasetError, attribute
+from rlx.plugins.contain import contained
 from rlx.plugins.options import Options
 from rlx.plugins.session import Plugins
 from rlx.plugins.signature import accepted, named, parameters
@@ -44,7 +45,7 @@ def make_dataset(
     check_dataset_args(factory_or_object, args, owner=owner)
     source = factory_or_object
     if is_factory(source):
-        with attribute(owner, "opening it", as_=DatasetError):
+        with attribute(owner, "opening it", as_=DatasetError), contained(owner, "opening it"):
             source = source(**run_objects(source, config, tokenizer), **dataset_options(source).bind(args))
     for leaf in leaves(source):
         _set_up(leaf, config, tokenizer, owner)

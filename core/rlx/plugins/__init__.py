@@ -4,6 +4,7 @@
 * resolve.py: resolves a name in the config to a plugin record, without importing the plugin.
 * records.py: records in messages: owners, and the parts of a target.
 * load.py: imports one plugin.
+* contain.py: keeps a plugin's code from ending the process, or hanging, without a word.
 * options.py: checks the config's `args` against the signature of their component.
 * signature.py: which of the arguments that rlx offers a callable accepts.
 * hookspecs.py: every hook, with its process, frequency and permissions.

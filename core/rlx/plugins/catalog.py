@@ -151,7 +151,7 @@ def _entries(dist: metadata.Distribution) -> Iterator[Entry]:
     name, version = headers["Name"], headers["Version"]
     if not isinstance(name, str) or not isinstance(version, str):
         raise TypeError("its METADATA gives no name and version")
-    # Only the project's name is read here. `packaging`, which reads the rest, would double the time of a listing.
+    # Only the name of the project is read here: `packaging`, which reads the rest, takes time and is often not needed.
     lines = headers.get_all("Requires-Dist") or dist.requires or ()
     requires = tuple(line for line in lines if re.match(r"\s*rlx(?![\w.-])", line, re.IGNORECASE))
     for point in dist.entry_points:

@@ -16,19 +16,22 @@ from typing import Any
 
 from rlx.boot import PluginRecord
 from rlx.errors import PluginError, attribute, did_you_mean, missing_extra
+from rlx.plugins.contain import contained
 from rlx.plugins.records import is_file, owner, split_target
 
 
 def load(record: PluginRecord) -> Any:
     """Return the object that a record names. Raises PluginError if the import fails or the attribute is missing."""
     place, path = split_target(record.target)
-    with attribute(owner(record), "its import", advice=lambda error: _advice(record, place, error)):
+    who = owner(record)
+    boundary = attribute(who, "its import", advice=lambda error: _advice(record, place, error))
+    with boundary, contained(who, "its import"):
         found: Any = _import_file(Path(place)) if is_file(place) else importlib.import_module(place)
-    for name in path.split(".") if path else ():
-        if not hasattr(found, name):
-            public = [known for known in getattr(found, "__dict__", {}) if not known.startswith("_")]
-            raise PluginError(f"{owner(record)}: {place} has no {name!r}.{did_you_mean(name, public)}")
-        found = getattr(found, name)
+        for name in path.split(".") if path else ():
+            if not hasattr(found, name):
+                public = [known for known in getattr(found, "__dict__", {}) if not known.startswith("_")]
+                raise PluginError(f"{who}: {place} has no {name!r}.{did_you_mean(name, public)}")
+            found = getattr(found, name)
     return found
 
 

@@ -40,6 +40,7 @@ from rlx.config.errors import UNKNOWN_KEY, inline, problems, report
 from rlx.config.places import Place, branches, is_table, keys
 from rlx.config.unknown import explain_option
 from rlx.errors import ConfigError, attribute
+from rlx.plugins.contain import contained
 from rlx.plugins.signature import named, parameters, takes_any
 
 Made = TypeVar("Made")
@@ -173,7 +174,7 @@ def make(target: Callable[..., Made], args: Mapping[str, object], *, where: str,
     """
     options = Options(target)
     options.check(args, where=where, owner=owner)
-    with attribute(owner, "its constructor"):
+    with attribute(owner, "its constructor"), contained(owner, "its constructor"):
         try:
             return target(**options.bind(args))
         except ValueError as error:

@@ -31,6 +31,8 @@ _OPERATIONS: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
     {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 )
 _ENUMERABLE = 1_000_000
+MOST_ROWS = 1_000_000
+"""All rows are drawn at the start."""
 
 
 class ArithmeticDataset:
@@ -48,7 +50,7 @@ class ArithmeticDataset:
         seed: int = 0,
         declined: float = 0.0,
     ) -> None:
-        _check(split, low, high, operation, declined)
+        _check(split, low, high, operation, size, declined)
         self._low, self._high, self._operation, self._seed = low, high, operation, seed
         self._pad, self._reverse = pad, reverse
         self._range = _SHARES[split]
@@ -100,7 +102,7 @@ class ArithmeticDataset:
     def _draw(self, size: int | None) -> Iterator[tuple[int, int]]:
         """Yield `size` random problems of this split; for ranges with too many problems to list."""
         # A fortieth of all problems is at most a quarter of the smallest split, so few draws are repeats.
-        limit = (self._high - self._low + 1) ** 2 // 40
+        limit = min((self._high - self._low + 1) ** 2 // 40, MOST_ROWS)
         if size is None or size > limit:
             raise ValueError(f"{self._low} .. {self._high} has too many problems to list: set size, at most {limit}")
         rng = random.Random(f"{self._seed} drawn")  # noqa: S311 - data, no secrets
@@ -121,13 +123,15 @@ class ArithmeticDataset:
         return int.from_bytes(blake2b(f"{self._seed} {word}".encode(), digest_size=6).digest()) / 2**48
 
 
-def _check(split: str, low: int, high: int, operation: str, declined: float) -> None:
+def _check(split: str, low: int, high: int, operation: str, size: int | None, declined: float) -> None:
     if split not in _SHARES:
         raise ValueError(f"split must be one of {', '.join(_SHARES)}, not {split!r}")
     if operation not in _OPERATIONS:
         raise ValueError(f"operation must be one of {', '.join(_OPERATIONS)}, not {operation!r}")
     if not 0 <= low <= high:
         raise ValueError(f"0 <= low <= high must hold, but low = {low} and high = {high}")
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
     if not 0 <= declined <= 1:
         raise ValueError(f"declined is a share between 0 and 1, not {declined}")
     if declined and split == "eval":

@@ -26,8 +26,15 @@ INSTRUCTION = (
     f"+, -, * and /, and parentheses. {THINK_AND_ANSWER} The answer is the expression, without an equals sign."
 )
 HELD_OUT = 0.1
+MOST_ROWS = 1_000_000
+MOST_NUMBERS = 8
+"""Random expressions of more numbers hardly ever have a small value."""
 _PATIENCE = 5000
 """Give up after this many draws in a row without a new problem."""
+_PILOT = 300
+"""After this many draws, the work that is left is estimated."""
+_MOST_OPERATIONS = 8_000_000
+"""Operations of all expressions to try, at most: some 15 seconds."""
 _TRIES = 50
 """Expressions tried with the same numbers until one has a small enough value."""
 
@@ -73,9 +80,15 @@ class CountdownDataset:
     def _distinct(self, size: int) -> Iterator[Problem]:
         rng = Random(f"{self._seed} {self._split}")  # noqa: S311 - data, no secrets
         seen: set[Problem] = set()
-        missed = 0
+        draws = missed = expressions = 0
         while len(seen) < size:
-            problem = self._draw(rng)
+            problem, tried = self._draw(rng)
+            draws, expressions = draws + 1, expressions + tried
+            if draws == _PILOT and expressions * self._counts[1] * size > _MOST_OPERATIONS * max(len(seen), 1):
+                raise ValueError(
+                    f"only {len(seen)} of {expressions:,} random expressions gave a problem, which is too few for "
+                    f"size = {size}: use fewer or smaller numbers, a larger max_target, or a smaller size"
+                )
             if problem is None or _key(problem) in seen:
                 missed += 1
                 if missed == _PATIENCE:
@@ -85,15 +98,18 @@ class CountdownDataset:
             missed = 0
             yield problem
 
-    def _draw(self, rng: Random) -> Problem | None:
-        """Draw a problem; None if it isn't of this split or has too large a target."""
+    def _draw(self, rng: Random) -> tuple[Problem | None, int]:
+        """Draw a problem, and count the expressions that were tried for it.
+
+        The problem is None if it isn't of this split or has too large a target.
+        """
         numbers = [rng.randint(*self._range) for _ in range(rng.randint(*self._counts))]
-        values = (_value(rng, numbers) for _ in range(_TRIES))
-        target = next((value for value in values if value <= self._max_target), None)
-        if target is None:
-            return None
-        problem = tuple(numbers), target
-        return problem if self._is_held_out(problem) == (self._split == "eval") else None
+        for tried in range(1, _TRIES + 1):
+            target = _value(rng, numbers)
+            if target <= self._max_target:
+                problem = tuple(numbers), target
+                return problem if self._is_held_out(problem) == (self._split == "eval") else None, tried
+        return None, _TRIES
 
     def _is_held_out(self, problem: Problem) -> bool:
         word = f"{self._seed} {_key(problem)}".encode()
@@ -125,7 +141,11 @@ def _check(split: str, size: int, fewest: int, most: int, low: int, high: int, m
         raise ValueError(f"split must be train or eval, not {split!r}")
     if size < 1 or max_target < 1:
         raise ValueError(f"size and max_target must be at least 1, but size = {size} and max_target = {max_target}")
-    if not 2 <= fewest <= most:
-        raise ValueError(f"2 <= min_numbers <= max_numbers must hold, but they are {fewest} and {most}")
+    if size > MOST_ROWS:
+        raise ValueError(f"size is at most {MOST_ROWS:,}, not {size:,}: all problems are generated at the start")
+    if not 2 <= fewest <= most <= MOST_NUMBERS:
+        raise ValueError(
+            f"2 <= min_numbers <= max_numbers <= {MOST_NUMBERS} must hold, but they are {fewest} and {most}"
+        )
     if not 1 <= low <= high:
         raise ValueError(f"1 <= low <= high must hold, but low = {low} and high = {high}")

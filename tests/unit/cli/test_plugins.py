@@ -74,6 +74,66 @@ def test_a_name_of_two_distributions_is_listed_qualified(rlx, fake_dist):
     assert "judge" not in names
 
 
+def test_the_name_of_a_built_in_stays_its_own(rlx, fake_dist):
+    fake_dist("em", {"rlx.rewards": {"exact_match": "em_m:fn"}}, {"em_m.py": "def fn(text, reference=None): ..."})
+    names = [line.split()[1] for line in rlx("plugins")[1].splitlines()]
+    assert {"exact_match", "em/exact_match"} <= set(names)
+    code, out, err = rlx("plugins", "show", "reward", "exact_match")
+    assert (code, out.splitlines()[0]) == (0, "reward exact_match, from rlx 0.1.0")
+    assert "note: reward 'exact_match' is the one that comes with rlx. em 1.0 offers that name, too: write" in err
+    assert rlx("plugins", "show", "reward", "em/exact_match")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("group", "hint"),
+    [
+        ("rlx.reward", "Did you mean 'rlx.rewards'?"),
+        ("rlx.rewardz", "Did you mean 'rlx.rewards'?"),
+        ("rlx.Rewards", "Did you mean 'rlx.rewards'?"),
+        ("rlx-hooks", "Did you mean 'rlx.hooks'?"),
+        ("rlx_commands", "Did you mean 'rlx.commands'?"),
+        ("rlx.zzz", "Groups: rlx.datasets, rlx.rewards,"),
+    ],
+)
+def test_a_misspelt_entry_point_group_is_noted(rlx, fake_dist, group, hint):
+    fake_dist("brk", {group: {"x": "brk_m:f"}}, {"brk_m.py": "def f(): ..."})
+    for args, expected in ([], 0), (["check", "brk"], 2):
+        code, _, err = rlx("plugins", *args)
+        assert code == expected
+        assert f"note: brk: rlx reads no entry-point group {group!r}, so its plugins don't appear. {hint}" in err
+
+
+def test_a_group_of_another_program_is_not_noted(rlx, fake_dist):
+    fake_dist("other", {"pytest11": {"rlx": "o:f"}, "rlxtools.plugins": {"x": "o:f"}})
+    assert rlx("plugins")[2] == ""
+
+
+@pytest.mark.parametrize("name", ["run", "check", "plugins"])
+def test_a_command_that_a_built_in_hides_is_noted(rlx, fake_dist, name):
+    fake_dist("cmds", {"rlx.commands": {name: "cmds_m:f", "own": "cmds_m:f"}}, {"cmds_m.py": "def f(): ..."})
+    note = f"note: cmds: its command {name!r} can't be called: `rlx {name}` is rlx's own."
+    assert rlx("plugins")[2].splitlines() == [note]
+    code, out, err = rlx("plugins", "check", "cmds")
+    assert (code, err.splitlines()) == (2, [note])
+    assert f"    `rlx {name}` is rlx's own command, so this one can't be called\n" in out
+
+
+def test_distributions_for_another_rlx_are_marked(rlx, fake_dist):
+    fake_dist("new99", {"rlx.rewards": {"r": "n:f"}}, {"n.py": ""}, requires=["rlx>=99", "torch"])
+    fake_dist("fits", {"rlx.rewards": {"s": "n:f"}}, requires=["rlx>=0.1,<0.2"])
+    lines = {line.split()[1]: line for line in rlx("plugins")[1].splitlines()}
+    assert lines["r"].endswith("  needs rlx>=99: this is rlx 0.1.0")
+    assert lines["s"].endswith("n:f")
+
+
+def test_damaged_metadata_of_others_stops_no_command(rlx, fake_dist, tmp_path):
+    site = fake_dist("junk", {"console_scripts": {"x": "y:z"}})
+    (next(site.glob("*.dist-info")) / "entry_points.txt").write_text("[console_scripts]\nthis line is none\n")
+    for args in (["plugins"], ["plugins", "show", "reward", "exact_match"], ["schema"]):
+        code, _, err = rlx(*args)
+        assert (code, err) == (0, "")
+
+
 @pytest.mark.parametrize("kind", ["dataset", "datasets"])
 def test_show_lists_the_options_and_the_source_location(rlx, kind):
     code, out, _ = rlx("plugins", "show", kind, "arithmetic")

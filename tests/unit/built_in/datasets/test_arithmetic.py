@@ -101,6 +101,10 @@ def test_padded_answers_have_the_same_width_without_the_sign(low, more, operatio
         ({"split": "eval", "declined": 0.1}, "can't be used for split = 'eval'"),
         ({"split": "eval", "size": 5000}, "only 1[0-9]{3} problems|only 9[0-9]{2} problems"),
         ({"high": 99_999}, "set size"),
+        ({"high": 10**18}, "set size, at most 1000000"),
+        ({"high": 10**18, "size": 10**9}, "set size, at most 1000000"),
+        ({"size": -1}, "size must be at least 1, not -1"),
+        ({"size": 0}, "size must be at least 1, not 0"),
         ({"high": 1999, "size": 2_000_000}, "at most 100000"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from fractions import Fraction
 
 import pytest
@@ -94,3 +95,24 @@ def test_the_prompt_asks_for_the_format_that_the_reward_reads():
 def test_invalid_options_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         CountdownDataset(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 10**9}, "size is at most 1,000,000, not 1,000,000,000"),
+        ({"min_numbers": 30, "max_numbers": 30}, "max_numbers <= 8 must hold, but they are 30 and 30"),
+        ({"max_numbers": 10**9}, "max_numbers <= 8 must hold"),
+        ({"low": 10**17, "high": 10**18}, "only 0 of 15,000 random expressions gave a problem"),
+        (
+            {"min_numbers": 8, "max_numbers": 8, "low": 90, "max_target": 1},
+            "random expressions gave a problem, which is too few",
+        ),
+        ({"low": 1, "high": 1}, "hardly more than [0-9]+ such problems"),
+    ],
+)
+def test_work_without_an_end_is_refused_in_a_moment(options, message):
+    began = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        CountdownDataset(**options)
+    assert time.process_time() - began < 2
