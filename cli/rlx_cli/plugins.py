@@ -70,8 +70,8 @@ def _lines(catalog: Catalog) -> Iterator[str]:
     for entry in catalog.entries:
         # If two distributions offer one name, a config means the built-in one by it, or neither.
         name = entry.name if catalog.chosen(entry.kind, entry.name) == entry else entry.qualified
-        row = (entry.kind, name, entry.dist, entry.version, entry.target, unfit(entry))
-        rows.append(tuple(map(visible, row)))
+        cells = (entry.kind, name, entry.dist, entry.version, entry.target, unfit(entry))
+        rows.append(tuple(map(visible, cells)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

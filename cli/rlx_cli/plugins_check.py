@@ -40,7 +40,7 @@ def check_plugins_command(dist: str | None, *, timeout_seconds: float, as_json: 
 
 
 def _chosen(catalog: Catalog, dist: str | None) -> Sequence[Entry]:
-    known = sorted({found.dist for found in (*catalog.entries, *catalog.misnamed)})
+    known = sorted({entry.dist for entry in catalog.entries} | {group.dist for group in catalog.misnamed})
     if dist is not None and dist not in known:
         hint = did_you_mean(dist, known)
         raise PluginError(
