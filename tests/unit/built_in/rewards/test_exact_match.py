@@ -32,5 +32,6 @@ def test_scores_of_exact_match(text, reference, options, expected):
 
 
 def test_a_missing_reference_is_an_error_and_not_zero():
-    with pytest.raises(ValueError, match="this row has none"):
-        exact_match_reward_fn("None", None)
+    for missing in (None, float("nan")):
+        with pytest.raises(ValueError, match="this row has none"):
+            exact_match_reward_fn(str(missing), missing)
