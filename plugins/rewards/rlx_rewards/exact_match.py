@@ -23,7 +23,7 @@ def exact_match_reward_fn(
 
     Raises ValueError if the row has no reference answer.
     """
-    if reference is None or reference != reference:  # noqa: PLR0124 - NaN is a missing value in tables
+    if reference is None or reference != reference:  # NaN: a missing value
         raise ValueError("exact_match compares with the dataset's reference answer, and this row has none")
     answer = to_be_evaluated if pattern is None else last_match(pattern, to_be_evaluated)
     if answer is None:

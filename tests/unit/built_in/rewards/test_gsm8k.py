@@ -89,7 +89,7 @@ def test_scores_of_gsm8k(text, reference, expected):
 @pytest.mark.parametrize("reference", [None, "", "seventy-two", "1 or 2", "24 and 48 = 72", "#### none", "####"])
 def test_a_reference_without_one_number_is_an_error_for_any_completion(reference):
     for text in ("#### 72", "no marker", "#### none"):
-        with pytest.raises(ValueError, match="must be one number|this row has none"):
+        with pytest.raises(ValueError, match=r"must be one number|this row has none"):
             gsm8k_reward_fn(text, reference)
 
 
