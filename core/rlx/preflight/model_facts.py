@@ -69,7 +69,8 @@ _WITHOUT_HEAD_DIM = frozenset(
 
 
 def _head_size(text: dict[str, Any]) -> int | None:
-    if "kv_lora_rank" in text:
+    # Latent attention has a size of its own; models without attention may call something else a head.
+    if "kv_lora_rank" in text or "num_attention_heads" not in text:
         return None
     if (size := _number(text, "head_dim")) is not None:
         return size
