@@ -68,7 +68,7 @@ def test_latent_attention_has_sizes_of_its_own():
         ({"model_type": "llama", "head_dim": None, "hidden_size": 64, "num_attention_heads": 2}, 32),
         ({"model_type": "qwen3", "hidden_size": 128, "num_attention_heads": 8}, None),
         ({"model_type": "deepseek_v3", "head_dim": 64, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, None),
-        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "num_attention_heads": 4, "head_dim": 256}}, 256),
+        ({"model_type": "gemma3", "text_config": {"num_attention_heads": 4, "head_dim": 256}}, 256),
         ({"model_type": "mamba2", "num_heads": 8, "head_dim": 16}, None),
         ({"model_type": "mamba"}, None),
     ],
