@@ -58,6 +58,14 @@ class CommandGroup(Group):
             formatter.write_dl(rows)
 
 
+def own_commands() -> list[str]:
+    """Return the names of rlx's own commands."""
+    from rlx_cli.main import app
+
+    group = typer.main.get_group(app)
+    return list(group.commands)
+
+
 def _catalog() -> Catalog:
     from rlx.plugins.catalog import discover
 

@@ -64,13 +64,20 @@ def plugin() -> None:
 
 @plugin_app.command()
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="reward, dataset, packer, model, algorithm or hook.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help="reward, dataset, packer, model, ..."),
+    ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the distribution, and of the plugin in a config.")],
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="D", help="Make it here. Default: a folder of that name.")
+    ] = None,
+    rlx_source: Annotated[
+        str | None,
+        typer.Option("--rlx", metavar="SOURCE", help="Where CI gets rlx: a wheel, or git+https://..."),
     ] = None,
 ) -> None:
     """Make a distribution with one plugin that works, its tests, README and CI."""
     from rlx_cli.scaffold import new_command
 
-    new_command(kind, name, folder)
+    new_command(kind, name, folder, rlx_source)

@@ -30,6 +30,8 @@ _WHERE = {
     "check_algorithm": "rlx.testing.suites.algorithm",
     "check_dataset": "rlx.testing.suites.dataset",
     "check_hooks": "rlx.testing.suites.hooks",
+    "check_launcher": "rlx.testing.suites.launcher",
+    "check_logger": "rlx.testing.suites.logger",
     "check_model_plugin": "rlx.testing.suites.model_plugin",
     "check_packer": "rlx.testing.suites.packer",
     "check_reward": "rlx.testing.suites.reward",
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from rlx.testing.suites.contract import ContractError as ContractError
     from rlx.testing.suites.dataset import check_dataset as check_dataset
     from rlx.testing.suites.hooks import check_hooks as check_hooks
+    from rlx.testing.suites.launcher import check_launcher as check_launcher
+    from rlx.testing.suites.logger import check_logger as check_logger
     from rlx.testing.suites.model_plugin import check_model_plugin as check_model_plugin
     from rlx.testing.suites.packer import check_packer as check_packer
     from rlx.testing.suites.reward import check_reward as check_reward

@@ -12,6 +12,8 @@ CONFIG = """
 [run]
 name = "generated"
 steps = 2
+launcher = "my-launcher"
+loggers = ["jsonl", "my-logger"]
 
 [model]
 path = "{model}"
@@ -77,13 +79,14 @@ def test_a_plugin_is_listed_with_its_distribution_and_keeps_its_contract(generat
         (f"{kind}s", f"my-{kind}", "0.1.0")
     ]
     (row,) = json.loads(generated.rlx("plugins", "check", f"my-{kind}", "--json"))
-    assert row["result"] == ("not tested" if kind == "model" else "fine"), row
+    # These need a folder of weights, and processes that are started.
+    assert row["result"] == ("not tested" if kind in ("model", "launcher") else "fine"), row
 
 
 def test_a_config_can_name_all_plugins(generated, config):
     output = generated.rlx("check", config)
     for kind in KINDS:
-        if kind != "hook":
+        if kind not in ("hook", "command"):
             assert f"my-{kind} 0.1.0" in output
 
 
@@ -94,9 +97,12 @@ def test_a_run_uses_all_plugins(generated, config):
     generated.rlx("run", "--config", config, "--run-dir", run_dir, timeout=500)
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "done"
     used = {(one["kind"], one["name"], one["dist"]) for one in json.loads((run_dir / "plugins.json").read_text())}
-    assert {(f"{kind}s", f"my-{kind}", f"my-{kind}") for kind in KINDS} <= used
+    assert {(f"{kind}s", f"my-{kind}", f"my-{kind}") for kind in KINDS if kind != "command"} <= used
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if line["kind"] == "train"]
     assert len(train) == 2
     assert all(line["my-hook/best_reward"] >= line["reward/mean"] for line in train)
     assert all("reward/my-reward" in line and line["grad_norm"] > 0 for line in train)
+    rows = (run_dir / "my-logger.csv").read_text().splitlines()
+    assert rows == [f"{line['step']},train,{line['reward/mean']}," for line in train]
+    assert len(generated.rlx("my-command", run_dir, "--metric", "reward/my-reward").splitlines()) == 2

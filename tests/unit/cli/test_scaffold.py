@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 import tomli
 
+from rlx.plugins.catalog import SINGULAR
 from rlx_cli.scaffold import KINDS
 
 
@@ -32,10 +34,34 @@ def test_plugin_new_makes_a_complete_distribution(rlx, cwd, kind):
     names = {getattr(node, "name", None) or node.targets[0].id for node in source.body if _defines(node)}
     assert points == {"new-Thing": f"new_thing:{next(iter(points.values())).partition(':')[2]}"}
     assert points["new-Thing"].partition(":")[2] in names
-    assert "rlx.testing" in (folder / tests).read_text()
-    assert 'new-Thing"' in (folder / "README.md").read_text()
+    assert ("rlx.testing" in (folder / tests).read_text()) == (kind != "command")  # commands have no contract
+    assert ("rlx new-Thing runs" if kind == "command" else 'new-Thing"') in (folder / "README.md").read_text()
     assert "cd new-Thing\n" in out
-    assert f"rlx plugins show {kind} new-Thing" in out
+    assert ("rlx new-Thing --help" if kind == "command" else f"rlx plugins show {kind} new-Thing") in out
+
+
+def test_every_kind_has_a_scaffold():
+    assert {f"{kind}s" for kind in KINDS} == set(SINGULAR)
+
+
+@pytest.mark.parametrize(
+    ("source", "steps"),
+    [
+        ("rlx-0.1.0-py3-none-any.whl", ['python -m pip install --find-links wheels ".[test]"']),
+        ("git+https://host/rlx@v1", ['python -m pip install "rlx @ git+https://host/rlx@v1"']),
+        ("https://host/rlx", ['python -m pip install "rlx @ git+https://host/rlx"']),
+        ("https://host/rlx-1-py3-none-any.whl", ['python -m pip install "rlx @ https://host/rlx-1-py3-none-any.whl"']),
+    ],
+)
+def test_ci_installs_rlx_from_the_source_that_was_named(rlx, cwd, source, steps):
+    (cwd / "rlx-0.1.0-py3-none-any.whl").write_bytes(b"a wheel")
+    code, out, _ = rlx("plugin", "new", "reward", "shape", "--rlx", source)
+    assert code == 0
+    wanted = steps if "wheels" in steps[0] else [*steps, 'python -m pip install ".[test]"']
+    ci = (cwd / "shape/.github/workflows/ci.yml").read_text()
+    assert re.findall("- run: (.*)", ci) == [*wanted, "python -m pytest"]
+    assert wanted[0].removeprefix("python -m ").replace('".[test]"', '-e ".[test]"') in out
+    assert (cwd / "shape/wheels/rlx-0.1.0-py3-none-any.whl").exists() == (source == "rlx-0.1.0-py3-none-any.whl")
 
 
 def _defines(node):
@@ -55,7 +81,11 @@ def test_the_kind_may_be_plural_and_the_folder_may_be_chosen(rlx, cwd):
     [
         (["rewad", "x"], ("Unknown kind of plugin 'rewad'. Did you mean 'reward'? Kinds: dataset, reward, packer, "
                          "model, algorithm, launcher, logger, command, hook.")),
-        (["logger", "x"], "`rlx plugin new` makes no logger. Kinds: reward, dataset, packer, model, algorithm, hook."),
+        (["reward", "exact_match"], "'exact_match' is the name of a reward of rlx's own. Choose another."),
+        (["logger", "console"], "'console' is the name of a logger of rlx's own. Choose another."),
+        (["command", "run"], "'run' is the name of a command of rlx's own. Choose another."),
+        (["reward", "x", "--rlx", "nothing.whl"], "--rlx nothing.whl: a wheel of rlx of that name does not exist."),
+        (["reward", "x", "--rlx", "host/rlx"], "--rlx host/rlx: name a wheel of rlx, or an address, as in --rlx git+"),
         (["reward", "9lives"], ("'9lives' can't be the name of a distribution and its module. Use letters and digits, "
                                "with single - or _ between them, a letter first.")),
         (["reward", "a b"], "'a b' can't be the name"),

@@ -23,10 +23,26 @@ class target(rlx.DecoderOnlyLLMDataPacker):
 """
 
 
+NONE_FOR_TEXT = """
+import rlx
+
+class target(rlx.DecoderOnlyLLMDataPacker):
+    def get_rollout_input(self, item):
+        return None
+"""
+EMPTY_FOR_TEXT = NONE_FOR_TEXT.replace("None", "[]")
+LOGGER = """
+class target:
+    def __init__(self, *a): ...
+    def close(self, summary): ...
+    def log(self, step, metrics, kind): ...
+"""
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "broken", "untested"),
     [
-        ("rewards", "target = 3", "is a int, not a function", ""),
+        ("rewards", "target = 3", "it is an int (3), not a function or a class with __call__", ""),
         ("rewards", "def target(text, reference=None): return None", "returned None, which is not a reward", ""),
         ("rewards", "def target(text, reference, *, url: str): return 1.0", "", "it needs args: url"),
         ("rewards", "class target:\n    def __init__(self): raise OSError('no key')\n    def __call__(self, *a): ...",
@@ -37,16 +53,41 @@ class target(rlx.DecoderOnlyLLMDataPacker):
         ("datasets", "def target(): raise OSError('no network')", "", "it can't be opened here: "),
         ("datasets", RANDOM_ROWS, "row 0 was", ""),
         ("packers", "import rlx\nclass target(rlx.DecoderOnlyLLMDataPacker): ...", "", ""),
-        ("packers", "target = 3", "it is a int", ""),
+        ("packers", "target = 3", "it is an int (3), not a class", ""),
         ("packers", OF_BOARDS, "", "it does not take text as an item: "),
         ("algorithms", "from rlx.algorithms.grpo import GRPO as target", "", ""),
         ("algorithms", "from rlx.algorithms.grpo import GRPO\nclass target(GRPO):\n    rollouts = None",
          "rollouts is None", ""),
         ("hooks", "import rlx\nclass target:\n    @rlx.hookimpl\n    def rlx_step_edn(self): ...",
          "Did you mean 'rlx_step_end'?", ""),
-        ("models", "target = 3", "it is a int, not an rlx.ModelPlugin", ""),
+        ("models", "target = 3", "it is an int (3), not an rlx.ModelPlugin", ""),
         ("models", "import rlx\ntarget = rlx.ModelPlugin(build=print, weight_mapper=print)", "", "a folder of weights"),
-        ("loggers", "target = 3", "it is a int, which can't be called", ""),
+        ("rewards", "def target(text, reference=None): raise ValueError('no')",
+         "", "it refused every text: ValueError: no"),
+        ("rewards", "def target(text, reference=None): raise SystemExit(3)",
+         "", "it refused every text: SystemExit: 3"),
+        ("rewards", "def target(text, reference=None): return 1 / len(text)", "", ""),
+        ("rewards", "class target: ...", "its instances can't be called: target has no __call__", ""),
+        ("datasets", "class target(list):\n    def setup(self, a, b, c): ...", "setup", ""),
+        ("datasets", "class target:\n    def __len__(self): return -1\n    def __getitem__(self, i): ...",
+         "__len__", ""),
+        ("packers", "class target:\n    def get_rollout_input(self, item): return item", "setup", ""),
+        ("packers", NONE_FOR_TEXT, "None", ""),
+        ("packers", EMPTY_FOR_TEXT, "empty", ""),
+        ("loggers", "target = 3", "it is an int (3), not a class", ""),
+        ("loggers", "def target(config, run_dir, steps): ...", "not a class", ""),
+        ("loggers", "class target:\n    def __init__(self, *a): ...\n    def close(self, summary): ...",
+         "it has no method `log`", ""),
+        ("loggers", LOGGER, "", ""),
+        ("loggers", LOGGER.replace("metrics, kind", "metrics"), "`log` can't be called with step, metrics, kind", ""),
+        ("loggers", LOGGER + "    def status(self): ...", "`status` can't be called with status", ""),
+        ("loggers", LOGGER.replace("*a): ...", "*a): raise OSError('no API key')"), "", "OSError: no API key"),
+        ("loggers", LOGGER.replace("metrics, kind): ...", "metrics, kind): metrics['own']"), "", "KeyError: 'own'"),
+        ("launchers", "class target:\n    def start(self, process): ...", "it has no method `close`", ""),
+        ("launchers", "from rlx.launchers.local import LocalLauncher as target", "", "rlx.testing.check_launcher"),
+        ("commands", "target = 3", "it is an int (3), not a typer.Typer or a function", ""),
+        ("commands", "def target(where: str): ...", "", ""),
+        ("commands", "def target(where: int | str): ...", "typer can't make a command of it", ""),
     ],
 )  # fmt: skip
 def test_the_contract_is_checked_as_far_as_possible(kind, text, broken, untested):

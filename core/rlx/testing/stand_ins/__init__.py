@@ -7,6 +7,7 @@ Files:
 * config.py: a config of defaults.
 * episodes.py: a sampled and scored episode.
 * hook_arguments.py: arguments for every hook.
+* processes.py: processes for a launcher to start.
 
 Rule: the suites import from here, and nothing here imports a suite. Users import `rlx.testing.tokenizer` and
 `rlx.testing.models`.

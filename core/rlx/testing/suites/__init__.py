@@ -8,6 +8,8 @@ Files:
 * packer.py: `check_packer`.
 * algorithm.py, loss.py: `check_algorithm`.
 * hooks.py, hook_calls.py: `check_hooks`.
+* logger.py: `check_logger`.
+* launcher.py: `check_launcher`.
 * model_plugin.py, engine_probe.py: `check_model_plugin`, with a vLLM engine in a process of its own.
 
 Rules:

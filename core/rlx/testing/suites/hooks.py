@@ -48,7 +48,7 @@ def check_hooks(plugin: object, *, args: Mapping[str, object] | None = None, cal
             if near and callable(found) and not hasattr(found, "rlx_impl"):
                 seen = f"{name} has no marker, and its name is not that of a hook.{near}"
                 yield Broken("marked", seen, "Mark it with @rlx.hookimpl.")
-        record = PluginRecord("hooks", "plugin", "", "", name_of(plugin), "")
+        record = PluginRecord("hooks", name_of(plugin), "", "", name_of(plugin), "")
         section = PluginsConfig(enable=[HooksConfig(name=record.name, args=dict(args or {}))])
         hooks = attempt(lambda: Hooks([(record, plugin)], section))
         if isinstance(hooks, Raised):

@@ -8,8 +8,9 @@ stops in the author's function.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from rlx.config.schema import Config
@@ -20,7 +21,14 @@ from rlx.rewards.call import RewardCaller, loaded_message
 from rlx.testing.stand_ins.config import example_config
 from rlx.testing.stand_ins.tokenizer import CharTokenizer
 from rlx.testing.suites.contract import Broken, Raised, attempt, demand, name_of
-from rlx.testing.suites.reward_calls import Example, ExampleCaller, ExampleTuple, broken_example, broken_odd_texts
+from rlx.testing.suites.reward_calls import (
+    Example,
+    ExampleCaller,
+    ExampleTuple,
+    broken_example,
+    broken_odd_texts,
+    try_odd_texts,
+)
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -70,11 +78,43 @@ def check_reward(
         pass
     else:
         raise RuntimeError("check_reward runs its own event loop: call it from a plain function, not an async one")
-    own = {
-        "config": config or example_config(),
-        "tokenizer": tokenizer if tokenizer is not None else CharTokenizer(),
-        "data_packer": data_packer,
-    }
+    examined = examine_reward(
+        target,
+        args=args,
+        examples=examples,
+        group=group,
+        own={
+            "config": config or example_config(),
+            "tokenizer": tokenizer if tokenizer is not None else CharTokenizer(),
+            "data_packer": data_packer,
+        },
+        repeatable=repeatable,
+        refuses=refuses,
+    )
+    demand(f"reward {name_of(target)}", RULES, examined.broken)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The result of trying a reward."""
+
+    broken: list[Broken]
+    refused_all: str = ""
+    """The exception that it raised at the last of the odd texts, if it raised one at each of them."""
+
+
+def examine_reward(
+    target: object,
+    *,
+    args: Mapping[str, object] | None = None,
+    examples: Iterable[Example | ExampleTuple] = (),
+    group: bool | None = None,
+    own: Mapping[str, object] | None = None,
+    repeatable: bool = True,
+    refuses: tuple[type[Exception], ...] = (),
+) -> Examined:
+    """Try a reward as `check_reward` does. `own` holds `config`, `tokenizer` and `data_packer`."""
+    own = own or {"config": example_config(), "tokenizer": CharTokenizer(), "data_packer": None}
     given = [one if isinstance(one, Example) else Example(*one) for one in examples]
     subject = f"reward {name_of(target)}"
 
@@ -83,16 +123,15 @@ def check_reward(
         assert callable(target)
         return BoundReward(target, dict(args or {}))
 
-    def broken() -> Iterator[Broken]:
-        reward = attempt(bind)
-        if isinstance(reward, Raised):
-            yield Broken("options", str(reward), "Give it the args that a config would, or correct its signature.")
-            return
-        with closing(RewardCaller()) as call:
-            caller = ExampleCaller(reward, loaded_message(reward, subject, group=group), own, call)
-            found = [one for example in given for one in broken_example(caller, example, repeatable)]
-            yield from found
-            if not any(one.rule == "transport" for one in found):
-                yield from broken_odd_texts(caller, given[0] if given else None, refuses)
-
-    demand(subject, RULES, broken())
+    reward = attempt(bind)
+    if isinstance(reward, Raised):
+        todo = "Give it the args that a config would, or correct its signature."
+        return Examined([Broken("options", str(reward), todo)])
+    with closing(RewardCaller()) as call:
+        caller = ExampleCaller(reward, loaded_message(reward, subject, group=group), own, call)
+        found = [one for example in given for one in broken_example(caller, example, repeatable)]
+        if any(one.rule == "transport" for one in found):
+            return Examined(found)
+        odd = try_odd_texts(caller, given[0] if given else None)
+        found += broken_odd_texts(odd, with_reference=bool(given), refuses=refuses)
+        return Examined(found, str(odd[-1].raised) if all(one.raised for one in odd) else "")

@@ -126,10 +126,18 @@ def broken_example(caller: ExampleCaller, example: Example, repeatable: bool) ->
             yield Broken("expected", seen, "Correct the reward, or the example.")
 
 
-def broken_odd_texts(
-    caller: ExampleCaller, example: Example | None, refuses: tuple[type[Exception], ...]
-) -> Iterator[Broken]:
-    """Yield the findings for `any-text` and `any-group`. The reference answer is that of `example`, if there is one."""
+@dataclass(frozen=True)
+class Tried:
+    """An odd text, and the exception that the reward raised at it, if any."""
+
+    rule: str
+    description: str
+    example: Example
+    raised: Raised | None
+
+
+def try_odd_texts(caller: ExampleCaller, example: Example | None) -> list[Tried]:
+    """Call the reward with each of the odd texts. The reference answer is that of `example`, if there is one."""
     base = replace(example or Example(""), token_ids=None, finish_reason="stop")
     odd = [
         ("any-text", description, replace(base, completion=[text, "a completion"] if caller.loaded.group else text))
@@ -137,15 +145,29 @@ def broken_odd_texts(
     ]
     if caller.loaded.group:
         odd.append(("any-group", "a single completion", replace(base, completion=["a completion"])))
-    for rule, description, one in odd:
-        raised = attempt(partial(_score, caller, one))
-        todo = f"Return a number for {description} too"
-        if isinstance(raised, Raised):
-            if isinstance(raised.error, RewardError):
-                yield _failed(rule, raised, one, f"{todo}.")
-            elif example is not None and not isinstance(raised.error, refuses):
-                refusal = f"if it refuses on purpose: refuses=({type(raised.error).__name__},)."
-                yield _failed(rule, raised, one, f"{todo}; {refusal}")
+    results = [(one, attempt(partial(_score, caller, one[2]))) for one in odd]
+    return [Tried(*one, result if isinstance(result, Raised) else None) for one, result in results]
+
+
+def broken_odd_texts(
+    tried: Sequence[Tried], *, with_reference: bool, refuses: tuple[type[Exception], ...]
+) -> Iterator[Broken]:
+    """Yield the findings for `any-text` and `any-group`. Without a reference answer, exceptions are no findings."""
+    found = []
+    for one in tried:
+        todo = f"Return a number for {one.description} too"
+        if one.raised is None:
+            continue
+        if isinstance(one.raised.error, RewardError):
+            found.append(_failed(one.rule, one.raised, one.example, f"{todo}."))
+        elif with_reference and not isinstance(one.raised.error, refuses):
+            refusal = f"if it refuses on purpose: refuses=({type(one.raised.error).__name__},)."
+            found.append(_failed(one.rule, one.raised, one.example, f"{todo}; {refusal}"))
+    if len(found) == len(tried) > 1:
+        # One wrong answer to everything is one finding.
+        yield replace(found[0], seen=f"{found[0].seen}\nThe same holds for all other completions that were tried.")
+    else:
+        yield from found
 
 
 def _score(caller: ExampleCaller, example: Example) -> list[Score]:
