@@ -108,6 +108,28 @@ def check(
 
 
 @app.command()
+def init(
+    model: Annotated[
+        str, typer.Option("--model", metavar="PATH", help="A model's folder, or its name on the Hub.")
+    ] = "Qwen/Qwen3-0.6B",
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="X", help="A file, a plugin's name, ./file.py:name, or a Hub name.")
+    ] = "gsm8k",
+    reward: Annotated[
+        str | None, typer.Option("--reward", metavar="X", help="A plugin's name, or ./file.py:name.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="X.toml", help="Write it there. Default: print it.")
+    ] = None,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Write a config that fits a model, a dataset and a reward."""
+    from rlx_cli.commands.init import init_command
+
+    init_command(model, dataset, reward, output)
+
+
+@app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run that has ended.")],
     step: Annotated[

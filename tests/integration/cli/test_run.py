@@ -49,3 +49,13 @@ def test_epochs_are_converted_to_steps(call, project, started):
     call("run", "--config", config, "--set", "policy.groups_per_step=1")
     ((plan, _),) = started
     assert (plan.config.run.steps, plan.config.run.epochs) == (3 * plan.data.train.size, None)
+
+
+def test_a_new_config_passes_the_check_at_once(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("models", "make-tiny", "tiny", "--layers", 1, "--chat")[0] == 0
+    (tmp_path / "rows.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n' * 40)
+    assert call("init", "--model", "tiny", "--dataset", "rows.jsonl", "--output", "x.toml")[0] == 0
+    code, out, err = call("check", "x.toml")
+    assert code == 0, err
+    assert "38 rows, 2 to evaluate" in out
