@@ -1,4 +1,4 @@
-"""What `rlx init` finds out about a model, a dataset and a reward, to write a config that fits them."""
+"""Finds out about a model, a dataset and a reward, so that `rlx init` can write a config that fits them."""
 
 from __future__ import annotations
 

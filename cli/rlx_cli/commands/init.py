@@ -68,7 +68,7 @@ def _beside(output: Path, name: str) -> str:
 def config_lines(model: ModelGuess, data: DataGuess, reward: str | None) -> Iterator[str]:
     """Yield the lines of a config. Without a reward it is one for supervised fine-tuning."""
     yield f"#:schema ./{SCHEMA_FILE}"
-    yield "# Every key, with its default: rlx schema. What is wrong with a file: rlx check FILE."
+    yield "# Every key, with its default: rlx schema. To check a file without a run: rlx check FILE."
     yield ""
     yield "[run]"
     yield f'name = "{"rl" if reward else "sft"}"           # the run directory is runs/<name>'
