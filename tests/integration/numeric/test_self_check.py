@@ -186,9 +186,11 @@ def test_dropout_of_a_base_model_is_left_out_of_steps(toy, toy_model, variant, f
     (micro,) = score_plan(SEQUENCES, max_tokens=100, packing=True).micro_batches
     policy.eval()
     expected = policy(micro).logprobs
-    policy.prepare_step(dropout=True)
+    policy.dropout = True
+    policy.train()
     assert not torch.allclose(policy(micro).logprobs, expected, atol=1e-3)
-    policy.prepare_step(dropout=False)
+    policy.dropout = False
+    policy.train()
     assert torch.allclose(policy(micro).logprobs, expected, atol=1e-6)
     assert model.training == (variant != "functions")
     if variant == "counting":

@@ -22,7 +22,7 @@ Shapes: B rows, L positions of a row, T trained tokens, H hidden size, V vocabul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import nn
@@ -63,10 +63,13 @@ class PolicyModel(nn.Module):
         self.temperature = temperature
         self.chunk = chunk
         self.row_sharding = row_sharding or Unsharded()
+        self.dropout = False
+        """Whether training mode applies the model's dropout."""
         self.use_schedule(Sequential(), last_stage=True)
         self.adapter = adapter_for(causal_lm)
         allowed = self.adapter.packing_refusal() is None
         self.use(packing=packing and allowed, own_logits=self.adapter.head() is None)
+        self.train(causal_lm.training)
 
     def use(self, *, packing: bool, own_logits: bool) -> None:
         """Choose packed or padded rows, and who computes logits. Packing needs a model that doesn't refuse it."""
@@ -74,13 +77,12 @@ class PolicyModel(nn.Module):
         self.own_logits = own_logits
         self.adapter.prepare_rows(packing=packing)
 
-    def prepare_step(self, *, dropout: bool) -> None:
-        """Put the model into the mode in which a step is computed. Without dropout, it computes what it does in
-        evaluation mode.
-        """
-        self.train()
-        if not dropout:
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode. Without `dropout`, both compute the same."""
+        super().train(mode)
+        if mode and not self.dropout:
             self.adapter.disable_dropout()
+        return self
 
     def use_schedule(self, schedule: Schedule, *, last_stage: bool) -> None:
         """Choose the schedule of a step's micro-batches. All stages but the last compute hidden states only."""

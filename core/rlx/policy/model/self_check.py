@@ -111,7 +111,7 @@ class _Comparison:
     def _training_mode_equals(self, expected: Tensor) -> bool:
         # A model may count the tokens that it sees in training: the probe's don't count.
         buffers = [(buffer, buffer.clone()) for buffer in self.policy.buffers()]
-        self.policy.prepare_step(dropout=False)
+        self.policy.train()
         equal = self._equal("training mode", expected)
         for buffer, before in buffers:
             buffer.copy_(before)

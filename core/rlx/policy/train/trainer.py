@@ -101,8 +101,8 @@ class Trainer:
         self._algorithm = algorithm
         self._config = config
         self._reference = reference
-        # The engine samples without dropout: with it, a step would train on log-probabilities that nobody sampled from.
-        self._dropout = not algorithm.rollouts if config.dropout is None else config.dropout
+        # The engine samples without dropout: with it, a step would train log-probabilities that nothing sampled from.
+        model.dropout = not algorithm.rollouts if config.dropout is None else config.dropout
 
     def train(self, groups: Sequence[Sequence[Episode]]) -> dict[str, float]:
         """Make one optimizer update on these groups; return metrics. Raises RunError if they have no trained token."""
@@ -182,7 +182,7 @@ class Trainer:
 
     def _accumulate(self, plan: StepPlan) -> Tally:
         """Accumulate the gradients of this rank's micro-batches."""
-        self._model.prepare_step(dropout=self._dropout)
+        self._model.train()
         tally = Tally()
         micro_batches = self._to_device(plan)
         reference_logprobs: list[Tensor | None] = [None] * len(micro_batches)
