@@ -6,11 +6,14 @@ Rules:
   output is discarded, and the run continues.
 * A write never waits. A thread does the writing, so that a reader that pauses (Ctrl-S, `| less`) delays neither
   metrics nor signals. If too much waits for the reader, the oldest output is discarded.
+* If a pipe's reader has ended, what goes to stderr is shown on the terminal itself: Ctrl-C ends `| tee`, too, and the
+  report of the run has to appear somewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -35,67 +38,93 @@ class Output:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, bool]] = deque()
         self._size = 0
         self._changed = threading.Condition()
         self._writing = False
-        self.broken = False
-        """Whether a write has failed; from then on output is discarded."""
+        self._broken = False
+        """Whether a write has failed."""
+        self._terminal: int | None = None
+        """The terminal in place of a broken pipe, for messages alone."""
         # A daemon, since a write to a reader that pauses may never return.
         threading.Thread(target=self._write_all, name="rlx-screen", daemon=True).start()
 
-    def put(self, data: bytes) -> None:
-        """Write `data` soon."""
+    def put(self, data: bytes, *, message: bool) -> None:
+        """Write `data` soon. `message`: it is for the terminal if the pipe has no reader any more."""
         with self._changed:
-            if self.broken:
+            if self._is_lost(message=message):
                 return
-            self._waiting.append(data)
+            self._waiting.append((data, message))
             self._size += len(data)
             while self._size > MAX_WAITING_BYTES:
-                self._size -= len(self._waiting.popleft())
+                self._size -= len(self._waiting.popleft()[0])
             self._changed.notify_all()
 
     def finish(self, seconds: float) -> None:
         """Wait until everything is written, at most `seconds`."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            while (self._waiting or self._writing) and not self.broken and time.monotonic() < deadline:
+            while (self._waiting or self._writing) and time.monotonic() < deadline:
                 self._changed.wait(deadline - time.monotonic())
 
     def _write_all(self) -> None:
-        while not self.broken:
+        while True:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
                 while not self._waiting:
                     self._changed.wait()
-                data = self._waiting.popleft()
+                data, message = self._waiting.popleft()
                 self._size -= len(data)
                 self._writing = True
-            self._write(data)
+            if not self._broken:
+                self._write(data, message=message)
+            elif not self._is_lost(message=message):
+                self._show(data)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, message: bool) -> None:
+        rest = data
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError:
-            # EPIPE, EIO (the terminal is closed), ENOSPC: nothing can be shown, and nobody is left to show an error to.
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            # EPIPE, EIO (the terminal is closed), ENOSPC: there is nobody left to show an error to.
             with self._changed:
-                self.broken = True
-                self._waiting.clear()
-                self._changed.notify_all()
+                self._broken = True
+                self._terminal = _own_terminal() if error.errno == errno.EPIPE else None
+            if not self._is_lost(message=message):
+                self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        """Write to the terminal, unless this process runs in its background: that could stop the process."""
+        assert self._terminal is not None
+        with contextlib.suppress(OSError):
+            if os.tcgetpgrp(self._terminal) == os.getpgrp():
+                os.write(self._terminal, data)
+
+    def _is_lost(self, *, message: bool) -> bool:
+        return self._broken and (self._terminal is None or not message)
+
+
+def _own_terminal() -> int | None:
+    """Open the terminal that controls this process; None if there is none."""
+    try:
+        return os.open("/dev/tty", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 class _Raw(io.RawIOBase):
     """The file under a replaced sys.stdout or sys.stderr."""
 
-    def __init__(self, output: Output, descriptor: int) -> None:
+    def __init__(self, output: Output, descriptor: int, *, message: bool) -> None:
         self._output = output
         self._descriptor = descriptor
+        self._message = message
 
     def write(self, data: Buffer) -> int:
         copy = bytes(data)
-        self._output.put(copy)
+        self._output.put(copy, message=self._message)
         return len(copy)
 
     def writable(self) -> bool:
@@ -116,7 +145,7 @@ def safe_screen() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     outputs: dict[tuple[int, int], Output] = {}
-    sys.stdout, sys.stderr = (_safe(stream, outputs) for stream in before)
+    sys.stdout, sys.stderr = _safe(before[0], outputs), _safe(before[1], outputs, message=True)
     try:
         yield
     finally:
@@ -125,10 +154,10 @@ def safe_screen() -> Iterator[None]:
             output.finish(FINISH_SECONDS)
 
 
-def _safe(stream: TextIO | None, outputs: dict[tuple[int, int], Output]) -> TextIO:
+def _safe(stream: TextIO | None, outputs: dict[tuple[int, int], Output], *, message: bool = False) -> TextIO:
     """Return a safe file on the descriptor of `stream`; `outputs` has those of this block so far, by device and inode.
 
-    `2>&1` shares one of them, which keeps the order of lines.
+    `2>&1` shares one of them, which keeps the order of lines. `message`: see `Output.put`.
     """
     if stream is None:
         # Python's sys.stdout if the descriptor is closed, as by the shell's `>&-`.
@@ -143,6 +172,6 @@ def _safe(stream: TextIO | None, outputs: dict[tuple[int, int], Output]) -> Text
     key = state.st_dev, state.st_ino
     if key not in outputs:
         outputs[key] = Output(descriptor)
-    raw = io.BufferedWriter(_Raw(outputs[key], descriptor))
+    raw = io.BufferedWriter(_Raw(outputs[key], descriptor, message=message))
     # backslashreplace: a completion may have characters that the terminal's encoding lacks.
     return io.TextIOWrapper(raw, encoding=stream.encoding, errors="backslashreplace", line_buffering=True)

@@ -110,6 +110,7 @@ class Run:
         resume=None,
         start_seconds=60.0,
         output=subprocess.PIPE,
+        terminal=None,
         prepare=None,
         **meta,
     ):
@@ -126,7 +127,7 @@ class Run:
         self.process = subprocess.Popen(
             command,
             cwd=self.folder,
-            stdin=None if output == subprocess.PIPE else output,
+            stdin=terminal,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,

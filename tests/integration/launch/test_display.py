@@ -7,41 +7,39 @@ import os
 import pty
 import signal
 import termios
+from pathlib import Path
 
 import pytest
+
+WHERE = "all of it is in "
 
 
 @pytest.fixture
 def display(run):
     """`display(how)`: start a run whose controller reports steps for ever, and whose display fails so once it runs."""
-    descriptors = []
+    files = []
 
-    def start(how, **meta):
-        reader, writer, prepare = None, None, meta.pop("prepare", None)
-        if how == "full disk":
-            writer = os.open("/dev/full", os.O_RDWR)
-        elif how == "closed terminal":
-            reader, writer = pty.openpty()
-            prepare = _own_terminal
-        else:
-            reader, writer = os.pipe()
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-        descriptors.extend([reader, writer])
-        run.start(rollouts=False, controller="steps", output=writer, prepare=prepare, console=True, **meta)
-        os.close(writer)
-        if how == "closed terminal":
-            os.set_blocking(reader, False)
+    def start(how, prepare=_own_terminal):
+        master, terminal = (os.fdopen(descriptor, "rb", buffering=0) for descriptor in pty.openpty())
+        reader, writer = (os.fdopen(descriptor, mode) for descriptor, mode in zip(os.pipe(), "rw", strict=True))
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        full = Path("/dev/full").open("w")  # noqa: SIM115 - closed below, with the others
+        files.extend([master, terminal, reader, writer, full])
+        output = {"closed terminal": terminal, "full disk": full}.get(how, writer)
+        run.start(rollouts=False, controller="steps", output=output, terminal=terminal, prepare=prepare, console=True)
+        for file in (writer, terminal, full):
+            file.close()
         run.running()
-        if how in {"closed pipe", "closed terminal"}:
-            os.close(reader)
+        if how == "closed terminal":
+            master.close()
+        elif how == "closed pipe":
+            reader.close()
+        run.terminal = master
         return run
 
     yield start
-    for descriptor in descriptors:
-        try:
-            os.close(descriptor)
-        except (OSError, TypeError):
-            continue  # closed already, or there was none
+    for file in files:
+        file.close()
 
 
 def _own_terminal():
@@ -64,6 +62,13 @@ def test_a_display_that_cannot_be_written_to_ends_no_run(display, how, until, li
     assert (run.summary()["status"], run.summary()["reason"]) == ("done", "Ctrl-C in the launcher")
     assert run.recorded()[-1] == "close done"
     assert living() == []
+    if how == "closed pipe":
+        # Ctrl-C ends `| tee` too: the report goes to the terminal, without the lines of the steps.
+        shown = os.read(run.terminal.fileno(), 100_000).decode().splitlines()
+        assert shown == [
+            "draining: finishing the step and saving; Ctrl-C again stops now",
+            f"rlx run done; {WHERE}{run.dir}",
+        ]
 
 
 def test_a_closed_terminal_drains(display, living):
