@@ -22,7 +22,8 @@ from rlx_rewards.patterns import last_match
 
 ANSWER = (
     r"(?i)answer[\s*_]*:[\s*_]*("
-    r"\$\$(?s:.{0,1000}?)\$\$[^\n]*|\\\[(?s:.{0,1000}?)\\\][^\n]*|\\begin\{(?s:.{0,1000}?)\\end\{[^\n]*|[^\n]+)"
+    r"\$\$[^$]{0,1000}\$\$[^\n]*|\\\[(?:[^\\]|\\[^\[\]]){0,1000}\\\][^\n]*"
+    r"|\\begin\{(?:(?!answer)[\s\S]){0,1000}?\\end\{[^\n]*|[^\n]+)"
 )
 """The rest of the line, or a display that begins on it."""
 RIGHT, WRONG = 1.0, -1.0

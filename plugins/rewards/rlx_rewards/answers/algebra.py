@@ -20,8 +20,6 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from rlx_rewards.answers.clean import LONGEST
-
 if TYPE_CHECKING:
     from sympy import Basic
 
@@ -33,6 +31,10 @@ _MOST_DIGITS = 20_000.0
 _GROWING = frozenset(["factorial", "factorial2", "gamma", "binomial", "RisingFactorial", "fibonacci"])
 _MOST_TERMS = 10_000
 """Terms of the longest sum that is computed."""
+_LONGEST, _DEEPEST = 300, 12
+"""Characters, and brackets inside brackets, of an expression that is parsed: the parser can take exponential time."""
+_AGAIN = 0.2
+"""Seconds after which a time limit is called again, in case that something swallowed it."""
 _VALUES = (
     (17, 7), (3, 1), (-13, 9), (5, 11), (4, 1), (-2, 1), (29, 13), (7, 1), (-5, 17), (6, 1), (-3, 1), (41, 19)
 )  # fmt: skip
@@ -59,12 +61,25 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise TimeUp
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)  # again, in case something swallowed it
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@lru_cache(maxsize=1)
+def load() -> None:
+    """Import sympy and the parser, which takes seconds; a running time limit waits meanwhile."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    left = signal.setitimer(signal.ITIMER_REAL, 0)[0] if in_main_thread else 0
+    import latex2sympy2_extended
+    import sympy  # noqa: F401 - imported to be there
+
+    latex2sympy2_extended.latex2sympy("x")  # builds its tables
+    if left:
+        signal.setitimer(signal.ITIMER_REAL, left, _AGAIN)
 
 
 def equal_expressions(one: str, other: str) -> bool:
@@ -74,8 +89,7 @@ def equal_expressions(one: str, other: str) -> bool:
 
 def proportional(one: str, other: str, *, positive: bool = False) -> bool:
     """Return whether two LaTeX expressions differ by a constant factor, which isn't 0; `positive`: and positive."""
-    first, second = parsed(one), parsed(other)
-    if first is None or second is None:
+    if (first := parsed(one)) is None or (second := parsed(other)) is None:
         return False
     ratios = []
     for point in _points(first, second):
@@ -112,12 +126,13 @@ def has_variables(latex: str) -> bool:
 @lru_cache(maxsize=512)
 def parsed(latex: str) -> Basic | None:
     """Return the expression; None if it can't be parsed, or is too large to be computed."""
+    if not _can_be_parsed(latex):
+        return None
+    load()
     import sympy
     from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 
     config = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
-    if len(latex) > LONGEST or re.search(r"(?<![\d_^.])\d[\d.]* \d", latex):  # no product
-        return None
     latex = _LOGARITHM.sub(lambda match: r"\log_{10}" if match.group() == r"\lg" else r"\ln ", latex)
     latex = _DEGREES.sub(r"{\\frac{\1\\pi}{180}}", latex)
     try:
@@ -138,9 +153,21 @@ def parsed(latex: str) -> Basic | None:
         return None
 
 
+def _can_be_parsed(latex: str) -> bool:
+    """Return whether an expression is short and its brackets are balanced, so that it is parsed in reasonable time."""
+    if len(latex) > _LONGEST or re.search(r"(?<![\d_^.])\d[\d.]* \d", latex):  # two numbers aren't their product
+        return False
+    depth = deepest = 0
+    for bracket in re.findall(r"\\?[()\[\]{}]", latex):
+        depth += 1 if bracket[-1] in "([{" else -1
+        deepest = max(deepest, depth)
+        if depth < 0:
+            return False
+    return depth == 0 and deepest <= _DEEPEST
+
+
 def _compare(one: str, other: str, same: Any) -> bool:
-    first, second = parsed(one), parsed(other)
-    if first is None or second is None:
+    if (first := parsed(one)) is None or (second := parsed(other)) is None:
         return False
     points = _points(first, second)
     compared = 0

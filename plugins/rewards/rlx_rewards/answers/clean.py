@@ -81,21 +81,17 @@ _TEXT = (
 _ARGUMENT = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 _SPACES = r"(?<!\\)\\(?:[,;:!> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace(?![a-zA-Z])|enspace(?![a-zA-Z]))|~"
 
+_DISPLAYS = r"(?:aligned|align|gathered|gather|equation|split|cases|array|displaymath|multline)\*?"
+
 Rules = Sequence[tuple[str, str]]
-_RULES: Rules = (
+_LATEX: Rules = (
     (r"\\(?:left|right)(?=[(\[)\]])", ""),
     (r"[(\[]\s*\\begin\{array\}\s*\{[lcr|]*\}(.*?)\\end\{array\}\s*[)\]]", r"\\begin{pmatrix}\1\\end{pmatrix}"),
     (r"\\\\(?=(?:[dt]?frac|sqrt|pi|text|cdot|times|left|right|infty|boxed)(?![a-zA-Z]))", r"\\"),
-    (
-        r"\\begin\{(?:aligned|align|gathered|gather|equation|split|cases|array|displaymath|multline)\*?\}(?:\{[lcr|]*\})?",
-        " ",
-    ),
-    (r"\\end\{(?:aligned|align|gathered|gather|equation|split|cases|array|displaymath|multline)\*?\}", " "),
+    (rf"\\begin\{{{_DISPLAYS}\}}(?:\{{[lcr|]*\}})?|\\end\{{{_DISPLAYS}\}}", " "),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\(?:left|right)\s*\.", ""),
     (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|hfill|noindent)(?![a-zA-Z])", ""),
-    (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
-    (r"(?<=\d)\{,\}(?=\d)", "."),
     (r",\s*\\!\s*(?=\d{3})", ","),
     (r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", ""),
     (r"\\q?quad(?=\s*[a-z]\s*=)", ", "),
@@ -106,19 +102,14 @@ _RULES: Rules = (
     (rf"\s*{_TEXT}\s*{_ARGUMENT}", r" \1 "),  # again, for one inside another
     (rf"\\(?:text)?color\s*\{{[a-z!0-9]*\}}\s*(?:{_ARGUMENT})?", r" \1 "),
     (r"\{\s*\\(?:rm|bf|it)\s+([^{}]*)\}", r" \1 "),
-    (r"\\(?:leq|leqslant|leqq)(?![a-zA-Z])|<=|=<", r"\\le "),
-    (r"\\(?:geq|geqslant|geqq)(?![a-zA-Z])|>=", r"\\ge "),
-    (r"\\lt(?![a-zA-Z])|&lt;", "<"),
-    (r"\\gt(?![a-zA-Z])|&gt;", ">"),
-    (r"\\(?:neq|not\s*=)|!=|/=(?==)", r"\\ne "),
-    (r"\\(?:approxeq|simeq|cong|sim)(?![a-zA-Z])|~=", r"\\approx "),
-    (r"\\(?:l?dots|cdots|dotsc|dotsb|dotso|hdots)(?![a-zA-Z])|\.\.\.+", r"\\ldots "),
+    (r"\\(?:leq|leqslant|leqq)(?![a-zA-Z])", r"\\le "),
+    (r"\\(?:geq|geqslant|geqq)(?![a-zA-Z])", r"\\ge "),
+    (r"\\lt(?![a-zA-Z])", "<"),
+    (r"\\gt(?![a-zA-Z])", ">"),
+    (r"\\(?:neq|not\s*=)", r"\\ne "),
+    (r"\\(?:approxeq|simeq|cong|sim)(?![a-zA-Z])", r"\\approx "),
+    (r"\\(?:l?dots|cdots|dotsc|dotsb|dotso|hdots)(?![a-zA-Z])", r"\\ldots "),
     (r"\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}", r"\\binom{\1}{\2}"),
-    (r"(?i)(?<![a-z])all real(?: numbers|s)(?![a-z])", r"\\mathbb{R}"),
-    (r"(?i)(?<=\d)\s*(?<![a-z\\])thousand(?![a-z])", r" \\times 10^{3} "),
-    (r"(?i)(?<=\d)\s*(?<![a-z\\])million(?![a-z])", r" \\times 10^{6} "),
-    (r"(?i)(?<=\d)\s*(?<![a-z\\])billion(?![a-z])", r" \\times 10^{9} "),
-    (r"(?i)(?<=\d)\s*(?<![a-z\\])trillion(?![a-z])", r" \\times 10^{12} "),
     (r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}", r"\\emptyset "),
     (r"\\lbrace(?![a-zA-Z])", r"\\{"),
     (r"\\rbrace(?![a-zA-Z])", r"\\}"),
@@ -127,13 +118,35 @@ _RULES: Rules = (
     (r"\\(?:l|r)?vert(?![a-zA-Z])", "|"),
     (r"\\(?:vec|overrightarrow|widehat|hat)\s*\{([^{}]*)\}", r"\1"),
     (r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}"),
-    (r"\\%", "%"),
-    (r"\\\$", "$"),
+    (r"\\([%$])", r"\1"),
+)
+"""For text with a backslash only."""
+_PLAIN: Rules = (
+    (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
+    (r"(?<=\d)\{,\}(?=\d)", "."),
+    (r"~=", r"\\approx "),
+    (r"~", " "),
+    (r"<=|=<", r"\\le "),
+    (r">=", r"\\ge "),
+    (r"!=", r"\\ne "),
+    (r"\+\s*/\s*-|\+-(?=\s*\d)", r"\\pm "),
+    (r"(?<=[\w.)}])\s*\*\*\s*(?=[-\w({])", "^"),
+)
+_WORDS: Rules = (
+    (r"&lt;", "<"),
+    (r"&gt;", ">"),
+    (r"(?i)(?<![a-z])all real(?: numbers|s)(?![a-z])", r"\\mathbb{R}"),
+    (r"(?i)(?<=\d)\s*(?<![a-z\\])thousand(?![a-z])", r" \\times 10^{3} "),
+    (r"(?i)(?<=\d)\s*(?<![a-z\\])million(?![a-z])", r" \\times 10^{6} "),
+    (r"(?i)(?<=\d)\s*(?<![a-z\\])billion(?![a-z])", r" \\times 10^{9} "),
+    (r"(?i)(?<=\d)\s*(?<![a-z\\])trillion(?![a-z])", r" \\times 10^{12} "),
     (r"(?<![a-zA-Z\\])(?:percent|per cent|pct)(?![a-zA-Z])", "%"),
     (r"(?<![a-zA-Z\\])(?:infinity|inf)(?![a-zA-Z])", r"\\infty "),
     (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
     (r"(?<![a-zA-Z\\])sqrt\s*(?=[({\d])", r"\\sqrt"),
-    (r"\+\s*/\s*-|\+-(?=\s*\d)", r"\\pm "),
+)
+"""For text with two letters in a row that aren't the beginning of a command."""
+_REPAIRS: Rules = (
     (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
     (r"\\frac\s*(\\[a-zA-Z]+)(?![a-zA-Z{\[])", r"\\frac{\1}"),
     (r"\\frac\s*([^{\\\s])\s*([^{\\\s])", r"\\frac{\1}{\2}"),
@@ -142,9 +155,22 @@ _RULES: Rules = (
     (r"(\\frac\s*\{[^{}]*\})\s*(\\[a-zA-Z]+)(?![a-zA-Z{\[])", r"\1{\2}"),
     (r"\\sqrt\s*([^\[{\\\s])", r"\\sqrt{\1}"),
     (r"\\sqrt\s*(\\[a-zA-Z]+)(?![a-zA-Z{\[])", r"\\sqrt{\1}"),
-    (r"(?<=[\w.)}])\s*\*\*\s*(?=[-\w({])", "^"),
 )
-_COMPILED = tuple((re.compile(pattern), replacement) for pattern, replacement in _RULES)
+"""Shorthand of roots and fractions."""
+
+
+def _compiled(rules: Rules) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in rules)
+
+
+_STAGES = (
+    (re.compile(r"\\"), _compiled(_LATEX)),
+    (re.compile(r"[~<>=!+*{]"), _compiled(_PLAIN)),
+    (re.compile(r"[a-zA-Z]{2}"), _compiled(_WORDS)),
+    (re.compile(r"\\(?:frac|sqrt)"), _compiled(_REPAIRS)),
+)
+"""The rules, in order, and the pattern that a text must contain for them to apply."""
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _MARKDOWN = re.compile(r"(?<![\w)}])\*\*([^*]+)\*\*(?![\w({])|(?<!\w)__([^_]+)__(?!\w)|`([^`]+)`")
 
 _DOTS = re.compile(r"\.\.\.+")
@@ -166,11 +192,15 @@ def cleaned(text: str) -> str:
     """Return the answer in the one notation; unchanged if it is longer than LONGEST."""
     if len(text) > LONGEST:
         return text.strip()
+    if text.isascii() and _NUMBER.fullmatch(text):
+        return text
     text = _MARKDOWN.sub(lambda match: next(group for group in match.groups() if group is not None), text)
     text = re.sub(r"(?<=[\w)}%$])\*\*(?=\s|$)", "", text)  # bold that began before the answer
     text = _ascii(trimmed(_DOTS.sub(r" \\ldots ", text)))
-    for pattern, replacement in _COMPILED:
-        text = pattern.sub(replacement, text)
+    for needed, rules in _STAGES:
+        if needed.search(text):
+            for pattern, replacement in rules:
+                text = pattern.sub(replacement, text)
     if "\\begin" not in text:
         text = _lines(text)
     text = trimmed(re.sub(r"\s+", " ", text))

@@ -20,15 +20,17 @@ _JOINT = re.compile(
     r"(?:[\s,;.$&*]|\\[,;:! ()\[\]]|\\\\|\\q?quad(?![a-zA-Z])"
     r"|\\text\s*\{\s*(?:and|or)\s*\}|(?:and|or)(?![a-zA-Z])|[a-zA-Z]\s*=(?=\s*\$?$))*"
 )
+_FORMULAS = 30
+"""Formulas of the longest list."""
 _SPAN = 1000
 """Characters of the longest formula."""
 FORMULA = (
-    rf"\$\$(?P<dd>(?s:.{{1,{_SPAN}}}?))\$\$"
-    rf"|\\\[(?P<bracket>(?s:.{{1,{_SPAN}}}?))\\\]"
-    rf"|\\\((?P<paren>(?s:.{{1,{_SPAN}}}?))\\\)"
+    rf"\$\$(?P<dd>[^$]{{1,{_SPAN}}})\$\$"
+    rf"|\\\[(?P<bracket>(?:[^\\]|\\[^\[\]]){{1,{_SPAN}}})\\\]"
+    rf"|\\\((?P<paren>(?:[^\\]|\\[^()]){{1,{_SPAN}}})\\\)"
     rf"|(?<![\\\d])\$(?P<d>(?![\s$])(?:[^$\n\\]|\\.){{1,{_SPAN}}}?(?<![\s]))\$(?!\d)"
     r"|\\begin\{(?P<name>equation|align|gather|aligned|gathered)(?P<star>\*?)\}"
-    rf"(?P<env>(?s:.{{1,{_SPAN}}}?))\\end\{{(?P=name)(?P=star)\}}"
+    rf"(?P<env>(?:(?!\\begin\{{(?:equation|align|gather))[\s\S]){{1,{_SPAN}}}?)\\end\{{(?P=name)(?P=star)\}}"
 )
 _FORMULA = re.compile(FORMULA)
 _CUE = re.compile(r"(?i)\banswers?\b[\s*_]{0,9}(?:is|are|:|=)[\s*_:]{0,9}")
@@ -81,7 +83,7 @@ def free_answer(text: str) -> str | None:
         and not _PROSE.search(re.sub(r"\\[a-z]+|\band\b|\bor\b", "", whole))
     ):
         return whole
-    formulas = list(_FORMULA.finditer(text))
+    formulas = list(_FORMULA.finditer(text))[-_FORMULAS:]
     begin = formulas[-1].end() if formulas else 0
     number = next(reversed(list(_LIST.finditer(text, begin))), None)
     if number is not None:

@@ -30,6 +30,8 @@ from rlx_rewards.answers.units import split_unit
 DEEPEST = 12
 """Brackets inside brackets; what is deeper is an expression."""
 
+_MOST_SIDES = 12
+"""Signs of the longest chain of equations."""
 _TOKEN = re.compile(
     r"\\begin\{[a-z]+\*?\}|\\end\{[a-z]+\*?\}|\\[a-zA-Z]+|\\.|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|:=|==|.", re.DOTALL
 )
@@ -193,7 +195,7 @@ def _split(text: str, separators: frozenset[str] | set[str], thousands: bool = F
 
 def _relation(text: str, source: str, depth: int, inside: bool) -> Answer | None:
     sides, signs = _split(text, frozenset(_SIGNS))
-    if not signs or len(sides) != len(signs) + 1:
+    if not 0 < len(signs) <= _MOST_SIDES or len(sides) != len(signs) + 1:
         return None
     return Relation(
         source, tuple(_read(side, depth + 1, inside) for side in sides), tuple(_SIGNS[sign] for sign in signs)
