@@ -50,6 +50,8 @@ from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 
 CONNECT_SECONDS = 30.0
+STATUS_SECONDS = 0.3
+"""How often loggers get the run's state before the controller reports it."""
 
 
 def run(
@@ -179,6 +181,7 @@ async def _wait_for_port(
     """Return the controller's port once it listens; None if the user stopped the run before that."""
     file, limit = processes.run_dir / PORT_FILE, processes.plan.config.run.start_seconds
     deadline = time.monotonic() + limit
+    shown_at = float("-inf")
     while not file.exists():
         if signals.count():
             return None
@@ -187,7 +190,9 @@ async def _wait_for_port(
             raise WaitTimeout(
                 f"the controller did not listen within {limit:g} s (run.start_seconds); see {controller.log}"
             )
-        loggers.status(_starting_status(processes))
+        if time.monotonic() - shown_at >= STATUS_SECONDS:
+            shown_at = time.monotonic()
+            loggers.status(_starting_status(processes))
         await asyncio.sleep(POLL_SECONDS / 5)
     return int(file.read_text())
 
