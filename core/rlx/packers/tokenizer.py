@@ -130,6 +130,8 @@ def load_tokenizer(model: ModelConfig) -> Tokenizer:
         raise UsageError(_no_tokenizer(source, "it has no vocabulary"))
     if model.chat_template is not None:
         tokenizer.chat_template = model.chat_template
+    # rlx compares prompts with the context itself, and names the row; transformers' warning would come before that.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     loaded: Tokenizer = tokenizer
     return loaded
 
