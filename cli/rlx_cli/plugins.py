@@ -11,6 +11,7 @@ from rlx.errors import PluginError
 from rlx.names import VERSION
 from rlx.plugins.catalog import OWN, Catalog, Entry, discover
 from rlx.terminal import visible
+from rlx_cli.group import own_commands
 from rlx_cli.messages import say_note
 
 
@@ -39,10 +40,7 @@ def notes(catalog: Catalog, dist: str | None = None) -> Iterator[str]:
 
 def hidden_command(entry: Entry) -> bool:
     """Return whether the entry is a command whose name is that of one of rlx's own."""
-    from rlx_cli.main import app
-
-    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    return entry.kind == "commands" and entry.name in own | {group.name for group in app.registered_groups}
+    return entry.kind == "commands" and entry.name in own_commands()
 
 
 def unfit(entry: Entry) -> str:

@@ -89,7 +89,8 @@ def _own_interrupts() -> Iterator[None]:
     except KeyboardInterrupt as error:
         if pressed:
             raise
-        raise RuntimeError("KeyboardInterrupt, without a Ctrl-C") from error
+        unasked = RuntimeError("KeyboardInterrupt, without a Ctrl-C")
+        raise unasked.with_traceback(error.__traceback__) from error  # with the lines of the plugin
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
             signal.signal(signal.SIGINT, before)

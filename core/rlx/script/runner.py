@@ -23,6 +23,7 @@ import msgspec
 from rlx.boot import ScriptRecord
 from rlx.errors import PluginError, UsageError, attribute, foreign_frames
 from rlx.models.registry import ModelRegistry
+from rlx.plugins.contain import contained
 from rlx.plugins.resolve import find_module, sha256
 from rlx.script.launch_worker import ScriptFinished, ScriptParts, capture_launch
 
@@ -93,8 +94,9 @@ def _run(record: ScriptRecord) -> ScriptParts:
     def own_frames(error: BaseException) -> str:
         return "".join(traceback.format_list(foreign_frames(error))).rstrip()
 
+    who = f"The launch script {record.target}"
     try:
-        with capture_launch(), attribute(f"The launch script {record.target}", "running it", advice=own_frames):
+        with capture_launch(), attribute(who, "running it", advice=own_frames), contained(who, "running it"):
             if record.target.endswith(".py"):
                 _add_to_path(str(Path(record.target).parent))
                 runpy.run_path(record.target, run_name="__main__")

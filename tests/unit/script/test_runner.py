@@ -72,6 +72,8 @@ def test_an_unknown_argument_is_a_type_error_with_a_hint():
         ("import rlx\nrlx.launch_worker(rewards=[])\n", "TypeError: launch_worker() has no argument 'rewards'"),
         ("def load():\n    raise OSError('no table')\nload()\n", "OSError: no table"),
         ("raise SystemExit(3)\n", "SystemExit: 3"),
+        ("import os\nos._exit(3)\n", "SystemExit: os._exit(3)"),
+        ("raise KeyboardInterrupt\n", "RuntimeError: KeyboardInterrupt, without a Ctrl-C"),
     ],
 )
 def test_an_error_shows_only_the_scripts_own_traceback_lines(script, text, message):
