@@ -44,6 +44,7 @@ from rlx.testing.suites.reward import RULES as REWARD_RULES
 from rlx.testing.suites.reward import examine_reward
 
 PROMPTS = ("1+1=", "What is it? ")
+REFERENCE = "42"
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ def _check_dataset(target: object) -> Found:
 
 def _check_reward(target: object) -> Found:
     examined = examine_reward(target)
+    if examined.refused_all:  # perhaps since there is no reference answer
+        again = examine_reward(target, reference=REFERENCE)
+        examined = examined if again.refused_all else again
     if examined.broken:
         return _result(lambda: demand(f"reward {name_of(target)}", REWARD_RULES, examined.broken))
     if examined.refused_all:

@@ -67,6 +67,7 @@ class target:
         ("rewards", "def target(text, reference=None): raise SystemExit(3)",
          "", "it refused every text: SystemExit: 3"),
         ("rewards", "def target(text, reference=None): return 1 / len(text)", "", ""),
+        ("rewards", "def target(text, reference=None): return float(text == reference[:2])", "", ""),
         ("rewards", "class target: ...", "its instances can't be called: target has no __call__", ""),
         ("datasets", "class target(list):\n    def setup(self, a, b, c): ...", "setup", ""),
         ("datasets", "class target:\n    def __len__(self): return -1\n    def __getitem__(self, i): ...",

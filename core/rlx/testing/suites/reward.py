@@ -112,8 +112,13 @@ def examine_reward(
     own: Mapping[str, object] | None = None,
     repeatable: bool = True,
     refuses: tuple[type[Exception], ...] = (),
+    reference: object = None,
 ) -> Examined:
-    """Try a reward as `check_reward` does. `own` holds `config`, `tokenizer` and `data_packer`."""
+    """Try a reward as `check_reward` does.
+
+    own: `config`, `tokenizer` and `data_packer`.
+    reference: the reference answer that goes with odd texts, if there are no examples. Exceptions are no findings then.
+    """
     own = own or {"config": example_config(), "tokenizer": CharTokenizer(), "data_packer": None}
     given = [one if isinstance(one, Example) else Example(*one) for one in examples]
     subject = f"reward {name_of(target)}"
@@ -132,6 +137,6 @@ def examine_reward(
         found = [one for example in given for one in broken_example(caller, example, repeatable)]
         if any(one.rule == "transport" for one in found):
             return Examined(found)
-        odd = try_odd_texts(caller, given[0] if given else None)
+        odd = try_odd_texts(caller, given[0] if given else Example("", reference))
         found += broken_odd_texts(odd, with_reference=bool(given), refuses=refuses)
         return Examined(found, str(odd[-1].raised) if all(one.raised for one in odd) else "")

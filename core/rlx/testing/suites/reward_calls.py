@@ -136,9 +136,9 @@ class Tried:
     raised: Raised | None
 
 
-def try_odd_texts(caller: ExampleCaller, example: Example | None) -> list[Tried]:
-    """Call the reward with each of the odd texts. The reference answer is that of `example`, if there is one."""
-    base = replace(example or Example(""), token_ids=None, finish_reason="stop")
+def try_odd_texts(caller: ExampleCaller, example: Example) -> list[Tried]:
+    """Call the reward with each of the odd texts, and the reference answer of `example`."""
+    base = replace(example, token_ids=None, finish_reason="stop")
     odd = [
         ("any-text", description, replace(base, completion=[text, "a completion"] if caller.loaded.group else text))
         for description, text in ODD_TEXTS.items()
