@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rlx.errors import UsageError
 from rlx.preflight.load import LoadedRun, load_earlier, load_run
-from rlx.preflight.machine import check_writable
 from rlx.preflight.plan import prepare
 from rlx.script.runner import find_script
 from rlx_cli.commands.toml_text import document
@@ -29,8 +28,6 @@ def run_command(
 ) -> int:
     """Check a run, then carry it out; return the exit code. Raises UsageError if no process was started."""
     if resume is None:
-        if run_dir is not None:
-            check_writable(run_dir, "--run-dir")
         loaded = _load_new(config, sets, policy, rollout, script, arguments)
     else:
         options = {"--config": config, "--run-dir": run_dir, "the launch script": script}
@@ -40,7 +37,7 @@ def run_command(
                 "--set changes a key, if the run stays the same run with it."
             )
         loaded = load_earlier(resume, sets, policy, rollout)
-    plan = prepare(loaded)
+    plan = prepare(loaded, directory=run_dir or resume)
     for note in plan.notes:
         say_note(note)
     if dry_run:

@@ -64,7 +64,7 @@ def check_writable(folder: Path, where: str) -> None:
         elif _filesystem(parent) in _KERNEL_FILESYSTEMS:
             problem = f"{parent} belongs to the kernel, and holds no files of others"
     if problem is not None:
-        raise UsageError(f"{where}: run directories can't be made in {str(folder)!r}: {problem}.")
+        raise UsageError(f"{where}: nothing can be written in {str(folder)!r}: {problem}.")
 
 
 def _not_makeable(folder: Path) -> str | None:
@@ -97,9 +97,9 @@ def _filesystem(path: Path) -> str:
     return next((mounts[place] for place in (real, *real.parents) if place in mounts), "")
 
 
-def disk_notes(config: Config, parameters: int | None) -> Iterator[str]:
-    """Yield a note if the disk has too little room for the run's checkpoints and export, by an estimate from below."""
-    folder = Path(config.run.dir).absolute()
+def disk_notes(config: Config, parameters: int | None, folder: Path) -> Iterator[str]:
+    """Yield a note if the disk of `folder` has too little room for checkpoints and export, by a low estimate."""
+    folder = folder.absolute()
     place = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
     if parameters is None or place is None:
         return
@@ -107,7 +107,7 @@ def disk_notes(config: Config, parameters: int | None) -> Iterator[str]:
     if need > free:
         yield (
             f"Checkpoints and export need about {format_bytes(need)}, and {format_bytes(free)} are free in {place}. "
-            "Set [run] dir to another disk, or [checkpoint] keep to fewer."
+            "Choose another disk ([run] dir), or fewer checkpoints ([checkpoint] keep)."
         )
 
 

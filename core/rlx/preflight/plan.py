@@ -60,8 +60,11 @@ class RunPlan:
     """Things that the user should know and that don't stop the run."""
 
 
-def prepare(loaded: LoadedRun) -> RunPlan:
-    """Check a run. Raises UsageError with every problem found."""
+def prepare(loaded: LoadedRun, *, directory: Path | None = None) -> RunPlan:
+    """Check a run. Raises UsageError with every problem found.
+
+    directory: the run's own directory. Default: a new one below `run.dir`.
+    """
     problems = Problems()
     problems.passes(check_port, loaded.config.run.port)
     facts = problems.attempt(model_facts, loaded.config.model)
@@ -77,7 +80,8 @@ def prepare(loaded: LoadedRun) -> RunPlan:
         problems.passes(check_learning, algorithm, config, plugins)
     rewards = check_components(config, plugins, problems)
     lacks = missing_devices(config, rollouts=bool(rollouts))
-    problems.passes(check_writable, Path(config.run.dir), "[run] dir")
+    folder = Path(config.run.dir) if directory is None else directory
+    problems.passes(check_writable, folder, "[run] dir" if directory is None else "the run directory")
     memory, available = None, available_memory()
     if facts is not None and algorithm is not None:
         memory = problems.attempt(plan_memory, config, facts, algorithm)
@@ -115,7 +119,7 @@ def prepare(loaded: LoadedRun) -> RunPlan:
         notes=(
             *problems.notes,
             *_notes(config, facts, rollouts=algorithm.rollouts),
-            *disk_notes(config, facts.parameters or (size.parameters if size else None)),
+            *disk_notes(config, facts.parameters or (size.parameters if size else None), folder),
         ),
     )
 

@@ -39,6 +39,10 @@ def build(hf_config: Any, *, dtype: torch.dtype | None = None, attn_implementati
             trust_remote_code=own_code,
         )
     except ValueError as error:
+        if attn_implementation is not None and "attn_implementation" in str(error):
+            raise UsageError(
+                f"[policy] attention = {attn_implementation!r}: transformers can't use it for this model: {error}"
+            ) from error
         if "Unrecognized configuration class" not in str(error):
             raise
         raise UsageError(

@@ -107,9 +107,9 @@ def test_a_run_without_its_devices_is_refused_before_anything_starts(call, proje
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "run.dir=x.toml"], "[run] dir: run directories can't be made in '"),
+        (["--set", "run.dir=x.toml"], "[run] dir: nothing can be written in '"),
         (["--set", "run.dir=/proc/x"], "/proc belongs to the kernel"),
-        (["--run-dir", "/proc/self/x"], "--run-dir: run directories can't be made in '/proc/self/x'"),
+        (["--run-dir", "/proc/self/x"], "the run directory: nothing can be written in '/proc/self/x'"),
         (["--run-dir", "x.toml/y"], "x.toml isn't a folder"),
         (["--set", f"run.dir={'a' * 300}"], "has 300 bytes, and a name has at most 255"),
         (["--set", f"run.name={'a' * 300}"], "[run] name: must have at most 200 character(s)"),

@@ -41,7 +41,7 @@ def test_a_folder_that_cannot_be_made_is_refused_and_nothing_is_made(tmp_path, p
     with pytest.raises(UsageError) as caught:
         check_writable(tmp_path / path, "[run] dir")
     assert problem in str(caught.value)
-    assert str(caught.value).startswith("[run] dir: run directories can't be made in ")
+    assert str(caught.value).startswith("[run] dir: nothing can be written in ")
     assert _snapshot(tmp_path) == before
 
 
@@ -83,11 +83,11 @@ def test_the_need_of_the_disk_is_that_computed_by_hand(checkpoint, steps, checkp
 
 def test_too_small_a_disk_has_a_note(tmp_path):
     config = _config(run={"dir": str(tmp_path / "runs")})
-    (note,) = disk_notes(config, 10**16)
+    (note,) = disk_notes(config, 10**16, tmp_path / "runs")
     assert note.startswith("Checkpoints and export need about 130385160.")
     assert f"free in {tmp_path}" in note
-    assert list(disk_notes(config, 1000)) == []
-    assert list(disk_notes(config, None)) == []
+    assert list(disk_notes(config, 1000, tmp_path)) == []
+    assert list(disk_notes(config, None, tmp_path)) == []
 
 
 def test_cpu_runs_need_no_devices():
