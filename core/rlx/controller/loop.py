@@ -53,6 +53,8 @@ class Loop:
         self._evaluation: asyncio.Task[None] | None = None
         self._best = Best(self._config.checkpoint.best, totals.evaluations)
         self._saved_version = version
+        self._generated_until = 0.0
+        """`Sampling.generate_seconds` at the end of the last step."""
         self._stop_requested = False
         self._trains_during_evaluation = bool(services.replicas) and self._config.asynchrony.max_staleness > 0
         self.version = version
@@ -93,9 +95,13 @@ class Loop:
         self.version = step + 1
         sync_metrics = await self._sampling.publish(self.version)
         # In this order: the engines' interval is within the step's, so that their share of it is at most 1.
-        generate_seconds = self._sampling.generate_seconds() - generated_before
-        seconds = time.monotonic() - began
-        metrics = {**trained.metrics, **sync_metrics, **self._step_metrics(trained, seconds, generate_seconds)}
+        generated = self._sampling.generate_seconds()
+        seconds, generate_seconds = time.monotonic() - began, generated - generated_before
+        # With staleness, the tokens were sampled since the last step, some of them before this one began.
+        sampled_in = generated - self._generated_until if self._trains_during_evaluation else generate_seconds
+        self._generated_until = generated
+        step_metrics = self._step_metrics(trained, seconds, generate_seconds, sampled_in)
+        metrics = {**trained.metrics, **sync_metrics, **step_metrics}
         self._totals.add_step(seconds, generate_seconds, trained)
         self._services.hooks.rlx_step_end(step=step, metrics=metrics)
         self._report(step, metrics, "train")
@@ -104,7 +110,10 @@ class Loop:
             self._stop_requested = True
             self.drain(answer if isinstance(answer, str) else "a hook asked to stop")
 
-    def _step_metrics(self, trained: TrainedStep, seconds: float, generate_seconds: float) -> dict[str, float]:
+    def _step_metrics(
+        self, trained: TrainedStep, seconds: float, generate_seconds: float, sampled_in: float
+    ) -> dict[str, float]:
+        """`sampled_in`: busy seconds of the engines in which the step's new tokens were sampled."""
         metrics = {
             **timing_metrics(self._services.timings.take()),
             **hook_failure_metrics(self._services.hook_failures.take()),
@@ -120,7 +129,7 @@ class Loop:
             "time/wait": trained.wait_seconds,
             "time/generate": generate_seconds,
             "time/generate_busy": ratio(generate_seconds, seconds),
-            "tokens/generated_per_s": ratio(trained.generated_tokens, generate_seconds),
+            "tokens/generated_per_s": ratio(trained.generated_tokens, sampled_in),
             "groups/trained": float(self.version * self._config.policy.groups_per_step),
             "groups/dropped": float(counts.dropped),
             "groups/uninformative": float(counts.uninformative),
