@@ -99,12 +99,13 @@ def check(
     sets: Sets = None,
     policy: Policy = None,
     rollout: Rollout = None,
+    data: Annotated[bool, typer.Option("--data", help="Tokenise all rows, not just some, to find long ones.")] = False,
     traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
 ) -> None:
     """Check a config completely, in seconds; start nothing."""
     from rlx_cli.check import check_command
 
-    check_command(config, sets or [], policy, rollout, script, arguments or [])
+    check_command(config, sets or [], policy, rollout, script, arguments or [], data=data)
 
 
 @app.command()

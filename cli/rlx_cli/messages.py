@@ -38,6 +38,11 @@ def say_verbatim(text: str) -> None:
     _write(text)
 
 
+def say_progress(text: str) -> None:
+    """Print what is taking long."""
+    _say("... ", text, style="dim")
+
+
 def wide_console() -> Console:
     """Return a console on stdout, as wide as the terminal; 240 characters wide if a program reads the output."""
     from rich.console import Console

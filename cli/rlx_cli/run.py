@@ -9,9 +9,10 @@ from pathlib import Path
 from rlx.errors import UsageError
 from rlx.preflight.load import LoadedRun, load_earlier, load_run
 from rlx.preflight.plan import prepare
+from rlx.preflight.trials.progress import Progress
 from rlx.script.runner import find_script
 from rlx_cli.commands.toml_text import document
-from rlx_cli.messages import say_note
+from rlx_cli.messages import say_note, say_progress
 
 
 def run_command(
@@ -37,7 +38,8 @@ def run_command(
                 "--set changes a key, if the run stays the same run with it."
             )
         loaded = load_earlier(resume, sets, policy, rollout)
-    plan = prepare(loaded, directory=run_dir or resume)
+    directory = run_dir or resume
+    plan = prepare(loaded, directory=directory, progress=Progress(say_progress), make_objects=dry_run)
     for note in plan.notes:
         say_note(note)
     if dry_run:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
 import msgspec
+
+HASHED_ROWS = 16
+"""Rows of a dataset that are hashed, spread over it."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -30,6 +33,11 @@ class Fingerprints(msgspec.Struct, frozen=True):
 
     train: Fingerprint
     held_out: Fingerprint | None = None
+
+
+def fingerprint(size: int, row: Callable[[int], tuple[object, object]]) -> Fingerprint:
+    """Return the fingerprint of a dataset of `size` rows; `row` returns a row and its reference answer by number."""
+    return Fingerprint(size, [digest(list(row(index))) for index in spread(size, HASHED_ROWS)])
 
 
 def difference(mine: Fingerprint, other: Fingerprint) -> str | None:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeGuard, cast
 
 from rlx.datasets.base import Dataset, IterableDataset
 from rlx.errors import DatasetError, attribute
-from rlx.fingerprint import Fingerprint, digest, spread
+from rlx.fingerprint import HASHED_ROWS, Fingerprint, fingerprint, spread
 
 
 class DatasetView:
@@ -53,13 +53,13 @@ class DatasetView:
         name = f"row {index} of {self._owner}"
         return f"{name}, {found}" if found and isinstance(found, str) else name
 
-    def sample(self, count: int = 16) -> list[int]:
+    def sample(self, count: int = HASHED_ROWS) -> list[int]:
         """Return up to `count` row numbers spread over the dataset, the first and the last included."""
         return spread(self._size, count)
 
     def fingerprint(self) -> Fingerprint:
         """Return the length, and hashes of sampled rows with their reference answers; equal for equal data."""
-        return Fingerprint(self._size, [digest([self.item(index), self.reference(index)]) for index in self.sample()])
+        return fingerprint(self._size, lambda index: (self.item(index), self.reference(index)))
 
 
 def checked(source: object, owner: str) -> Dataset | IterableDataset:

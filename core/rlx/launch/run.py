@@ -20,7 +20,7 @@ from types import MappingProxyType
 import msgspec
 
 from rlx.controller.records.checkpoint import version_of
-from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, attribute, described
+from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, described
 from rlx.launch.changes import check_steps, record_changes
 from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
@@ -30,8 +30,9 @@ from rlx.launch.screen import safe_screen
 from rlx.launch.signals import Signals, signals_ignored, signals_interrupt
 from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor, seconds_since_command
 from rlx.launchers.base import Launcher, ProcessHandle
+from rlx.launchers.make import make_launcher
 from rlx.loggers.base import RunStatus
-from rlx.loggers.dispatch import Loggers, OwnedLogger, load_loggers
+from rlx.loggers.dispatch import Loggers, OwnedLogger, make_logger
 from rlx.names import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -45,6 +46,8 @@ from rlx.names import (
     SUMMARY_FILE,
 )
 from rlx.preflight.plan import RunPlan
+from rlx.preflight.problems import Problems
+from rlx.preflight.trials.objects import PLACES
 from rlx.terminal import visible
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
@@ -87,9 +90,8 @@ def run(
         if checkpoint is not None:
             check_steps(plan.config, checkpoint)
             rewind(directory.path, checkpoint)
-        launcher = launcher or _make_launcher(plan)
-        make = loggers or (lambda plan, path: load_loggers(plan.config, plan.plugins, path))
-        dispatch = Loggers(make(plan, directory.path))
+        launcher, owned = _make_objects(plan, directory.path, launcher, loggers)
+        dispatch = Loggers(owned)
         keys = _write_start_files(plan, directory, argv, checkpoint)
         processes = RunProcesses(plan, directory.path, keys, checkpoint, mains)
         undo.pop_all()
@@ -100,12 +102,25 @@ def run(
         return _run_processes(directory, processes, launcher, dispatch)
 
 
-def _make_launcher(plan: RunPlan) -> Launcher:
-    name = plan.config.run.launcher
-    make = plan.plugins.load("launchers", name)
-    with attribute(plan.plugins.owner("launchers", name), "its constructor"):
-        made: Launcher = make()
-    return made
+def _make_objects(
+    plan: RunPlan,
+    run_dir: Path,
+    launcher: Launcher | None,
+    loggers: Callable[[RunPlan, Path], Sequence[OwnedLogger]] | None,
+) -> tuple[Launcher, list[OwnedLogger]]:
+    """Return the given launcher and loggers, or those that the config names.
+
+    Raises UsageError, as the preflight does, with every one that can't be made.
+    """
+    problems, owned = Problems(), list(loggers(plan, run_dir)) if loggers is not None else []
+    with problems.collecting(PLACES["launchers"]):
+        launcher = launcher or make_launcher(plan.config, plan.plugins)
+    for name in plan.config.run.loggers if loggers is None else ():
+        with problems.collecting(PLACES["loggers"]):
+            owned.append(make_logger(name, plan.config, plan.plugins, run_dir))
+    problems.stop(plan.source)
+    assert launcher is not None, "without one there is a problem"
+    return launcher, owned
 
 
 def _write_start_files(plan: RunPlan, run_dir: RunDir, argv: Sequence[str], checkpoint: Path | None) -> RunKeys:

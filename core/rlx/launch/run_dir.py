@@ -13,8 +13,8 @@ import fcntl
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class RunDir:
     """Whether everything in it was made by this launcher."""
     lock: int
     """Descriptor of the lock file."""
+    made: Sequence[Path] = ()
+    """Folders above it that were made for it, innermost first."""
 
     def write_json(self, name: str, value: object) -> None:
         write_atomic(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
@@ -48,12 +50,16 @@ class RunDir:
         """Remove the directory of a run that never started; an earlier run's directory stays."""
         if self.fresh:
             shutil.rmtree(self.path)
+        with suppress(OSError):  # another run has made its directory there
+            for folder in self.made:
+                folder.rmdir()
         self.close()
 
 
 def make_run_dir(folder: Path, name: str) -> RunDir:
     """Make `folder/name`; `name-2`, `name-3`, ... if that exists. Raises UsageError if it can't be made."""
     with _usable(folder / name, "[run] dir and name, or --run-dir, choose another one"):
+        missing = _missing(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             path = folder / (name if number == 1 else f"{name}-{number}")
@@ -61,7 +67,7 @@ def make_run_dir(folder: Path, name: str) -> RunDir:
                 path.mkdir()
             except FileExistsError:
                 continue
-            return _open(path.absolute(), fresh=True)
+            return _open(path.absolute(), fresh=True, made=missing)
     raise AssertionError("unreachable: itertools.count has no end")
 
 
@@ -79,8 +85,14 @@ def _take(path: Path) -> RunDir:
         )
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
+    missing = _missing(path.parent)
     path.mkdir(parents=True, exist_ok=True)
-    return _open(path.absolute(), fresh=True)
+    return _open(path.absolute(), fresh=True, made=missing)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return `folder` and the folders above it, innermost first, as far as they don't exist."""
+    return list(itertools.takewhile(lambda path: not path.exists(), [folder.absolute(), *folder.absolute().parents]))
 
 
 def reopen_run_dir(path: Path) -> RunDir:
@@ -177,7 +189,7 @@ def _lock(lock: int, operation: int, busy: str, advice: str) -> None:
         raise UsageError(f"{busy} (process {owner}). {advice}") from None
 
 
-def _open(path: Path, *, fresh: bool) -> RunDir:
+def _open(path: Path, *, fresh: bool, made: Sequence[Path] = ()) -> RunDir:
     lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         advice = "Wait for it, or choose another directory with --run-dir."
@@ -188,4 +200,4 @@ def _open(path: Path, *, fresh: bool) -> RunDir:
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     (path / PORT_FILE).unlink(missing_ok=True)
-    return RunDir(path, fresh, lock)
+    return RunDir(path, fresh, lock, made)

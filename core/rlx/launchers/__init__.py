@@ -2,6 +2,7 @@
 
 * base.py: the contract of a launcher plugin (`Launcher`, `ProcessHandle`, `ProcessSpec`).
 * local.py: the launcher `local`, which starts every process on this machine.
+* make.py: makes the launcher that a config names.
 * nanny.py: the process above each process of a run, which ends its whole tree.
 * linux.py: the two kernel features that both rely on.
 

@@ -12,10 +12,18 @@ from pathlib import Path
 from rlx.config.schema import Config
 from rlx.errors import RlxError, RunError, attribute
 from rlx.loggers.base import LiveLogger, Logger, RunStatus, Sample, SampleLogger
+from rlx.plugins.objects import Contract, make_object
 from rlx.plugins.session import Plugins
 
 OwnedLogger = tuple[str, Logger]
 """The owner (`logger 'tensorboard' (rlx 0.1.0, ...)`), and the logger."""
+
+
+CONTRACT = Contract(
+    made_with=("config", "run_dir", "steps"),
+    methods={"log": ("step", "metrics", "kind"), "close": ("summary",)},
+    optional={"status": ("status",), "log_samples": ("step", "samples", "kind")},
+)
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,11 @@ class LoggerFailure:
     owner: str
 
 
-def load_loggers(config: Config, plugins: Plugins, run_dir: Path) -> list[OwnedLogger]:
-    """Make the loggers that the config names. Raises PluginError if one can't be loaded."""
-    return [
-        (plugins.owner("loggers", name), plugins.load("loggers", name)(config, run_dir, config.run.steps))
-        for name in config.run.loggers
-    ]
+def make_logger(name: str, config: Config, plugins: Plugins, run_dir: Path) -> OwnedLogger:
+    """Make one logger. Raises PluginError if it can't be made, or isn't a logger."""
+    owner, target = plugins.owner("loggers", name), plugins.load("loggers", name)
+    made: Logger = make_object(target, (config, run_dir, config.run.steps), owner=owner, contract=CONTRACT)
+    return owner, made
 
 
 class Loggers:

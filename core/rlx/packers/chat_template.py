@@ -30,6 +30,10 @@ SENTINEL = "zqxSENTINELxqz"
 """Text that no template contains."""
 
 
+class NoChatTemplate(UsageError):  # noqa: N818 - the condition is the name
+    """A prompt is chat messages, and the tokenizer has no chat template."""
+
+
 def encode_messages(
     tokenizer: Tokenizer,
     messages: Messages,
@@ -79,7 +83,7 @@ def render_text(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras: Ex
 def apply_template(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras: Extras, **flags: bool) -> Any:
     """Call the tokenizer's `apply_chat_template`. Raises UsageError that names the template if it raises."""
     if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
+        raise NoChatTemplate(
             f"The prompts are chat messages, but the tokenizer of {tokenizer.name_or_path!r} has no chat template. "
             "Set model.chat_template, or use prompts of text."
         )

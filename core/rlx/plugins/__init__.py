@@ -6,6 +6,7 @@
 * load.py: imports one plugin.
 * contain.py: keeps a plugin's code from ending the process, or hanging, without a word.
 * options.py: checks the config's `args` against the signature of their component.
+* objects.py: makes components without options, and checks their methods.
 * signature.py: which of the arguments that rlx offers a callable accepts.
 * hookspecs.py: every hook, with its process, frequency and permissions.
 * hooks.py: the enabled hooks plugins of one process.

@@ -5,7 +5,7 @@
 * plugins.py: the plugins that a config names: resolved, imported, their `args` checked.
 * problems.py: collects the problems that the checks find.
 * check.py: checks of the machine, the parallel layout and hooks.
-* rows.py: datasets and packers, and a few rows of each.
+* trials/: plugins do a little of what they do in a run: rows are tokenised, rewards called.
 * model.py, model_facts.py: the model: what is known without building it, and whether its plugin can build it.
 * memory.py: estimates of the memory that a run needs.
 * machine.py: devices, the disk, and whether run directories can be made.

@@ -36,15 +36,6 @@ def check_tensor_parallel(config: Config, facts: ModelFacts) -> None:
             )
 
 
-def check_completion_fits(config: Config, facts: ModelFacts) -> None:
-    """Raise ConfigError if a completion does not fit the model's context."""
-    longest, context = config.rollout.max_tokens, config.rollout.vllm.get("max_model_len") or facts.context
-    if isinstance(context, int) and 0 < context <= longest:
-        raise ConfigError(
-            f"[rollout] max_tokens = {longest} leaves no room for a prompt: the model's context is {context} tokens."
-        )
-
-
 def check_quantised(config: Config, facts: ModelFacts) -> None:
     """Raise ConfigError if engines would start with quantised weights, which the policy's can't replace."""
     if facts.quantised:

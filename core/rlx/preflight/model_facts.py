@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlx.config.sections.model import ModelConfig
-from rlx.errors import UsageError, first_line
+from rlx.errors import ConfigError, UsageError, first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,8 @@ class ModelFacts:
     kv_heads: int | None = None
     context: int | None = None
     """Longest sequence that it supports, in tokens."""
+    vocabulary: int | None = None
+    """Entries of its embedding."""
     quantised: bool = False
     """Whether its weights are quantised, by config.json."""
     architectures: tuple[str, ...] = ()
@@ -42,6 +44,11 @@ def model_facts(model: ModelConfig) -> ModelFacts:
     folder = Path(model.path)
     local = folder.is_dir()
     config = _read_config(folder / "config.json") if local else _hub_config(model)
+    if local and model.revision is not None:
+        raise ConfigError(
+            f"[model] revision = {model.revision!r}: only a model on the Hub has revisions, and [model] path = "
+            f"{model.path!r} is a folder. Leave the revision out, or give the model's Hub name."
+        )
     only_config = local and not any([*folder.glob("*.safetensors*"), *folder.glob("tokenizer*")])
     text: dict[str, Any] = config.get("text_config") or config
     if not isinstance(config.get("model_type"), str):
@@ -55,6 +62,7 @@ def model_facts(model: ModelConfig) -> ModelFacts:
         attention_heads=heads,
         kv_heads=_number(text, "num_key_value_heads") or heads,
         context=_number(text, "max_position_embeddings"),
+        vocabulary=_number(text, "vocab_size"),
         quantised=bool(config.get("quantization_config")),
         architectures=_names(config, "architectures"),
         head_size=_head_size(text),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlx.boot import ScriptRecord
+from rlx.boot import Boot, Endpoint, ScriptRecord
 from rlx.config.rules import learning_contradictions
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
@@ -25,9 +25,13 @@ from rlx.preflight.machine import check_writable, disk_notes, missing_devices
 from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
 from rlx.preflight.model import ModelSize, check_architecture, check_model
 from rlx.preflight.model_facts import ModelFacts, model_facts
-from rlx.preflight.plugins import Sources, check_components, check_learning, open_algorithm
+from rlx.preflight.plugins import PlacedReward, Sources, check_components, check_learning, open_algorithm
 from rlx.preflight.problems import Problems
-from rlx.preflight.rows import check_rows
+from rlx.preflight.trials.lengths import Lengths
+from rlx.preflight.trials.objects import ObjectTrial
+from rlx.preflight.trials.progress import Progress, silent
+from rlx.preflight.trials.rewards import RewardTrial
+from rlx.preflight.trials.rows import RowCheck, Rows
 from rlx.preflight.unusual import unusual
 
 
@@ -39,6 +43,8 @@ class RunPlan:
     """With `model.plugin` and `packer.name` filled in, and `run.epochs` in steps."""
     base_dir: Path
     """Folder of the config file."""
+    source: str = ""
+    """The config file as the user named it, for messages."""
     plugins: Plugins
     """The launcher's own; their records are the content of plugins.json and part of every process's boot data."""
     script: ScriptRecord | None = None
@@ -47,6 +53,8 @@ class RunPlan:
     """True if the algorithm learns from samples (RL), False if it learns from dataset rows (SFT)."""
     data: Fingerprints | None = None
     """Fingerprints of the datasets, as the launcher read them; None without a tokenizer to read them with."""
+    lengths: Mapping[str, Lengths] = field(default_factory=dict)
+    """Lengths of the rows that were tokenised, by the dataset's place in the config."""
     facts: ModelFacts
     size: ModelSize | None = None
     """None if the model is on the Hub and not downloaded yet."""
@@ -60,10 +68,20 @@ class RunPlan:
     """Things that the user should know and that don't stop the run."""
 
 
-def prepare(loaded: LoadedRun, *, directory: Path | None = None) -> RunPlan:
+def prepare(
+    loaded: LoadedRun,
+    *,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+    all_rows: bool = False,
+    make_objects: bool = True,
+) -> RunPlan:
     """Check a run. Raises UsageError with every problem found.
 
     directory: the run's own directory. Default: a new one below `run.dir`.
+    progress: reports checks that take long. all_rows: whether all rows are tokenised, to learn their lengths.
+    make_objects: whether launcher and loggers are made as a trial. `rlx run` makes its own before it starts anything,
+    so it needs no trial, unless there are other problems to list them with.
     """
     problems = Problems()
     problems.passes(check_port, loaded.config.run.port)
@@ -87,29 +105,20 @@ def prepare(loaded: LoadedRun, *, directory: Path | None = None) -> RunPlan:
         memory = problems.attempt(plan_memory, config, facts, algorithm)
         if memory is not None:
             problems.passes(check_memory, memory, available, config)
-    data = None
-    with ExitStack() as background:
-        if facts is not None and rollouts:
-            background.enter_context(engine_checks(config, facts, problems, devices=not lacks))
-        size = problems.attempt(check_model, config, plugins, facts) if facts and plugins.names("models") else None
-        if size is not None and rollouts is not None:
-            config = problems.attempt(check_architecture, config, problems, rollouts=rollouts) or config
-        if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
-            rows = check_rows(config, plugins, problems, rewards, rollouts=rollouts)
-            data = rows.fingerprints
-            if rows.epoch is not None:
-                config = problems.attempt(with_steps, config, rows.epoch) or config
-        problems.passes(call_configure, config, plugins)
+    trials = _Trials(loaded, plugins, problems, progress or silent(), all_rows=all_rows, make_objects=make_objects)
+    config, size, rows = trials.make(config, facts, rewards, rollouts=rollouts, devices=not lacks)
     problems.stop(loaded.source)
     assert facts is not None, "without its result there is a problem"
     assert algorithm is not None, "without its result there is a problem"
     return RunPlan(
         config=config,
         base_dir=loaded.base_dir,
+        source=loaded.source,
         plugins=plugins,
         script=loaded.script.record if loaded.script else None,
         rollouts=algorithm.rollouts,
-        data=data,
+        data=rows.fingerprints,
+        lengths=rows.lengths,
         facts=facts,
         size=size,
         memory=memory,
@@ -121,6 +130,73 @@ def prepare(loaded: LoadedRun, *, directory: Path | None = None) -> RunPlan:
             *_notes(config, facts, rollouts=algorithm.rollouts),
             *disk_notes(config, facts.parameters or (size.parameters if size else None), folder),
         ),
+    )
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """The checks that take long, and those that run code of plugins."""
+
+    loaded: LoadedRun
+    plugins: Plugins
+    problems: Problems
+    progress: Progress
+    all_rows: bool
+    make_objects: bool
+
+    def make(
+        self,
+        config: Config,
+        facts: ModelFacts | None,
+        rewards: Sequence[PlacedReward],
+        *,
+        rollouts: bool | None,
+        devices: bool,
+    ) -> tuple[Config, ModelSize | None, Rows]:
+        """Return the config with what was found out for it, the model's size, and the results of the rows."""
+        plugins, problems, progress = self.plugins, self.problems, self.progress
+        boot, size, rows = _trial_boot(config, self.loaded, plugins, rollouts=bool(rollouts)), None, Rows()
+        with ExitStack() as background:
+            # Their processes start while this one imports torch.
+            if facts is not None and rollouts:
+                background.enter_context(engine_checks(config, facts, problems, devices=devices))
+            objects = background.enter_context(ObjectTrial(boot, problems, progress)) if self.make_objects else None
+            trial = None
+            if rollouts:
+                trial = background.enter_context(RewardTrial(boot, plugins, rewards, problems, progress))
+            if facts is not None and plugins.names("models"):
+                size = problems.attempt(check_model, config, plugins, facts)
+            if size is not None and rollouts is not None:
+                config = problems.attempt(check_architecture, config, problems, rollouts=rollouts) or config
+            if trial is not None:
+                trial.finish_loading()
+            if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
+                check = RowCheck(config, plugins, facts, problems, progress, trial, all_rows=self.all_rows)
+                rows = check.check(rewards)
+                if rows.epoch is not None:
+                    config = problems.attempt(with_steps, config, rows.epoch) or config
+            problems.passes(call_configure, config, plugins)
+            if objects is None and problems:
+                objects = background.enter_context(ObjectTrial(boot, problems, progress))
+            if objects is not None:
+                objects.finish()
+        return config, size, rows
+
+
+def _trial_boot(config: Config, loaded: LoadedRun, plugins: Plugins, *, rollouts: bool) -> Boot:
+    """Return the boot data of the processes that try plugins."""
+    return Boot(
+        kind="check",
+        name="check",
+        index=0,
+        attempt=1,
+        run_dir="",
+        base_dir=str(loaded.base_dir.absolute()),
+        config=config.model_dump(by_alias=True, mode="json"),
+        plugins=plugins.records,
+        rollouts=rollouts,
+        endpoint=Endpoint("", 0, "", "", ""),
+        script=loaded.script.record if loaded.script else None,
     )
 
 

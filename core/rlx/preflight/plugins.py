@@ -193,8 +193,8 @@ def open_algorithm(config: Config, plugins: Plugins, problems: Problems) -> tupl
     name = config.algorithm.name
     if not plugins.has("algorithms", name):
         return None, None
-    algorithm = problems.attempt(make_algorithm, plugins, config)
-    if algorithm is not None:
+    with problems.collecting("[algorithm]"):
+        algorithm = make_algorithm(plugins, config)
         return algorithm, algorithm.rollouts
     # Its class may say so although it can't be made, so that the checks that only need to know this can be made.
     target = problems.attempt(plugins.load, "algorithms", name)
@@ -257,17 +257,17 @@ def check_components(config: Config, plugins: Plugins, problems: Problems) -> li
         datasets["[eval.dataset] args"] = config.eval.dataset
     for where, dataset in datasets.items():
         if plugins.has("datasets", dataset.name):
-            problems.passes(check_dataset, dataset, plugins, where)
+            problems.passes_at(where.removesuffix(" args"), check_dataset, dataset, plugins, where)
     for kind in ("launchers", "loggers"):
         for name in plugins.names(kind):
-            with problems.collecting():
+            with problems.collecting(f"[run] {kind.removesuffix('s') if kind == 'launchers' else kind}"):
                 if not callable(plugins.load(kind, name)):
                     raise PluginError(f"{plugins.owner(kind, name)} isn't a class.")
     return [
         placed
         for placed in placed_rewards(config)
         if plugins.has("rewards", placed.reward.name)
-        and problems.passes(check_reward, placed.reward, plugins, f"{placed.place}, args")
+        and problems.passes_at(placed.place, check_reward, placed.reward, plugins, f"{placed.place}, args")
     ]
 
 

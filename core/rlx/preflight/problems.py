@@ -36,8 +36,9 @@ class Problems:
         return len(self._found)
 
     def add(self, error: UsageError, where: str = "") -> None:
-        """Add a problem. `where` is the place in the config, for an error that doesn't name it."""
-        self._found.setdefault(f"{where}: {error}" if where else str(error), error)
+        """Add a problem. `where` is the place in the config, for an error that doesn't begin with it."""
+        text = str(error)
+        self._found.setdefault(text if text.startswith(where) else f"{where}: {text}", error)
 
     def note(self, text: str) -> None:
         """Add a note, once."""
@@ -57,6 +58,13 @@ class Problems:
     def passes(self, check: Callable[Args, object], *args: Args.args, **kwargs: Args.kwargs) -> bool:
         """Return whether `check` raised no UsageError; one that it raises is added."""
         with self.collecting():
+            check(*args, **kwargs)
+            return True
+        return False
+
+    def passes_at(self, where: str, check: Callable[Args, object], *args: Args.args, **kwargs: Args.kwargs) -> bool:
+        """Return whether `check` raised no UsageError, as `passes` does; `where` is the place in the config."""
+        with self.collecting(where):
             check(*args, **kwargs)
             return True
         return False

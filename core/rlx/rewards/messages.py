@@ -79,10 +79,15 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 
 
 class CallFailed(msgspec.Struct, frozen=True, tag="Raised"):
-    """The reward raised, or its result isn't a reward; `error` is the whole message."""
+    """The reward raised, or its result isn't a reward."""
 
     error: str
+    """The message, with the reward's owner and the completion."""
     seconds: float
+    trace: str = ""
+    """The lines of the reward's code that led there, if it raised."""
+    unreachable: bool = False
+    """Whether it raised because nothing listens at an address."""
 
 
 ToWorker = Start | Call

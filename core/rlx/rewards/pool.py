@@ -19,6 +19,7 @@ from typing import Self
 import msgspec
 
 from rlx.boot import Boot, Endpoint
+from rlx.config.sections.data import RewardConfig
 from rlx.errors import RewardError, RlxError
 from rlx.plugins.timings import CallTimings, HookFailures
 from rlx.rewards.messages import CallFailed, Ready, RewardSpec, Scored, Start
@@ -39,10 +40,9 @@ class RewardPool:
         self.hook_failures = HookFailures() if hook_failures is None else hook_failures
         """Failures of the hooks that ran in the processes."""
         self._roles = reward_roles(config)
-        specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards_of(self._roles)]
-        self._start_message = Start(_without_secrets(boot), specs)
+        self._start_message = start_message(boot, rewards_of(self._roles))
         self._start_seconds = config.run.start_seconds
-        self._size = config.rollout.reward_workers if specs else 0
+        self._size = config.rollout.reward_workers if self._start_message.rewards else 0
         self._queue: asyncio.Queue[RewardCall] = asyncio.Queue()
         self._open_calls: dict[RewardCall, None] = {}
         """Calls without an answer, oldest first."""
@@ -153,6 +153,12 @@ class RewardPool:
         self._failure = RewardError(f"The reward pool failed: {type(error).__name__}: {error}")
         for call in list(self._open_calls):
             call.set_error(self._failure)
+
+
+def start_message(boot: Boot, rewards: Sequence[RewardConfig]) -> Start:
+    """Return the first message to a reward process: it loads these rewards."""
+    specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards]
+    return Start(_without_secrets(boot), specs)
 
 
 def _without_secrets(boot: Boot) -> Boot:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import IO
 
 from rlx.errors import PluginError, RewardError
 from rlx.rewards.messages import LENGTH, FromWorker, LoadFailed, Ready, Start, frame, from_worker
@@ -29,8 +30,10 @@ class RewardProcess:
         self._watch = asyncio.create_task(self._close_stdout_at_exit())
 
     @classmethod
-    async def start(cls, start: Start, timeout: float) -> tuple[RewardProcess, Ready]:
+    async def start(cls, start: Start, timeout: float, stderr: IO[bytes] | None = None) -> tuple[RewardProcess, Ready]:
         """Start a worker and load the rewards, within `timeout` seconds.
+
+        stderr: where it prints. Default: where this process does.
 
         Raises PluginError or RewardError if they can't be loaded.
         """
@@ -41,6 +44,7 @@ class RewardProcess:
                 "rlx.rewards.worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
                 start_new_session=True,
             )
         )

@@ -79,7 +79,7 @@ class RewardCall:
     def finish(self, reply: Scored | CallFailed) -> None:
         """Set the answer to a worker's reply."""
         if isinstance(reply, CallFailed):
-            self.fail(reply.error)
+            self.fail("\n".join(filter(None, [reply.error, reply.trace])))
         elif not self.answer.done():
             self.answer.set_result(reply.scores)
 
@@ -94,13 +94,7 @@ class RewardCall:
 
     def abort(self, error: TimeoutError | WorkerDied) -> None:
         """Fail the call because it took too long or ended its process."""
-        if isinstance(error, WorkerDied):
-            self.fail(f"{self.owner}: its process {error}.\n{quote_first(self.texts)}")
-            return
-        self.fail(
-            f"{self.owner} took more than {self.role.reward.timeout_seconds:g} s and was killed. "
-            f'Raise its timeout_seconds, or set on_error = "drop".\n{quote_first(self.texts)}'
-        )
+        self.fail(abort_message(self.owner, error, self.role.reward.timeout_seconds, self.texts))
 
 
 def make_calls(role: RewardRole, loaded: Loaded, completions: Sequence[RewardInput]) -> list[RewardCall]:
@@ -132,6 +126,16 @@ def call_message(completions: Sequence[RewardInput], index: int, loaded: Loaded)
         else:
             offered[name] = getattr(first, name)
     return Call(index, [completion.text for completion in completions], first.reference, offered)
+
+
+def abort_message(owner: str, error: TimeoutError | WorkerDied, timeout: float, texts: Sequence[str]) -> str:
+    """Return the message about a call that took longer than `timeout` seconds or ended its process."""
+    if isinstance(error, WorkerDied):
+        return f"{owner}: its process {error}.\n{quote_first(texts)}"
+    return (
+        f"{owner} took more than {timeout:g} s and was killed. "
+        f'Raise its timeout_seconds, or set on_error = "drop".\n{quote_first(texts)}'
+    )
 
 
 async def wait_for_answers(calls: Sequence[RewardCall]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from rlx.boot import Boot
-from rlx.errors import RewardError, RlxError, UsageError, described, foreign_frames
+from rlx.errors import RewardError, RlxError, UsageError, attribute, described, foreign_frames
 from rlx.packers.open import open_packer
 from rlx.packers.protocol import Packer
 from rlx.packers.tokenizer import Tokenizer
@@ -35,12 +36,18 @@ from rlx.rewards.messages import (
     FromWorker,
     LoadFailed,
     Ready,
+    RewardSpec,
     Scored,
     Start,
     frame,
     to_worker,
 )
 from rlx.rewards.result import quote_first
+
+UNREACHABLE = frozenset(
+    {"ConnectError", "ConnectTimeout", "ClientConnectorError", "NewConnectionError", "APIConnectionError"}
+)
+"""Names of the exceptions by which HTTP clients (httpx, aiohttp, urllib3, openai) report that nothing listens."""
 
 
 def main() -> None:
@@ -69,7 +76,7 @@ class RewardWorker:
         plugins = open_plugins(start.boot)
         lazy = _process_offers(start.boot, plugins)
         self._call = RewardCaller()
-        self._rewards = [BoundReward(plugins.load("rewards", spec.name), spec.args) for spec in start.rewards]
+        self._rewards = [_bind(plugins, spec) for spec in start.rewards]
         self.loaded = [
             loaded_message(reward, plugins.owner("rewards", spec.name), group=spec.group)
             for spec, reward in zip(start.rewards, self._rewards, strict=True)
@@ -85,13 +92,32 @@ class RewardWorker:
             scores = self._call(self._rewards[call.reward], loaded, call, self._offers[call.reward])
             return Scored(scores, time.perf_counter() - began)
         except RewardError as error:
-            message = str(error)
+            return CallFailed(str(error), time.perf_counter() - began, unreachable=_is_unreachable(error))
         except BaseException as error:  # noqa: BLE001 - the boundary: a reward may raise anything, SystemExit too
             # The traceback through the reward's own code, or all of it if there is none.
             frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
             trace = "".join(traceback.format_list(frames)).rstrip()
-            message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}\n{trace}"
-        return CallFailed(message, time.perf_counter() - began)
+            message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}"
+            return CallFailed(message, time.perf_counter() - began, trace, _is_unreachable(error))
+
+
+def _bind(plugins: Plugins, spec: RewardSpec) -> BoundReward:
+    """Make a reward. Raises PluginError, with its owner, if its constructor raises."""
+    target = plugins.load("rewards", spec.name)
+    with attribute(plugins.owner("rewards", spec.name), "its constructor"):
+        return BoundReward(target, spec.args)
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came from, says that nothing listens at an address."""
+    met: list[BaseException] = []
+    while error is not None and error not in met:
+        # By name, since each HTTP client has classes of its own, and which ones are installed is not known.
+        if isinstance(error, ConnectionError | socket.gaierror) or type(error).__name__ in UNREACHABLE:
+            return True
+        met.append(error)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _process_offers(boot: Boot, plugins: Plugins) -> dict[str, Lazy[object]]:

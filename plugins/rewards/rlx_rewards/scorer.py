@@ -90,7 +90,7 @@ class Scorer:
         raise RewardError(
             f"The scorer at {self._url} did not answer request {request_id}: {last} "
             f"({self._retry_policy.retries + 1} attempts in {time.monotonic() - began:.1f} s)."
-        )
+        ) from last
 
     async def _attempt(self, content: bytes, request_id: str) -> httpx2.Response:
         headers = {"Content-Type": "application/json", "X-Request-ID": request_id}

@@ -62,7 +62,7 @@ def test_a_missing_column_is_named_with_those_that_exist(refused, call, project,
     (tmp_path / "project" / "rows.jsonl").write_text('{"question": "1+1=", "answer": "2"}\n')
     config = project(dataset="hf", extra='args = {path = "json", data_files = "rows.jsonl"}\n')
     call("check", config)  # datasets shows a progress bar the first time
-    assert "no column 'prompt'; the columns are: question, answer" in refused(config)
+    assert "no column 'prompt' or 'messages'; the columns are: question, answer" in refused(config)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_problems_come_together_each_with_its_table(refused, project, tmp_path):
         "[run] loggers: Unknown logger 'jsonll'.",
         "[algorithm] args of algorithm 'grpo'",
         "[[filter_rewards]] number 1, args of reward './data.py:score'",
-        "reward './data.py:not_callable' (",
+        "[[eval.rewards]] number 1: reward './data.py:not_callable' (",
         "[rollout.vllm] gpu_memory: vLLM has no such engine argument.",
         "[rollout.vllm] max_model_length: vLLM has no such engine argument. Did you mean 'max_model_len'?",
         "[policy.parallel] does not fit the model: tp = 3",

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rlx.config.schema import Config
-from rlx.preflight.check import check_completion_fits, check_quantised, check_tensor_parallel
+from rlx.preflight.check import check_quantised, check_tensor_parallel
 from rlx.preflight.engine.arguments import check_engine_arguments
 from rlx.preflight.engine.dry_config import DryConfig, is_needed
 from rlx.preflight.engine.generation import generation_notes
 from rlx.preflight.engine.head_sizes import check_head_size
 from rlx.preflight.model_facts import ModelFacts
 from rlx.preflight.problems import Problems
+from rlx.preflight.trials.lengths import check_completions_fit
 
 
 @contextmanager
@@ -22,7 +23,8 @@ def engine_checks(config: Config, facts: ModelFacts, problems: Problems, *, devi
     devices: whether this machine has the devices of the run. Without them vLLM configures itself for others.
     """
     sound = check_engine_arguments(config.rollout.vllm, problems)
-    for check in (check_tensor_parallel, check_completion_fits, check_quantised):
+    check_completions_fit(config, facts, problems)
+    for check in (check_tensor_parallel, check_quantised):
         problems.passes(check, config, facts)
     if facts.head_size is not None:
         problems.passes(check_head_size, config, facts.head_size, latent=False)

@@ -1,0 +1,130 @@
+"""Compare the lengths of tokenised rows with the tokens that the model, or the config, has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlx.config.schema import Config
+from rlx.errors import ConfigError, DatasetError
+from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.problems import Problems
+
+NAMED_ROWS = 5
+"""Rows that a message names."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most tokens that a sequence may have."""
+
+    tokens: int
+    named: str
+    """Its name, in the config or of the model."""
+
+
+@dataclass
+class Lengths:
+    """The lengths of the rows of a dataset that were tokenised."""
+
+    rows: int
+    """Rows that the run uses, tokenised or not."""
+    tokens: dict[int, int] = field(default_factory=dict)
+    """Row -> tokens: of the prompt (RL), or of the longest sequence of the row (SFT)."""
+
+    @property
+    def longest(self) -> int:
+        return max(self.tokens.values(), default=0)
+
+    def above(self, limit: int) -> list[int]:
+        """Return the rows with more tokens than `limit`."""
+        return [row for row, tokens in self.tokens.items() if tokens > limit]
+
+    def of_tried(self, count: int) -> str:
+        """Return `count` as a part of the rows that were tokenised: `3 of 24 rows`, `3 of 64 rows tried`."""
+        tried = "" if len(self.tokens) == self.rows else " tried"
+        return f"{count:,} of {len(self.tokens):,} rows{tried}"
+
+
+def engine_limit(config: Config, facts: ModelFacts) -> Limit | None:
+    """Return the limit for prompt and completion together; None if it isn't known."""
+    given = config.rollout.vllm.get("max_model_len")
+    if isinstance(given, int) and given > 0:
+        return Limit(given, f"[rollout.vllm] max_model_len = {given}")
+    return Limit(facts.context, f"the model's context of {facts.context} tokens") if facts.context else None
+
+
+def sft_limit(config: Config, facts: ModelFacts) -> Limit | None:
+    """Return the limit for a row of SFT; None if it isn't known."""
+    given = config.policy.max_sequence_tokens
+    if given is not None:
+        return Limit(given, f"[policy] max_sequence_tokens = {given}")
+    return Limit(facts.context, f"the model's context of {facts.context} tokens") if facts.context else None
+
+
+def check_completions_fit(config: Config, facts: ModelFacts, problems: Problems) -> None:
+    """Add a problem for each `max_tokens` that leaves no room for a prompt."""
+    limit = engine_limit(config, facts)
+    asked = {"[rollout] max_tokens": config.rollout.max_tokens}
+    if config.eval is not None and config.eval.max_tokens is not None:
+        asked["[eval] max_tokens"] = config.eval.max_tokens
+    for key, tokens in asked.items():
+        if limit is not None and limit.tokens <= tokens:
+            context = f"the model's context is {limit.tokens} tokens" if limit.tokens == facts.context else limit.named
+            problems.add(ConfigError(f"{key} = {tokens} leaves no room for a prompt: {context}."))
+
+
+def report_prompts(
+    lengths: Lengths,
+    limit: Limit | None,
+    max_tokens: int,
+    problems: Problems,
+    *,
+    table: str,
+    key: str,
+    drop: bool = False,
+) -> None:
+    """Report prompts without room for a completion, and completions that are cut before they have `max_tokens`.
+
+    table, key: the places of the dataset and of `max_tokens` in the config. drop: whether rows with such a prompt are
+    dropped (`on_long_prompt`).
+    """
+    if limit is None:
+        return
+    too_long = lengths.above(limit.tokens - 1)
+    if too_long:
+        text = (
+            f"{table}: the prompts of {lengths.of_tried(len(too_long))} leave no room for a completion in "
+            f"{limit.named}: {_listed(too_long, lengths)}."
+        )
+        if drop and len(too_long) < len(lengths.tokens):
+            problems.note(f'{text} [rollout] on_long_prompt = "drop": these rows are dropped.')
+        else:
+            advice = "Shorten these prompts or leave out their rows"
+            advice += "." if drop else ', or set [rollout] on_long_prompt = "drop".'
+            problems.add(DatasetError(f"{text}\n{advice}"))
+    cut = [row for row in lengths.above(limit.tokens - max_tokens) if row not in set(too_long)]
+    if cut:
+        shortest = limit.tokens - max(lengths.tokens[row] for row in cut)
+        problems.note(
+            f"{key} = {max_tokens}: completions of {lengths.of_tried(len(cut))} of {table} are cut before that, since "
+            f"prompt and completion share {limit.named}: at {shortest} tokens after the longest prompt."
+        )
+
+
+def report_sequences(lengths: Lengths, limit: Limit | None, problems: Problems, *, table: str) -> None:
+    """Report rows of SFT that are too long to be trained on."""
+    too_long = lengths.above(limit.tokens) if limit is not None else []
+    if limit is not None and too_long:
+        problems.add(
+            DatasetError(
+                f"{table}: {lengths.of_tried(len(too_long))} are longer than {limit.named}: "
+                f"{_listed(too_long, lengths)}.\nShorten or leave out these rows."
+            )
+        )
+
+
+def _listed(rows: Sequence[int], lengths: Lengths) -> str:
+    named = [f"row {row} has {lengths.tokens[row]:,} tokens" for row in rows[:NAMED_ROWS]]
+    more = len(rows) - len(named)
+    return ", ".join(named) + (f", and {more:,} more" if more else "")

@@ -1,0 +1,323 @@
+"""Open the datasets and packers of a run, and try rows of each, as the run will.
+
+Rules:
+
+* A few rows go through all that a row goes through: packer, loss mask, rewards. More are tokenised, to learn their
+  lengths, for about a second; all of them if the user asks for it (`rlx check --data`).
+* A row that is read again is the one that was read first, since reading may take long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlx.config.schema import Config
+from rlx.config.sections.data import DatasetConfig, PackerConfig
+from rlx.datasets.open import dataset_options, is_factory, open_dataset
+from rlx.datasets.view import DatasetView
+from rlx.errors import DatasetError, PluginError, UsageError
+from rlx.fingerprint import Fingerprint, Fingerprints, digest, fingerprint, spread
+from rlx.packers.batches import owner_of
+from rlx.packers.chat_template import NoChatTemplate
+from rlx.packers.loss_mask import dry_run_policy_input
+from rlx.packers.open import open_packer
+from rlx.packers.prompt import prompt_token_ids
+from rlx.packers.protocol import Packer
+from rlx.packers.sft_rows import sft_trajectories
+from rlx.packers.tokenizer import Tokenizer, load_tokenizer
+from rlx.plugins.session import Plugins
+from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.plugins import PlacedReward, check_dataset
+from rlx.preflight.problems import Problems
+from rlx.preflight.trials.lengths import Lengths, engine_limit, report_prompts, report_sequences, sft_limit
+from rlx.preflight.trials.progress import Progress
+from rlx.preflight.trials.rewards import RewardTrial, TrialRow
+from rlx.rewards.bound import accepted_offers
+from rlx.rewards.serialization import why_unsendable
+from rlx.script.row_order import open_order
+
+TRIED_ROWS = 4
+"""Rows that go through everything, spread over the dataset, first and last included."""
+SENT_ROWS = 16
+"""Rows that must fit into a message to a reward process."""
+MEASURED_ROWS = 64
+"""Rows that are tokenised, spread over the dataset."""
+MEASURING_SECONDS = 1.0
+"""No further row is tokenised after this time, and none is compared between datasets."""
+BROKEN_ROWS = 3
+"""Rows that can't be used and that are reported. No further row of the dataset is tokenised then."""
+EVAL_TABLE = "[[eval.rewards]]"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The results of the checks of the datasets."""
+
+    fingerprints: Fingerprints | None = None
+    """None if a dataset can't be read."""
+    epoch: int | None = None
+    """Rows of an epoch of training, which a launch script's sampler decides; None if they can't be read."""
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    """Lengths of the rows that were tokenised, by the dataset's place in the config."""
+
+
+class ReadRows:
+    """The rows of a dataset, each read once."""
+
+    def __init__(self, view: DatasetView, limit: int | None, progress: Progress) -> None:
+        self.view = view
+        self.size = min(len(view), limit or len(view))
+        """Rows that the run uses."""
+        self._progress = progress
+        self._read: dict[int, tuple[object, object]] = {}
+
+    def row(self, index: int) -> tuple[object, object]:
+        """Return a row and its reference answer. Raises DatasetError."""
+        if index not in self._read:
+            with self._progress.doing(f"reading {self.view.where(index)}"):
+                self._read[index] = self.view.item(index), self.view.reference(index)
+        return self._read[index]
+
+    def has(self, index: int) -> bool:
+        """Return whether a row has been read."""
+        return index in self._read
+
+    def forget(self, index: int) -> None:
+        """Free the memory of a row that is not needed again."""
+        del self._read[index]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to train or to evaluate on, the packer that makes prompts of them, and the rewards that score those."""
+
+    table: str
+    """The dataset's place in the config."""
+    section: DatasetConfig
+    rows: ReadRows
+    packer: Packer
+    rewards: Sequence[PlacedReward]
+    trained: bool
+
+    def where(self, index: int) -> str:
+        return self.rows.view.where(index)
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """Opens the datasets and packers of a run and tries rows."""
+
+    config: Config
+    plugins: Plugins
+    facts: ModelFacts
+    problems: Problems
+    progress: Progress
+    trial: RewardTrial | None
+    """None for SFT."""
+    all_rows: bool = False
+    """Whether all rows are tokenised."""
+
+    def check(self, rewards: Sequence[PlacedReward]) -> Rows:
+        """Check the datasets and packers; `rewards` are those that can be called."""
+        tokenizer = self.problems.attempt(load_tokenizer, self.config.model)
+        if tokenizer is None:
+            return Rows()
+        packer = self._open_packer(self.config.packer, tokenizer, "[packer]")
+        own = [placed for placed in rewards if placed.table == EVAL_TABLE]
+        others = [placed for placed in rewards if placed.table != EVAL_TABLE]
+        train = self._open_split("[dataset]", self.config.dataset, tokenizer, packer, others)
+        held_out = None
+        if (section := self.config.eval) is not None:
+            if section.packer is not None:
+                packer = self._open_packer(section.packer, tokenizer, "[eval.packer]")
+            scored_by = others if section.rewards is None else own
+            held_out = self._open_split("[eval.dataset]", section.dataset, tokenizer, packer, scored_by)
+        splits = [split for split in (train, held_out) if split is not None]
+        # Made before a packer has seen a row, which it might change.
+        prints = {split.table: self._fingerprint(split) for split in splits}
+        lengths = {split.table: self._try(split, tokenizer) for split in splits if prints[split.table] is not None}
+        if train is not None and held_out is not None and len(lengths) == len(splits):
+            self._compare(train, held_out)
+        first = prints.get("[dataset]")
+        return Rows(
+            Fingerprints(first, prints.get("[eval.dataset]")) if first is not None else None,
+            self.problems.attempt(self._epoch_rows, train.rows.view) if train is not None else None,
+            lengths,
+        )
+
+    def _open_packer(self, section: PackerConfig, tokenizer: Tokenizer, table: str) -> Packer | None:
+        if not self.plugins.has("packers", section.name):
+            return None
+        with self.problems.collecting(table):
+            return open_packer(self.plugins, section, self.config, tokenizer, where=table)
+        return None
+
+    def _open_split(
+        self,
+        table: str,
+        section: DatasetConfig,
+        tokenizer: Tokenizer,
+        packer: Packer | None,
+        rewards: Sequence[PlacedReward],
+    ) -> Split | None:
+        """Open a dataset; None, and a problem, if it can't be used."""
+        if not self.plugins.has("datasets", section.name):
+            return None
+        if not self.problems.passes_at(table, check_dataset, section, self.plugins, f"{table} args"):
+            return None
+        with self.problems.collecting(table):
+            with self.progress.doing(f"opening {table} {section.name!r}"):
+                view = open_dataset(self.plugins, section, self.config, tokenizer)
+            if packer is None:
+                return None
+            trained = table == "[dataset]"
+            limit = None if trained or self.config.eval is None else self.config.eval.limit
+            return Split(table, section, ReadRows(view, limit, self.progress), packer, rewards, trained)
+        return None
+
+    def _epoch_rows(self, view: DatasetView) -> int:
+        order = open_order(self.plugins, self.config, view)
+        return len(view) if order is None else len(order(0))
+
+    def _fingerprint(self, split: Split) -> Fingerprint | None:
+        with self.problems.collecting(split.table):
+            return fingerprint(len(split.rows.view), split.rows.row)
+        return None
+
+    def _try(self, split: Split, tokenizer: Tokenizer) -> Lengths:
+        """Tokenise rows, try the rewards on some of them, and return the lengths."""
+        lengths, tried = Lengths(split.rows.size), []
+        with self.problems.collecting(split.table):
+            for index in spread(split.rows.size, TRIED_ROWS):
+                row = self._try_row(split, index, tokenizer)
+                lengths.tokens[index] = row.tokens
+                tried.append(row.trial)
+        sound = len(tried) == len(spread(split.rows.size, TRIED_ROWS))
+        if self.trial is not None and self.problems.passes(check_sendable, split, self.plugins):
+            self.trial.call(split.rewards, tried, tokenizer)
+        if sound:
+            self._measure(split, lengths, tokenizer)
+        self._report(split, lengths)
+        return lengths
+
+    def _try_row(self, split: Split, index: int, tokenizer: Tokenizer) -> _TriedRow:
+        """Tokenise a row, and try the packer's loss mask. Raises UsageError if the row can't be used."""
+        item, reference = split.rows.row(index)
+        sequences = self._sequences(split, index, tokenizer)
+        if self.trial is not None and split.trained:
+            dry_run_policy_input(split.packer, item, sequences[0], tokenizer, where=split.where(index))
+        trial = TrialRow(split.where(index), item, reference, sequences[0])
+        return _TriedRow(trial, max(map(len, sequences)))
+
+    def _sequences(self, split: Split, index: int, tokenizer: Tokenizer) -> list[list[int]]:
+        """Return the token ids of a row's prompt (RL), or of its trajectories (SFT). Raises UsageError."""
+        item, reference = split.rows.row(index)
+        where, packer = split.where(index), split.packer
+        try:
+            if self.trial is not None:
+                sequences = [prompt_token_ids(packer, item, tokenizer, where=where)]
+            else:
+                trajectories = sft_trajectories(packer, item, reference, tokenizer, where=where)
+                sequences = [trajectory.tokens for trajectory in trajectories]
+        except NoChatTemplate as error:
+            raise UsageError(f"{error}{self._way_to_text(split.section)}") from error
+        vocabulary = self.facts.vocabulary
+        for token in (token for sequence in sequences for token in sequence):
+            if token < 0 or (vocabulary is not None and token >= vocabulary):
+                raise PluginError(
+                    f"{where}: {owner_of(packer)} made the token id {token}, and the model's vocabulary has "
+                    f"{'no negative ids' if vocabulary is None else f'{vocabulary:,} entries, from 0'}. Correct the "
+                    "packer, or use the model's own tokenizer."
+                )
+        return sequences
+
+    def _way_to_text(self, section: DatasetConfig) -> str:
+        """Return how to get prompts of text from a dataset that has an option for it."""
+        factory = self.plugins.load("datasets", section.name)
+        options = dataset_options(factory).shown() if is_factory(factory) else []
+        return " The dataset gives text with args = { chat = false }." if "chat" in {o.name for o in options} else ""
+
+    def _measure(self, split: Split, lengths: Lengths, tokenizer: Tokenizer) -> None:
+        """Tokenise further rows: some, for a while, or all of them."""
+        began, broken, rows = time.monotonic(), 0, split.rows
+        with self.progress.doing(f"tokenising the {rows.size:,} rows of {split.table}"):
+            for index in range(rows.size) if self.all_rows else spread(rows.size, MEASURED_ROWS):
+                slow = not self.all_rows and time.monotonic() - began > MEASURING_SECONDS
+                if slow or broken == BROKEN_ROWS:
+                    return
+                if index in lengths.tokens:
+                    continue
+                if self.problems.passes_at(split.table, self._measure_row, split, index, lengths, tokenizer):
+                    continue
+                broken += 1
+
+    def _measure_row(self, split: Split, index: int, lengths: Lengths, tokenizer: Tokenizer) -> None:
+        kept = split.rows.has(index)
+        lengths.tokens[index] = max(map(len, self._sequences(split, index, tokenizer)))
+        if not kept:
+            split.rows.forget(index)
+
+    def _report(self, split: Split, lengths: Lengths) -> None:
+        config, facts = self.config, self.facts
+        if self.trial is None:
+            report_sequences(lengths, sft_limit(config, facts), self.problems, table=split.table)
+            return
+        drop = config.rollout.on_long_prompt == "drop"
+        key, tokens = "[rollout] max_tokens", config.rollout.max_tokens
+        if not split.trained and config.eval is not None and config.eval.max_tokens is not None:
+            key, tokens = "[eval] max_tokens", config.eval.max_tokens
+        report_prompts(
+            lengths, engine_limit(config, facts), tokens, self.problems, table=split.table, key=key, drop=drop
+        )
+
+    def _compare(self, train: Split, held_out: Split) -> None:
+        """Note it if rows are both trained and evaluated on."""
+        named = (train.section.name, train.section.args) == (held_out.section.name, held_out.section.args)
+        found = "the same dataset" if named else self._common_rows(train.rows, held_out.rows)
+        if found:
+            self.problems.note(
+                f"[eval.dataset] is, or holds, rows of [dataset]: {found}. An evaluation on rows that are trained on "
+                "says little about others."
+            )
+
+    def _common_rows(self, train: ReadRows, held_out: ReadRows) -> str:
+        """Return which rows of the two datasets are equal; "" if none was found.
+
+        Rows of the same number are compared, counted from the first and from the last: files are split at an end.
+        """
+        began, equal, compared = time.monotonic(), 0, 0
+        for index in spread(held_out.size, TRIED_ROWS**2):
+            for other in {index, len(train.view) - len(held_out.view) + index}:
+                if not 0 <= other < len(train.view) or time.monotonic() - began > MEASURING_SECONDS:
+                    continue
+                try:
+                    pair = held_out.row(index), train.row(other)
+                except DatasetError:
+                    return ""  # reported when the row was tried, or the first thing that a run would report
+                compared += 1
+                equal += digest(list(pair[0])) == digest(list(pair[1]))
+        return f"{equal} of {compared} rows compared are equal" if equal else ""
+
+
+@dataclass(frozen=True)
+class _TriedRow:
+    """A row that went through everything."""
+
+    trial: TrialRow
+    tokens: int
+    """Tokens of its longest sequence."""
+
+
+def check_sendable(split: Split, plugins: Plugins) -> None:
+    """Raise DatasetError if a row can't be sent to the reward processes.
+
+    The row's reference answer is sent, and its item if a reward takes it as `example`.
+    """
+    rewards = [placed.reward.name for placed in split.rewards]
+    takes_item = any("example" in accepted_offers(plugins.load("rewards", name)) for name in rewards)
+    for index in spread(split.rows.size, SENT_ROWS):
+        item, reference = split.rows.row(index)
+        if found := why_unsendable({"reference": reference, **({"item": item} if takes_item else {})}):
+            raise DatasetError(f"{split.table}: {split.where(index)}: {found}.")
