@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from rlx.rollout.engine import Engine, PendingRequests
 
 
+_LONG_ADVICE = '. Shorten such rows or leave them out; [rollout] on_long_prompt = "drop" drops and counts them'
+
+
 @dataclass(frozen=True)
 class PromptSource:
     """The dataset that leases of one kind are sampled from, with the sampling parameters."""
@@ -50,8 +53,7 @@ class PromptSource:
         if len(prompt) >= context:
             raise LongPromptError(
                 f"{self.prompts.view.where(index)}: its prompt has {len(prompt)} tokens, and the model's context of "
-                f"{context} must hold the prompt and at least one token more. Shorten such rows or leave them out; "
-                '[rollout] on_long_prompt = "drop" leaves them out of the run and counts them',
+                f"{context} must hold the prompt and at least one token more{'' if self.drop_long else _LONG_ADVICE}",
                 drop=self.drop_long,
             )
         return prompt
