@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from rlx.config.schema import Config
 from rlx.errors import ConfigError, RunError, UsageError
+from rlx.preflight.plugins import Sources
 from rlx.preflight.problems import Problems
 
 
@@ -45,3 +47,15 @@ def test_errors_of_other_families_pass():
         fail(family=RunError)
     with pytest.raises(ZeroDivisionError):
         Problems().attempt(lambda: 1 / 0)
+
+
+def test_a_distribution_that_offers_a_built_ins_name_is_noted_and_changes_nothing(fake_dist, tmp_path):
+    fake_dist("em", {"rlx.rewards": {"exact_match": "em_m:fn"}}, {"em_m.py": "raise SystemError('imported')\n"})
+    tables = {"model": {"path": "m"}, "dataset": {"name": "arithmetic"}, "rewards": [{"name": "exact_match"}]}
+    config, problems = Config.model_validate(tables), Problems()
+    sources = Sources.open(config, tmp_path, problems)
+    _, plugins = sources.open_plugins(config, None, problems)
+    assert {record.name: record.dist for record in plugins.records}["exact_match"] == "rlx"
+    assert not problems
+    (note,) = problems.notes
+    assert "em 1.0 offers that name, too: write 'em/exact_match' for it." in note
