@@ -78,15 +78,15 @@ class Run:
         config, progress = self._services.config.run, self._services.progress
         waiting = self.describe() if progress.idle_seconds >= config.stall_seconds else progress.current
         if self._loop is None:
-            first = 0 if self._boot.resume_from is None else checkpoint.version_of(Path(self._boot.resume_from))
-            return Status(self._state.state, first, config.steps, 0.0, waiting, {}, self._members.activities())
+            steps = self._steps_before()
+            return Status(self._state.state, steps, config.steps, 0.0, waiting, {}, self._members.activities())
         loop = self._loop
         return Status(self._state.state, loop.version, config.steps, loop.seconds, waiting, loop.metrics)
 
     def summary(self, status: str) -> dict[str, object]:
         """Return the content of summary.json."""
         config = self._services.config
-        steps = self._loop.version if self._loop else 0
+        steps = self._loop.version if self._loop else self._steps_before()
         try:
             lost = self.sampling.lost()
         except RlxError as error:
@@ -107,6 +107,10 @@ class Run:
             hooks_failed=self._services.hook_failures.total,
         )
         return summarise(result, self._totals)
+
+    def _steps_before(self) -> int:
+        """Return the steps that were done before this attempt of the run."""
+        return 0 if self._boot.resume_from is None else checkpoint.version_of(Path(self._boot.resume_from))
 
     def _load_checkpoint(self) -> SavedState | None:
         if self._boot.resume_from is None:

@@ -11,6 +11,7 @@ import pytest
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.records import checkpoint
 from rlx.fingerprint import Fingerprint, Fingerprints
+from rlx.transport.messages import Drain
 
 INFORMATIVE = {"group_size": 2, "drop_uninformative": True}
 
@@ -160,3 +161,18 @@ async def test_torn_checkpoints_are_reported(make_run, script):
     second = make_run(k=0, steps=3, resume=newest(first))
     await second()
     assert any(str(torn) in line.text and "skipped" in line.text for line in second.logs)
+
+
+async def test_a_resumed_run_that_is_stopped_before_it_begins_keeps_its_steps(make_run, script):
+    first = make_run(checkpoint={"every": 2}, steps=4)
+    assert (await first()).status == "done"
+
+    async def at_start(run):
+        while not run.statuses:  # noqa: ASYNC110 - the fake launcher has no event for it
+            await asyncio.sleep(0.01)
+        await run.notify(Drain("Ctrl-C"))
+
+    peers = script(silent={"rollout-0"}, at_start=at_start)
+    second = make_run(checkpoint={"every": 2}, steps=4, resume=newest(first), script=peers)
+    ended = await second()
+    assert (ended.status, ended.summary["steps"], second.statuses[0].step) == ("stopped", 4, 4)
