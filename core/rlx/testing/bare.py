@@ -127,7 +127,7 @@ def _check_dataset(target: object) -> Found:
 
 def _check_reward(target: object) -> Found:
     examined = examine_reward(target)
-    if examined.refused_all:  # perhaps since there is no reference answer
+    if examined.refused_all:  # perhaps for want of a reference answer
         again = examine_reward(target, reference=REFERENCE)
         examined = examined if again.refused_all else again
     if examined.broken:
