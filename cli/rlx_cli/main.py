@@ -37,6 +37,10 @@ Arguments = Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 
 
+Source = Annotated[
+    str, typer.Argument(metavar="RUN_DIR|MODEL", help="A run, a model's folder, or its name on the Hub.")
+]
+
 models_app = typer.Typer(cls=Group, no_args_is_help=True, help="Models to try things with.")
 
 
@@ -177,6 +181,28 @@ def make_tiny(
 
     sizes = {"--layers": layers, "--hidden": hidden, "--heads": heads, "--context": context}
     make_tiny_command(folder, architecture=architecture, chat=chat, seed=seed, sizes=sizes)
+
+
+@app.command(name="generate")
+def generate_completions(
+    source: Source,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt; - reads it from stdin.")],
+    max_tokens: Annotated[int, typer.Option("--max-tokens", metavar="N", help="Longest completion.")] = 256,
+    temperature: Annotated[float, typer.Option("--temperature", metavar="T", help="0 is greedy.")] = 1.0,
+    samples: Annotated[int, typer.Option("--n", metavar="N", help="Completions.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampling.")] = 0,
+    chat: Annotated[
+        bool | None,
+        typer.Option("--chat/--text", help="A user's message, or text to continue. Default: by the tokenizer."),
+    ] = None,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Sample completions of a prompt with vLLM."""
+    from rlx.earlier.generate import Ask
+    from rlx_cli.commands.generate import generate_command
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    generate_command(source, Ask(text, samples, max_tokens, temperature, seed, chat))
 
 
 app.add_typer(plugins_app, name="plugins")

@@ -1,6 +1,7 @@
 """Commands for before and after a run.
 
 * export.py: `rlx export`.
+* generate.py: `rlx generate`.
 * init.py, guess.py: `rlx init`, and what it finds out.
 * models.py: `rlx models make-tiny`.
 * version.py: `rlx --version`.

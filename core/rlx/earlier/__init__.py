@@ -1,6 +1,7 @@
 """Work on the directory of a run that has ended, without the run's processes.
 
 * directory.py: opens the directory: its config, its checkpoints, a lock against a run that goes on.
+* generate.py: `rlx generate`, completions by a run or a model.
 * export.py: `rlx export`, a checkpoint as a Hugging Face folder.
 
 Rules:
