@@ -19,6 +19,7 @@ from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, veri
 
 from rlx_rewards import boxed_math_reward_fn, direct_math_reward_fn, math_reward_fn
 from rlx_rewards.answers.algebra import parsed
+from rlx_rewards.answers.clean import cleaned
 from rlx_rewards.answers.read import read
 
 GROUP = 8
@@ -65,6 +66,7 @@ def rewards() -> dict[str, Callable[[str, str], float]]:
 def seconds(score: Callable[[str, str], float], work: list[Pair]) -> list[float]:
     """Return the processor time of each call; nothing is remembered from calls for another reward."""
     read.cache_clear()
+    cleaned.cache_clear()
     parsed.cache_clear()
     times = []
     for pair in work:

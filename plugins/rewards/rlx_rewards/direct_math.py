@@ -11,6 +11,7 @@ r"""`direct_math`: 1 if the completion's last `Answer: ...` is the reference ans
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from pydantic import PositiveInt
@@ -48,6 +49,7 @@ def direct_math_reward_fn(
     return RIGHT if found is not None and same_answer(final_answer(found), wanted, algebra=False) else WRONG
 
 
+@lru_cache(maxsize=256)
 def final_answer(text: str) -> str:
     """Return the boxed part of an answer; else the formula in it, with its unit; else all of it."""
     box = boxed_answer(text)

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sympy import Basic
 
-PRECISION = 30
+PRECISION = 50
 """Decimal digits to which values are computed."""
-_CLOSE = 10.0**-20
+_CLOSE = 10.0**-35
 _MOST_DIGITS = 20_000.0
 """Digits of the largest whole number that is computed."""
 _GROWING = frozenset(["factorial", "factorial2", "gamma", "binomial", "RisingFactorial", "fibonacci"])
@@ -199,6 +199,8 @@ def _value(expression: Basic, point: dict[Any, Any]) -> Any:
     import sympy
 
     try:
+        if point and _leaves_the_reals(expression, point):
+            return None
         placed = expression.xreplace(point) if point else expression
         real, imaginary = sympy.sympify(placed.doit()).evalf(PRECISION, maxn=400).as_real_imag()
     except Exception:  # noqa: BLE001 - sympy fails on odd expressions in every way there is: they have no value
@@ -211,6 +213,15 @@ def _value(expression: Basic, point: dict[Any, Any]) -> Any:
     parts = ("0" if getattr(part, "_prec", 0) == 1 else str(part) for part in (real, imaginary))
     context = _arithmetic()
     return context.mpc(*(context.mpf(sympy.Rational(part).p) / sympy.Rational(part).q for part in parts))
+
+
+def _leaves_the_reals(expression: Basic, point: dict[Any, Any]) -> bool:
+    """Return whether a root or logarithm of something negative is taken, such as both in sqrt(x) sqrt(y)."""
+    import sympy
+
+    inner = [part.base for part in expression.atoms(sympy.Pow) if part.exp.is_Rational and not part.exp.is_Integer]
+    inner += [part.args[0] for part in expression.atoms(sympy.log)]
+    return any(part.free_symbols and part.xreplace(point).evalf(8).is_negative for part in inner)
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 LONGEST = 1000
 """Characters. A longer answer is compared as it is: rules and parsers are slow on such texts."""
@@ -84,22 +85,16 @@ _SPACES = r"(?<!\\)\\(?:[,;:!> ]|quad(?![a-zA-Z])|qquad(?![a-zA-Z])|thinspace(?!
 _DISPLAYS = r"(?:aligned|align|gathered|gather|equation|split|cases|array|displaymath|multline)\*?"
 
 Rules = Sequence[tuple[str, str]]
-_LATEX: Rules = (
+_RARE: Rules = (
     (r"\\(?:left|right)(?=[(\[)\]])", ""),
     (r"[(\[]\s*\\begin\{array\}\s*\{[lcr|]*\}(.*?)\\end\{array\}\s*[)\]]", r"\\begin{pmatrix}\1\\end{pmatrix}"),
     (r"\\\\(?=(?:[dt]?frac|sqrt|pi|text|cdot|times|left|right|infty|boxed)(?![a-zA-Z]))", r"\\"),
     (rf"\\begin\{{{_DISPLAYS}\}}(?:\{{[lcr|]*\}})?|\\end\{{{_DISPLAYS}\}}", " "),
-    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\(?:left|right)\s*\.", ""),
     (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|hfill|noindent)(?![a-zA-Z])", ""),
     (r",\s*\\!\s*(?=\d{3})", ","),
     (r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", ""),
     (r"\\q?quad(?=\s*[a-z]\s*=)", ", "),
-    (_SPACES, " "),
-    (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\textdegree(?![a-zA-Z])", " \u00b0 "),
-    (rf"\^\s*\{{?\s*{_TEXT}\s*\{{\s*(st|nd|rd|th)\s*\}}\s*\}}?", r"\1 "),
-    (rf"\s*{_TEXT}\s*{_ARGUMENT}", r" \1 "),
-    (rf"\s*{_TEXT}\s*{_ARGUMENT}", r" \1 "),  # again, for one inside another
     (rf"\\(?:text)?color\s*\{{[a-z!0-9]*\}}\s*(?:{_ARGUMENT})?", r" \1 "),
     (r"\{\s*\\(?:rm|bf|it)\s+([^{}]*)\}", r" \1 "),
     (r"\\(?:leq|leqslant|leqq)(?![a-zA-Z])", r"\\le "),
@@ -118,9 +113,18 @@ _LATEX: Rules = (
     (r"\\(?:l|r)?vert(?![a-zA-Z])", "|"),
     (r"\\(?:vec|overrightarrow|widehat|hat)\s*\{([^{}]*)\}", r"\1"),
     (r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}"),
+)
+"""For text with a command that isn't one of those that answers are full of."""
+_LATEX: Rules = (
+    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (_SPACES, " "),
+    (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])|\\textdegree(?![a-zA-Z])", " \u00b0 "),
+    (rf"\^\s*\{{?\s*{_TEXT}\s*\{{\s*(st|nd|rd|th)\s*\}}\s*\}}?", r"\1 "),
+    (rf"\s*{_TEXT}\s*{_ARGUMENT}", r" \1 "),
+    (rf"\s*{_TEXT}\s*{_ARGUMENT}", r" \1 "),  # again, for one inside another
     (r"\\([%$])", r"\1"),
 )
-"""For text with a backslash only."""
+"""For text with a backslash."""
 _PLAIN: Rules = (
     (r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
     (r"(?<=\d)\{,\}(?=\d)", "."),
@@ -164,6 +168,12 @@ def _compiled(rules: Rules) -> tuple[tuple[re.Pattern[str], str], ...]:
 
 
 _STAGES = (
+    (
+        re.compile(
+            r"\\(?!(?:frac|[dt]frac|sqrt|pi|text|mathrm|cdot|times|infty|circ|log|ln|sin|cos)(?![a-zA-Z])|[%$, ])"
+        ),
+        _compiled(_RARE),
+    ),
     (re.compile(r"\\"), _compiled(_LATEX)),
     (re.compile(r"[~<>=!+*{]"), _compiled(_PLAIN)),
     (re.compile(r"[a-zA-Z]{2}"), _compiled(_WORDS)),
@@ -179,6 +189,8 @@ _FRAMES = tuple(
     for pattern in (
         r"(?i)^(?:so )?(?:the |my )?(?:final )?answer(?: is|:| =) ?(.+)$",
         r"^(-?\d+) ?\\ldots$",
+        r"(?i)^(?:approximately|about|roughly|exactly|around) ([-\d$\\].*)$",
+        r"^(.*?)(?:</s>|<\|\w+\|>)+$",
         r"^\\approx ?(.+)$",
         r"^(?i:option|choice) (\(?[A-J]\)?)$",
         r"^\(?([A-Za-z])\)$",  # (B) or B)
@@ -188,6 +200,7 @@ _FRAMES = tuple(
 """Around an answer without being part of it; replaced by the group."""
 
 
+@lru_cache(maxsize=2048)
 def cleaned(text: str) -> str:
     """Return the answer in the one notation; unchanged if it is longer than LONGEST."""
     if len(text) > LONGEST:

@@ -38,7 +38,12 @@ _NUMBER = (
     r"(?<![\w^{\\])(?:(?<![\w.)])[-\u2212\u2013+]\s?)?(?:[$\u20ac\u00a3\u00a5]\s?)?"
     r"(?:\\frac\s?\{[^{}]{1,50}\}\s?\{[^{}]{1,50}\}|\d+\s+\d+/\d+|\d[\d,]*(?<!,)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s?[/:^]\s?-?\d+)*|\.\d+)"
 )
-_LIST = re.compile(rf"{_NUMBER}(?:\s*%)?(?:\s*(?:,?\s*(?:and|or)\b|,)\s*(?:[a-z]\s?=\s?)?{_NUMBER}(?:\s*%)?){{0,50}}")
+_LIST = re.compile(
+    rf"{_NUMBER}(?:\s*%)?(?:\s*(?:,?\s*(?:and|or)\b(?:\s+(?:maybe|perhaps|possibly)\b)?|,)\s*(?:[a-z]\s?=\s?)?{_NUMBER}(?:\s*%)?){{0,50}}"
+)
+_SIDE = re.compile(r"([^=\n,;:]{1,40})=\s*$")
+_VARIABLE = re.compile(r"\d[a-zA-Z]\b|\b[a-zA-Z]\s?[-+*/^]|[-+*/^]\s?[a-zA-Z]\b|\^")
+"""In a side of an equation: an expression with a variable, as in 2x = 6."""
 _AFTER = re.compile(r"\s{0,3}(?:\\?%|[A-Za-z\u00b0\u00b2\u00b3^/\\{} \d]{1,60})")
 _PROSE = re.compile(r"(?<![\\a-zA-Z])[A-Za-z]{2,}[,;:]?\s+[$*]{0,3}(?:[A-Za-z]{2,}|\d)")
 
@@ -87,7 +92,9 @@ def free_answer(text: str) -> str | None:
     begin = formulas[-1].end() if formulas else 0
     number = next(reversed(list(_LIST.finditer(text, begin))), None)
     if number is not None:
-        return _with_unit(text, number.group(), number.end())
+        side = _SIDE.search(text, begin, number.start())
+        equation = side is not None and _VARIABLE.search(side[1])
+        return _with_unit(text, f"{side[0]} {number.group()}" if side and equation else number.group(), number.end())
     return inner(text[_first_joined(text, formulas) :]) if formulas else None
 
 
@@ -129,6 +136,8 @@ def _after_cue(after: str) -> str:
         return inner(line)
     sentence = re.split(r"(?<=[\w)}\]])[.!?](?:\s|$)", line)[0]
     if not _PROSE.search(re.sub(r"\\[a-z]+|\band\b|\bor\b", "", sentence)) or split_unit(sentence)[1]:
+        return sentence
+    if re.match(r"(?i)not\b", sentence):
         return sentence
     first = _LIST.match(sentence)
     numbers = [first] if first is not None else list(_LIST.finditer(sentence))

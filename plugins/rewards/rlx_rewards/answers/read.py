@@ -221,9 +221,10 @@ def _bracketed(text: str, source: str, depth: int) -> Answer | None:
         return None
     brackets = _BRACKETS.get(opening, opening) + _BRACKETS.get(closing, closing)
     items, _ = _split(inner, frozenset([",", ";"]))
-    if opening == "{":  # only groups, as in {42}
+    if opening == "{" and len(items) == 1:  # only groups, as in {42}
         return _read(inner, depth + 1)
-    if brackets == "{}":
+    if brackets == "{}" or opening == "{":
+        brackets = "{}"
         builder = _BUILDER.fullmatch(inner)
         if builder is not None and not read_number(inner):
             return _read(builder[1], depth + 1)

@@ -88,6 +88,8 @@ _LOWER = {spelling.lower(): unit for spelling, unit in _CANONICAL.items() if len
 _CURRENCY = "$\u20ac\u00a3\u00a5\u20b9"
 _LEADING = re.compile(rf"(-?)\s*(?:US)?([{re.escape(_CURRENCY)}])\s*(-?)\s*(?=[\d.\\])")
 _RUPEES = re.compile(r"(?i)^rs\.? ?(?=\d)")
+_REMARK = re.compile(r"(?i) (?:old|long|tall|wide|high|deep|away|each|apiece|total|in total|in all|altogether)$")
+_IN_BRACKETS = re.compile(r"(-?\d[\d.,]*) ?\(([A-Za-z][^()]*)\)")
 _INVERSE = re.compile(r"([A-Za-z]+) ([A-Za-z]+) ?\^ ?\{? ?-([12]) ?\}?")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _WORD = r"(?:[A-Za-z]+|%|\\Omega(?![a-zA-Z])|\u00a2|\u20ac|\u00a3|\u00b0 ?[CF](?![a-zA-Z])|\u00b0|\$)"
@@ -155,6 +157,9 @@ _POWERS = {"squared": "^2", "cubed": "^3", "square": "^2", "sq": "^2", "cubic": 
 def split_unit(text: str) -> tuple[str, str]:
     """Return a cleaned answer without its unit, and the unit's canonical name; an empty name if it has none."""
     text = _RUPEES.sub("\u20b9", text)
+    bracketed = _IN_BRACKETS.fullmatch(text)
+    if bracketed is not None:  # 42 (km)
+        text = f"{bracketed[1]} {bracketed[2]}"
     currency = _LEADING.match(text)
     if currency is not None:
         rest = text[currency.end() :]
@@ -187,6 +192,7 @@ def _positions(text: str) -> list[re.Match[str]]:
 
 def _canonical(text: str, glued: bool) -> str:
     """Return the canonical name of all of `text`; empty if it isn't a unit."""
+    text = _REMARK.sub("", text)
     inverse = _INVERSE.fullmatch(text)
     if inverse is not None:  # m s^{-1}
         text = f"{inverse[1]}/{inverse[2]}" + ("" if inverse[3] == "1" else f"^{inverse[3]}")

@@ -25,5 +25,5 @@ def cases(reward: str, name: str) -> Iterator[tuple[str, str, bool]]:
             if verdict and family.get("algebra") and reward == "direct_math":
                 continue
             for answer, reference, *_ in pairs:
-                whole = answer.replace("\\n", "\n") if "rewards" in family else FORMS[reward].format(answer)
+                whole = answer.replace("↵", "\n") if "rewards" in family else FORMS[reward].format(answer)
                 yield whole, reference, verdict
