@@ -82,6 +82,8 @@ class target:
         ("loggers", LOGGER, "", ""),
         ("loggers", LOGGER.replace("metrics, kind", "metrics"), "`log` can't be called with step, metrics, kind", ""),
         ("loggers", LOGGER + "    def status(self): ...", "`status` can't be called with status", ""),
+        ("loggers", LOGGER + "    def log_samples(self, samples): ...", "`log_samples` can't be called with step", ""),
+        ("loggers", LOGGER + "    def log_samples(self, step, samples, kind): samples[9]", "", "IndexError"),
         ("loggers", LOGGER.replace("*a): ...", "*a): raise OSError('no API key')"), "", "OSError: no API key"),
         ("loggers", LOGGER.replace("metrics, kind): ...", "metrics, kind): metrics['own']"), "", "KeyError: 'own'"),
         ("launchers", "class target:\n    def start(self, process): ...", "it has no method `close`", ""),

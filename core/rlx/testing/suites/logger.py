@@ -13,28 +13,38 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rlx.config.schema import Config
-from rlx.loggers.base import LiveLogger, Logger, RunStatus
+from rlx.loggers.base import LiveLogger, Logger, RunStatus, Sample, SampleLogger
 from rlx.testing.stand_ins.config import example_config
 from rlx.testing.suites.contract import Broken, Raised, attempt, demand, name_of
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
         "constructor": "A logger is a class; one is made as `cls(config, run_dir, steps)`.",
-        "methods": "It has `log(step, metrics, kind)` and `close(summary)`, and may have `status(status)`.",
+        "methods": "It has `log(step, metrics, kind)` and `close(summary)`, and may have `status(status)` and "
+        "`log_samples(step, samples, kind)`.",
         "call": "These can be called as in a run: steps, evaluations, states, then `close` once.",
         "unchanged": "It does not change the metrics or the summary, which other loggers get too.",
         "resume": "A second one in the same run directory, as after a resume, takes steps that the first one has seen.",
     }
 )
 METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"log": ("step", "metrics", "kind"), "close": ("summary",), "status": ("status",)}
+    {
+        "log": ("step", "metrics", "kind"),
+        "close": ("summary",),
+        "status": ("status",),
+        "log_samples": ("step", "samples", "kind"),
+    }
 )
-OPTIONAL = frozenset({"status"})
+OPTIONAL = frozenset({"status", "log_samples"})
 STEPS = 3
 METRICS: Mapping[str, float] = MappingProxyType(
     {"loss": 0.25, "lr": 1e-5, "reward/mean": 0.5, "grad_norm": 1.5, "time/step": 0.1, "tokens/sampled": 128.0}
 )
 EVAL_METRICS: Mapping[str, float] = MappingProxyType({"accuracy": 0.75, "reward": 0.75, "seconds": 0.5})
+SAMPLES = (
+    Sample("1+1=", "2", 1.0, {"exact_match": 1.0}, reference="2"),
+    Sample("1+1=", "\x1b[31m答案\x00\n", None, {"exact_match": None}),  # a policy may write anything
+)
 SUMMARY: Mapping[str, object] = MappingProxyType({"status": "done", "steps": STEPS, "error": None, "metrics": {}})
 
 
@@ -91,9 +101,17 @@ def _called(logger: Logger, rule: str, first: int) -> Iterator[Broken]:
         if isinstance(logger, LiveLogger):
             status = RunStatus("running", step, STEPS, 1.5 * step, "", dict(METRICS) if step else {})
             yield from _call(rule, "status", {"status": status}, logger.status)
+        yield from _call_samples(rule, logger, step, "train")
         yield from _call(rule, "log", {"step": step, "metrics": dict(METRICS), "kind": "train"}, logger.log)
+    yield from _call_samples(rule, logger, STEPS, "eval")
     yield from _call(rule, "log", {"step": STEPS, "metrics": dict(EVAL_METRICS), "kind": "eval"}, logger.log)
     yield from _call(rule, "close", {"summary": copy.deepcopy(dict(SUMMARY))}, logger.close)
+
+
+def _call_samples(rule: str, logger: Logger, step: int, kind: str) -> Iterator[Broken]:
+    if isinstance(logger, SampleLogger):
+        arguments = {"step": step, "samples": list(SAMPLES), "kind": kind}
+        yield from _call(rule, "log_samples", arguments, logger.log_samples)
 
 
 def _call(rule: str, name: str, arguments: Mapping[str, object], method: Callable[..., object]) -> Iterator[Broken]:
