@@ -64,6 +64,31 @@ def char_model(tmp_path_factory):
     return make_char_model(tmp_path_factory.mktemp("model"), **shape)
 
 
+class Untried:
+    """Takes the place of the reward process, for tests of something else: test_trials.py has those of rewards."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def finish_loading(self):
+        pass
+
+    def call(self, rewards, rows, tokenizer):
+        pass
+
+
+@pytest.fixture
+def untried(monkeypatch):
+    """Rewards are not called, which saves a process for each check."""
+    monkeypatch.setattr("rlx.preflight.plan.RewardTrial", Untried)
+
+
 @pytest.fixture
 def model(char_model, tmp_path):
     """A copy of the model that a test may damage."""

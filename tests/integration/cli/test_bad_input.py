@@ -10,6 +10,8 @@ import psutil
 import pytest
 import tomli
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 @pytest.fixture
 def refused(call, tmp_path):

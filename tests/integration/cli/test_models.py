@@ -54,6 +54,8 @@ if __name__ == "__main__":
     rlx.launch_worker()
 """
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 @pytest.fixture
 def own(project, tmp_path):

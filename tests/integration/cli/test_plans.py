@@ -25,6 +25,8 @@ MOONLIGHT_DENSE = MOONLIGHT_LAYER - 64 * 2048 - 64 * 3 * 2048 * 1408 - 3 * 2048 
 MOONLIGHT_AROUND = 2 * 163840 * 2048 + 2048
 MOONLIGHT = 26 * MOONLIGHT_LAYER + MOONLIGHT_DENSE + MOONLIGHT_AROUND
 
+pytestmark = pytest.mark.usefixtures("untried")
+
 
 @pytest.fixture
 def check(call, monkeypatch):

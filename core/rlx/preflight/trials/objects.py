@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
@@ -36,16 +37,17 @@ PLACES = {"launchers": "[run] launcher", "loggers": "[run] loggers"}
 class ObjectTrial:
     """Makes the launcher and the loggers. `with` starts the process in the background, and ends it.
 
-    boot: with the records of the objects to make.
+    boot: with the records of the objects to make. Those of rlx itself are left out.
     """
 
     def __init__(self, boot: Boot, problems: Problems, progress: Progress) -> None:
         self._undo = ExitStack()
-        kept = [record for record in boot.plugins if record.kind in {*PLACES, "hooks"}]
-        self._boot = msgspec.structs.replace(boot, plugins=kept)
+        kept = [record for record in boot.plugins if record.kind in PLACES and not _is_known(record)]
+        hooks = [record for record in boot.plugins if record.kind == "hooks"]
+        self._boot = msgspec.structs.replace(boot, plugins=[*kept, *hooks])
         self._problems = problems
         self._progress = progress
-        self._records = {f"{record.kind}/{record.name}": record for record in boot.plugins if record.kind in PLACES}
+        self._records = {f"{record.kind}/{record.name}": record for record in kept}
 
     def __enter__(self) -> Self:
         self._folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="rlx-check-")))
@@ -114,3 +116,9 @@ class ObjectTrial:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _is_known(record: PluginRecord) -> bool:
+    """Return whether a component is rlx's own, and can fail only if the package is missing that it writes with."""
+    needs = {"rlx.loggers.tensorboard:TensorBoardLogger": "tensorboard"}.get(record.target)
+    return record.target.startswith("rlx.") and (needs is None or find_spec(needs) is not None)
