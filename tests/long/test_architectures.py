@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 import runpy
 import subprocess
 import sys
@@ -21,10 +20,16 @@ SECONDS = 300
 REFUSED = {
     "qwen2 (max_window_layers of 1)": "some layers",
     "gpt_oss": "past the reload",
+    "qwen3_next": "in bfloat16 only",
+    "qwen3_5_text": "in bfloat16 only",
 }
 """Part of the reason by which `rlx check` refuses RL."""
-ENGINE_TOLERANCE = {"deepseek_v3 (rlx-plugin-deepseek)": 2e-2}
-"""vLLM's kernel for latent attention on a CPU is less exact than others."""
+STOPPED = {"qwen3 (head size 16)": "head_dim=16"}
+"""Part of the message by which an engine ends that `rlx check`, which asks vLLM itself, refuses."""
+ENGINE_TOLERANCES = {
+    "deepseek_v3 (rlx-plugin-deepseek)": 2e-2,  # vLLM's kernel for latent attention on a CPU is less exact
+    "bloom": 1e-3,  # vLLM computes GELU exactly, transformers by an approximation
+}
 
 pytestmark = pytest.mark.timeout(SECONDS)
 
@@ -46,8 +51,8 @@ def test_policy_and_engine_compute_what_transformers_does(rows, name):
     assert row["trained"] <= 1e-5
     assert row["policy"] <= 1e-5
     assert row["moved"] > 0.1
-    if name in REFUSED:
-        assert re.search(REFUSED[name], row["refusal"])
-    else:
+    assert REFUSED.get(name, "") in row["refusal"]
+    assert STOPPED.get(name, "") in row["failure"]
+    if name not in {*REFUSED, *STOPPED}:
         assert row["refusal"] == row["failure"] == ""
-        assert row["engine"] <= ENGINE_TOLERANCE.get(name, 1e-5)
+        assert row["engine"] <= ENGINE_TOLERANCES.get(name, 1e-5)
