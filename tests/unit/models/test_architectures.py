@@ -115,6 +115,8 @@ DELTA_NET = HFConfig(model_type="qwen3_next", layer_types=["linear_attention", "
         (COHERE2, {"rollout": {"vllm": {"max_model_len": 4097}}}, "one token more"),
         (COHERE2, {"rollout": {"vllm": {"max_model_len": 4096}}}, None),
         (COHERE2, {"rollout": {"vllm": {"hf_overrides": {"sliding_window": 4095}}}}, None),
+        (HFConfig(model_type="lfm2"), {}, "by 0.16 on average"),
+        (HFConfig(model_type="lfm2"), {"run": {"device": "cuda"}}, None),
         (DELTA_NET, {"policy": {"dtype": "float32"}}, r"bfloat16 only, not in float32\. Set \[rollout\] dtype"),
         (DELTA_NET, {"policy": {"dtype": "float32"}, "rollout": {"dtype": "bfloat16"}}, None),
         (DELTA_NET, {}, None),
