@@ -141,6 +141,9 @@ class DecoderOnlyLLMDataPacker(DataPacker):
     prefill: have the completion continue the prompt's last message, if that is the assistant's; an error otherwise.
     """
 
+    # For subclasses with a constructor of their own that doesn't call this one.
+    prefill: bool = False
+
     def __init__(self, *args: object, train_on: Literal["all", "last"] = "all", prefill: bool = False) -> None:
         if train_on not in {"all", "last"}:
             raise ValueError(f"train_on is {train_on!r}; it must be 'all' or 'last'")

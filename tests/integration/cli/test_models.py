@@ -151,7 +151,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(refused, own, model, plugin, 
             ["model.plugin=./toy_model.py:plugin", "policy.attention=eager"],
             "[policy] attention = 'eager' is for models of transformers; ToyModel brings its own",
         ),
-        (["policy.attention=nonsense"], "model plugin 'hf' (rlx"),
+        (["policy.attention=nonsense"], "[policy] attention = 'nonsense'"),
     ],
 )
 def test_plugins_that_do_not_fit_are_refused(refused, own, settings, message):
