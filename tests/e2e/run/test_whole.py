@@ -115,7 +115,7 @@ def test_trajectories_hold_the_sampled_tokens(rows):
         assert row["prompt"].endswith("=")
         assert (row["split"], int(row["reference"])) == ("train", sum(map(int, row["prompt"][:-1].split("+"))))
         assert set(row["rewards"]) == {"share_right"}
-        assert row["metrics"]["letters"] > 0
+        assert row["metrics"]["letters"] == len(row["completion"])
         assert row["reward"] is not None
     assert len({tuple(row["token_ids"]) for row in rows}) > 20
 
