@@ -126,7 +126,7 @@ def _config(source: str, seed: int) -> Iterator[Config]:
 
 def _of_model(source: str, seed: int) -> Config:
     model = ModelConfig(path=source)
-    model_facts(model)  # raises if there is no such model
+    model_facts(model)  # raises if the model does not exist
     file = Path(source) / "config.json"
     dtype = json.loads(file.read_text()).get("dtype") if file.is_file() else None
     return Config.model_validate(

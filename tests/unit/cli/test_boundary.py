@@ -167,7 +167,7 @@ def test_the_base_install_says_what_to_install(command, tmp_path):
     assert "bug" not in done.stderr
 
 
-@pytest.mark.parametrize("plugin", [("reward", "http"), ("model", "hf")])
+@pytest.mark.parametrize("plugin", [("reward", "http"), ("algorithm", "grpo")])
 def test_a_built_in_plugin_that_needs_an_extra_names_it(plugin):
     done = started("plugins", "show", *plugin, code=BASE_INSTALL + COMMAND, stdout=subprocess.PIPE)
     assert done.returncode == 2

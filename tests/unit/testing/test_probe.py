@@ -46,7 +46,8 @@ def test_a_plugin_is_not_imported_in_this_process(report):
         ("import not_there_xyz", "reward 'one' (some-dist 1.0, probed_mod:reward): its import raised Module"),
         ("def rewrad(): ...", "probed_mod has no 'reward'. Did you mean 'rewrad'?"),
         ("import sys; sys.exit(3)", "its import raised SystemExit: 3"),
-        ("import os; print('last line'); os._exit(3)", "that imported it ended with exit code 3\n| last line"),
+        ("import os; os._exit(3)", "its import raised SystemExit: os._exit(3)"),
+        ("import os; print('last line'); os.kill(os.getpid(), 9)", "was ended by signal SIGKILL\n| last line"),
         ("import os; os.kill(os.getpid(), 11)", "the process that imported it was ended by signal SIGSEGV"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import IO, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 from rlx.boot import Boot
 from rlx.config.sections.data import RewardConfig
@@ -128,13 +128,14 @@ class RewardTrial:
         self._sound: list[PlacedReward] = []
         """The rewards that can be loaded, by their index in the process."""
         self._loaded: Sequence[Loaded] = ()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> Self:
         self._printed: IO[bytes] = self._undo.enter_context(tempfile.TemporaryFile())
         self._thread.start()
-        self._loading = asyncio.run_coroutine_threadsafe(self._load(), self._loop)
+        self._loading = asyncio.run_coroutine_threadsafe(self._cancellable(self._load()), self._loop)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,7 +161,8 @@ class RewardTrial:
         outcomes: list[tuple[PlacedReward, Outcome]] = []
         for placed in rewards if rows else ():
             if (key := _key(placed.reward)) in keys:
-                outcome = self._wait(self._call_for(keys.index(key), placed.reward, completions))
+                work = self._call_for(keys.index(key), placed.reward, completions)
+                outcome = self._wait(self._cancellable(work))
                 self._report(placed, outcome)
                 outcomes.append((placed, outcome))
         total = [(placed, outcome) for placed, outcome in outcomes if placed.table != "[[filter_rewards]]"]
@@ -297,11 +299,18 @@ class RewardTrial:
 
     async def _shut_down(self) -> None:
         """Cancel calls that are still open, as after Ctrl-C, and end the process."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        # Not asyncio.all_tasks(): if asyncio's own task that starts a process is cancelled, the start never ends.
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._close()
+
+    async def _cancellable(self, work: Coroutine[None, None, Result]) -> Result:
+        """Await `work` in a task that `_shut_down` cancels."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await task
 
     async def _close(self) -> None:
         if self._process is not None:
