@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rlx.plugins.catalog import SINGULAR
+from rlx.preflight.checks.memory import format_bytes
 from rlx.preflight.load import load_run
-from rlx.preflight.memory import format_bytes
 from rlx.preflight.plan import RunPlan, prepare
 from rlx.preflight.trials.progress import Progress
 from rlx.script.runner import find_script

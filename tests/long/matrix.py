@@ -193,8 +193,8 @@ def probe(folder: Path, name: str) -> Config:
 def refusal(config: Config) -> str:
     """Return why `rlx check` refuses this run; nothing if it accepts it."""
     from rlx.errors import UsageError
-    from rlx.preflight.model import check_architecture
-    from rlx.preflight.problems import Problems
+    from rlx.preflight.checks.model import check_architecture
+    from rlx.preflight.checks.problems import Problems
 
     try:
         check_architecture(config, Problems(), rollouts=True)

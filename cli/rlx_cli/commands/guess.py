@@ -13,7 +13,7 @@ from rlx.config.sections.model import ModelConfig
 from rlx.errors import UsageError, did_you_mean, first_line
 from rlx.plugins.catalog import Catalog
 from rlx.plugins.records import is_file, split_target
-from rlx.preflight.model_facts import model_facts
+from rlx.preflight.checks.model_facts import model_facts
 
 PROMPT_COLUMNS = ("messages", "prompt", "question", "problem", "instruction", "query", "input", "text")
 ANSWER_COLUMNS = ("answer", "reference", "ground_truth", "solution", "target", "label", "output", "response")

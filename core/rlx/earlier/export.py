@@ -15,8 +15,8 @@ from rlx.errors import PluginError, UsageError, attribute
 from rlx.files import writing
 from rlx.models.select import model_plugin
 from rlx.names import EXPORT
-from rlx.preflight.plugins import Sources
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.plugins import Sources
+from rlx.preflight.checks.problems import Problems
 
 if TYPE_CHECKING:
     from rlx.plugins.session import Plugins

@@ -27,7 +27,7 @@ from rlx.launch.signals import signals_interrupt
 from rlx.names import CONFIG_FILE, ENVIRONMENT_FILE, EXPORT
 from rlx.packers.prompt import encode_prompt
 from rlx.packers.tokenizer import Tokenizer, load_tokenizer
-from rlx.preflight.model_facts import model_facts
+from rlx.preflight.checks.model_facts import model_facts
 from rlx.rollout.engine_arguments import engine_arguments, engine_environment
 
 if TYPE_CHECKING:

@@ -45,8 +45,8 @@ from rlx.names import (
     PORT_FILE,
     SUMMARY_FILE,
 )
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.plan import RunPlan
-from rlx.preflight.problems import Problems
 from rlx.preflight.trials.objects import PLACES
 from rlx.terminal import visible
 from rlx.transport.client import Client

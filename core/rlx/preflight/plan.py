@@ -17,22 +17,29 @@ from rlx.models.select import DEFAULT_MODEL_PLUGIN
 from rlx.platform import PLATFORMS
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
-from rlx.preflight.check import call_configure, check_port
+from rlx.preflight.checks.check import call_configure, check_port
+from rlx.preflight.checks.machine import check_writable, disk_notes, missing_devices
+from rlx.preflight.checks.memory import (
+    DevicePlan,
+    MemoryPlan,
+    available_memory,
+    check_memory,
+    plan_devices,
+    plan_memory,
+)
+from rlx.preflight.checks.model import ModelSize, check_architecture, check_model
+from rlx.preflight.checks.model_facts import ModelFacts, model_facts
+from rlx.preflight.checks.plugins import PlacedReward, Sources, check_components, check_learning, open_algorithm
+from rlx.preflight.checks.problems import Problems
+from rlx.preflight.checks.unusual import unusual
 from rlx.preflight.engine.check import engine_checks
 from rlx.preflight.epochs import with_steps
 from rlx.preflight.load import LoadedRun
-from rlx.preflight.machine import check_writable, disk_notes, missing_devices
-from rlx.preflight.memory import DevicePlan, MemoryPlan, available_memory, check_memory, plan_devices, plan_memory
-from rlx.preflight.model import ModelSize, check_architecture, check_model
-from rlx.preflight.model_facts import ModelFacts, model_facts
-from rlx.preflight.plugins import PlacedReward, Sources, check_components, check_learning, open_algorithm
-from rlx.preflight.problems import Problems
 from rlx.preflight.trials.lengths import Lengths
 from rlx.preflight.trials.objects import ObjectTrial
 from rlx.preflight.trials.progress import Progress, silent
 from rlx.preflight.trials.rewards import RewardTrial
 from rlx.preflight.trials.rows import RowCheck, Rows
-from rlx.preflight.unusual import unusual
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,8 @@ from rlx.config.load import load_config
 from rlx.controller.records.trajectories import GroupRecord, write_groups
 from rlx.episodes import Episode, Reward, encode_episodes, single_turn
 from rlx.errors import RlxError
-from rlx.preflight.plugins import Sources, check_components
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.plugins import Sources, check_components
+from rlx.preflight.checks.problems import Problems
 from rlx_cli.main import app
 
 pytestmark = pytest.mark.timeout(300)

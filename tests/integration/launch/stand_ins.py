@@ -209,7 +209,7 @@ def run_plan(path):
     from rlx.plugins.hooks import Hooks
     from rlx.plugins.registry import Registry
     from rlx.plugins.session import Plugins
-    from rlx.preflight.model_facts import ModelFacts
+    from rlx.preflight.checks.model_facts import ModelFacts
     from rlx.preflight.plan import RunPlan
 
     values = msgspec.json.decode(Path(path).read_bytes())

@@ -12,7 +12,7 @@ from rlx.config.sections.model import ModelConfig
 from rlx.models.plain import plain_model
 from rlx.packers.tokenizer import load_tokenizer
 from rlx.policy.parallel.tensors import aliases, named_tensors
-from rlx.preflight.model import ModelSize
+from rlx.preflight.checks.model import ModelSize
 from rlx.testing.models import make_char_model
 
 SHAPES = [

@@ -9,7 +9,7 @@ from rlx.launch.processes import RunProcesses, client_names
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.registry import Registry
 from rlx.plugins.session import Plugins
-from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.checks.model_facts import ModelFacts
 from rlx.preflight.plan import RunPlan
 from rlx.transport.keys import RunKeys
 

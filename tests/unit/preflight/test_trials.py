@@ -9,8 +9,8 @@ import pytest
 from rlx.config.schema import Config
 from rlx.errors import PluginError, UsageError
 from rlx.plugins.objects import Contract, make_object
-from rlx.preflight.model_facts import ModelFacts
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.model_facts import ModelFacts
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.trials.lengths import Lengths, check_completions_fit, engine_limit, report_prompts
 from rlx.preflight.trials.progress import Progress
 from rlx.preflight.trials.rewards import as_answer

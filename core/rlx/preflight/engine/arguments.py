@@ -11,7 +11,7 @@ from types import MappingProxyType
 from rlx.config.errors import shown
 from rlx.errors import ConfigError, UsageError, did_you_mean
 from rlx.plugins.resolve import find_module
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.problems import Problems
 
 MODULE = "vllm.engine.arg_utils"
 CLASSES = ("EngineArgs", "AsyncEngineArgs")

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rlx.config.schema import Config
-from rlx.preflight.check import check_quantised, check_tensor_parallel
+from rlx.preflight.checks.check import check_quantised, check_tensor_parallel
+from rlx.preflight.checks.model_facts import ModelFacts
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.engine.arguments import check_engine_arguments
 from rlx.preflight.engine.dry_config import DryConfig, is_needed
 from rlx.preflight.engine.generation import generation_notes
 from rlx.preflight.engine.head_sizes import check_head_size
-from rlx.preflight.model_facts import ModelFacts
-from rlx.preflight.problems import Problems
 from rlx.preflight.trials.lengths import check_completions_fit
 
 

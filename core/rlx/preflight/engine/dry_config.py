@@ -28,11 +28,11 @@ from rlx.config.schema import Config
 from rlx.errors import ConfigError, UsageError
 from rlx.models.architectures import DEFAULT_CONTEXT
 from rlx.plugins.resolve import find_module
+from rlx.preflight.checks.memory import KV_SPACE
+from rlx.preflight.checks.model_facts import ModelFacts
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.engine.arguments import written
 from rlx.preflight.engine.head_sizes import check_head_size
-from rlx.preflight.memory import KV_SPACE
-from rlx.preflight.model_facts import ModelFacts
-from rlx.preflight.problems import Problems
 from rlx.rollout.engine_arguments import engine_arguments, engine_environment
 
 TRIED = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, DatasetError
-from rlx.preflight.model_facts import ModelFacts
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.model_facts import ModelFacts
+from rlx.preflight.checks.problems import Problems
 
 NAMED_ROWS = 5
 """Rows that a message names."""

@@ -22,7 +22,7 @@ import msgspec
 from rlx.boot import Boot, PluginRecord, encode_boot, frame_blob
 from rlx.errors import PluginError
 from rlx.plugins.records import owner
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.trials.progress import Progress
 
 MAKING_SECONDS = 60.0

@@ -30,8 +30,8 @@ from rlx.config.sections.data import RewardConfig
 from rlx.errors import PluginError, RlxError, first_line
 from rlx.packers.tokenizer import Tokenizer
 from rlx.plugins.session import Plugins
-from rlx.preflight.plugins import PlacedReward
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.plugins import PlacedReward
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.trials.progress import Progress
 from rlx.rewards.messages import CallFailed, Loaded, Scored, frame
 from rlx.rewards.pool import start_message

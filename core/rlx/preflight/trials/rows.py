@@ -28,9 +28,9 @@ from rlx.packers.protocol import Packer
 from rlx.packers.sft_rows import sft_trajectories
 from rlx.packers.tokenizer import Tokenizer, load_tokenizer
 from rlx.plugins.session import Plugins
-from rlx.preflight.model_facts import ModelFacts
-from rlx.preflight.plugins import PlacedReward, check_dataset
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.model_facts import ModelFacts
+from rlx.preflight.checks.plugins import PlacedReward, check_dataset
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.trials.lengths import Lengths, engine_limit, report_prompts, report_sequences, sft_limit
 from rlx.preflight.trials.progress import Progress
 from rlx.preflight.trials.rewards import RewardTrial, TrialRow

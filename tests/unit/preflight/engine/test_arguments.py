@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
+from rlx.preflight.checks.problems import Problems
 from rlx.preflight.engine.arguments import check_engine_arguments, engine_argument_types
-from rlx.preflight.problems import Problems
 
 
 def _found(**arguments):

@@ -7,8 +7,8 @@ import pytest
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
 from rlx.platform import PLATFORMS
+from rlx.preflight.checks.model_facts import model_facts
 from rlx.preflight.engine.head_sizes import check_head_size, supported_head_sizes
-from rlx.preflight.model_facts import model_facts
 
 SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Those of vLLM 0.32's kernels for a CPU, by hand from its csrc."""

@@ -13,8 +13,8 @@ from rlx.algorithms.base import Algorithm
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, UsageError
 from rlx.platform import PLATFORMS
-from rlx.preflight.model import ModelSize
-from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.checks.model import ModelSize
+from rlx.preflight.checks.model_facts import ModelFacts
 
 GIB = 2**30
 TRAINING_BYTES = 16

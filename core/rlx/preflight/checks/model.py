@@ -26,8 +26,8 @@ from rlx.models.plain import plain_model
 from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
 from rlx.plugins.resolve import model_hint
 from rlx.plugins.session import Plugins
-from rlx.preflight.model_facts import ModelFacts
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.model_facts import ModelFacts
+from rlx.preflight.checks.problems import Problems
 
 if TYPE_CHECKING:
     from torch import nn

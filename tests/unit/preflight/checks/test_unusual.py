@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rlx.config.schema import Config
-from rlx.preflight.unusual import unusual
+from rlx.preflight.checks.unusual import unusual
 
 EVAL = {"dataset": {"name": "d"}}
 

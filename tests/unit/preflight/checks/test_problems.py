@@ -4,8 +4,8 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError, RunError, UsageError
-from rlx.preflight.plugins import Sources
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.plugins import Sources
+from rlx.preflight.checks.problems import Problems
 
 
 def fail(text="bad", family=ConfigError):

@@ -6,7 +6,7 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.errors import UsageError
-from rlx.preflight.machine import check_writable, disk_need, disk_notes, missing_devices
+from rlx.preflight.checks.machine import check_writable, disk_need, disk_notes, missing_devices
 
 
 def _config(**sections):

@@ -14,7 +14,7 @@ from pathlib import Path
 from rlx.config.schema import Config
 from rlx.errors import UsageError
 from rlx.platform import PLATFORMS
-from rlx.preflight.memory import ITEM_BYTES, format_bytes
+from rlx.preflight.checks.memory import ITEM_BYTES, format_bytes
 
 _CHECKPOINT_BYTES = 12
 """For each parameter: weight and the two moments of AdamW, float32 each."""

@@ -4,8 +4,8 @@ import pytest
 
 from rlx.config.schema import Config
 from rlx.errors import ConfigError
-from rlx.preflight.check import check_tensor_parallel
-from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.checks.check import check_tensor_parallel
+from rlx.preflight.checks.model_facts import ModelFacts
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from rlx.plugins.records import owner
 from rlx.plugins.registry import Registry, model_packer_name
 from rlx.plugins.resolve import hidden_note, resolve
 from rlx.plugins.session import Plugins, open_hooks, resolve_component
-from rlx.preflight.problems import Problems
+from rlx.preflight.checks.problems import Problems
 from rlx.rewards.bound import check_reward_args
 from rlx.script.plugins import ScriptPlugins
 from rlx.script.runner import Script

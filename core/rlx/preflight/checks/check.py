@@ -1,4 +1,4 @@
-"""Checks of the machine, the engine's parallel layout, dataset rows and the `rlx_configure` hooks."""
+"""Checks of the port, the engine's parallel layout, quantised weights and the `rlx_configure` hooks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rlx.config.schema import Config
 from rlx.errors import ConfigError, HookError, PluginError, UsageError
 from rlx.names import LOOPBACK
 from rlx.plugins.session import Plugins
-from rlx.preflight.model_facts import ModelFacts
+from rlx.preflight.checks.model_facts import ModelFacts
 
 
 def check_port(port: int) -> None:
