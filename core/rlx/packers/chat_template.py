@@ -89,7 +89,16 @@ def apply_template(tokenizer: Tokenizer, messages: list[dict[str, Any]], extras:
         )
 
     def advice(error: BaseException) -> str:
-        return _advice(error, messages)
+        if type(error).__name__ == "TemplateSyntaxError":
+            return "Correct model.chat_template, or the template in the tokenizer's folder."
+        roles = ", ".join(message["role"] for message in messages[:8])
+        rows = f"The roles of the messages are: {roles}{', ...' if len(messages) > 8 else ''}."
+        if messages[0]["role"] == "system" and any(message["role"] == "user" for message in messages):
+            return (
+                f'{rows} For a template without system messages, leave them out (dataset option `instruction = ""`, or '
+                "no `system_prompt`)."
+            )
+        return f"{rows} Give messages that this template takes, or set another one as model.chat_template."
 
     with attribute(template_of(tokenizer), "rendering the messages", as_=UsageError, advice=advice):
         return tokenizer.apply_chat_template([dict(message) for message in messages], **flags, **extras)
@@ -174,16 +183,3 @@ def _names(tools: object) -> Iterator[str]:
         name = function.get("name") if isinstance(function, Mapping) else None
         if isinstance(name, str):
             yield name
-
-
-def _advice(error: BaseException, messages: list[dict[str, Any]]) -> str:
-    if type(error).__name__ == "TemplateSyntaxError":
-        return "Correct model.chat_template, or the template in the tokenizer's folder."
-    roles = ", ".join(message["role"] for message in messages[:8])
-    rows = f"The roles of the messages are: {roles}{', ...' if len(messages) > 8 else ''}."
-    if messages[0]["role"] == "system" and any(message["role"] == "user" for message in messages):
-        return (
-            f'{rows} For a template without system messages, leave them out (dataset option `instruction = ""`, or no '
-            "`system_prompt`)."
-        )
-    return f"{rows} Give messages that this template takes, or set another one as model.chat_template."

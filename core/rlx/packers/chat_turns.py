@@ -70,12 +70,14 @@ def conversation_trajectories(
         marked = _marked_trajectory(cleaned, turns, tokenizer, extras)
         if marked is not None:
             return [marked]
+    arguments = {name: value for name, value in extras.items() if name != "tools"}
+    columns = {"tools": extras.get("tools"), "chat_template_kwargs": arguments}
     trajectories: list[Trajectory] = []
     for index in turns:
         before = _before(cleaned, index)
         # Encoded here, since a default packer refuses a prompt that ends with another turn of the assistant's.
         encoded = None if own_prompts else encode_messages(tokenizer, before, extras=extras)
-        given = {"messages": before, **_columns(extras)} if extras else before
+        given = {"messages": before, **columns} if extras else before
         prompt = prompt_token_ids(packer, given, tokenizer) if encoded is None else encoded
         if turn := _turn_tokens(cleaned, index, tokenizer, extras):
             check_opened_once(tokenizer, end_of(tokenizer, prompt) + tokenizer.decode(turn), index)
@@ -100,12 +102,6 @@ def _trained_turns(messages: Messages, first: int) -> list[int]:
     if not trained:
         raise DatasetError("all turns of the assistant have the weight 0: there is nothing to train")
     return trained
-
-
-def _columns(extras: Extras) -> dict[str, Any]:
-    """Return the columns of a row that has these extras."""
-    arguments = {name: value for name, value in extras.items() if name != "tools"}
-    return {"tools": extras.get("tools"), "chat_template_kwargs": arguments}
 
 
 def _before(messages: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:

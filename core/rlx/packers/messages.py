@@ -90,17 +90,15 @@ def _clean(message: Mapping[str, Any], index: int) -> dict[str, Any]:
 def _content(content: object, role: str, where: str) -> object:
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence) and all(map(_is_part, content)):
+    if isinstance(content, Sequence) and all(
+        isinstance(part, str) or (isinstance(part, Mapping) and ("type" in part or "text" in part)) for part in content
+    ):
         return "".join(_part_text(part, where) for part in content)
     if role == "tool":
         return without_none(content)
     raise DatasetError(
         f"{where} has a {type(content).__name__} as content, not text or a list of content parts: {content!r:.80}"
     )
-
-
-def _is_part(part: object) -> bool:
-    return isinstance(part, str) or (isinstance(part, Mapping) and ("type" in part or "text" in part))
 
 
 def _part_text(part: str | Mapping[str, Any], where: str) -> str:

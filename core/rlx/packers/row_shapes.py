@@ -58,14 +58,28 @@ def prompt_of(item: object) -> Prompt:
     """Return the prompt in a dataset item: text, messages, or token ids. Raises DatasetError if there is none, or more
     than one.
     """
-    if isinstance(item, Mapping):
-        return _prompt_in(item)
     if isinstance(item, str) or is_messages(item):
         return item
-    raise DatasetError(
-        f"a {type(item).__name__} is not a prompt: {short(item)}. "
-        "Give text, a list of chat messages, or a mapping with 'prompt' or 'messages'."
-    )
+    if not isinstance(item, Mapping):
+        raise DatasetError(
+            f"a {type(item).__name__} is not a prompt: {short(item)}. "
+            "Give text, a list of chat messages, or a mapping with 'prompt' or 'messages'."
+        )
+    given = [key for key in PROMPT_COLUMNS if item.get(key) is not None]
+    if not given:
+        columns = ", ".join(repr(name) for name in item) or "none"
+        convertible = isinstance(item.get("conversations"), Sequence)
+        hint = ". Turn 'conversations' into 'messages': a list of {'role': ..., 'content': ...}" if convertible else ""
+        raise DatasetError(f"no column 'prompt' or 'messages'; the columns are: {columns}{hint}")
+    key, value = given[0], item[given[0]]
+    if key == "prompt_token_ids":
+        ids: Sequence[int] = value
+        return ids
+    if not (isinstance(value, str) or is_messages(value)):
+        raise DatasetError(f"{key!r} is a {type(value).__name__}, not text or chat messages: {short(value)}")
+    if given == ["prompt", "messages"] and not _begins(item["messages"], value):
+        raise _ambiguous("prompt", "messages", "'messages' does not begin with the messages of 'prompt'")
+    return value
 
 
 def extras_of(item: object) -> dict[str, Any]:
@@ -136,30 +150,8 @@ def _with_completion(prompt: Prompt, completion: object) -> Conversation | Compl
     return Conversation([*prompt, *completion], first=len(prompt))
 
 
-def _prompt_in(item: Mapping[str, Any]) -> Prompt:
-    given = [key for key in PROMPT_COLUMNS if item.get(key) is not None]
-    if not given:
-        columns = ", ".join(repr(name) for name in item) or "none"
-        raise DatasetError(f"no column 'prompt' or 'messages'; the columns are: {columns}{_hint(item)}")
-    key, value = given[0], item[given[0]]
-    if key == "prompt_token_ids":
-        ids: Sequence[int] = value
-        return ids
-    if not (isinstance(value, str) or is_messages(value)):
-        raise DatasetError(f"{key!r} is a {type(value).__name__}, not text or chat messages: {short(value)}")
-    if given == ["prompt", "messages"] and not _begins(item["messages"], value):
-        raise _ambiguous("prompt", "messages", "'messages' does not begin with the messages of 'prompt'")
-    return value
-
-
 def _begins(messages: object, prompt: str | Messages) -> bool:
     return is_messages(messages) and is_messages(prompt) and list(messages[: len(prompt)]) == list(prompt)
-
-
-def _hint(item: Mapping[str, Any]) -> str:
-    if isinstance(item.get("conversations"), Sequence):
-        return ". Turn 'conversations' into 'messages': a list of {'role': ..., 'content': ...}"
-    return ""
 
 
 def _is_given(value: object) -> bool:
