@@ -37,7 +37,7 @@ _OTHER_HEADS = re.compile(r"^(classifier|summary|cls)_")
 
 def check_engine_support(config: Config, hf_config: HFConfig) -> None:
     """Raise ConfigError if vLLM can't run the model, can't get the policy's weights, or computes something else."""
-    for rule in (_gpt_oss, _mixed_windows, _wider_windows, _recurrent_dtype, _short_convolutions):
+    for rule in (_gpt_oss, _mixed_windows, _wider_windows, _on_cpu):
         if (reason := rule(config, hf_config.get_text_config())) is not None:
             raise ConfigError(
                 f"[model] path {config.model.path!r} ({hf_config.model_type}) can't be trained by RL: {reason}"
@@ -82,25 +82,22 @@ def _wider_windows(config: Config, model: HFConfig) -> str | None:
     )
 
 
-def _recurrent_dtype(config: Config, model: HFConfig) -> str | None:
-    """VLLM's kernel for gated delta nets on a CPU takes bfloat16 only."""
-    kinds = getattr(model, "layer_types", None) or ()
+def _on_cpu(config: Config, model: HFConfig) -> str | None:
+    """On a CPU, vLLM's kernel for gated delta nets takes bfloat16 only, and that for short convolutions is inexact."""
+    if config.run.device != "cpu":
+        return None
     dtype = config.rollout.dtype or config.policy.dtype
-    if config.run.device != "cpu" or "linear_attention" not in kinds or dtype == "bfloat16":
-        return None
-    return (
-        f"on a CPU, vLLM computes its linear_attention layers in bfloat16 only, not in {dtype}. "
-        'Set [rollout] dtype = "bfloat16".'
-    )
-
-
-def _short_convolutions(config: Config, model: HFConfig) -> str | None:
-    if config.run.device != "cpu" or model.model_type not in {"lfm2", "lfm2_moe"}:
-        return None
-    return (
-        "on a CPU, vLLM computes other log-probabilities than transformers with the same weights (by 0.16 on average, "
-        "for a small random model). SFT can train it."
-    )
+    if "linear_attention" in (getattr(model, "layer_types", None) or ()) and dtype != "bfloat16":
+        return (
+            f"on a CPU, vLLM computes its linear_attention layers in bfloat16 only, not in {dtype}. "
+            'Set [rollout] dtype = "bfloat16".'
+        )
+    if model.model_type in {"lfm2", "lfm2_moe"}:
+        return (
+            "on a CPU, vLLM computes other log-probabilities than transformers with the same weights (by 0.16 on "
+            "average, for a small random model). SFT can train it."
+        )
+    return None
 
 
 def context_given(hf_config: HFConfig) -> bool:

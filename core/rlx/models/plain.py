@@ -72,7 +72,7 @@ def plain_model(folder: Path) -> PlainModel | None:
         return None
     if (
         not isinstance(config, dict)
-        or not all(_is_plain(config, key) for key in config)
+        or not all(key in _KEYS and _KEYS[key](value, config) for key, value in config.items())
         or not set(config) >= _REQUIRED
     ):
         return None
@@ -108,10 +108,6 @@ def _is_size(value: Any, _config: Mapping[str, Any]) -> bool:
     return type(value) is int and 0 < value < _LARGEST
 
 
-def _is_layers(value: Any, _config: Mapping[str, Any]) -> bool:
-    return type(value) is int and 0 < value < _MOST_LAYERS
-
-
 def _is_number(value: Any, _config: Mapping[str, Any]) -> bool:
     return type(value) in (int, float) and value > 0
 
@@ -126,23 +122,6 @@ def _is_one_of(*values: Any) -> Callable[[Any, Mapping[str, Any]], bool]:
     return lambda value, _config: any(value == one and type(value) is type(one) for one in values)
 
 
-def _is_rope(value: Any, _config: Mapping[str, Any]) -> bool:
-    if not isinstance(value, dict) or set(value) != {"rope_theta", "rope_type"}:
-        return False
-    return value["rope_type"] == "default" and _is_number(value["rope_theta"], value)
-
-
-def _is_full_attention(value: Any, config: Mapping[str, Any]) -> bool:
-    return (
-        isinstance(value, list) and len(value) == config.get("num_hidden_layers") and set(value) == {"full_attention"}
-    )
-
-
-def _is_plain(config: Mapping[str, Any], key: str) -> bool:
-    """Return whether a key of config.json is known, with a value that a plain model has."""
-    return key in _KEYS and _KEYS[key](config[key], config)
-
-
 _REQUIRED = frozenset(
     {"model_type", "architectures", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"}
     | {"num_attention_heads", "num_key_value_heads", "max_position_embeddings", "tie_word_embeddings", "hidden_act"}
@@ -154,7 +133,7 @@ _KEYS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = MappingProxyType
         **dict.fromkeys(
             ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"), _is_size
         ),
-        "num_hidden_layers": _is_layers,
+        "num_hidden_layers": lambda value, _config: type(value) is int and 0 < value < _MOST_LAYERS,
         "max_position_embeddings": _is_size,
         "head_dim": lambda value, config: value is None or _is_size(value, config),
         "tie_word_embeddings": _is_one_of(True, False),
@@ -167,11 +146,20 @@ _KEYS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = MappingProxyType
         "initializer_range": _is_number,
         "rope_theta": _is_number,
         "rope_scaling": _is_one_of(None),
-        "rope_parameters": _is_rope,
+        "rope_parameters": lambda value, config: (
+            isinstance(value, dict)
+            and set(value) == {"rope_theta", "rope_type"}
+            and value["rope_type"] == "default"
+            and _is_number(value["rope_theta"], config)
+        ),
         "sliding_window": lambda value, config: value is None or not config.get("use_sliding_window", True),
         "use_sliding_window": _is_one_of(False),
         "max_window_layers": _is_size,
-        "layer_types": _is_full_attention,
+        "layer_types": lambda value, config: (
+            isinstance(value, list)
+            and len(value) == config.get("num_hidden_layers")
+            and set(value) == {"full_attention"}
+        ),
         "use_cache": _is_one_of(True, False),
         "dtype": _is_one_of("float32", "bfloat16", "float16"),
         "torch_dtype": _is_one_of("float32", "bfloat16", "float16"),
