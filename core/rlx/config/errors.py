@@ -104,7 +104,9 @@ def _problem(model: type[BaseModel], error: ErrorDetails, explain: Explain | Non
     if error["type"] == "missing":
         return at.path, _missing(at) + (explain(at, None, None) if explain is not None else "")
     text = wrong_container(at, error["type"], error["input"]) or expectation(error)
-    if reason := _reason(model, at, error["type"]):
+    # Only the config's own sections have reasons for their bounds.
+    reasons: Mapping[tuple[str, str], str] = getattr(table_of(locate(model, at.section).annotation), "REASONS", {})
+    if error["type"] in _BOUNDS and (reason := reasons.get((str(at.path[-1]), _BOUNDS[error["type"]][0]))):
         text = f"{text}: {reason}"
     where = place(at.section, at.key)
     return at.path, f"{where}: {text}" if where else text
@@ -123,14 +125,6 @@ def _unknown(model: type[BaseModel], loc: Loc, value: object, explain: Explain |
     )
     path = (*at.path, name)
     return path, f"[{name}]: unknown section.{hint}" if is_section else f"{place(at.path, (name,))}: unknown key.{hint}"
-
-
-def _reason(model: type[BaseModel], at: Place, kind: str) -> str:
-    """Return why a key of a config section has the bound of that error, as its class says; "" if it doesn't."""
-    table = table_of(locate(model, at.section).annotation)
-    # Only the config's own sections have reasons.
-    reasons: Mapping[tuple[str, str], str] = getattr(table, "REASONS", {})
-    return reasons.get((str(at.path[-1]), _BOUNDS[kind][0]), "") if kind in _BOUNDS else ""
 
 
 def _missing(at: Place) -> str:

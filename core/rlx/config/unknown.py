@@ -115,7 +115,8 @@ def explain_option(where: str, model: type[BaseModel], name: str, listed: str) -
 
     where: the place of its `args`: `[[rewards]] number 2, args`. model: its options. listed: these, with their types.
     """
-    brackets, table = _table_of(where)
+    head, closing, _ = where.partition("]")
+    brackets, table = f"{head}{closing * head.count('[')}", head.strip("[")  # `[[rewards]]`, `rewards`
     section = dict(tables(Config)).get(table)
     if section is not None and issubclass(section, Component) and name in keys(section):
         return f" It is a key of {brackets}, beside args and not in it: write it one table up."
@@ -140,10 +141,3 @@ def elsewhere(name: str, value: object, model: type[BaseModel] = Config) -> str:
 def _called(path: str, name: str) -> str:
     meant = key_meant(path, name)
     return f" It is called {meant} here." if meant is not None else ""
-
-
-def _table_of(where: str) -> tuple[str, str]:
-    """Return `[[rewards]]` and `rewards` for a place such as `[[rewards]] number 2, args`."""
-    head, closing, _ = where.partition("]")
-    brackets = f"{head}{closing * head.count('[')}"
-    return brackets, head.strip("[")

@@ -62,17 +62,14 @@ def reward_labels(rewards: Sequence[RewardConfig]) -> list[str]:
     taken = {reward.label for reward in rewards if reward.label is not None}
     labels = []
     for reward in rewards:
-        label = reward.label or _free_label(_short_name(reward.name), taken)
+        label = reward.label or _free_label(reward.name, taken)
         taken.add(label)
         labels.append(label)
     return labels
 
 
-def _short_name(name: str) -> str:
-    """Return a component's name without its file, module or distribution."""
-    return name.rpartition(":")[2] or name if ":" in name else name.rpartition("/")[2] or name
-
-
-def _free_label(label: str, taken: Collection[str | None]) -> str:
+def _free_label(name: str, taken: Collection[str | None]) -> str:
+    """Return a component's name without its file, module or distribution, numbered if that label is taken."""
+    label = name.rpartition(":")[2] or name if ":" in name else name.rpartition("/")[2] or name
     numbered = (label if number == 1 else f"{label}_{number}" for number in itertools.count(1))
     return next(found for found in numbered if found not in taken)
