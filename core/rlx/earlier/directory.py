@@ -56,21 +56,24 @@ class EndedRun:
         evaluations: dict[float, dict[str, float]] = {}
         for path in checkpoint.committed(self.path):
             evaluations |= {found["step"]: found for found in checkpoint.load(path).evaluations}
+        try:
+            summary: dict[str, list[dict[str, float]]] = json.loads((self.path / SUMMARY_FILE).read_text())
+        except FileNotFoundError:  # the run was killed
+            summary = {}
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.path / SUMMARY_FILE} cannot be read: {error}") from error
         # An evaluation may have ended after the newest checkpoint.
-        evaluations |= {found["step"]: found for found in self._summary().get("evaluations", [])}
+        evaluations |= {found["step"]: found for found in summary.get("evaluations", [])}
         in_order = [evaluations[version] for version in sorted(evaluations)]
         return Best(self.config.checkpoint.best, in_order).version
 
     def _version(self, step: str, committed: dict[int, Path]) -> int:
         if step == NEWEST:
             return max(committed)
-        if step == BEST:
-            return self._best_version()
-        if not step.isdecimal():
+        if step.isdecimal():
+            return int(step)
+        if step != BEST:
             raise UsageError(f"--step {step}: write a number of steps, {NEWEST!r} or {BEST!r}.")
-        return int(step)
-
-    def _best_version(self) -> int:
         if self.config.checkpoint.best is None:
             raise UsageError(
                 f"--step {BEST}: the run of {self.path} does not look for a best version. "
@@ -81,43 +84,28 @@ class EndedRun:
             raise UsageError(f"--step {BEST}: the run of {self.path} has not evaluated a version that it trained.")
         return found
 
-    def _summary(self) -> dict[str, list[dict[str, float]]]:
-        try:
-            found: dict[str, list[dict[str, float]]] = json.loads((self.path / SUMMARY_FILE).read_text())
-        except FileNotFoundError:  # the run was killed
-            return {}
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / SUMMARY_FILE} cannot be read: {error}") from error
-        return found
-
 
 @contextmanager
 def ended_run(path: Path) -> Iterator[EndedRun]:
     """Open the directory of a run, and keep `rlx run --resume` away from it for as long.
 
-    Paths in its config are those of the folder where `rlx run` was called, so the block runs there. Raises UsageError
-    if it isn't a run directory, or if the run is still going on.
+    Paths in its config are those of the folder where `rlx run` was called, so the block runs there; in the current one
+    if that does not exist here. Raises UsageError if it isn't a run directory, or if the run is still going on.
     """
     path = path.absolute()
     if not (path / CONFIG_FILE).is_file():
         raise UsageError(f"{path} isn't the directory of a run: it has no {CONFIG_FILE}.{_hint(path)}")
-    folder = _folder(path)
-    with locked(path):
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            yield EndedRun(path, load_earlier(path))
-        finally:
-            os.chdir(before)
-
-
-def _folder(path: Path) -> Path:
-    """Return the folder where the run was started; the current one if that does not exist here."""
     try:
         folder = Path(json.loads((path / ENVIRONMENT_FILE).read_text())["folder"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path / ENVIRONMENT_FILE} does not say where the run was started: {error!r}") from error
-    return folder if folder.is_dir() else Path.cwd()
+    with locked(path):
+        before = Path.cwd()
+        os.chdir(folder if folder.is_dir() else before)
+        try:
+            yield EndedRun(path, load_earlier(path))
+        finally:
+            os.chdir(before)
 
 
 def _hint(path: Path) -> str:

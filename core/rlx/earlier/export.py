@@ -19,7 +19,6 @@ from rlx.preflight.checks.plugins import Sources
 from rlx.preflight.checks.problems import Problems
 
 if TYPE_CHECKING:
-    from rlx.plugins.session import Plugins
     from rlx.policy.weights.saved_weights import SavedWeights
 
 DTYPES = ("bfloat16", "float16", "float32")
@@ -84,7 +83,15 @@ def _open_weights(run: EndedRun, folder: Path, checkpoint: Path) -> SavedWeights
     from rlx.policy.weights.hf_folder import load_hf_config
     from rlx.policy.weights.saved_weights import SavedWeights
 
-    plugins = _model_plugins(run)
+    enabled = run.config.plugins
+    try:
+        # No other plugin of the run: a reward's file may be gone by now.
+        plugins = _open_sources(run, PluginsConfig()).model(run.config)
+    except PluginError:
+        # It may be one that a hooks plugin adds.
+        if not enabled.enable:
+            raise
+        plugins = _open_sources(run, enabled).model(run.config)
     plugin = model_plugin(plugins)
     (name,) = plugins.names("models")
     # After the plugin: its module may register a config class of its own with transformers.
@@ -93,18 +100,6 @@ def _open_weights(run: EndedRun, folder: Path, checkpoint: Path) -> SavedWeights
         network = plugin.build(hf_config, dtype=torch.float32, attn_implementation=run.config.policy.attention)
         mapper = plugin.weight_mapper(hf_config)
     return SavedWeights(checkpoint, network, mapper)
-
-
-def _model_plugins(run: EndedRun) -> Plugins:
-    """Return the run's model plugin, and no other plugin of it: a reward's file may be gone by now."""
-    enabled = run.config.plugins
-    try:
-        return _open_sources(run, PluginsConfig()).model(run.config)
-    except PluginError:
-        # It may be one that a hooks plugin adds.
-        if not enabled.enable:
-            raise
-        return _open_sources(run, enabled).model(run.config)
 
 
 def _open_sources(run: EndedRun, enabled: PluginsConfig) -> Sources:

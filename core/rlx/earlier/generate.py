@@ -26,7 +26,7 @@ from rlx.errors import UsageError
 from rlx.launch.signals import signals_interrupt
 from rlx.names import CONFIG_FILE, ENVIRONMENT_FILE, EXPORT
 from rlx.packers.prompt import encode_prompt
-from rlx.packers.tokenizer import Tokenizer, load_tokenizer
+from rlx.packers.tokenizer import load_tokenizer
 from rlx.preflight.checks.model_facts import model_facts
 from rlx.rollout.engine_arguments import engine_arguments, engine_environment
 
@@ -61,7 +61,10 @@ def generate(source: str, ask: Ask) -> list[str]:
     with ExitStack() as stack:
         config = stack.enter_context(_config(source, ask.seed))
         tokenizer = load_tokenizer(config.model)
-        prompt = _prompt_tokens(tokenizer, ask)
+        chat = tokenizer.chat_template is not None if ask.chat is None else ask.chat
+        prompt = encode_prompt(tokenizer, [{"role": "user", "content": ask.prompt}] if chat else ask.prompt)
+        if not prompt:
+            raise UsageError("The prompt is empty.")
         context = model_facts(config.model).context
         if context is not None and len(prompt) + 1 > context:
             raise UsageError(f"The prompt has {len(prompt)} tokens, and the model's context is {context}.")
@@ -75,14 +78,6 @@ def generate(source: str, ask: Ask) -> list[str]:
     from rlx.rollout.groups import completion_texts
 
     return completion_texts(completions, tokenizer)
-
-
-def _prompt_tokens(tokenizer: Tokenizer, ask: Ask) -> list[int]:
-    chat = tokenizer.chat_template is not None if ask.chat is None else ask.chat
-    tokens = encode_prompt(tokenizer, [{"role": "user", "content": ask.prompt}] if chat else ask.prompt)
-    if not tokens:
-        raise UsageError("The prompt is empty.")
-    return tokens
 
 
 async def _sample(config: Config, prompt: list[int], ask: Ask) -> list[Completion]:
