@@ -201,7 +201,10 @@ class Ledger:
     def _write_all(self) -> None:
         closed = False
         while not closed:
-            batch = self._next_batch()
+            # One item, and those that are queued behind it: they share a transaction.
+            batch = [self._queue.get()]
+            while len(batch) < MAX_WRITES and batch[-1] is not None and not self._queue.empty():
+                batch.append(self._queue.get())
             writes = [item for item in batch if isinstance(item, tuple)]
             self._apply(writes)
             for item in batch:
@@ -209,13 +212,6 @@ class Ledger:
                     item.set()
             closed = None in batch
         self._connection.close()
-
-    def _next_batch(self) -> list[_Write | threading.Event | None]:
-        """Wait for one item, and return it with those that are queued behind it, up to `MAX_WRITES`."""
-        batch = [self._queue.get()]
-        while len(batch) < MAX_WRITES and batch[-1] is not None and not self._queue.empty():
-            batch.append(self._queue.get())
-        return batch
 
     def _apply(self, writes: list[_Write]) -> None:
         if self._error is not None or not writes:

@@ -39,7 +39,14 @@ def plan_resume(rows: list[LedgerRow], *, version: int, max_staleness: int, next
     `rows`: the ledger after its rewind. `version`, `next_id`: the values of the checkpoint.
     """
     unfinished = [row for row in rows if row.state in {"leased", "finished"}]
-    reuse = [row for row in unfinished if _usable(row, version=version, max_staleness=max_staleness)]
+    reuse = [
+        row
+        for row in unfinished
+        if row.state == "finished"
+        and row.stored
+        and row.newest_version is not None
+        and row.newest_version <= version <= row.lease_version + max_staleness
+    ]
     known = {row.group_id for row in rows}
     last = max([next_id, *(group_id + 1 for group_id in known)])
     missing = set(range(last)) - known
@@ -65,9 +72,3 @@ def reconcile(ledger: Ledger, window: Window, *, version: int, frontier: int) ->
     pending = (PendingGroup(row.group_id, row.lease_version, row.newest_version) for row in plan.reuse)
     window.restore(pending, plan.resample)
     return finished
-
-
-def _usable(row: LedgerRow, *, version: int, max_staleness: int) -> bool:
-    if row.state != "finished" or row.newest_version is None or not row.stored:
-        return False
-    return row.newest_version <= version <= row.lease_version + max_staleness

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from rlx.controller.groups.evaluation import Evaluation
 from rlx.controller.groups.groups import Groups
@@ -101,7 +100,9 @@ class RLMode:
                 done = await self._services.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
             self._weights.trained(step + 1, payloads)
         self._groups.trained(step, groups, keep_payloads=self._keep_payloads)
-        await self._writer.write(f"step_{step:05d}", _records(groups, done.advantages), step, "train")
+        pairs = zip(groups, done.advantages, strict=True)
+        records = [GroupRecord(group.payload, group.reference, advantages) for group, advantages in pairs]
+        await self._writer.write(f"step_{step:05d}", records, step, "train")
         self._services.notify_launcher(Samples(step, samples_of(groups)))
         uninformative = self._groups.drops.uninformative - self._counted_uninformative
         generated = self._groups.generated_tokens - self._counted_tokens
@@ -185,10 +186,3 @@ class RLMode:
         if answer == "fail" or (answer is None and not message.drop):
             error = owned(message.error, message.owner)
             raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {error}")
-
-
-def _records(groups: Sequence[GroupDone], advantages: Sequence[Sequence[float]]) -> list[GroupRecord]:
-    """Return the groups of a step with the advantages with which the policy trained them."""
-    return [
-        GroupRecord(group.payload, group.reference, values) for group, values in zip(groups, advantages, strict=True)
-    ]

@@ -111,7 +111,10 @@ class WeightSync:
         replica that fails also fails the run.
         """
         ask = self._services.ask
-        tokens, began = self._probe_tokens(trained), time.monotonic()
+        if not self._probe:
+            prompts = (prompt for ready in self._ready.values() for prompt in ready.probe_tokens)
+            self._probe = _scorable(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        tokens, began = self._probe + recent_sequences(trained), time.monotonic()
         what = f"receive the weights of version {version} and score the probe tokens"
         message = ReceiveWeights(version, self._timeout, tokens)
         receiving = self._services.ask_replicas(message, WeightsReceived, what, timeout=self._request_timeout)
@@ -140,12 +143,6 @@ class WeightSync:
             bytes=max(answer.bytes for answer in received),
             logprob_diff=max(differences),
         )
-
-    def _probe_tokens(self, trained: Sequence[bytes]) -> list[list[int]]:
-        if not self._probe:
-            prompts = (prompt for ready in self._ready.values() for prompt in ready.probe_tokens)
-            self._probe = _scorable(dict.fromkeys(tuple(prompt) for prompt in prompts))
-        return self._probe + recent_sequences(trained)
 
     def _compare(self, replica: str, sent: SentWeights, answer: WeightsReceived) -> float:
         difference, count = mean_difference(sent.expected.logprobs, answer.logprobs)

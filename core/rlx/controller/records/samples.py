@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlx.controller.records.metrics import differ
-from rlx.episodes import Episode, decode_episodes
+from rlx.episodes import decode_episodes
 from rlx.loggers.base import Sample
 from rlx.transport.messages import GroupDone
 
@@ -16,19 +16,18 @@ MAX_CHARACTERS = 4000
 def samples_of(groups: Sequence[GroupDone]) -> list[Sample]:
     """Return the first completions of one group: of the first whose rewards differ, or else of the first."""
     chosen = next((group for group in groups if differ(group.rewards)), groups[0])
-    return [_sample(episode, chosen.reference) for episode in decode_episodes(chosen.payload)[:SAMPLES]]
-
-
-def _sample(episode: Episode, reference: str | None) -> Sample:
-    return Sample(
-        prompt=_without_middle(episode.prompt_text),
-        completion=_without_middle(episode.text),
-        reward=episode.total_reward,
-        rewards={reward.name: reward.value for reward in episode.rewards},
-        reference=None if reference is None else _without_middle(reference),
-        group_id=episode.group_id,
-        dataset_index=episode.dataset_index,
-    )
+    return [
+        Sample(
+            prompt=_without_middle(episode.prompt_text),
+            completion=_without_middle(episode.text),
+            reward=episode.total_reward,
+            rewards={reward.name: reward.value for reward in episode.rewards},
+            reference=None if chosen.reference is None else _without_middle(chosen.reference),
+            group_id=episode.group_id,
+            dataset_index=episode.dataset_index,
+        )
+        for episode in decode_episodes(chosen.payload)[:SAMPLES]
+    ]
 
 
 def _without_middle(text: str) -> str:
