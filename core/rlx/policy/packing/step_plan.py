@@ -86,8 +86,8 @@ def plan_sequences(
 ) -> StepPlan:
     """Return the micro-batches of `rank` for these sequences; arguments as for `plan_step`."""
     order = sorted(sequences, key=lambda sequence: sequence.prompt_group if packing else -len(sequence))
-    size = _packed_size if packing else _padded_size
-    batches = sorted(_balanced_batches(order, ranks, max_tokens, packing), key=size, reverse=True)
+    cut = _balanced_batches(order, ranks, max_tokens, packing)
+    batches = sorted(cut, key=lambda batch: _positions(batch, packing), reverse=True)
     # Ranks without a sequence left get empty batches.
     batches += [[] for _ in range(max(-len(batches) % ranks, ranks - len(batches)))]
     build = _packed_rows if packing else _padded_rows
@@ -176,13 +176,12 @@ def _added_positions(batch: list[TokenSequence], sequence: TokenSequence, packin
     return len(sequence) - (sequence.prefix if batch[-1].prompt_group == sequence.prompt_group else 0)
 
 
-def _packed_size(batch: list[TokenSequence]) -> int:
+def _positions(batch: list[TokenSequence], packing: bool) -> int:
+    """Return the positions of a batch, padding included."""
+    if not packing:
+        return len(batch) * max(map(len, batch), default=0)
     prefixes = {sequence.prompt_group: sequence.prefix for sequence in batch}
     return sum(prefixes.values()) + sum(len(sequence) - sequence.prefix for sequence in batch)
-
-
-def _padded_size(batch: list[TokenSequence]) -> int:
-    return len(batch) * max(map(len, batch), default=0)
 
 
 def _packed_rows(batch: list[TokenSequence]) -> MicroBatch:

@@ -78,10 +78,7 @@ def _load(
             loaded.add(first)
         elif not equals(target, tensor):
             raise UsageError(f"{folder}: {name} differs from the tensor that config.json ties it to.")
-    _check_complete(folder, missing=[name for name in targets if name not in loaded], surplus=surplus)
-
-
-def _check_complete(folder: Path, *, missing: list[str], surplus: list[str]) -> None:
+    missing = [name for name in targets if name not in loaded]
     problems = [
         f"{len(names)} {what}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
         for what, names in (("missing", missing), ("not in the model", surplus))
