@@ -67,18 +67,15 @@ def load_earlier(
         raise UsageError(
             f"{run_dir} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the one of an earlier run."
         )
-    base_dir, record = _read_environment(run_dir / ENVIRONMENT_FILE)
+    file = run_dir / ENVIRONMENT_FILE
+    try:
+        environment = json.loads(file.read_text())
+        base_dir = Path(environment["base_dir"])
+        record = msgspec.convert(environment.get("script"), ScriptRecord | None)
+    except (OSError, ValueError, KeyError) as error:  # msgspec's ValidationError is a ValueError
+        raise UsageError(f"{file} does not say how the run was started: {error!r}") from error
     loaded = load_resolved(config, base_dir, sets, policy, rollout)
     if record is None:
         return LoadedRun(loaded.config, base_dir, None, str(config))
     script = Script(record)
     return LoadedRun(with_script(loaded.config, script.parts), base_dir, script, str(config))
-
-
-def _read_environment(file: Path) -> tuple[Path, ScriptRecord | None]:
-    """Return the folder of the run's config file, and its launch script."""
-    try:
-        environment = json.loads(file.read_text())
-        return Path(environment["base_dir"]), msgspec.convert(environment.get("script"), ScriptRecord | None)
-    except (OSError, ValueError, KeyError) as error:  # msgspec's ValidationError is a ValueError
-        raise UsageError(f"{file} does not say how the run was started: {error!r}") from error

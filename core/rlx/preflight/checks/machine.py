@@ -103,7 +103,8 @@ def disk_notes(config: Config, parameters: int | None, folder: Path) -> Iterator
     place = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
     if parameters is None or place is None:
         return
-    need, free = disk_need(config, parameters), _free_bytes(place)
+    disk = os.statvfs(place)
+    need, free = disk_need(config, parameters), disk.f_bavail * disk.f_frsize
     if need > free:
         yield (
             f"Checkpoints and export need about {format_bytes(need)}, and {format_bytes(free)} are free in {place}. "
@@ -120,8 +121,3 @@ def disk_need(config: Config, parameters: int) -> int:
     kept += checkpoint.best is not None
     exported = ITEM_BYTES["bfloat16"] * parameters if checkpoint.export else 0
     return kept * _CHECKPOINT_BYTES * parameters + exported
-
-
-def _free_bytes(place: Path) -> int:
-    state = os.statvfs(place)
-    return state.f_bavail * state.f_frsize

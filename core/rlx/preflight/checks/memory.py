@@ -99,19 +99,9 @@ def _engine_cache(config: Config) -> int:
 
 
 def check_memory(plan: MemoryPlan, available: int, config: Config) -> None:
-    """Raise UsageError if the run can't fit; it names the keys that the largest parts follow from."""
-    if plan.total > available:
-        parts = "\n".join(f"  {format_bytes(size):>11}  {name}" for name, size in plan.lines())
-        raise UsageError(
-            f"Too little memory: the run needs at least {format_bytes(plan.total)} and {format_bytes(available)} are "
-            "available.\n"
-            f"{parts}\n"
-            f"Most of it follows from {_causes(plan, config)}."
-        )
-
-
-def _causes(plan: MemoryPlan, config: Config) -> str:
-    """Name what the large parts of the need follow from, the largest part first."""
+    """Raise UsageError if the run can't fit; it names the keys that the large parts follow from, largest part first."""
+    if plan.total <= available:
+        return
     rollout = config.rollout
     ranks = [f"[policy.parallel] {name} = {size:,}" for name, size in config.policy.parallel.sizes.items() if size > 1]
     copies = [key for key in ranks if "dp_replicate" in key]
@@ -126,7 +116,14 @@ def _causes(plan: MemoryPlan, config: Config) -> str:
         (plan.reward_processes, [f"[rollout] reward_workers = {rollout.reward_workers:,}", *replicas]),
     ]
     large = sorted(((size, causes) for size, causes in parts if size >= plan.total / len(parts)), reverse=True)
-    return ", ".join(dict.fromkeys(cause for _, causes in large for cause in causes)) or "its processes"
+    follows_from = ", ".join(dict.fromkeys(cause for _, causes in large for cause in causes)) or "its processes"
+    lines = "\n".join(f"  {format_bytes(size):>11}  {name}" for name, size in plan.lines())
+    raise UsageError(
+        f"Too little memory: the run needs at least {format_bytes(plan.total)} and {format_bytes(available)} are "
+        "available.\n"
+        f"{lines}\n"
+        f"Most of it follows from {follows_from}."
+    )
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def model_facts(model: ModelConfig) -> ModelFacts:
         raise UsageError(
             f"[model] path {model.path!r}: its config.json names no model_type, so it isn't a language model."
         )
-    heads = _number(text, "num_attention_heads")
+    heads, classes = _number(text, "num_attention_heads"), config.get("architectures")
     return ModelFacts(
         model_type=config["model_type"],
         parameters=count_parameters(folder) if local and not only_config else None,
@@ -64,7 +64,7 @@ def model_facts(model: ModelConfig) -> ModelFacts:
         context=_number(text, "max_position_embeddings"),
         vocabulary=_number(text, "vocab_size"),
         quantised=bool(config.get("quantization_config")),
-        architectures=_names(config, "architectures"),
+        architectures=tuple(name for name in classes if isinstance(name, str)) if isinstance(classes, list) else (),
         head_size=_head_size(text),
         only_config=only_config,
     )
@@ -84,11 +84,6 @@ def _head_size(text: dict[str, Any]) -> int | None:
         return size
     hidden, heads = _number(text, "hidden_size"), _number(text, "num_attention_heads")
     return hidden // heads if hidden and heads and text.get("model_type") in _WITHOUT_HEAD_DIM else None
-
-
-def _names(config: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = config.get(key)
-    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def count_parameters(folder: Path) -> int:

@@ -20,7 +20,7 @@ from rlx.datasets.open import check_dataset_args
 from rlx.episodes import Episode, Reward
 from rlx.errors import ConfigError, PluginError, attribute
 from rlx.models.select import DEFAULT_MODEL_PLUGIN, model_plugin
-from rlx.plugins.catalog import SINGULAR, Catalog, Entry, discover
+from rlx.plugins.catalog import SINGULAR, Catalog, discover
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.load import load
 from rlx.plugins.records import owner
@@ -68,22 +68,20 @@ class Sources:
 
     def resolve(self, kind: str, name: str) -> PluginRecord:
         """Return the record of the component that the config calls `name`; import nothing."""
-        given = self.script.record(kind, name) if self.script else None
-        if given is None:
+        if self.script is None or (given := self.script.record(kind, name)) is None:
             return resolve_component(kind, name, self.catalog, self.registry, self.base_dir)
         installed = self.catalog.named(kind, name)
-        if installed and not self._is_same_model(given, installed):
+        if kind == "models" and len(installed) == 1:
+            # A script may register the very plugin that is installed under that name.
+            other = load(resolve(kind, name, self.catalog, self.base_dir))
+            if other == self.script.component(given):
+                return given
+        if installed:
             raise PluginError(
                 f"{SINGULAR[kind]} {name!r} is offered by {installed[0].qualified} and given by {owner(given)}.\n"
                 "Call it something else in the config or in the script; nothing overrides silently."
             )
         return given
-
-    def _is_same_model(self, given: PluginRecord, installed: Sequence[Entry]) -> bool:
-        """Return whether the script registers the model plugin that is installed under that name, which is allowed."""
-        if given.kind != "models" or len(installed) > 1 or self.script is None:
-            return False
-        return bool(load(resolve(given.kind, given.name, self.catalog, self.base_dir)) == self.script.component(given))
 
     def open_plugins(self, config: Config, model_type: str | None, problems: Problems) -> tuple[Config, Plugins]:
         """Resolve every plugin of the run, once. A name that can't be resolved is a problem with its table.
@@ -93,7 +91,11 @@ class Sources:
         Returns the config with `model.plugin` and the packers filled in, and the plugins that were found. The default
         packer is the model plugin's own, if it has one, so the model plugin is imported here; it is the first import.
         """
-        model = config.model.plugin or self._model_plugin_of(model_type)
+        model = config.model.plugin or None
+        if model is None and model_type is not None:
+            given = self.script.names("models") if self.script else []
+            known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
+            model = model_type if model_type in known else DEFAULT_MODEL_PLUGIN
         records: dict[tuple[str, str], PluginRecord | None] = {}
         self._resolve_all(config, model, records, problems)
         if model is not None and (record := records["models", model]) is not None:
@@ -120,14 +122,6 @@ class Sources:
                     record = records[kind, name] = self.resolve(kind, name)
                     if note := hidden_note(record, self.catalog):
                         problems.note(note)
-
-    def _model_plugin_of(self, model_type: str | None) -> str | None:
-        """Return the plugin that is keyed by the model's type, if one is, else that of transformers."""
-        if model_type is None:
-            return None
-        given = self.script.names("models") if self.script else []
-        known = {*self.catalog.names("models"), *self.registry.names("models"), *given}
-        return model_type if model_type in known else DEFAULT_MODEL_PLUGIN
 
     def model(self, config: Config) -> Plugins:
         """Return the model plugin of a resolved config, alone. Raises PluginError if it isn't found."""

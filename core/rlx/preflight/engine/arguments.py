@@ -104,23 +104,15 @@ def _problem(name: str, value: object, known: Mapping[str, str]) -> str:
     unsupported = _UNSUPPORTED.get(name)
     if unsupported is not None and value != unsupported.value:
         return f" = {written(value)}: rlx can't work with it: {unsupported.why}."
-    if expected := _mismatch(value, known[name]):
+    types = [part.partition("[")[0] for part in known[name].split(" | ")]
+    # An annotation with any other part can't be compared.
+    if all(part in _TYPES for part in types) and not any(type(value) in _TYPES[part][0] for part in types):
+        expected = " or ".join(dict.fromkeys(_TYPES[part][1] for part in types if part != "None"))
         return f": expected {expected}, got {shown(value)}"
     # vLLM takes any number, and runs out of memory, or has none, once it has read the weights.
     if name == "kv_cache_memory_bytes" and isinstance(value, int) and value < 1:
         return f": must be at least 1, got {value}"
     return ""
-
-
-def _mismatch(value: object, annotation: str) -> str:
-    """Return the types that an annotation allows if the value has none of them; "" if it fits, or can't be compared."""
-    parts = [part.partition("[")[0] for part in annotation.split(" | ")]
-    if not all(part in _TYPES for part in parts):
-        return ""
-    allowed = {kind for part in parts for kind in _TYPES[part][0]}
-    if type(value) in allowed:
-        return ""
-    return " or ".join(dict.fromkeys(_TYPES[part][1] for part in parts if part != "None"))
 
 
 def written(value: object) -> str:

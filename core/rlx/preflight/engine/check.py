@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rlx.config.schema import Config
@@ -30,15 +30,11 @@ def engine_checks(config: Config, facts: ModelFacts, problems: Problems, *, devi
         problems.passes(check_head_size, config, facts.head_size, latent=False)
     for note in generation_notes(config):
         problems.note(note)
-    config = _with_arguments(config, sound)
+    rollout = config.rollout.model_copy(update={"vllm": dict(sound)})
+    config = config.model_copy(update={"rollout": rollout})
     if not devices or facts.quantised or not is_needed(config, facts):
         yield
         return
     with DryConfig.start(config) as dry_config:
         yield
         dry_config.finish(problems)
-
-
-def _with_arguments(config: Config, arguments: Mapping[str, object]) -> Config:
-    rollout = config.rollout.model_copy(update={"vllm": dict(arguments)})
-    return config.model_copy(update={"rollout": rollout})

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
@@ -123,25 +123,20 @@ class DryConfig:
             )
             return
         if code != 0:
-            problems.add(UsageError(f"vLLM can't be used: {self._last_lines()}"))
+            self.log.seek(0)
+            lines = self.log.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+            said = "\n".join(lines) or f"the process that imports it ended with exit code {code}."
+            problems.add(UsageError(f"vLLM can't be used: {said}"))
             return
         self.output.seek(0)
         answer = json.load(self.output)
         for name, reasons in answer.get("refused", ()):
-            problems.add(self._refusal(name, reasons))
+            about = [reason for field, reason in reasons if field == name]
+            said = "; ".join(about or [": ".join(filter(None, reason)) for reason in reasons])
+            if name is None:
+                refused = f"[model] path {self.config.model.path!r}: vLLM can't make an engine of it"
+            else:
+                refused = f"[rollout.vllm] {name} = {written(self.config.rollout.vllm[name])}: vLLM refuses it"
+            problems.add(ConfigError(f"{refused}: {said}"))
         if "head_size" in answer:
             problems.passes(check_head_size, self.config, answer["head_size"], latent=answer["latent"])
-
-    def _refusal(self, name: str | None, reasons: Sequence[tuple[str, str]]) -> ConfigError:
-        about = [reason for field, reason in reasons if field == name]
-        said = "; ".join(about or [": ".join(filter(None, reason)) for reason in reasons])
-        if name is None:
-            return ConfigError(f"[model] path {self.config.model.path!r}: vLLM can't make an engine of it: {said}")
-        return ConfigError(
-            f"[rollout.vllm] {name} = {written(self.config.rollout.vllm[name])}: vLLM refuses it: {said}"
-        )
-
-    def _last_lines(self) -> str:
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
-        return "\n".join(lines) or f"the process that imports it ended with exit code {self.process.returncode}."

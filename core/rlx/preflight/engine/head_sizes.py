@@ -22,14 +22,11 @@ def supported_head_sizes(backend: str) -> tuple[int, ...] | None:
     source = find_module(module)
     if source is None:
         return None
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return next((_literal(part) for part in node.body if getattr(part, "name", "") == METHOD), None)
-    return None
-
-
-def _literal(method: ast.stmt) -> tuple[int, ...] | None:
-    """Return the list of integers that a method's only statement, but for docstring and comments, returns."""
+    classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    parts = [part for node in classes if node.name == name for part in node.body]
+    method = next((part for part in parts if getattr(part, "name", "") == METHOD), None)
+    if method is None:
+        return None
     returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return) and node.value is not None]
     try:
         (value,) = returned

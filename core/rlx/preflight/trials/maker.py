@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from rlx.boot import Boot, decode_boot, read_blob
+from rlx.boot import decode_boot, read_blob
 from rlx.errors import UsageError
 from rlx.launchers.make import make_launcher
 from rlx.loggers.dispatch import make_logger
@@ -26,11 +26,19 @@ from rlx.loggers.dispatch import make_logger
 
 def main() -> None:
     """Make the objects of the boot data."""
+    from rlx.script.plugins import open_plugins
+
     boot = decode_boot(read_blob(0))
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        for name, make in _makers(boot):
+        config, plugins, run_dir = boot.load_config(), open_plugins(boot), Path(boot.run_dir)
+        makers: dict[str, Callable[[], object]] = {}
+        for name in plugins.names("launchers"):
+            makers[f"launchers/{name}"] = partial(make_launcher, config, plugins)
+        for name in plugins.names("loggers"):
+            makers[f"loggers/{name}"] = partial(make_logger, name, config, plugins, run_dir)
+        for name, make in makers.items():
             _write(output, name=name)
             try:
                 make()
@@ -42,18 +50,6 @@ def main() -> None:
     _write(output, name=None)
     sys.stderr.flush()
     os._exit(0)  # without the threads and exit handlers that loggers have started
-
-
-def _makers(boot: Boot) -> list[tuple[str, Callable[[], object]]]:
-    """Return the objects to make: `kind/name`, and how."""
-    from rlx.script.plugins import open_plugins
-
-    config, plugins, run_dir = boot.load_config(), open_plugins(boot), Path(boot.run_dir)
-    launchers = [(f"launchers/{name}", partial(make_launcher, config, plugins)) for name in plugins.names("launchers")]
-    loggers = [
-        (f"loggers/{name}", partial(make_logger, name, config, plugins, run_dir)) for name in plugins.names("loggers")
-    ]
-    return [*launchers, *loggers]
 
 
 def _write(output: TextIO, **line: object) -> None:

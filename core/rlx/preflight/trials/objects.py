@@ -66,8 +66,7 @@ class ObjectTrial:
         while waiting:
             names = ", ".join(owner(record) for record in waiting.values())
             with self._progress.doing(f"making {names}"):
-                ended = self._wait()
-            culprit = self._report(ended)
+                culprit = self._finish_process()
             if culprit is None:
                 return
             # The others are made without it.
@@ -85,18 +84,17 @@ class ObjectTrial:
             command = [sys.executable, "-m", "rlx.preflight.trials.maker"]
             return subprocess.Popen(command, stdin=stdin, stdout=out, stderr=err, start_new_session=True)
 
-    def _wait(self) -> str:
-        """Return how the process ended."""
+    def _finish_process(self) -> str | None:
+        """Wait for the process, and add the problems that it wrote.
+
+        Returns the name of the object that ended it or took too long, if one did.
+        """
         try:
             code = self._process.wait(MAKING_SECONDS)
+            ended = f"ended its process with exit code {code}" if code >= 0 else f"ended its process by signal {-code}"
         except subprocess.TimeoutExpired:
-            self._kill()
-            return f"took more than {MAKING_SECONDS:g} s"
-        self._kill()  # what it has started
-        return f"ended its process with exit code {code}" if code >= 0 else f"ended its process by signal {-code}"
-
-    def _report(self, ended: str) -> str | None:
-        """Add the problems that the process wrote. Returns the name of the object that ended it, if one did."""
+            ended = f"took more than {MAKING_SECONDS:g} s"
+        self._kill()  # and what it has started
         record: PluginRecord | None = None
         name: str | None = ""
         for line in map(json.loads, self._stdout.read_text().splitlines()):

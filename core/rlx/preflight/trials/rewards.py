@@ -149,7 +149,7 @@ class RewardTrial:
         """Wait until the rewards are loaded. One that can't be is a problem."""
         for placed, error in self._loading.result():
             if isinstance(error.__cause__, TimeoutError) and self._seconds < self._boot.load_config().run.start_seconds:
-                owner = self._owner(placed)
+                owner = self._plugins.owner("rewards", placed.reward.name)
                 self._problems.note(f"{placed.place}: {owner} took more than {self._seconds:g} s to load: not tried.")
             else:
                 self._problems.add(PluginError(self._with_output(str(error), error)), placed.place)
@@ -256,9 +256,11 @@ class RewardTrial:
             )
             return
         effect = "every group would be dropped" if drops else "such a completion ends a run"
+        trace = first.trace.splitlines()
+        frames = [number for number, line in enumerate(trace) if line.startswith("  File ")]
         lines = [
             first.text,
-            *_last_frame(first.trace),
+            *(trace[frames[-1] :][:2] if frames else []),
             f"It was called for {first.where}, and failed in {failed} of {calls} calls: {effect}.",
             "Correct the reward or its args, or choose one that is made for these rows.",
         ]
@@ -294,9 +296,6 @@ class RewardTrial:
         printed = self._printed.read().decode(errors="replace").splitlines()[-PRINTED_LINES:]
         return "\n".join([text, *(["It printed:", *printed] if printed else [])])
 
-    def _owner(self, placed: PlacedReward) -> str:
-        return self._plugins.owner("rewards", placed.reward.name)
-
     async def _shut_down(self) -> None:
         """Cancel calls that are still open, as after Ctrl-C, and end the process."""
         # Not asyncio.all_tasks(): if asyncio's own task that starts a process is cancelled, the start never ends.
@@ -323,13 +322,6 @@ class RewardTrial:
 
 def _key(reward: RewardConfig) -> str:
     return json.dumps([reward.name, reward.args, reward.group], default=repr, sort_keys=True)
-
-
-def _last_frame(trace: str) -> list[str]:
-    """Return the lines of a trace about its innermost frame."""
-    lines = trace.splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("  File ")]
-    return lines[starts[-1] :][:2] if starts else []
 
 
 def as_answer(reference: object, prompt: str) -> str:

@@ -136,10 +136,18 @@ class RowCheck:
             held_out = self._open_split("[eval.dataset]", section.dataset, tokenizer, packer, scored_by)
         splits = [split for split in (train, held_out) if split is not None]
         # Made before a packer has seen a row, which it might change.
-        prints = {split.table: self._fingerprint(split) for split in splits}
-        lengths = {split.table: self._try(split, tokenizer) for split in splits if prints[split.table] is not None}
+        prints: dict[str, Fingerprint] = {}
+        for split in splits:
+            with self.problems.collecting(split.table):
+                prints[split.table] = fingerprint(len(split.rows.view), split.rows.row)
+        lengths = {split.table: self._try(split, tokenizer) for split in splits if split.table in prints}
         if train is not None and held_out is not None and len(lengths) == len(splits):
-            self._compare(train, held_out)
+            found = self._common_rows(train, held_out)
+            if found:
+                self.problems.note(
+                    f"[eval.dataset] is, or holds, rows of [dataset]: {found}. An evaluation on rows that are trained "
+                    "on says little about others."
+                )
         first = prints.get("[dataset]")
         return Rows(
             Fingerprints(first, prints.get("[eval.dataset]")) if first is not None else None,
@@ -181,19 +189,17 @@ class RowCheck:
         order = open_order(self.plugins, self.config, view)
         return len(view) if order is None else len(order(0))
 
-    def _fingerprint(self, split: Split) -> Fingerprint | None:
-        with self.problems.collecting(split.table):
-            return fingerprint(len(split.rows.view), split.rows.row)
-        return None
-
     def _try(self, split: Split, tokenizer: Tokenizer) -> Lengths:
-        """Tokenise rows, try the rewards on some of them, and return the lengths."""
+        """Tokenise rows, try the packer's loss mask and the rewards on some of them, and return the lengths."""
         lengths, tried = Lengths(split.rows.size), []
         with self.problems.collecting(split.table):
             for index in spread(split.rows.size, TRIED_ROWS):
-                row = self._try_row(split, index, tokenizer)
-                lengths.tokens[index] = row.tokens
-                tried.append(row.trial)
+                item, reference = split.rows.row(index)
+                sequences = self._sequences(split, index, tokenizer)
+                if self.trial is not None and split.trained:
+                    dry_run_policy_input(split.packer, item, sequences[0], tokenizer, where=split.where(index))
+                lengths.tokens[index] = max(map(len, sequences))
+                tried.append(TrialRow(split.where(index), item, reference, sequences[0]))
         sound = len(tried) == len(spread(split.rows.size, TRIED_ROWS))
         if self.trial is not None and self.problems.passes(check_sendable, split, self.plugins):
             self.trial.call(split.rewards, tried, tokenizer)
@@ -201,15 +207,6 @@ class RowCheck:
             self._measure(split, lengths, tokenizer)
         self._report(split, lengths)
         return lengths
-
-    def _try_row(self, split: Split, index: int, tokenizer: Tokenizer) -> _TriedRow:
-        """Tokenise a row, and try the packer's loss mask. Raises UsageError if the row can't be used."""
-        item, reference = split.rows.row(index)
-        sequences = self._sequences(split, index, tokenizer)
-        if self.trial is not None and split.trained:
-            dry_run_policy_input(split.packer, item, sequences[0], tokenizer, where=split.where(index))
-        trial = TrialRow(split.where(index), item, reference, sequences[0])
-        return _TriedRow(trial, max(map(len, sequences)))
 
     def _sequences(self, split: Split, index: int, tokenizer: Tokenizer) -> list[list[int]]:
         """Return the token ids of a row's prompt (RL), or of its trajectories (SFT). Raises UsageError."""
@@ -222,7 +219,11 @@ class RowCheck:
                 trajectories = sft_trajectories(packer, item, reference, tokenizer, where=where)
                 sequences = [trajectory.tokens for trajectory in trajectories]
         except NoChatTemplate as error:
-            raise UsageError(f"{error}{self._way_to_text(split.section)}") from error
+            factory = self.plugins.load("datasets", split.section.name)
+            options = dataset_options(factory).shown() if is_factory(factory) else []
+            chat = any(option.name == "chat" for option in options)
+            way_out = " The dataset gives text with args = { chat = false }." if chat else ""
+            raise UsageError(f"{error}{way_out}") from error
         vocabulary = self.facts.vocabulary
         for token in (token for sequence in sequences for token in sequence):
             if token < 0 or (vocabulary is not None and token >= vocabulary):
@@ -232,12 +233,6 @@ class RowCheck:
                     "packer, or use the model's own tokenizer."
                 )
         return sequences
-
-    def _way_to_text(self, section: DatasetConfig) -> str:
-        """Return how to get prompts of text from a dataset that has an option for it."""
-        factory = self.plugins.load("datasets", section.name)
-        options = dataset_options(factory).shown() if is_factory(factory) else []
-        return " The dataset gives text with args = { chat = false }." if "chat" in {o.name for o in options} else ""
 
     def _measure(self, split: Split, lengths: Lengths, tokenizer: Tokenizer) -> None:
         """Tokenise further rows: some, for a while, or all of them."""
@@ -249,15 +244,13 @@ class RowCheck:
                     return
                 if index in lengths.tokens:
                     continue
-                if self.problems.passes_at(split.table, self._measure_row, split, index, lengths, tokenizer):
-                    continue
-                broken += 1
-
-    def _measure_row(self, split: Split, index: int, lengths: Lengths, tokenizer: Tokenizer) -> None:
-        kept = split.rows.has(index)
-        lengths.tokens[index] = max(map(len, self._sequences(split, index, tokenizer)))
-        if not kept:
-            split.rows.forget(index)
+                kept = rows.has(index)
+                with self.problems.collecting(split.table):
+                    lengths.tokens[index] = max(map(len, self._sequences(split, index, tokenizer)))
+                if index not in lengths.tokens:
+                    broken += 1
+                elif not kept:
+                    rows.forget(index)
 
     def _report(self, split: Split, lengths: Lengths) -> None:
         config, facts = self.config, self.facts
@@ -272,42 +265,26 @@ class RowCheck:
             lengths, engine_limit(config, facts), tokens, self.problems, table=split.table, key=key, drop=drop
         )
 
-    def _compare(self, train: Split, held_out: Split) -> None:
-        """Note it if rows are both trained and evaluated on."""
-        named = (train.section.name, train.section.args) == (held_out.section.name, held_out.section.args)
-        found = "the same dataset" if named else self._common_rows(train.rows, held_out.rows)
-        if found:
-            self.problems.note(
-                f"[eval.dataset] is, or holds, rows of [dataset]: {found}. An evaluation on rows that are trained on "
-                "says little about others."
-            )
-
-    def _common_rows(self, train: ReadRows, held_out: ReadRows) -> str:
-        """Return which rows of the two datasets are equal; "" if none was found.
+    def _common_rows(self, train: Split, held_out: Split) -> str:
+        """Return what is both trained and evaluated on; "" if nothing was found.
 
         Rows of the same number are compared, counted from the first and from the last: files are split at an end.
         """
+        if (train.section.name, train.section.args) == (held_out.section.name, held_out.section.args):
+            return "the same dataset"
         began, equal, compared = time.monotonic(), 0, 0
-        for index in spread(held_out.size, TRIED_ROWS**2):
-            for other in {index, len(train.view) - len(held_out.view) + index}:
-                if not 0 <= other < len(train.view) or time.monotonic() - began > MEASURING_SECONDS:
+        size, ahead = len(train.rows.view), len(train.rows.view) - len(held_out.rows.view)
+        for index in spread(held_out.rows.size, TRIED_ROWS**2):
+            for other in {index, ahead + index}:
+                if not 0 <= other < size or time.monotonic() - began > MEASURING_SECONDS:
                     continue
                 try:
-                    pair = held_out.row(index), train.row(other)
+                    pair = held_out.rows.row(index), train.rows.row(other)
                 except DatasetError:
                     return ""  # reported when the row was tried, or the first thing that a run would report
                 compared += 1
                 equal += digest(list(pair[0])) == digest(list(pair[1]))
         return f"{equal} of {compared} rows compared are equal" if equal else ""
-
-
-@dataclass(frozen=True)
-class _TriedRow:
-    """A row that went through everything."""
-
-    trial: TrialRow
-    tokens: int
-    """Tokens of its longest sequence."""
 
 
 def check_sendable(split: Split, plugins: Plugins) -> None:
