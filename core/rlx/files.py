@@ -33,9 +33,8 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # it is still there if the write was interrupted or failed
     sync_folder(path.parent)
 
 

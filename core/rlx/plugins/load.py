@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -46,11 +47,11 @@ def _import_file(path: Path) -> ModuleType:
         sys.path.append(str(path.parent))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look modules up by name
-    try:
+    with ExitStack() as undo:
+        # On any exception, Ctrl-C included: a half-initialized module must not stay.
+        undo.callback(sys.modules.pop, name, None)
         spec.loader.exec_module(module)
-    except BaseException:  # on any exception, Ctrl-C included: a half-initialized module must not stay
-        del sys.modules[name]
-        raise
+        undo.pop_all()
     return module
 
 

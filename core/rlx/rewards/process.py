@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import IO
 
 from rlx.errors import PluginError, RewardError
@@ -48,11 +48,11 @@ class RewardProcess:
                 start_new_session=True,
             )
         )
-        try:
-            return worker, await worker._load(start, timeout)
-        except BaseException:  # cancellation included: no process may be left behind
-            await worker.kill()
-            raise
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(worker.kill)  # on cancellation, too: no process may be left behind
+            ready = await worker._load(start, timeout)
+            undo.pop_all()
+        return worker, ready
 
     async def send(self, call: bytes, timeout: float) -> FromWorker:
         """Send one framed call and wait for its answer. Raises TimeoutError, and WorkerDied if the process ended."""

@@ -14,14 +14,16 @@ import math
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from sympy import Basic
+
+T = TypeVar("T")
 
 PRECISION = 50
 """Decimal digits to which values are computed."""
@@ -135,7 +137,8 @@ def parsed(latex: str) -> Basic | None:
     config = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
     latex = _LOGARITHM.sub(lambda match: r"\log_{10}" if match.group() == r"\lg" else r"\ln ", latex)
     latex = _DEGREES.sub(r"{\\frac{\1\\pi}{180}}", latex)
-    try:
+
+    def parse() -> Basic | None:
         found = latex2sympy(
             normalize_latex(latex, config), is_real=True, convert_degrees=False, normalization_config=None
         )
@@ -149,7 +152,15 @@ def parsed(latex: str) -> Basic | None:
         names = {symbol: sympy.Symbol(symbol.name) for symbol in found.free_symbols}
         constants = {"i": sympy.I, "e": sympy.E}
         return found.xreplace({symbol: constants.get(new.name, new) for symbol, new in names.items()})
-    except Exception:  # noqa: BLE001 - parser and sympy fail on odd input in every way there is: it equals nothing
+
+    return _if_possible(parse)
+
+
+def _if_possible(compute: Callable[[], T]) -> T | None:
+    """Return the result of the parser or sympy; None if it raises."""
+    try:
+        return compute()
+    except Exception:  # noqa: BLE001 - they fail on odd input in every way there is: it has no value, and equals nothing
         return None
 
 
@@ -198,13 +209,17 @@ def _value(expression: Basic, point: dict[Any, Any]) -> Any:
     """Return the value as mpmath's complex number; None if it isn't a finite one, or is complex by accident."""
     import sympy
 
-    try:
+    def compute() -> tuple[Basic, Basic] | None:
         if point and _leaves_the_reals(expression, point):
             return None
         placed = expression.xreplace(point) if point else expression
-        real, imaginary = sympy.sympify(placed.doit()).evalf(PRECISION, maxn=400).as_real_imag()
-    except Exception:  # noqa: BLE001 - sympy fails on odd expressions in every way there is: they have no value
+        parts: tuple[Basic, Basic] = sympy.sympify(placed.doit()).evalf(PRECISION, maxn=400).as_real_imag()
+        return parts
+
+    computed = _if_possible(compute)
+    if computed is None:
         return None
+    real, imaginary = computed
     if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
         return None
     if imaginary != 0 and not expression.has(sympy.I) and point:
