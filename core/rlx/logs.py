@@ -45,6 +45,8 @@ _CONSEQUENCES = re.compile(
     r"|Exception: WorkerProc initialization failed"
 )
 """Exceptions that follow from another process's or from a request to end."""
+_RLX_TYPE = re.compile(r"^(?:RunError|ProcessDied|PeerFailed|WaitTimeout|SyncError|RewardError|HookError): ")
+"""The type that a process puts before the message of an RlxError."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def first_exception(lines: Sequence[str]) -> str:
 
 def _exceptions(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """Yield each exception in a log: the indices of its first and last line, and its type and message."""
-    split = [_split(line) for line in lines]
+    cuts = [match.end() if (match := _PREFIX.match(line)) else 0 for line in lines]
+    # The prefix that a logger has put before a line, and the line.
+    split = [(line[:cut], line[cut:]) for line, cut in zip(lines, cuts, strict=True)]
     index = 0
     while index < len(split):
         first, text = index, split[index][1]
@@ -123,13 +127,6 @@ def _message_lines(split: Sequence[tuple[str, str]], index: int) -> int:
     return count
 
 
-def _split(line: str) -> tuple[str, str]:
-    """Return the prefix that a logger has put before a line, and the line."""
-    match = _PREFIX.match(line)
-    cut = match.end() if match else 0
-    return line[:cut], line[cut:]
-
-
 def already_reported(lines: Sequence[str], exit_code: int, reported: str) -> bool:
     """Return whether the text `reported` has all that `lines`, the last ones of an ended process's log, would add.
 
@@ -138,9 +135,4 @@ def already_reported(lines: Sequence[str], exit_code: int, reported: str) -> boo
     """
     if exit_code == UsageError.exit_code:
         return any(len(line) > _SHORT and line.partition(": ")[2] in reported for line in lines)
-    return bool(lines) and all(line in reported or _without_rlx_type(line) in reported for line in lines)
-
-
-def _without_rlx_type(line: str) -> str:
-    """Return a line without the type that a process puts before the message of an RlxError."""
-    return re.sub(r"^(?:RunError|ProcessDied|PeerFailed|WaitTimeout|SyncError|RewardError|HookError): ", "", line)
+    return bool(lines) and all(line in reported or _RLX_TYPE.sub("", line) in reported for line in lines)

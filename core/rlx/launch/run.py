@@ -207,17 +207,13 @@ async def _wait_for_port(
             )
         if time.monotonic() - shown_at >= STATUS_SECONDS:
             shown_at = time.monotonic()
-            loggers.status(_starting_status(processes))
+            # The state of a run whose controller can't report it yet.
+            first = 0 if processes.resume_from is None else version_of(processes.resume_from)
+            steps, doing = processes.plan.config.run.steps, {CONTROLLER: "starts"}
+            now = seconds_since_command()
+            loggers.status(RunStatus("starting", first, steps, 0.0, "", {}, processes=doing, elapsed=now))
         await asyncio.sleep(POLL_SECONDS / 5)
     return int(file.read_text())
-
-
-def _starting_status(processes: RunProcesses) -> RunStatus:
-    """Return the state of a run whose controller can't report it yet."""
-    first = 0 if processes.resume_from is None else version_of(processes.resume_from)
-    steps = processes.plan.config.run.steps
-    doing = {CONTROLLER: "starts"}
-    return RunStatus("starting", first, steps, 0.0, "", {}, processes=doing, elapsed=seconds_since_command())
 
 
 async def _unless_ended(controller: ProcessHandle, work: Coroutine[None, None, None]) -> None:

@@ -74,20 +74,16 @@ def make_run_dir(folder: Path, name: str) -> RunDir:
 def take_run_dir(path: Path) -> RunDir:
     """Make the directory `path`. Raises UsageError if it exists and isn't empty, or can't be made."""
     with _usable(path, "--run-dir chooses another one"):
-        return _take(path)
-
-
-def _take(path: Path) -> RunDir:
-    if (path / CONFIG_FILE).exists():
-        raise UsageError(
-            f"{path} is the directory of another run. Choose another one with --run-dir, or resume that run: "
-            f"rlx run --resume {path}"
-        )
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
-    missing = _missing(path.parent)
-    path.mkdir(parents=True, exist_ok=True)
-    return _open(path.absolute(), fresh=True, made=missing)
+        if (path / CONFIG_FILE).exists():
+            raise UsageError(
+                f"{path} is the directory of another run. Choose another one with --run-dir, or resume that run: "
+                f"rlx run --resume {path}"
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
+        missing = _missing(path.parent)
+        path.mkdir(parents=True, exist_ok=True)
+        return _open(path.absolute(), fresh=True, made=missing)
 
 
 def _missing(folder: Path) -> list[Path]:
@@ -98,15 +94,12 @@ def _missing(folder: Path) -> list[Path]:
 def reopen_run_dir(path: Path) -> RunDir:
     """Open the directory of a run to resume. Raises UsageError if it isn't one, or if a launcher is using it."""
     with _usable(path, "A resumed run writes into it"):
-        return _reopen(path)
-
-
-def _reopen(path: Path) -> RunDir:
-    if not (path / CONFIG_FILE).exists():
-        raise UsageError(
-            f"{path} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier run."
-        )
-    return _open(path.absolute(), fresh=False)
+        if not (path / CONFIG_FILE).exists():
+            raise UsageError(
+                f"{path} isn't a run directory: it has no {CONFIG_FILE}. --resume takes the directory of an earlier "
+                "run."
+            )
+        return _open(path.absolute(), fresh=False)
 
 
 def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
@@ -115,7 +108,7 @@ def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
 
     found = newest(path, lambda torn: say(f"{torn} is torn (the run was killed while it was written): skipped"))
     if found is None:
-        every = _checkpoint_every(path)
+        every = msgspec.json.decode((path / CONFIG_FILE).read_bytes()).get("checkpoint", {}).get("every")
         advice = (
             "Set checkpoint.every to have some, and start again."
             if every is None
@@ -123,13 +116,6 @@ def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
         )
         raise UsageError(f"{path} has no checkpoint to resume from. {advice}")
     return found
-
-
-def _checkpoint_every(path: Path) -> int | None:
-    """Return `checkpoint.every` of a run's config."""
-    config = msgspec.json.decode((path / CONFIG_FILE).read_bytes())
-    every: int | None = config.get("checkpoint", {}).get("every")
-    return every
 
 
 def rewind(path: Path, checkpoint: Path) -> None:

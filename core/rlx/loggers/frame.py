@@ -61,7 +61,11 @@ def frame(view: View, width: int, height: int, *, ascii_only: bool = False) -> l
         if any(right):
             for line in body:
                 _cut(line, _LEFT, ascii_only=ascii_only)
-            body = _beside(body, right)
+            body += [Text() for _ in right[len(body) :]]
+            for line, beside in zip(body, right, strict=False):
+                if beside:
+                    line.pad_right(_LEFT + 2 - line.cell_len)
+                    line.append_text(beside)
     lines = [*head, *body][:rows]
     for line in lines:
         _cut(line, room, ascii_only=ascii_only)
@@ -142,15 +146,3 @@ def _wrapped(text: str, width: int, rows: int, *, from_end: bool) -> list[Text]:
     if len(lines) > rows:
         lines = ["...", *lines[len(lines) - rows + 1 :]] if from_end else [*lines[: rows - 1], "..."]
     return [Text(line) for line in lines[-rows:]]
-
-
-def _beside(left: list[Text], right: list[Text]) -> list[Text]:
-    """Return both columns as lines."""
-    lines = []
-    for index in range(max(len(left), len(right))):
-        line = left[index] if index < len(left) else Text()
-        if index < len(right) and right[index]:
-            line.pad_right(_LEFT + 2 - line.cell_len)
-            line.append_text(right[index])
-        lines.append(line)
-    return lines

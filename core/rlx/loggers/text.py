@@ -65,17 +65,13 @@ class Throughput:
         self._steps.append(metrics)
         while len(self._steps) > 1 and sum(step.get("time/step", 0.0) for step in self._steps) > WINDOW_SECONDS:
             self._steps.popleft()
-        rates = {
-            name: self._rate(name, seconds)
-            for name, seconds in (("tokens/generated_per_s", "time/generate"), ("tokens/trained_per_s", "time/train"))
-            if name in metrics and seconds in metrics
-        }
+        rates = {}
+        for name, seconds in (("tokens/generated_per_s", "time/generate"), ("tokens/trained_per_s", "time/train")):
+            if name in metrics and seconds in metrics:
+                total = sum(step.get(seconds, 0.0) for step in self._steps)
+                tokens = sum(step.get(name, 0.0) * step.get(seconds, 0.0) for step in self._steps)
+                rates[name] = tokens / total if total > 0 else 0.0
         return {**metrics, **rates}
-
-    def _rate(self, name: str, seconds: str) -> float:
-        total = sum(step.get(seconds, 0.0) for step in self._steps)
-        tokens = sum(step.get(name, 0.0) * step.get(seconds, 0.0) for step in self._steps)
-        return tokens / total if total > 0 else 0.0
 
 
 def labelled_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -156,15 +152,11 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
     blocks = _ASCII_BLOCKS if ascii_only else _BLOCKS
     count = min(width, len(values))
     edges = [index * len(values) // count for index in range(count + 1)] if count > 0 else []
-    means = [_finite_mean(values[start:end]) for start, end in pairwise(edges)]
+    parts = [[value for value in values[start:end] if math.isfinite(value)] for start, end in pairwise(edges)]
+    means = [sum(part) / len(part) if part else None for part in parts]
     known = [mean for mean in means if mean is not None]
     if not known:
         return ""
     low, high = min(known), max(known)
     scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
     return "".join(" " if mean is None else blocks[round((mean - low) * scale)] for mean in means)
-
-
-def _finite_mean(values: Sequence[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else None

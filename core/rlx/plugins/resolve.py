@@ -42,7 +42,16 @@ def resolve(kind: str, word: str, catalog: Catalog, base_dir: Path) -> PluginRec
         raise PluginError(unknown_message(kind, word, catalog.names(kind)))
     if attribute:
         return _module_record(kind, word, "", "", word)
-    entry = _entry(kind, word, catalog)
+    found = catalog.named(kind, word)
+    if not found:
+        raise PluginError(unknown_message(kind, word, catalog.names(kind)))
+    entry = catalog.chosen(kind, word)
+    if entry is None:
+        offers = "\n".join(f"  {one.qualified}  ({one.dist} {one.version}, {one.target})" for one in found)
+        raise PluginError(
+            f"{SINGULAR[kind]} {word!r} is offered by {len(found)} distributions:\n{offers}\n"
+            f"Write the one that you mean, as in {found[0].qualified!r}."
+        )
     check_compatible(entry)
     return _module_record(kind, word, entry.dist, entry.version, entry.target)
 
@@ -88,20 +97,6 @@ def _public_names(path: Path) -> list[str]:
         return []
     defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
     return [name for name in defined if not name.startswith("_")]
-
-
-def _entry(kind: str, word: str, catalog: Catalog) -> Entry:
-    found = catalog.named(kind, word)
-    if not found:
-        raise PluginError(unknown_message(kind, word, catalog.names(kind)))
-    chosen = catalog.chosen(kind, word)
-    if chosen is None:
-        offers = "\n".join(f"  {entry.qualified}  ({entry.dist} {entry.version}, {entry.target})" for entry in found)
-        raise PluginError(
-            f"{SINGULAR[kind]} {word!r} is offered by {len(found)} distributions:\n{offers}\n"
-            f"Write the one that you mean, as in {found[0].qualified!r}."
-        )
-    return chosen
 
 
 def _module_record(kind: str, word: str, dist: str, version: str, target: str) -> PluginRecord:

@@ -158,11 +158,7 @@ class RewardPool:
 def start_message(boot: Boot, rewards: Sequence[RewardConfig]) -> Start:
     """Return the first message to a reward process: it loads these rewards."""
     specs = [RewardSpec(reward.name, reward.args, reward.group) for reward in rewards]
-    return Start(_without_secrets(boot), specs)
-
-
-def _without_secrets(boot: Boot) -> Boot:
-    """Return the boot data for a reward process: without keys, and without plugins of other kinds."""
     plugins = [record for record in boot.plugins if record.kind in {"rewards", "packers", "hooks"}]
+    # Without the run's keys: a reward is a plugin's code, and its process talks to the pool only.
     endpoint = Endpoint(host="", port=0, server_public="", public="", secret="")
-    return msgspec.structs.replace(boot, plugins=plugins, endpoint=endpoint, client_keys={})
+    return Start(msgspec.structs.replace(boot, plugins=plugins, endpoint=endpoint, client_keys={}), specs)

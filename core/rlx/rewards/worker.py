@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from typing import BinaryIO
 
 from rlx.boot import Boot
@@ -36,7 +35,6 @@ from rlx.rewards.messages import (
     FromWorker,
     LoadFailed,
     Ready,
-    RewardSpec,
     Scored,
     Start,
     frame,
@@ -76,14 +74,22 @@ class RewardWorker:
         plugins = open_plugins(start.boot)
         lazy = _process_offers(start.boot, plugins)
         self._call = RewardCaller()
-        self._rewards = [_bind(plugins, spec) for spec in start.rewards]
+        self._rewards = []
+        for spec in start.rewards:
+            target = plugins.load("rewards", spec.name)
+            with attribute(plugins.owner("rewards", spec.name), "its constructor"):
+                self._rewards.append(BoundReward(target, spec.args))
         self.loaded = [
             loaded_message(reward, plugins.owner("rewards", spec.name), group=spec.group)
             for spec, reward in zip(start.rewards, self._rewards, strict=True)
         ]
         self.hook_failures = plugins.hook_failures.take()
-        # Loaded now, so that loading doesn't count against the timeout of the first call.
-        self._offers = [_loaded_offers(lazy, reward) for reward in self._rewards]
+        # The object itself for each offer that a reward names, loaded now so that loading doesn't count against the
+        # timeout of the first call; a proxy that loads on first use for each that only its `**kwargs` accepts.
+        self._offers = [
+            {name: offer.get() if name in reward.names | {"config"} else offer for name, offer in lazy.items()}
+            for reward in self._rewards
+        ]
 
     def answer(self, call: Call) -> Scored | CallFailed:
         """Score the call's completions, or report the reward's error with its owner."""
@@ -99,13 +105,6 @@ class RewardWorker:
             trace = "".join(traceback.format_list(frames)).rstrip()
             message = f"{loaded.owner} raised {described(error)}\n{quote_first(call.texts)}"
             return CallFailed(message, time.perf_counter() - began, trace, _is_unreachable(error))
-
-
-def _bind(plugins: Plugins, spec: RewardSpec) -> BoundReward:
-    """Make a reward. Raises PluginError, with its owner, if its constructor raises."""
-    target = plugins.load("rewards", spec.name)
-    with attribute(plugins.owner("rewards", spec.name), "its constructor"):
-        return BoundReward(target, spec.args)
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
@@ -135,14 +134,6 @@ def _process_offers(boot: Boot, plugins: Plugins) -> dict[str, Lazy[object]]:
         return open_packer(plugins, config.packer, config, tokenizer.get())
 
     return {"config": Lazy(lambda: config), "tokenizer": tokenizer, "data_packer": Lazy(make_packer)}
-
-
-def _loaded_offers(offers: Mapping[str, Lazy[object]], reward: BoundReward) -> dict[str, object]:
-    """Return the object itself for each offer that a reward names, and a proxy that loads on first use for each that
-    only its `**kwargs` accepts.
-    """
-    real = reward.names | {"config"}
-    return {name: lazy.get() if name in real else lazy for name, lazy in offers.items()}
 
 
 def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -94,7 +94,12 @@ def check_bare(kind: str, target: Any) -> Found:
         return Found(untested=f"it can't be made without args: {problem}")
     match kind:
         case "datasets":
-            return _check_dataset(target)
+            try:
+                make_dataset(target, {}, example_config(), CharTokenizer())
+            except DatasetError as error:
+                if _raised_by_plugin(error):
+                    return Found(untested=f"it can't be opened here: {error_with_line(error)}")
+            return _result(lambda: check_dataset(target))
         case "rewards":
             return _check_reward(target)
         case "packers":
@@ -108,21 +113,14 @@ def check_bare(kind: str, target: Any) -> Found:
         case "hooks":
             return _result(lambda: check_hooks(target))
         case "loggers":
-            return _check_logger(target)
+            found = _result(lambda: check_logger(target))
+            # Its own code may need a service's key, or a metric that the made-up ones don't have.
+            return Found(untested=f"it can't be called here: {found.broken}") if found.broken else found
         case "launchers":
             return Found(untested="a launcher is tested by starting processes: rlx.testing.check_launcher")
         case "commands":
             return _check_command(target)
     raise ValueError(f"unknown kind {kind!r}")
-
-
-def _check_dataset(target: object) -> Found:
-    try:
-        make_dataset(target, {}, example_config(), CharTokenizer())
-    except DatasetError as error:
-        if _raised_by_plugin(error):
-            return Found(untested=f"it can't be opened here: {error_with_line(error)}")
-    return _result(lambda: check_dataset(target))
 
 
 def _check_reward(target: object) -> Found:
@@ -148,12 +146,6 @@ def _check_packer(target: Any) -> Found:
     if isinstance(result, Raised) and _raised_by_plugin(result.error):
         return Found(untested=f"it does not take text as an item: {_problem(encode_text)}")
     return _result(lambda: check_packer(target, items=PROMPTS))
-
-
-def _check_logger(target: Any) -> Found:
-    found = _result(lambda: check_logger(target))
-    # Its own code may need a service's key, or a metric that the made-up ones don't have.
-    return Found(untested=f"it can't be called here: {found.broken}") if found.broken else found
 
 
 def _check_command(target: Any) -> Found:
