@@ -96,9 +96,11 @@ def extras_of(item: object) -> dict[str, Any]:
 
 def check_text_only(item: object) -> None:
     """Raise DatasetError if the item has images, videos or sounds, which the model would not see."""
-    found = [name for name in MEDIA_COLUMNS if isinstance(item, Mapping) and _is_given(item.get(name))]
-    if found:
-        raise DatasetError(f"the column {found[0]!r} can't be used: the model reads nothing but text. Leave it out.")
+    row = item if isinstance(item, Mapping) else {}
+    for name in MEDIA_COLUMNS:
+        value = row.get(name)
+        if value is not None and not (isinstance(value, Sequence) and len(value) == 0):
+            raise DatasetError(f"the column {name!r} can't be used: the model reads nothing but text. Leave it out.")
 
 
 def training_row(item: object) -> TrainingRow:
@@ -152,10 +154,6 @@ def _with_completion(prompt: Prompt, completion: object) -> Conversation | Compl
 
 def _begins(messages: object, prompt: str | Messages) -> bool:
     return is_messages(messages) and is_messages(prompt) and list(messages[: len(prompt)]) == list(prompt)
-
-
-def _is_given(value: object) -> bool:
-    return value is not None and not (isinstance(value, Sequence) and len(value) == 0)
 
 
 def _ambiguous(one: str, other: str, why: str) -> DatasetError:
