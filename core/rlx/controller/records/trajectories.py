@@ -48,7 +48,15 @@ def write_groups(
     """
     import pyarrow.parquet as pq
 
-    rows = [row for group in groups for row in _rows(group)]
+    rows: list[_TrajectoryRow] = []
+    for group in groups:
+        episodes = decode_episodes(group.payload)
+        advantages = group.advantages if group.advantages is not None else [None] * len(episodes)
+        rows += [
+            _TrajectoryRow(episode, index, group.reference, advantage)
+            for episode, advantage in zip(episodes, advantages, strict=True)
+            for index in range(len(episode.trajectories))
+        ]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     try:
@@ -56,14 +64,6 @@ def write_groups(
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _rows(group: GroupRecord) -> Iterable[_TrajectoryRow]:
-    episodes = decode_episodes(group.payload)
-    advantages = group.advantages if group.advantages is not None else [None] * len(episodes)
-    for episode, advantage in zip(episodes, advantages, strict=True):
-        for index in range(len(episode.trajectories)):
-            yield _TrajectoryRow(episode, index, group.reference, advantage)
 
 
 def _table(rows: Sequence[_TrajectoryRow], step: int, split: Split, rewards: Iterable[str]) -> pa.Table:
