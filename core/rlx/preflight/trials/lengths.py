@@ -45,6 +45,12 @@ class Lengths:
         tried = "" if len(self.tokens) == self.rows else " tried"
         return f"{count:,} of {len(self.tokens):,} rows{tried}"
 
+    def listed(self, rows: Sequence[int]) -> str:
+        """Return the first of `rows` with their tokens, and how many more there are."""
+        named = [f"row {row} has {self.tokens[row]:,} tokens" for row in rows[:NAMED_ROWS]]
+        more = len(rows) - len(named)
+        return ", ".join(named) + (f", and {more:,} more" if more else "")
+
 
 def engine_limit(config: Config, facts: ModelFacts) -> Limit | None:
     """Return the limit for prompt and completion together; None if it isn't known."""
@@ -95,7 +101,7 @@ def report_prompts(
     if too_long:
         text = (
             f"{table}: the prompts of {lengths.of_tried(len(too_long))} leave no room for a completion in "
-            f"{limit.named}: {_listed(too_long, lengths)}."
+            f"{limit.named}: {lengths.listed(too_long)}."
         )
         if drop and len(too_long) < len(lengths.tokens):
             problems.note(f'{text} [rollout] on_long_prompt = "drop": these rows are dropped.')
@@ -119,12 +125,6 @@ def report_sequences(lengths: Lengths, limit: Limit | None, problems: Problems, 
         problems.add(
             DatasetError(
                 f"{table}: {lengths.of_tried(len(too_long))} are longer than {limit.named}: "
-                f"{_listed(too_long, lengths)}.\nShorten or leave out these rows."
+                f"{lengths.listed(too_long)}.\nShorten or leave out these rows."
             )
         )
-
-
-def _listed(rows: Sequence[int], lengths: Lengths) -> str:
-    named = [f"row {row} has {lengths.tokens[row]:,} tokens" for row in rows[:NAMED_ROWS]]
-    more = len(rows) - len(named)
-    return ", ".join(named) + (f", and {more:,} more" if more else "")
