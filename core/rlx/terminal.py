@@ -30,18 +30,17 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(char if _is_shown(char) else _escape(char) for char in text)
+    # Of the characters that repr() escapes, spaces of other widths are harmless and common in text.
+    return "".join(
+        char if char.isprintable() or char in _KEPT or unicodedata.category(char) == "Zs" else _escape(char)
+        for char in text
+    )
 
 
 def shortened(text: str) -> str:
     """Return `text` with the middle of very long words and lines left out: the number of characters is in its place."""
     text = _LONG_WORD.sub(lambda found: _ends(found.group(), LONGEST_WORD), text)
     return _LONG_LINE.sub(lambda found: _ends(found.group(), LONGEST_LINE), text)
-
-
-def _is_shown(char: str) -> bool:
-    # Of the characters that repr() escapes, spaces of other widths are harmless and common in text.
-    return char.isprintable() or char in _KEPT or unicodedata.category(char) == "Zs"
 
 
 def _escape(char: str) -> str:

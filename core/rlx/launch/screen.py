@@ -89,9 +89,11 @@ class Output:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             # EPIPE, EIO (the terminal is closed), ENOSPC: there is nobody left to show an error to.
-            with self._changed:
+            with self._changed, contextlib.suppress(OSError):
                 self._broken = True
-                self._terminal = _own_terminal() if error.errno == errno.EPIPE else None
+                if error.errno == errno.EPIPE:
+                    # The terminal that controls this process; there may be none.
+                    self._terminal = os.open("/dev/tty", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
             if not self._is_lost(message=message):
                 self._show(data)
 
@@ -104,14 +106,6 @@ class Output:
 
     def _is_lost(self, *, message: bool) -> bool:
         return self._broken and (self._terminal is None or not message)
-
-
-def _own_terminal() -> int | None:
-    """Open the terminal that controls this process; None if there is none."""
-    try:
-        return os.open("/dev/tty", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return None
 
 
 class _Raw(io.RawIOBase):

@@ -183,19 +183,16 @@ class Supervisor:
                 break
             await asyncio.sleep(POLL_SECONDS / 2)
         outcome = Outcome.from_controller(ended)
-        self._record_failed_exits(outcome, ended.untold)
-        return outcome
-
-    def _record_failed_exits(self, outcome: Outcome, unreachable: Sequence[str]) -> None:
-        """Record which processes failed; `unreachable` are those that the controller could not ask to stop."""
         for name, process in self._processes.items():
             code = process.poll()
             if name == CONTROLLER and code == outcome.exit_code:
                 # It exits with the run's code, and its error is in `RunEnded`.
                 continue
-            if code is None and name in unreachable:
+            if code is None and name in ended.untold:
+                # The controller could not ask it to stop.
                 continue
             if code is None:
                 self._say(f"{name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
             elif code != 0 and name not in self._exits:
                 self._exits[name] = ProcessExit.of(process, code)
+        return outcome

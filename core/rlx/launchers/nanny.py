@@ -49,7 +49,11 @@ def main() -> int:
     """Run the nanny; return its exit code."""
     blob = read_blob(_STDIN)
     head = msgspec.msgpack.decode(blob, type=BootHead)
-    _redirect_output(head.log)
+    head.log.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(head.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, _STDOUT)
+    os.dup2(log, _STDERR)
+    os.close(log)
     become_subreaper()
     signals = _signal_pipe()
     tree = _Tree(_spawn(head.kind, blob))
@@ -116,14 +120,6 @@ def _signal_descendants(number: signal.Signals) -> None:
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
-
-
-def _redirect_output(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(descriptor, _STDOUT)
-    os.dup2(descriptor, _STDERR)
-    os.close(descriptor)
 
 
 def _signal_pipe() -> int:

@@ -21,13 +21,19 @@ class Contract:
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Methods that it may have -> their arguments."""
 
+    @property
+    def advice(self) -> str:
+        """A sentence about the class to write."""
+        methods = " and ".join(_call(name, arguments) for name, arguments in self.methods.items())
+        return f"Write a class, made as {_call('cls', self.made_with)}, with the methods {methods}."
+
 
 def make_object(target: object, arguments: Sequence[object], *, owner: str, contract: Contract) -> Any:
     """Call a class, or a function that makes an object. Raises PluginError if the result doesn't fit the contract."""
     if not callable(target):
-        raise PluginError(f"{owner} is a {type(target).__name__}, and must be a class. {_wanted(contract)}")
+        raise PluginError(f"{owner} is a {type(target).__name__}, and must be a class. {contract.advice}")
     if not _takes(target, contract.made_with):
-        raise PluginError(f"{owner} takes {_signature(target)}. {_wanted(contract)}")
+        raise PluginError(f"{owner} takes {_signature(target)}. {contract.advice}")
     with attribute(owner, "its constructor"):
         made = target(*arguments)
     kind = "" if inspect.isclass(target) else f" returned a {type(made).__name__}, which"
@@ -46,12 +52,7 @@ def check_methods(made: object, contract: Contract, *, owner: str) -> None:
         elif not _takes(method, arguments):
             found.append(f"has {name}{_signature(method)}, which is called as {_call(name, arguments)}")
     if found:
-        raise PluginError(f"{owner} {', and '.join(found)}. {_wanted(contract)}")
-
-
-def _wanted(contract: Contract) -> str:
-    methods = " and ".join(_call(name, arguments) for name, arguments in contract.methods.items())
-    return f"Write a class, made as {_call('cls', contract.made_with)}, with the methods {methods}."
+        raise PluginError(f"{owner} {', and '.join(found)}. {contract.advice}")
 
 
 def _takes(call: Callable[..., object], arguments: Sequence[str]) -> bool:

@@ -117,25 +117,22 @@ class RewardPool:
         return process
 
     async def _serve(self, process: RewardProcess) -> None:
-        """Have one process answer calls from the queue, until cancelled."""
+        """Have one process, or the one that replaces it, answer calls from the queue, until cancelled."""
         while True:
             call = await self._queue.get()
-            if not call.answer.done():  # else the caller was cancelled
-                process = await self._answer(call, process)
-
-    async def _answer(self, call: RewardCall, process: RewardProcess) -> RewardProcess:
-        """Have `process` answer a call. Returns the process for the next call: a new one if this one was replaced."""
-        timing, began = f"reward/{call.role.label}", time.monotonic()
-        try:
-            reply = await process.send(call.frame, call.role.reward.timeout_seconds)
-        except (TimeoutError, WorkerDied) as error:
-            self.timings.add(timing, time.monotonic() - began)
-            call.abort(error)
-            return await self._replace(process)
-        assert isinstance(reply, Scored | CallFailed)
-        self.timings.add(timing, reply.seconds)
-        call.finish(reply)
-        return process
+            if call.answer.done():  # the caller was cancelled
+                continue
+            timing, began = f"reward/{call.role.label}", time.monotonic()
+            try:
+                reply = await process.send(call.frame, call.role.reward.timeout_seconds)
+            except (TimeoutError, WorkerDied) as error:
+                self.timings.add(timing, time.monotonic() - began)
+                call.abort(error)
+                process = await self._replace(process)
+                continue
+            assert isinstance(reply, Scored | CallFailed)
+            self.timings.add(timing, reply.seconds)
+            call.finish(reply)
 
     async def _replace(self, process: RewardProcess) -> RewardProcess:
         self._processes.discard(process)

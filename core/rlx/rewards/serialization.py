@@ -5,7 +5,7 @@ Rule: data that can't be sent is named by its place in the row: `item['images'][
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -45,15 +45,9 @@ def _flaw(value: object) -> tuple[str, str] | None:
     except RecursionError:
         return "", "it contains itself, or is nested too deep"
     except UNSENDABLE as error:
-        for place, part in _parts(value):
+        sequence = enumerate(value) if isinstance(value, list | tuple) else ()
+        for place, part in value.items() if isinstance(value, Mapping) else sequence:
             if (flaw := _flaw(part)) is not None:
-                return f"{place}{flaw[0]}", flaw[1]
+                return f"[{place!r}]{flaw[0]}", flaw[1]
         return "", str(error)
     return None
-
-
-def _parts(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())
-    elif isinstance(value, list | tuple):
-        yield from ((f"[{place}]", part) for place, part in enumerate(value))

@@ -56,8 +56,12 @@ def main() -> None:
     assert isinstance(start, Start)
     try:
         worker = RewardWorker(start)
+    except RlxError as error:
+        _write(outbox, LoadFailed(str(error), isinstance(error, UsageError)))
+        return
     except BaseException as error:  # noqa: BLE001 - the boundary: a plugin's code ran; the pool reports it
-        _write(outbox, _load_failed(error))
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        _write(outbox, LoadFailed(f"The rewards could not be loaded.\n{trace}", usage=True))
         return
     _write(outbox, Ready(worker.loaded, worker.hook_failures))
     while (call := _read(inbox)) is not None:
@@ -164,13 +168,6 @@ def _read(inbox: BinaryIO) -> Start | Call | None:
 def _write(outbox: BinaryIO, message: FromWorker) -> None:
     outbox.write(frame(message))
     outbox.flush()
-
-
-def _load_failed(error: BaseException) -> LoadFailed:
-    if isinstance(error, RlxError):
-        return LoadFailed(str(error), isinstance(error, UsageError))
-    trace = "".join(traceback.format_exception(error)).rstrip()
-    return LoadFailed(f"The rewards could not be loaded.\n{trace}", usage=True)
 
 
 if __name__ == "__main__":

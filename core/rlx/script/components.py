@@ -143,17 +143,13 @@ def _dataset(given: object) -> Factory:
 
     def make(config: Config | None = None, tokenizer: Tokenizer | None = None, **args: object) -> object:
         filled = run_objects(given, config, tokenizer)
-        if not filled and _takes_one(given):
+        positional = [p for p in parameters(given) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        # The only argument that it requires is the config, whatever its name.
+        if not filled and sum(p.default is p.empty for p in positional) == 1:
             return given(config)
         return given(**filled, **accepted(given, args))
 
     return make
-
-
-def _takes_one(factory: Factory) -> bool:
-    """Return whether it requires exactly one positional argument, whatever its name: the config."""
-    positional = [p for p in parameters(factory) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return sum(p.default is p.empty for p in positional) == 1
 
 
 def _packer(given: object, config: Config) -> Factory:

@@ -36,7 +36,12 @@ class FakeDists:
         """
         site = self._root / f"site{self._sites}"
         self._sites += 1
-        _write_metadata(site, name, version, requires, points)
+        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        wants = "".join(f"Requires-Dist: {line}\n" for line in requires)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wants}")
+        groups = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in points.items())
+        (info / "entry_points.txt").write_text("\n".join(groups))
         for file, text in files.items():
             (site / file).parent.mkdir(parents=True, exist_ok=True)
             (site / file).write_text(text)
@@ -49,14 +54,3 @@ class FakeDists:
         for module in set(sys.modules) - self._modules:
             if str(self._root) in str(getattr(sys.modules[module], "__file__", "")):
                 del sys.modules[module]
-
-
-def _write_metadata(
-    site: Path, name: str, version: str, requires: Iterable[str], points: Mapping[str, Mapping[str, str]]
-) -> None:
-    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(parents=True)
-    wants = "".join(f"Requires-Dist: {line}\n" for line in requires)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wants}")
-    groups = (f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in points.items())
-    (info / "entry_points.txt").write_text("\n".join(groups))

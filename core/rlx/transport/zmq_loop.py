@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import zmq
 
@@ -67,8 +67,13 @@ class LoopSocket:
         self._read_is_scheduled = False
         if self._socket.closed:
             return
+        arrived: list[list[zmq.Frame]] = []
         try:
-            arrived = self._receive()
+            while len(arrived) < MESSAGES_PER_TURN:
+                arrived.append(self._socket.recv_multipart(NOW, copy=False))
+            self._schedule_read()
+        except zmq.Again:
+            pass  # these are all messages that have arrived
         except zmq.ZMQError as error:
             self._on_error(error)
             return
@@ -77,13 +82,3 @@ class LoopSocket:
                 self._on_frames(frames)
             except Exception as error:  # noqa: BLE001 - the boundary: one bad message must not end reading
                 self._on_error(error)
-
-    def _receive(self) -> Sequence[list[zmq.Frame]]:
-        messages: list[list[zmq.Frame]] = []
-        try:
-            while len(messages) < MESSAGES_PER_TURN:
-                messages.append(self._socket.recv_multipart(NOW, copy=False))
-        except zmq.Again:
-            return messages
-        self._schedule_read()
-        return messages
