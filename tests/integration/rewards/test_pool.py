@@ -15,7 +15,7 @@ from rlx.errors import PluginError, RewardError
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.rewards.messages import Start, frame
-from rlx.rewards.pool import RewardPool, _without_secrets
+from rlx.rewards.pool import RewardPool, start_message
 from rlx.rewards.roles import GroupKind
 from rlx.rewards.scoring import RewardInput, Scores
 from rlx.testing.models import save_char_tokenizer
@@ -364,7 +364,7 @@ async def test_the_pool_still_works_after_a_caller_was_cancelled(pool):
 def test_reward_processes_do_not_get_the_keys_of_the_run(boot):
     made = boot({"name": "length"})
     assert b"the secret key" in frame(Start(made, []))
-    assert b"the secret key" not in frame(Start(_without_secrets(made), []))
+    assert b"the secret key" not in frame(start_message(made, []))
 
 
 async def test_failures_of_hooks_in_reward_processes_are_counted(boot, tmp_path):
