@@ -341,7 +341,12 @@ async def test_a_reward_that_cannot_be_loaded_fails_the_start(pool, reward, text
 
 
 async def test_a_process_that_dies_while_it_loads_fails_the_start(pool):
-    with pytest.raises(RewardError, match="exited with code 5 while it loaded"):
+    with pytest.raises(RewardError, match="was killed by SIGKILL while it loaded"):
+        await pool({"name": "length"}, text="import os\nos.kill(os.getpid(), 9)\n").start()
+
+
+async def test_a_file_that_ends_the_process_while_it_loads_is_named(pool):
+    with pytest.raises(PluginError, match=r"its import raised SystemExit: os\._exit\(5\)"):
         await pool({"name": "length"}, text="import os\nos._exit(5)\n").start()
 
 
