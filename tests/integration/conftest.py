@@ -15,6 +15,6 @@ def _forget_imports(tmp_path: Path) -> Iterator[None]:
     path = list(sys.path)
     yield
     sys.path[:] = path
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if str(getattr(module, "__dict__", {}).get("__file__", "")).startswith(f"{tmp_path}/"):
             del sys.modules[name]

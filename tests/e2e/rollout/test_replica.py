@@ -192,8 +192,8 @@ async def test_a_replica_from_ready_to_stop(controller, tiny_model, checkpoint, 
     for group_id, done in by_id.items():
         _check_group(done, group_id, tiny_model)
     costs = [answer.costs for answer in answers]
-    assert sum(cost.get("reward/./plugins.py:judge", (0.0, 0))[1] for cost in costs) == 10
-    assert sum(cost.get("reward/./plugins.py:judge", (0.0, 0))[0] for cost in costs) > 6, "two calls slept for 3 s"
+    assert sum(cost.get("reward/judge", (0.0, 0))[1] for cost in costs) == 10
+    assert sum(cost.get("reward/judge", (0.0, 0))[0] for cost in costs) > 6, "two calls slept for 3 s"
     assert sum(cost.get("hook/./plugins.py:hooks/rlx_group_scored", (0.0, 0))[1] for cost in costs) == 4
 
     await controller.server.notify("rollout-0", Leases([Lease(3, 3, 2, 3, 5, kind="eval")]))
@@ -236,7 +236,7 @@ def _check_group(done, group_id, tiny_model):
     index = group_id - 10
     assert (done.kind, done.index, done.oldest_version, done.prompt_tokens) == ("train", index, 3, 4)
     assert done.rewards == done.accuracies == [float(index)] * 2
-    assert done.reward_means == {"./plugins.py:judge": float(index)}
+    assert done.reward_means == {"judge": float(index)}
     assert done.metrics["seen_by_hook"] == 1.0
     episodes = decode_episodes(done.payload)
     assert [episode.sample for episode in episodes] == [0, 1]

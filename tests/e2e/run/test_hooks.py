@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 ONCE = {"configure": 1, "run_start": 1, "run_end": 1}
 RL = {
     **ONCE,
-    "register": 7,  # launcher, controller, engine, its two reward processes, two ranks
+    "register": 8,  # launcher, a process that tries rewards, controller, engine, its two reward processes, two ranks
     "worker_start": 4,
     "model_built": 2,
     "group_scored": 24 + 3 * 10,

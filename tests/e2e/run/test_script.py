@@ -173,7 +173,7 @@ def test_every_argument_of_a_script_takes_effect(start_in, folder, small, tmp_pa
 
 def test_a_script_that_fails_in_one_process_is_reported_once(start_in, folder, small, tmp_path):
     run = start_in(folder, ["gsm8k.toml", "once.py", tmp_path / "seen"], **small)
-    assert run.wait() == 1, run.output
+    assert run.wait() == 2, run.output  # the second process is the one in which rewards are tried
     assert run.output.count("OSError: the second process finds no licence") == 1, run.output
     assert run.output.count('raise OSError("the second process finds no licence")') == 1, run.output
     assert not run.survivors()

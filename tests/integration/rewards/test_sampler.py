@@ -21,6 +21,7 @@ from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 @dataclass
 class Engine:
     texts: list[str]
+    context: int = 512
 
     async def submit(self, prompt: list[int], **_: Any) -> None: ...
 

@@ -54,11 +54,17 @@ def share_right(to_be_evaluated, reference=None, *, bonus=0.0, **kwargs):
 
 
 def raises(to_be_evaluated, reference=None):
-    raise KeyError("no such answer")
+    """Raise, but for the completions with which a reward is tried before a run."""
+    if to_be_evaluated not in ("", str(reference)):
+        raise KeyError("no such answer")
+    return 0.0
 
 
 def hangs(to_be_evaluated, reference=None):
-    time.sleep(3600)
+    """Sleep, but for the completions with which a reward is tried before a run."""
+    if to_be_evaluated not in ("", str(reference)):
+        time.sleep(3600)
+    return 0.0
 
 
 class Recorder:
