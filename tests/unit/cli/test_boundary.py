@@ -42,7 +42,7 @@ def raising(rlx, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (PermissionError(13, "Permission denied", "/root/x"), "error: /root/x: Permission denied. ("),
+        (PermissionError(13, "Permission denied", "/not/mine"), "error: /not/mine: Permission denied. ("),
         (OSError(36, "File name too long", "x" * 9), "error: xxxxxxxxx: File name too long. ("),
         (OSError(18, "Invalid cross-device link", "/a", None, "/b"), "error: /a -> /b: Invalid cross-device link. ("),
         (OSError(28, "No space left on device"), "can't be written: No space left on device. Is the disk full?"),

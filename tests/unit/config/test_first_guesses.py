@@ -169,7 +169,7 @@ def test_a_file_folder_or_hub_name_as_dataset_is_answered_with_name_and_args(tmp
     assert f"Unknown dataset {word!r}. For a file, a folder or a name on the Hub write:\n  {written}\n" in str(
         caught.value
     )
-    # What is to be written is TOML, and names a dataset with these options.
+    # The advice is TOML that can be pasted: it names a dataset that exists, with options that it has.
     table = tomli.loads(f"dataset = {{ {written} }}")["dataset"]
     source = resolve("datasets", table["name"], discover(), Path())
     assert set(table["args"]) <= {"path", "data_files"}

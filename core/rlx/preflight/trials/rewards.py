@@ -128,6 +128,8 @@ class RewardTrial:
         self._sound: list[PlacedReward] = []
         """The rewards that can be loaded, by their index in the process."""
         self._loaded: Sequence[Loaded] = ()
+        self._refused: set[str] = set()
+        """The rewards that are a problem already: one that also scores evaluations is not tried on these."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -160,7 +162,7 @@ class RewardTrial:
         completions = [row.completions(tokenizer) for row in rows]
         outcomes: list[tuple[PlacedReward, Outcome]] = []
         for placed in rewards if rows else ():
-            if (key := _key(placed.reward)) in keys:
+            if (key := _key(placed.reward)) in keys and key not in self._refused:
                 work = self._call_for(keys.index(key), placed.reward, completions)
                 outcome = self._wait(self._cancellable(work))
                 self._report(placed, outcome)
@@ -265,6 +267,7 @@ class RewardTrial:
             "Correct the reward or its args, or choose one that is made for these rows.",
         ]
         self._problems.add(PluginError("\n".join(lines)), placed.place)
+        self._refused.add(_key(placed.reward))
 
     def _compare_totals(
         self, outcomes: Sequence[tuple[PlacedReward, Outcome]], rows: Sequence[list[RewardInput]]
