@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 _RLX = f"{Path(__file__).parent}{os.sep}"
 _STDLIB = f"{Path(os.__file__).parent}{os.sep}"
@@ -90,19 +91,33 @@ class RewardError(RunError):
         self.drop = drop
 
 
-class LongPromptError(RunError):
-    """A row's prompt leaves no room for a completion in the model's context.
+BadRowReason = Literal["too_long", "dataset", "packer", "engine", "untrained"]
+"""Why a dataset row can't be used, as metrics name it: its tokens don't fit, the dataset raises for it, the packer or
+the chat template refuses it, the engine ends its request with an error, it has no token to train on (SFT).
+"""
 
-    drop: the config asks for such rows to be dropped and counted (`on_long_prompt = "drop"`).
-    """
 
-    def __init__(self, message: str, *, drop: bool = False) -> None:
+class BadRowError(RunError):
+    """A dataset row can't be used; others may be. The config decides whether it is dropped (`on_bad_row`)."""
+
+    def __init__(self, message: str, *, reason: BadRowReason) -> None:
         super().__init__(message)
-        self.drop = drop
+        self.reason: BadRowReason = reason
 
 
 class SyncError(RunError):
     """Weights were not delivered, or differ from the weights that were sent."""
+
+
+@contextmanager
+def bad_row(reason: BadRowReason) -> Iterator[None]:
+    """Turn an error of rlx, or of a plugin that `attribute` has named, into a BadRowError with its text."""
+    try:
+        yield
+    except (BadRowError, ProcessDied):
+        raise
+    except RlxError as error:
+        raise BadRowError(str(error), reason=reason) from error
 
 
 @contextmanager

@@ -15,8 +15,12 @@ from hashlib import blake2b
 
 import msgspec
 
+from rlx.errors import DatasetError
+
 HASHED_ROWS = 16
 """Rows of a dataset that are hashed, spread over it."""
+UNREADABLE = "unreadable"
+"""The hash of a row that can't be read."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -36,8 +40,18 @@ class Fingerprints(msgspec.Struct, frozen=True):
 
 
 def fingerprint(size: int, row: Callable[[int], tuple[object, object]]) -> Fingerprint:
-    """Return the fingerprint of a dataset of `size` rows; `row` returns a row and its reference answer by number."""
-    return Fingerprint(size, [digest(list(row(index))) for index in spread(size, HASHED_ROWS)])
+    """Return the fingerprint of a dataset of `size` rows; `row` returns a row and its reference answer by number.
+
+    A row for which it raises DatasetError has a hash, too: whether the run can do without it is decided elsewhere.
+    """
+
+    def hashed(index: int) -> str:
+        try:
+            return digest(list(row(index)))
+        except DatasetError:
+            return UNREADABLE
+
+    return Fingerprint(size, [hashed(index) for index in spread(size, HASHED_ROWS)])
 
 
 def difference(mine: Fingerprint, other: Fingerprint) -> str | None:

@@ -31,7 +31,7 @@ ALLOWED: Mapping[str, str] = _table(
         "more or fewer steps; with a constant learning rate only": "run.steps run.epochs",
         SAME: """
             run.launcher run.loggers run.port run.stall_seconds run.start_seconds run.heartbeat_seconds
-            rollout.replicas rollout.reward_workers rollout.restarts rollout.env rollout.on_long_prompt policy.env
+            rollout.replicas rollout.reward_workers rollout.restarts rollout.env policy.env dataset.on_bad_row
             rewards.timeout_seconds rewards.on_error filter_rewards.timeout_seconds filter_rewards.on_error
             sync.max_logprob_diff sync.timeout_seconds plugins.best_effort meta
             checkpoint.every checkpoint.keep checkpoint.export
@@ -45,7 +45,8 @@ ALLOWED: Mapping[str, str] = _table(
             rollout.vllm.distributed_executor_backend rollout.vllm.disable_log_stats
         """,
         "later evaluations differ from earlier ones": """
-            eval.dataset.name eval.dataset.args eval.dataset.shuffle eval.packer.name eval.packer.args
+            eval.dataset.name eval.dataset.args eval.dataset.shuffle eval.dataset.on_bad_row
+            eval.packer.name eval.packer.args
             eval.rewards.name eval.rewards.label eval.rewards.args eval.rewards.weight eval.rewards.group
             eval.rewards.timeout_seconds eval.rewards.on_error
             eval.every eval.limit eval.samples eval.temperature eval.max_tokens

@@ -48,13 +48,14 @@ def build_rl(services: Services, members: Members, saved: SavedState | None, tot
     if saved is not None:
         groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
         groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
-        groups.drops.long_prompts = saved.long_prompts
+        groups.bad_rows.restore(saved.bad_rows, saved.named_rows)
     evaluation = None
     if config.eval is not None:
         assert data.held_out is not None
         rows = min(config.eval.limit or data.held_out.size, data.held_out.size)
         eval_placement = Placement(services, load, barrier=barrier, kind="evaluation group")
         evaluation = Evaluation(services, rows=rows, placement=eval_placement)
+        evaluation.bad_rows.restore({}, saved.named_rows if saved else [])
     placements = Placements(load, [part.placement for part in (groups, evaluation) if part is not None])
     restarts = Restarts(services)
     weights = WeightPublisher(
@@ -84,6 +85,8 @@ def build_sft(services: Services, members: Members, saved: SavedState | None) ->
     assert policy.data is not None
     mode = SFTMode(services, policy.data, _row_order(services, policy.data.train.size))
     _check_resume(saved, mode.fingerprint, services.config.policy.groups_per_step)
+    if saved is not None:
+        mode.restore(saved)
     return mode
 
 

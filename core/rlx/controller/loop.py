@@ -20,7 +20,7 @@ from rlx.controller.modes.mode import TrainingMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
 from rlx.controller.records.checkpoint import SavedState
-from rlx.controller.records.metrics import TrainedStep, hook_failure_metrics, ratio, timing_metrics
+from rlx.controller.records.metrics import TrainedStep, dropped_rows, hook_failure_metrics, ratio, timing_metrics
 from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
 from rlx.controller.state import RunState, StateMachine
@@ -122,9 +122,10 @@ class Loop:
             "time/train_busy": ratio(trained.train_seconds, seconds),
             "tokens/trained_per_s": ratio(trained.trained_tokens, trained.train_seconds),
         }
+        counts = self._sampling.counts
+        metrics |= {name: float(count) for name, count in dropped_rows(counts.bad_rows).items()}
         if not self._services.replicas:
             return metrics
-        counts = self._sampling.counts
         return metrics | {
             "time/wait": trained.wait_seconds,
             "time/generate": generate_seconds,
@@ -133,7 +134,6 @@ class Loop:
             "groups/trained": float(self.version * self._config.policy.groups_per_step),
             "groups/dropped": float(counts.dropped),
             "groups/uninformative": float(counts.uninformative),
-            "groups/long_prompts": float(counts.long_prompts),
         }
 
     def _report(self, step: int, metrics: dict[str, float], kind: str) -> None:
@@ -198,7 +198,8 @@ class Loop:
                 fingerprint=self._mode.fingerprint,
                 dropped=counts.dropped,
                 uninformative=counts.uninformative,
-                long_prompts=counts.long_prompts,
+                bad_rows=dict(counts.bad_rows),
+                named_rows=list(counts.named_rows),
                 seconds=self.seconds,
                 evaluations=self._totals.evaluations,
                 logprob_diff_max=self._totals.logprob_diff_max,

@@ -59,7 +59,11 @@ class DatasetView:
 
     def fingerprint(self) -> Fingerprint:
         """Return the length, and hashes of sampled rows with their reference answers; equal for equal data."""
-        return fingerprint(self._size, lambda index: (self.item(index), self.reference(index)))
+        return fingerprint(self._size, self.pair)
+
+    def pair(self, index: int) -> tuple[object, object]:
+        """Return a row and its reference answer. Raises DatasetError."""
+        return self.item(index), self.reference(index)
 
 
 def checked(source: object, owner: str) -> Dataset | IterableDataset:

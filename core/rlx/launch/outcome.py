@@ -1,8 +1,8 @@
 """How a run ended, and the report of it that the user gets.
 
 The report has, in this order: the rewards and hooks that took longest (as pytest's --durations), the plugins whose
-hooks failed without ending the run, one line with the outcome, the processes that failed, each with the exception that
-ended it (or the last lines of its log), and the command that continues the run.
+hooks failed without ending the run, the dataset rows that were dropped, one line with the outcome, the processes that
+failed, each with the exception that ended it (or the last lines of its log), and the command that continues the run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rlx.controller.records.bad_rows import REASONS
 from rlx.controller.records.checkpoint import newest, version_of
 from rlx.errors import UsageError
 from rlx.launchers.base import ProcessHandle
@@ -21,6 +22,8 @@ from rlx.transport.messages import ProcessExited, RunEnded
 
 KILLED_EXIT_CODE = 130
 """The exit code that shells give to a command ended by Ctrl-C."""
+SHOWN_ROWS, SHOWN_CHARACTERS = 8, 200
+"""Dropped rows that the report shows, and how much of the reason."""
 SLOWEST_ROWS = 10
 SLOWEST_MIN_SECONDS = 0.5
 SLOWEST_MIN_SHARE = 0.01
@@ -112,7 +115,7 @@ class Outcome:
         """Return the last message of the run. It also names processes that failed while they ended after a good run."""
         result = f": {self.error}" if self.exit_code else f"; all of it is in {run_dir}{best_version(self.summary)}"
         exits = [process_exit.report(self.error) for process_exit in self.exits]
-        tables = [slowest_calls(self.summary), failed_hooks(self.summary)]
+        tables = [slowest_calls(self.summary), failed_hooks(self.summary), dropped_rows(self.summary)]
         # After a UsageError a resume would end in the same way.
         resumable = self.status != "done" and self.exit_code != UsageError.exit_code
         last = how_to_continue(run_dir, stopped=self.status == "stopped") if resumable else ""
@@ -158,3 +161,26 @@ def failed_hooks(summary: Summary) -> str:
         return ""
     head = "Failures of hooks in [plugins] best_effort (all processes together; the logs say why):"
     return "\n".join([head, *(f"{count:>10}  {plugin}" for plugin, count in failed)])
+
+
+def dropped_rows(summary: Summary) -> str:
+    """Return a table of the dataset rows that were dropped because they can't be used, or "" if none was."""
+    named, count = summary.get("bad_rows", []), summary.get("rows/dropped", 0)
+    if not named:
+        return ""
+    prefix = "rows/dropped/"
+    counts = {name.removeprefix(prefix): value for name, value in summary.items() if name.startswith(prefix)}
+    reasons = ", ".join(f"{value:,} {REASONS[reason]}" for reason, value in counts.items())
+    head = f"Training rows that were dropped ([dataset] on_bad_row): {count:,}{f': {reasons}' if reasons else ''}."
+    lines = [
+        f"  row {row['row']} of [{row['dataset']}] ({REASONS[row['reason']]}): {shortened(row['why'])}"
+        for row in named[:SHOWN_ROWS]
+    ]
+    more = len(named) - SHOWN_ROWS
+    return "\n".join([head, *lines, *([f"  and {more} more that summary.json names"] if more > 0 else [])])
+
+
+def shortened(text: str) -> str:
+    """Return the first line of a text, cut to a width that a terminal shows."""
+    line = text.splitlines()[0] if text else ""
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."

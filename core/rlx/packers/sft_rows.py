@@ -55,6 +55,12 @@ def sft_trajectories(
         return [to_trajectory(sample, owner) for sample in samples]
 
 
+def has_trained_token(trajectory: Trajectory) -> bool:
+    """Return whether SFT learns from a trajectory: nothing predicts its first token."""
+    trained = [segment.learns for segment in trajectory.segments for _ in segment.tokens]
+    return any(trained[1:])
+
+
 def with_target(item: object, reference: object) -> object:
     """Return the item if it has a target (or a form that only its own packer knows), else the item with the reference
     as `completion`.

@@ -124,7 +124,8 @@ def _open_rows(config: Config, plugins: Plugins, built: Built) -> tuple[SFTRows,
 
     def open_rows(dataset: DatasetConfig, packer: PackerConfig, where: str) -> SFTRows:
         view = open_dataset(plugins, dataset, config, tokenizer)
-        return SFTRows(view, open_packer(plugins, packer, config, tokenizer, where=where), tokenizer, max_tokens)
+        made = open_packer(plugins, packer, config, tokenizer, where=where)
+        return SFTRows(view, made, tokenizer, max_tokens, drop=dataset.on_bad_row == "drop")
 
     rows = open_rows(config.dataset, config.packer, "[packer]")
     if config.eval is None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rlx.episodes import decode_episodes
 from rlx.errors import RunError
 from rlx.packers.tokenizer import tokenizer_folder
@@ -21,6 +23,7 @@ from rlx.policy.weights import checkpoint
 from rlx.policy.weights.export import export
 from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.messages import (
+    BadRow,
     EvalRows,
     Export,
     InitTransfer,
@@ -29,6 +32,7 @@ from rlx.transport.messages import (
     Ok,
     OpenTransfer,
     PolicyReady,
+    RowsRefused,
     SaveCheckpoint,
     ScoreTokens,
     SendWeights,
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from rlx.policy.train.trainer import Trainer
     from rlx.policy.weights.full_weights import FullWeights
     from rlx.sync.sender import Sender
+
+_BAD_ROWS = msgspec.msgpack.Decoder(list[BadRow])
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,7 @@ class Worker:
                 self._check_version(message.version)
                 return TokenScores(message.version, pack_logprobs(self.trainer.score(message.tokens)))
             case EvalRows():
-                groups = self._groups(self.eval_rows, message.rows, "evaluation")
-                return Measured(self.trainer.evaluate([episode for (episode,) in groups]))
+                return self._evaluate(message)
             case OpenTransfer():
                 return self.sender.open(message)
             case WeightPlan():
@@ -108,21 +113,38 @@ class Worker:
                 f"the policy was asked for the weights of step {version}, but has made {self.trainer.step} steps"
             )
 
-    def _train(self, message: TrainStep) -> StepDone:
+    def _train(self, message: TrainStep) -> StepDone | RowsRefused:
         self._check_version(message.step)
         began = time.perf_counter()
         groups = [decode_episodes(payload) for payload in message.payloads]
         if message.rows:
-            groups += self._groups(self.rows, message.rows, "training")
+            groups, bad = self._read(self.rows, message.rows, "training")
+            if bad:
+                return RowsRefused(message.step, bad)
         decoded = time.perf_counter()
         metrics = self.trainer.train(groups)
         metrics["time/policy_decode"] = decoded - began
         return StepDone(message.step, metrics, time.perf_counter() - began, self.trainer.advantages)
 
-    def _groups(self, rows: SFTRows | None, indices: list[int], purpose: str) -> list[list[Episode]]:
+    def _evaluate(self, message: EvalRows) -> Measured:
+        groups, bad = self._read(self.eval_rows, message.rows, "evaluation")
+        if not groups:
+            raise RunError(f"evaluation: none of its {len(message.rows)} rows can be used. The first one: {bad[0].why}")
+        metrics = self.trainer.evaluate([episode for (episode,) in groups])
+        counts = {"eval/rows": float(len(groups)), "eval/dropped": float(len(bad))}
+        return Measured(metrics | counts, bad)
+
+    def _read(self, rows: SFTRows | None, indices: list[int], purpose: str) -> tuple[list[list[Episode]], list[BadRow]]:
+        """Return the groups of the rows that every rank can use, and the other rows; the same on every rank."""
         if rows is None:
             raise RunError(f"the policy was sent {purpose} rows, but has no dataset to take them from")
-        return rows.groups(indices)
+        groups, own = rows.read(indices)
+        # A row may fail on one rank alone: its file may be missing there.
+        found: dict[int, BadRow] = {}
+        for data in self.ranks.gather_bytes(msgspec.msgpack.encode(own)):
+            for bad in _BAD_ROWS.decode(data):
+                found.setdefault(bad.row, bad)
+        return [group for group in groups if group[0].dataset_index not in found], list(found.values())
 
     def _export(self, message: Export) -> None:
         if message.checkpoint is not None:

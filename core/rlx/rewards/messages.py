@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from rlx.boot import Boot
-from rlx.errors import RewardError
+from rlx.errors import BadRowError, RewardError
 from rlx.rewards.result import Score
 from rlx.rewards.serialization import UNSENDABLE, to_plain, why_unsendable
 
@@ -100,7 +100,8 @@ _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(From
 def frame(message: ToWorker | FromWorker, where: str = "the row") -> bytes:
     """Return the bytes of one message.
 
-    Raises RewardError if a reference or item can't be sent; `where` names its row.
+    Raises BadRowError if a reference or item can't be sent, and RewardError if anything else can't; `where` names the
+    row.
     """
     try:
         body = msgspec.msgpack.encode(message, enc_hook=to_plain)
@@ -108,7 +109,9 @@ def frame(message: ToWorker | FromWorker, where: str = "the row") -> bytes:
         from_dataset: dict[str, object] = {}
         if isinstance(message, Call):
             from_dataset = {"reference": message.reference, "item": message.offered.get("example")}
-        raise RewardError(f"{where}: {why_unsendable(from_dataset) or error}") from error
+        if found := why_unsendable(from_dataset):
+            raise BadRowError(f"{where}: {found}", reason="dataset") from error
+        raise RewardError(f"{where}: {error}") from error
     return LENGTH.pack(len(body)) + body
 
 

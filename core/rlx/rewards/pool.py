@@ -65,7 +65,8 @@ class RewardPool:
     async def score(self, completions: Sequence[RewardInput], kind: GroupKind = "train") -> list[Scores]:
         """Score the completions of one prompt with every reward of that kind of group.
 
-        Raises RewardError; of several errors, one that ends the run if there is one.
+        Raises BadRowError if the row can't be sent, and RewardError; of several errors, one that ends the run if there
+        is one.
         """
         if self._failure is not None:
             raise self._failure

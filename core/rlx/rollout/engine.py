@@ -29,7 +29,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlx.episodes import VersionSpan
-from rlx.errors import ProcessDied, RunError, SyncError
+from rlx.errors import BadRowError, ProcessDied, RunError, SyncError
 from rlx.logs import LogPart
 from rlx.rollout.completion import FINISH_REASONS, Completion
 from rlx.sync.buckets import total_bytes
@@ -156,7 +156,8 @@ class Engine:
         outputs: list[CompletionOutput] = [result.outputs[0] for result in await pending.results()]
         unusable = {output.finish_reason for output in outputs} - FINISH_REASONS
         if unusable:
-            raise RunError(f"the engine of {self._name} ended a completion with {', '.join(map(repr, unusable))}")
+            ended = ", ".join(map(repr, unusable))
+            raise BadRowError(f"the engine of {self._name} ended a completion with {ended}", reason="engine")
         self.tokens += sum(len(output.token_ids) for output in outputs)
         return [
             Completion(
@@ -216,8 +217,8 @@ class Engine:
                 except EngineDeadError:
                     raise self.death_error() from None
                 except (VLLMClientError, ValueError) as error:
-                    raise RunError(
-                        f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}"
+                    raise BadRowError(
+                        f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}", reason="engine"
                     ) from error
                 if not self._running:
                     self._busy_since = time.monotonic()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rlx.episodes import Episode, encode_episodes, named_means, single_turn
-from rlx.errors import LongPromptError, RlxError
+from rlx.errors import BadRowError, RlxError
 from rlx.packers.tokenizer import Tokenizer
 from rlx.rewards.serialization import UNSENDABLE, to_plain
 from rlx.rollout.completion import LENGTH, STOP, Completion
@@ -113,8 +113,9 @@ def reference_text(reference: object) -> str | None:
         return str(reference)
 
 
-def failed_group(lease: Lease, error: RlxError) -> GroupFailed:
+def failed_group(lease: Lease, error: RlxError, *, drop_bad_rows: bool) -> GroupFailed:
     """Return the message for a group that could not be sampled or scored."""
+    if isinstance(error, BadRowError):
+        return GroupFailed(lease.group_id, lease.kind, str(error), drop=drop_bad_rows, bad_row=error.reason)
     owner, drop = getattr(error, "owner", ""), getattr(error, "drop", False)
-    long_prompt = isinstance(error, LongPromptError)
-    return GroupFailed(lease.group_id, lease.kind, str(error), owner=owner, drop=drop, long_prompt=long_prompt)
+    return GroupFailed(lease.group_id, lease.kind, str(error), owner=owner, drop=drop)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
 from rlx.episodes import total_of
-from rlx.errors import LongPromptError, ProcessDied, RlxError
+from rlx.errors import BadRowError, ProcessDied, RlxError, bad_row
 from rlx.packers.loss_mask import apply_policy_input
 from rlx.rewards.pool import RewardPool
 from rlx.rewards.roles import GroupKind
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from rlx.rollout.engine import Engine, PendingRequests
 
 
-_LONG_ADVICE = '. Shorten such rows or leave them out; [rollout] on_long_prompt = "drop" drops and counts them'
-
-
 @dataclass(frozen=True)
 class PromptSource:
     """The dataset that leases of one kind are sampled from, with the sampling parameters."""
@@ -42,19 +39,19 @@ class PromptSource:
     prompts: Prompts
     temperature: float
     max_tokens: int
-    drop_long: bool = False
-    """Whether rows with prompts that don't fit the context are dropped."""
+    drop_bad_rows: bool = True
+    """Whether rows that can't be used are dropped; else the first of them ends the run."""
 
     def tokens(self, index: int, context: int) -> list[int]:
-        """Return the prompt of row `index`. Raises LongPromptError if a context of `context` tokens has no room for a
+        """Return the prompt of row `index`. Raises BadRowError if a context of `context` tokens has no room for a
         completion behind it, and like `Prompts.tokens`.
         """
         prompt = self.prompts.tokens(index)
         if len(prompt) >= context:
-            raise LongPromptError(
+            raise BadRowError(
                 f"{self.prompts.view.where(index)}: its prompt has {len(prompt)} tokens, and the model's context of "
-                f"{context} must hold the prompt and at least one token more{'' if self.drop_long else _LONG_ADVICE}",
-                drop=self.drop_long,
+                f"{context} must hold the prompt and at least one token more",
+                reason="too_long",
             )
         return prompt
 
@@ -134,7 +131,7 @@ class Sampler:
             except ProcessDied:
                 raise
             except RlxError as error:
-                await self._send(failed_group(lease, error))
+                await self._send(self._failed(lease, error))
                 continue
             task = asyncio.create_task(self._finish(group, pending))
             self._groups[group] = task
@@ -148,17 +145,19 @@ class Sampler:
         except ProcessDied:
             raise
         except RlxError as error:
-            await self._send(failed_group(group.lease, error))
+            await self._send(self._failed(group.lease, error))
 
     async def _score(self, group: GroupTask, completions: list[Completion]) -> GroupDone:
         lease = group.lease
         prompts = self._sources[lease.kind].prompts
         episodes = make_episodes(lease, group.prompt, completions, prompts.tokenizer)
-        example, reference = prompts.view.item(lease.index), prompts.view.reference(lease.index)
+        with bad_row("dataset"):
+            example, reference = prompts.view.item(lease.index), prompts.view.reference(lease.index)
+            where = prompts.view.where(lease.index)
         kind: GroupKind = "eval" if lease.kind == "eval" else "train"
-        where = prompts.view.where(lease.index)
         if kind == "train":
-            apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)
+            with bad_row("packer"):
+                apply_policy_input(prompts.packer, example, episodes, prompts.tokenizer, where=where)
         inputs = [
             RewardInput(
                 episode.text,
@@ -186,6 +185,12 @@ class Sampler:
             score_seconds=time.monotonic() - group.sampled_at,
         )
 
+    def _failed(self, lease: Lease, error: RlxError) -> GroupFailed:
+        source = self._sources[lease.kind]
+        if isinstance(error, BadRowError) and error.reason == "engine":  # which knows no rows
+            error = BadRowError(f"{source.prompts.view.where(lease.index)}: {error}", reason=error.reason)
+        return failed_group(lease, error, drop_bad_rows=source.drop_bad_rows)
+
     def _remove(self, group: GroupTask, task: asyncio.Task[None]) -> None:
         del self._groups[group]
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -195,10 +200,13 @@ class Sampler:
 def prompt_sources(config: Config, train: Prompts, evaluation: Prompts | None) -> dict[str, PromptSource]:
     """Return the prompt source for each kind of lease."""
     rollout = config.rollout
-    drop_long = rollout.on_long_prompt == "drop"
-    sources = {"train": PromptSource(train, rollout.temperature, rollout.max_tokens, drop_long)}
+    drop = config.dataset.on_bad_row == "drop"
+    sources = {"train": PromptSource(train, rollout.temperature, rollout.max_tokens, drop)}
     if config.eval is not None and evaluation is not None:
         sources["eval"] = PromptSource(
-            evaluation, config.eval.temperature, config.eval.max_tokens or rollout.max_tokens, drop_long
+            evaluation,
+            config.eval.temperature,
+            config.eval.max_tokens or rollout.max_tokens,
+            config.eval.dataset.on_bad_row == "drop",
         )
     return sources

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from rlx.errors import BadRowReason
 from rlx.fingerprint import Fingerprints
 from rlx.loggers.base import Sample
 
@@ -75,6 +76,16 @@ class RolloutReady(Message, frozen=True):
     """Engine worker processes that take part in a weight transfer (tensor parallel x pipeline parallel)."""
     probe_tokens: list[list[int]]
     """A few prompts of the dataset, as token ids: the first weight verification scores these."""
+
+
+class BadRow(msgspec.Struct, frozen=True):
+    """A dataset row that can't be used, and why: in a word, and in full."""
+
+    row: int
+    reason: BadRowReason
+    why: str
+    dataset: str = "dataset"
+    """Its dataset's table in the config: `dataset` or `eval.dataset`."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -142,8 +153,8 @@ class GroupFailed(Message, frozen=True):
     owner: str = ""
     drop: bool = False
     """Whether the run may continue without the group."""
-    long_prompt: bool = False
-    """Whether it failed because its prompt does not fit the model's context."""
+    bad_row: BadRowReason | None = None
+    """Why its dataset row can't be used; None if the row is not to blame."""
     costs: dict[str, tuple[float, int]] = {}
     hook_failures: dict[str, int] = {}
     """`costs` and `hook_failures`: as in `GroupDone`."""
@@ -295,6 +306,13 @@ class StepDone(Message, frozen=True):
     """Of each episode of each group, as the step was trained with them; empty in SFT."""
 
 
+class RowsRefused(Message, frozen=True):
+    """Policy -> controller (SFT): some rows can't be used, so nothing was trained. The other answer to `TrainStep`."""
+
+    step: int
+    rows: list[BadRow]
+
+
 class EvalRows(Message, frozen=True):
     """Controller -> policy (SFT): compute the loss on rows of the evaluation dataset; answered by `Measured`."""
 
@@ -320,6 +338,8 @@ class Measured(Message, frozen=True):
     """Policy -> controller: metrics. Answer to a command that measures something."""
 
     metrics: dict[str, float]
+    bad_rows: list[BadRow] = []
+    """Rows that were left out."""
 
 
 class Stop(Message, frozen=True):
@@ -406,9 +426,9 @@ AnyMessage = (
     Ok | Heartbeat | Failed | Doing | Log | RolloutReady | Leases | GroupDone | GroupFailed | RolloutStats
     | InitTransfer | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived
     | SendWeights
-    | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | EvalRows | SaveCheckpoint | Export
-    | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded | Drain | ProcessExited
-    | StartAgain
+    | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | RowsRefused | EvalRows
+    | SaveCheckpoint | Export | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded | Drain
+    | ProcessExited | StartAgain
 )  # fmt: skip
 
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

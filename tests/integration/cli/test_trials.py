@@ -206,17 +206,17 @@ def test_rewards_of_held_out_rows_are_called_with_those(check):
     [
         ({"longest": 63}, 0, "max_tokens = 8: completions of 1 of 2 rows of [dataset] are cut before that"),
         ({"longest": 63}, 0, "the model's context of 64 tokens: at 1 tokens after the longest prompt"),
-        ({"longest": 64}, 2, "[dataset]: the prompts of 1 of 2 rows leave no room for a completion"),
-        ({"longest": 64}, 2, "the model's context of 64 tokens: row 1 has 64 tokens."),
-        ({"longest": 40, "vllm": 32}, 2, "[rollout.vllm] max_model_len = 32: row 1 has 40 tokens."),
-        ({"longest": 64, "count": 500}, 2, "1 of 64 rows tried"),
-        ({"longest": 64, "drop": True}, 0, 'row 1 has 64 tokens. [rollout] on_long_prompt = "drop": these rows are'),
+        ({"longest": 64, "fail": True}, 2, "[dataset]: the prompts of 1 of 2 rows leave no room for a completion"),
+        ({"longest": 64, "fail": True}, 2, "the model's context of 64 tokens: row 1 has 64 tokens."),
+        ({"longest": 40, "vllm": 32, "fail": True}, 2, "[rollout.vllm] max_model_len = 32: row 1 has 40 tokens."),
+        ({"longest": 64, "count": 500, "fail": True}, 2, "1 of 64 rows tried"),
+        ({"longest": 64}, 0, 'row 1 has 64 tokens. [dataset] on_bad_row = "drop": such rows are dropped and counted.'),
     ],
 )
 def test_prompts_are_compared_with_the_context(check, settings, code, words):
     args = {"count": 2, **settings}
     limit = {"rollout__vllm__max_model_len": args.pop("vllm")} if "vllm" in args else {}
-    limit |= {"rollout__on_long_prompt": "drop"} if args.pop("drop", False) else {}
+    limit |= {"dataset__on_bad_row": "fail"} if args.pop("fail", False) else {}
     given = ", ".join(f"{key} = {value}" for key, value in args.items())
     found = check(rewards=rewards("takes_all"), dataset__args=f"{{{given}}}", **limit)
     assert found[0] == code

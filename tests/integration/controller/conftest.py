@@ -22,6 +22,7 @@ from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
+    BadRow,
     EvalRows,
     Export,
     Failed,
@@ -38,6 +39,7 @@ from rlx.transport.messages import (
     ProcessExited,
     ReceiveWeights,
     RolloutReady,
+    RowsRefused,
     RunEnded,
     SaveCheckpoint,
     ScoreTokens,
@@ -115,9 +117,12 @@ class Script:
     drops: set[int] = field(default_factory=set)
     """Groups whose reward fails with `on_error = "drop"`."""
     drop_all: bool = False
-    long: set[int] = field(default_factory=set)
-    """Groups whose prompt is too long, with `on_long_prompt = "drop"`."""
-    long_all: bool = False
+    bad: set[int] = field(default_factory=set)
+    """Groups whose row is too long; in SFT, rows that are. They are dropped unless `keeps_bad`."""
+    bad_all: bool = False
+    bad_eval: set[int] = field(default_factory=set)
+    """Rows of the evaluation dataset for which it raises."""
+    keeps_bad: bool = False
     flat: set[int] = field(default_factory=set)
     """Groups whose rewards are all equal."""
     flat_all: bool = False
@@ -195,11 +200,15 @@ class Replica:
         await asyncio.sleep(random.random() * 2 * script.sample_seconds)
         if lease.kind == "eval" and script.hold_eval is not None and lease.version > 0:
             await script.hold_eval.wait()
-        if lease.kind == "train" and (lease.group_id in script.drops or script.drop_all):
+        if lease.group_id in script.bad_eval and lease.kind == "eval":
+            why = f"row {lease.index} raised"
+            await client.notify(GroupFailed(lease.group_id, lease.kind, why, drop=True, bad_row="dataset"))
+        elif lease.kind == "train" and (lease.group_id in script.drops or script.drop_all):
             dropped = GroupFailed(lease.group_id, lease.kind, "no reward today", "reward 'judge'", drop=True)
             await client.notify(structs.replace(dropped, costs=COSTS, hook_failures=script.hook_failures))
-        elif lease.kind == "train" and (lease.group_id in script.long or script.long_all):
-            await client.notify(GroupFailed(lease.group_id, lease.kind, "row 7 is long", drop=True, long_prompt=True))
+        elif lease.kind == "train" and (lease.group_id in script.bad or script.bad_all):
+            why, drop = f"row {lease.index} is long", not script.keeps_bad
+            await client.notify(GroupFailed(lease.group_id, lease.kind, why, drop=drop, bad_row="too_long"))
         elif lease.kind == "train" and lease.group_id in script.fails:
             await client.notify(
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")
@@ -218,6 +227,8 @@ class Policy:
         self.run, self.version = run, run.start_version
         self.one_at_a_time = asyncio.Lock()
         self.steps: list[TrainStep] = []
+        self.refused: list[list[int]] = []
+        """The rows of each `TrainStep` that held a bad one."""
         self.groups_opened = 0
 
     async def handle(self, message: Message) -> Message:
@@ -238,12 +249,17 @@ class Policy:
             case ScoreTokens():
                 assert message.version == self.version
                 return score(self.version, message.tokens)
+            case TrainStep() if bad := [row for row in dict.fromkeys(message.rows) if row in self.run.script.bad]:
+                self.refused.append(message.rows)
+                return RowsRefused(message.step, [BadRow(row, "too_long", f"row {row} is long") for row in bad])
             case TrainStep():
                 await self.train(message)
                 advantages = [[0.25] * len(decode_episodes(payload)) for payload in message.payloads]
                 return StepDone(message.step, {"loss": 0.5, "tokens/trained": 7.0}, 0.01, advantages)
             case EvalRows():
-                return Measured({"eval/loss": self.run.script.losses.get(self.version, 1.0 - 0.1 * self.version)})
+                loss = self.run.script.losses.get(self.version, 1.0 - 0.1 * self.version)
+                bad = [BadRow(row, "untrained", f"row {row} is empty") for row in sorted(self.run.script.bad_eval)]
+                return Measured({"eval/loss": loss, "eval/rows": EVAL_ROWS - len(bad)}, bad)
             case SaveCheckpoint():
                 write(Path(message.path) / "weights", str(self.version))
             case Export():

@@ -40,24 +40,39 @@ async def interrupt(run, after_step: int) -> None:
 
 @pytest.mark.parametrize("flat", [set(), {1, 6, 9, 19, 22}])
 async def test_a_synchronous_run_continues_as_if_never_interrupted(make_run, script, tmp_path, tmp_path_factory, flat):
-    long = {number + 1 for number in flat}
-    options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat, long=long)}
+    bad = {number + 1 for number in flat}
+    options = {"k": 0, "steps": 6, "algorithm": INFORMATIVE, "script": script(flat=flat, bad=bad)}
     first = make_run(checkpoint={"every": 2}, **options)
     await interrupt(first, after_step=5)
     assert newest(first) == "checkpoints/step_00004"
-    second = make_run(
-        checkpoint={"every": 2}, resume=newest(first), **options | {"script": script(flat=flat, long=long)}
-    )
+    second = make_run(checkpoint={"every": 2}, resume=newest(first), **options | {"script": script(flat=flat, bad=bad)})
     ended = await second()
     assert ended.status == "done", ended.error
     assert [status.step for status in second.statuses if status.state == "starting"][:1] in ([], [4])
-    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options | {"script": script(flat=flat, long=long)})
+    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), **options | {"script": script(flat=flat, bad=bad)})
     assert (await whole()).status == "done"
-    assert ended.summary["groups/long_prompts"] == whole.ended.summary["groups/long_prompts"] == len(long)
+    assert ended.summary["rows/dropped"] == whole.ended.summary["rows/dropped"] == len(bad)
+    assert {bad["row"] for bad in ended.summary["bad_rows"]} == {bad["row"] for bad in whole.ended.summary["bad_rows"]}
     assert ended.summary["groups/uninformative"] == whole.ended.summary["groups/uninformative"] == len(flat)
     both_attempts = {step: found for step, found in payloads(first).items() if step < 4} | payloads(second)
     assert both_attempts == payloads(whole)
     assert ended.summary["groups/lost"] == 0
+
+
+async def test_an_sft_run_with_bad_rows_continues_as_if_never_interrupted(make_run, script, tmp_path_factory):
+    options = {"rollouts": False, "steps": 12}
+    bad = {1, 2, 9, 13}
+    first = make_run(checkpoint={"every": 2}, script=script(bad=bad), **options)
+    await interrupt(first, after_step=7)
+    second = make_run(checkpoint={"every": 2}, resume=newest(first), script=script(bad=bad), **options)
+    ended = await second()
+    assert ended.status == "done", ended.error
+    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), script=script(bad=bad), **options)
+    assert (await whole()).status == "done"
+    steps = {step.step: step.rows for step in [*first.policy.steps, *second.policy.steps]}
+    assert steps == {step.step: step.rows for step in whole.policy.steps}
+    for name in ("rows/dropped", "rows/dropped/too_long", "bad_rows"):
+        assert ended.summary[name] == whole.ended.summary[name], name
 
 
 async def test_an_sft_run_continues_in_the_middle_of_an_epoch_as_if_never_interrupted(

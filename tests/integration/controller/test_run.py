@@ -14,6 +14,7 @@ import pytest
 
 from rlx.boot import PluginRecord
 from rlx.controller.records import checkpoint
+from rlx.datasets.order import RowOrder, plain_order
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
@@ -143,23 +144,66 @@ async def test_uninformative_groups_are_trained_unless_the_config_says_drop(make
 
 
 @pytest.mark.parametrize("k", [0, 2])
-async def test_rows_with_long_prompts_are_replaced_and_counted(make_run, script, k):
-    run = make_run(k=k, steps=3, script=script(long={0, 5, 6, 7}, drops={2}))
+async def test_bad_rows_are_replaced_counted_and_named(make_run, script, k):
+    run = make_run(k=k, steps=3, eval=EVAL, script=script(bad={0, 5, 6, 7}, drops={2}, bad_eval={1, 4}))
     ended = await run()
     assert ended.status == "done", ended.error
     assert not {0, 2, 5, 6, 7} & set(run.times_trained())
     assert sum(run.times_trained().values()) == 12
     summary = ended.summary
-    assert (summary["groups/long_prompts"], summary["groups/dropped"], summary["groups/lost"]) == (4, 1, 0)
-    assert [m.metrics for m in run.metrics if m.kind == "train"][-1]["groups/long_prompts"] == 4
+    assert (summary["rows/dropped"], summary["rows/dropped/too_long"]) == (4, 4)
+    assert (summary["groups/dropped"], summary["groups/lost"]) == (1, 0)
+    assert [m.metrics for m in run.metrics if m.kind == "train"][-1]["rows/dropped"] == 4
+    for evaluation in summary["evaluations"]:
+        assert (evaluation["eval/rows"], evaluation["eval/dropped"], evaluation["eval/completions"]) == (4, 2, 8)
+    named = {(bad["dataset"], bad["row"], bad["reason"], bad["why"]) for bad in summary["bad_rows"]}
+    with sqlite3.connect(run.run_dir / "ledger.sqlite") as ledger:
+        dropped = ledger.execute("SELECT row, why FROM groups WHERE state = 'dropped' AND group_id != 2").fetchall()
+    assert len(dropped) == 4
+    assert named == {("dataset", row, "too_long", f"row {row} is long") for row, _ in dropped} | {
+        ("eval.dataset", row, "dataset", f"row {row} raised") for row in (1, 4)
+    }
+    assert {why for _, why in dropped} == {f"row {row} is long" for row, _ in dropped}
+    lines = [line.text for line in run.logs]
+    assert sum(line.startswith("row 1 of [eval.dataset] dropped (the dataset raised)") for line in lines) == 1
 
 
 @pytest.mark.parametrize("k", [0, 2])
-async def test_a_run_without_a_prompt_that_fits_ends(make_run, script, k):
-    ended = await make_run(k=k, script=script(long_all=True))()
+async def test_a_run_without_a_row_that_can_be_used_ends(make_run, script, k):
+    ended = await make_run(k=k, script=script(bad_all=True))()
     assert ended.status == "failed"
-    assert "the prompts of 20 groups in a row are too long" in ended.error
-    assert "row 7 is long" in ended.error
+    assert "20 rows of [dataset] in a row can't be used: perhaps none can" in ended.error
+    assert "is long" in ended.error
+
+
+async def test_a_bad_row_ends_the_run_if_the_config_says_fail(make_run, script):
+    ended = await make_run(script=script(bad={5}, keeps_bad=True))()
+    assert ended.status == "failed"
+    assert "is long" in ended.error
+    assert '[dataset] on_bad_row = "drop" leaves such rows out and counts them' in ended.error
+
+
+async def test_sft_trains_the_next_rows_in_place_of_bad_ones_in_every_epoch(make_run, script):
+    bad = {0, 5, 6, 7, 19}
+    run = make_run(rollouts=False, steps=9, eval=EVAL, script=script(bad=bad, bad_eval={2}))
+    ended = await run()
+    assert ended.status == "done", ended.error
+    order = RowOrder(plain_order(20, seed=run.config.run.seed, shuffle=True))
+    usable = [row for row in order.rows(0, 60) if row not in bad]
+    assert [row for step in run.policy.steps for row in step.rows] == usable[: 9 * 4]
+    assert len(run.policy.refused) <= len(bad), "a row that is known to be bad is not asked for again"
+    reached = order.rows(0, 60).index(usable[35], 40) + 1
+    summary = ended.summary
+    assert summary["rows/dropped"] == sum(row in bad for row in order.rows(0, reached)) > len(bad)
+    assert {bad["row"] for bad in summary["bad_rows"] if bad["dataset"] == "dataset"} == bad
+    assert [bad["row"] for bad in summary["bad_rows"] if bad["dataset"] == "eval.dataset"] == [2]
+    assert [m.metrics for m in run.metrics if m.kind == "train"][-1]["epoch"] == reached / 20
+
+
+async def test_an_sft_run_without_a_row_that_can_be_used_ends(make_run, script):
+    ended = await make_run(rollouts=False, script=script(bad=set(range(20))))()
+    assert ended.status == "failed"
+    assert "20 rows of [dataset] in a row can't be used" in ended.error
 
 
 async def test_a_run_that_finds_nothing_informative_ends_with_the_totals_it_saw(make_run, script):

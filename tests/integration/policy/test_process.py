@@ -109,6 +109,7 @@ async def test_sft_learns_from_dataset_rows(policy, tied):
         for step in range(5):
             done = await controller.ask(TrainStep(step, rows=list(range(16))))
         after = await controller.ask(EvalRows(list(range(16))))
+        assert (after.metrics["eval/rows"], after.metrics["eval/dropped"]) == (16, 0)
         assert after.metrics["eval/loss"] < before.metrics["eval/loss"] - 0.2
         assert not any(name.startswith("mismatch/") for name in done.metrics)
         assert await controller.stop() == 0
@@ -128,7 +129,12 @@ async def test_a_rank_that_raises_is_reported_with_its_message(policy, tied, gro
 
 
 async def test_a_failure_of_rank_1_only_is_reported_with_its_message(policy, tied):
-    async with policy(tied, rollouts=False, dataset={"name": "./rows.py:UnevenRows"}) as controller:
+    rows = {"name": "./rows.py:UnevenRows"}
+    tables = {"dataset": rows | {"on_bad_row": "fail"}, "eval": {"dataset": rows}}
+    async with policy(tied, rollouts=False, **tables) as controller:
+        measured = await controller.ask(EvalRows([0, 1, 2]))
+        assert (measured.metrics["eval/rows"], measured.metrics["eval/dropped"]) == (2, 1)
+        assert [(bad.row, bad.reason) for bad in measured.bad_rows] == [(1, "dataset")], "dropped on every rank"
         await controller.server.notify("policy", TrainStep(0, rows=[0, 1]))
         failed = await asyncio.wait_for(controller.failed, 60)
         assert failed.error.startswith("policy rank 1: ")

@@ -13,6 +13,7 @@ from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.health.busy_time import BusyTime
 from rlx.controller.health.watchdog import Watchdog
 from rlx.controller.modes.weight_sync import bound_of, recent_sequences
+from rlx.controller.records.bad_rows import NAMED_ROWS, BadRows, most_in_row
 from rlx.controller.records.metrics import eval_metrics, group_metrics, is_informative
 from rlx.controller.records.samples import samples_of
 from rlx.controller.runtime.failure import Failure, together
@@ -144,7 +145,7 @@ def test_the_share_of_informative_groups_includes_dropped_groups():
 
 
 def test_only_consecutive_drops_end_the_run():
-    drops = Drops(groups_per_step=1, rows=30)
+    drops = Drops(groups_per_step=1)
     for _ in range(10):
         for _ in range(MAX_UNINFORMATIVE - 1):
             drops.drop_uninformative([0.0, 0.0])
@@ -154,22 +155,27 @@ def test_only_consecutive_drops_end_the_run():
     assert (drops.failed, drops.uninformative) == (10 * (MAX_FAILED - 1), 10 * (MAX_UNINFORMATIVE - 1))
 
 
-@pytest.mark.parametrize(("rows", "most"), [(30, 30), (5000, 1024), (1, 1)])
-def test_prompts_that_are_all_too_long_end_the_run(rows, most):
-    drops = Drops(groups_per_step=1, rows=rows)
-    for reset in (drops.kept, lambda: drops.drop_failed("x"), lambda: drops.drop_uninformative([0.0])):
-        for _ in range(most - 1):
-            drops.drop_long_prompt("row 7 has 900 tokens")
-        reset()
-    for _ in range(most - 1):
-        drops.drop_long_prompt("row 7 has 900 tokens")
-    with pytest.raises(RunError, match=f"the prompts of {most} groups in a row are too long.*row 7 has 900 tokens"):
-        drops.drop_long_prompt("row 7 has 900 tokens")
-    assert drops.long_prompts == 4 * (most - 1) + 1
+@pytest.mark.parametrize(("rows", "groups", "most"), [(30, 1, 30), (5000, 1, 1024), (1, 1, 1), (10_000, 500, 2000)])
+def test_rows_that_are_all_bad_end_the_run(rows, groups, most):
+    log = []
+    bad = BadRows("dataset", lambda level, text: log.append(text), most_in_row(groups, rows))
+    for _ in range(3):
+        for row in range(most - 1):
+            bad.drop(row, "too_long" if row % 2 else "packer", f"row {row} has 900 tokens")
+        bad.good()
+    for row in range(most - 1):
+        bad.drop(row, "packer", f"row {row} has 900 tokens")
+    with pytest.raises(RunError, match=rf"{most} rows of \[dataset\] in a row can't be used.*too long.*row 7 has 900"):
+        bad.drop(7, "too_long", "row 7 has 900 tokens")
+    assert sum(bad.counts.values()) == 4 * (most - 1) + 1
+    for reason in bad.counts:
+        rows_named = [known.row for known in bad.named if known.reason == reason]
+        assert len(rows_named) == len(set(rows_named)) <= NAMED_ROWS
+    assert len(log) <= len(bad.named) + len(bad.counts), "each named once, then one line that says there are more"
 
 
 def test_consecutive_failures_are_reported_with_the_last_one():
-    drops = Drops(groups_per_step=5, rows=30)
+    drops = Drops(groups_per_step=5)
     for number in range(19):
         drops.drop_failed(f"failure {number}")
     with pytest.raises(RunError, match=r"20 groups in a row.*The last one: judge is down \(reward 'judge'\)"):
@@ -177,7 +183,7 @@ def test_consecutive_failures_are_reported_with_the_last_one():
 
 
 def test_consecutive_uninformative_groups_are_reported_with_their_totals():
-    drops = Drops(groups_per_step=20, rows=30)
+    drops = Drops(groups_per_step=20)
     why = {drops.drop_uninformative([total, None, total]) for total in [0.0] * 70 + [1.0] * 8}
     assert why == {f"uninformative: the total of all its completions is {total}" for total in (0, 1)}
     assert drops.drop_uninformative([None]) == "uninformative: the total of all its completions is not scored"
@@ -189,7 +195,7 @@ def test_consecutive_uninformative_groups_are_reported_with_their_totals():
 
 
 def test_only_the_most_common_totals_are_reported():
-    drops = Drops(groups_per_step=16, rows=30)
+    drops = Drops(groups_per_step=16)
     totals = [7.0 if number % 5 == 4 else number / 2**10 for number in range(64)]
     for total in totals[:-1]:
         drops.drop_uninformative([total])

@@ -68,3 +68,20 @@ def test_equal_rows_have_equal_digests(one, other):
 )
 def test_different_rows_have_different_digests(one, other):
     assert digest(one) != digest(other)
+
+
+def test_a_row_that_raises_has_a_fingerprint():
+    class Torn:
+        def __init__(self, torn):
+            self.torn = torn
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            if index in self.torn:
+                raise ValueError(f"torn at {id(self)}")
+            return "a"
+
+    assert fingerprint_of(Torn({1})) == fingerprint_of(Torn({1}))
+    assert difference(fingerprint_of(Torn({1})), fingerprint_of(Torn(set()))) == "row 1 of 3"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlx.launch.outcome import Outcome, failed_hooks, slowest_calls
+from rlx.launch.outcome import Outcome, dropped_rows, failed_hooks, slowest_calls
 from rlx.transport.messages import RunEnded
 
 
@@ -61,3 +61,21 @@ def test_plugins_with_failed_hooks_are_listed_with_counts(tmp_path):
     assert failed_hooks(ended.summary).splitlines() == table
     assert Outcome.from_controller(ended).report(tmp_path).splitlines()[:4] == [*table, ""]
     assert failed_hooks({}) == failed_hooks({"hooks_failed": {}}) == ""
+
+
+def test_dropped_rows_are_listed_with_their_reasons(tmp_path):
+    rows = [
+        {"dataset": "dataset", "row": 7, "reason": "too_long", "why": "row 7 has 900 tokens"},
+        {"dataset": "eval.dataset", "row": 0, "reason": "dataset", "why": "raised\nKeyError"},
+    ]
+    counts = {"rows/dropped": 1203, "rows/dropped/too_long": 1200, "rows/dropped/untrained": 3}
+    ended = RunEnded("done", {**counts, "bad_rows": rows})
+    table = [
+        "Training rows that were dropped ([dataset] on_bad_row): 1,203: 1,200 too long, 3 without a token to train on.",
+        "  row 7 of [dataset] (too long): row 7 has 900 tokens",
+        "  row 0 of [eval.dataset] (the dataset raised): raised",
+    ]
+    assert dropped_rows(ended.summary).splitlines() == table
+    assert Outcome.from_controller(ended).report(tmp_path).splitlines()[:4] == [*table, ""]
+    assert "and 2 more that summary.json names" in dropped_rows({**counts, "bad_rows": rows[:1] * 10})
+    assert dropped_rows({}) == dropped_rows({"rows/dropped": 0, "bad_rows": []}) == ""

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
-from rlx.errors import DatasetError, UsageError
+from rlx.errors import BadRowError, DatasetError, UsageError
 from rlx.packers.sft_rows import sft_trajectories
 from rlx.policy.train.sft_data import SFTRows
 
@@ -179,5 +179,5 @@ def test_a_conversation_is_one_episode_even_if_its_history_changes(tokenizer):
     assert len(SFTRows(Rows(), packer, templated, None).episode(0).trajectories) == 2
     longest = len("system: s\nuser: a\nassistant: bc_\nuser: d\nassistant: (hm) e_")
     SFTRows(Rows(), packer, templated, longest).episode(0)
-    with pytest.raises(DatasetError, match=f"row 0 has {longest} tokens; the limit is {longest - 1}"):
+    with pytest.raises(BadRowError, match=f"row 0 has {longest} tokens; the limit is {longest - 1}"):
         SFTRows(Rows(), packer, templated, longest - 1).episode(0)

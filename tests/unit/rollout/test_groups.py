@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, single_turn
-from rlx.errors import DatasetError, LongPromptError, RewardError
+from rlx.errors import BadRowError, DatasetError, RewardError
 from rlx.rollout.completion import Completion
 from rlx.rollout.groups import completion_texts, failed_group, finished_group
 from rlx.transport.messages import Lease
@@ -66,20 +66,21 @@ def test_a_reference_answer_is_kept_as_text(reference, text):
 
 @pytest.mark.parametrize("drop", [True, False])
 def test_a_failed_group_names_the_owner(drop):
-    failed = failed_group(LEASE, RewardError("no number", owner="reward 'judge'", drop=drop))
+    failed = failed_group(LEASE, RewardError("no number", owner="reward 'judge'", drop=drop), drop_bad_rows=not drop)
     assert (failed.group_id, failed.kind, failed.error) == (4, "train", "no number")
     assert (failed.owner, failed.drop) == ("reward 'judge'", drop)
 
 
 def test_a_group_is_not_dropped_for_an_error_without_owner():
-    failed = failed_group(LEASE, DatasetError("row 9"))
+    failed = failed_group(LEASE, DatasetError("row 9"), drop_bad_rows=True)
     assert (failed.owner, failed.drop) == ("", False)
 
 
-def test_a_prompt_that_is_too_long_is_marked():
-    failed = failed_group(LEASE, LongPromptError("row 9", drop=True))
-    assert (failed.drop, failed.long_prompt) == (True, True)
-    assert not failed_group(LEASE, RewardError("x")).long_prompt
+@pytest.mark.parametrize("drop", [True, False])
+def test_a_group_whose_row_is_to_blame_is_marked(drop):
+    failed = failed_group(LEASE, BadRowError("row 9", reason="engine"), drop_bad_rows=drop)
+    assert (failed.drop, failed.bad_row) == (drop, "engine")
+    assert failed_group(LEASE, RewardError("x"), drop_bad_rows=True).bad_row is None
 
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")

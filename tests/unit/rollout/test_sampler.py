@@ -10,6 +10,7 @@ import pytest
 from rlx import DataPacker, DecoderOnlyLLMDataPacker
 from rlx.datasets.open import make_dataset
 from rlx.episodes import Reward, VersionSpan, decode_episodes
+from rlx.errors import BadRowError, HookError
 from rlx.rewards.scoring import Scores
 from rlx.rollout.completion import Completion
 from rlx.rollout.prompts import Prompts
@@ -68,6 +69,30 @@ class DuplicatesInputs(DecoderOnlyLLMDataPacker):
         return [*items, *items]
 
 
+class RefusesSum(DecoderOnlyLLMDataPacker):
+    def get_rollout_input(self, item):
+        raise ValueError("no sums today")
+
+
+class Raises:
+    """A dataset that raises for row 1, as soon as it is read or only for its reference."""
+
+    def __init__(self, late=False):
+        self.late = late
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index == 1 and not self.late:
+            raise KeyError("torn")
+        return "40+2="
+
+    def get_reference_answer(self, index):
+        if index == 1:
+            raise KeyError("torn")
+
+
 @dataclass
 class StubEngine:
     """An engine whose completions are `7` and `42`, each with an EOS token."""
@@ -75,12 +100,18 @@ class StubEngine:
     prompts: list
 
     busy_seconds, tokens, context = 0.0, 0, 32
+    refuses: str = ""
+    """`submit` or `collect`: the engine refuses the request, or ends it with an error."""
 
     async def submit(self, prompt, *, samples, max_tokens, temperature):
+        if self.refuses == "submit":
+            raise BadRowError("the engine refuses a prompt", reason="engine")
         self.prompts.append(list(prompt))
         return samples
 
     async def collect(self, pending):
+        if self.refuses == "collect":
+            raise BadRowError("the engine ended a completion with 'error'", reason="engine")
         texts = ["7", "42"][:pending]
         made = [[*TOKENIZER.encode(text), EOS] for text in texts]
         return [Completion(tokens, [-0.5] * len(tokens), [VersionSpan(3, len(tokens))], "stop") for tokens in made]
@@ -93,12 +124,12 @@ class ConstantPool:
         return [Scores([Reward("one", 1.0)], {"reward/one/seen": 1.0}) for _ in completions]
 
 
-def sample_group(cls, kind="train", context=32, *, drop_long=False):
+def sample_group(cls, kind="train", context=32, *, drop=False, rows=("1+6=", "40+2="), refuses="", scored=None):
     """Return the message for one lease, the prompts of the engine, and the packer."""
     packer = cls()
     packer.setup(None, TOKENIZER)
-    view = make_dataset(["1+6=", "40+2="], {}, None, TOKENIZER)
-    engine = StubEngine([])
+    view = make_dataset(rows if isinstance(rows, Raises) else list(rows), {}, None, TOKENIZER)
+    engine = StubEngine([], refuses=refuses)
     engine.context = context
 
     async def run():
@@ -107,8 +138,8 @@ def sample_group(cls, kind="train", context=32, *, drop_long=False):
         async def send(message):
             answer.set_result(message)
 
-        sources = {kind: PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8, drop_long)}
-        calls = {"send": send, "scored": lambda group: None, "on_failure": answer.set_exception}
+        sources = {kind: PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8, drop)}
+        calls = {"send": send, "scored": scored or (lambda group: None), "on_failure": answer.set_exception}
         sampler = Sampler(engine, ConstantPool(), sources, **calls)
         await sampler.take(Leases([Lease(0, 1, 2, 3, 7, kind)], barrier=False, seed=0))
         return await answer
@@ -137,11 +168,50 @@ def test_a_delegating_packer_trains_the_same_tokens_as_the_default_one():
 def test_a_prompt_without_room_for_a_completion_names_its_row(drop, kind):
     fits, prompts, _ = sample_group(DecoderOnlyLLMDataPacker, kind, context=6)
     assert isinstance(fits, GroupDone)
-    message, prompts, _ = sample_group(DecoderOnlyLLMDataPacker, kind, context=5, drop_long=drop)
+    message, prompts, _ = sample_group(DecoderOnlyLLMDataPacker, kind, context=5, drop=drop)
     assert isinstance(message, GroupFailed)
     assert prompts == []
-    assert (message.drop, message.long_prompt) == (drop, True)
+    assert (message.drop, message.bad_row) == (drop, "too_long")
     assert message.error.startswith("row 1 of dataset: its prompt has 5 tokens, and the model's context of 5 must hold")
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "reason", "words"),
+    [
+        ({"rows": Raises()}, "dataset", "dataset: row 1 raised KeyError: 'torn'"),
+        ({"rows": Raises(late=True)}, "dataset", "the reference answer of row 1 raised KeyError: 'torn'"),
+        ({"rows": ["1+6=", ""]}, "packer", "row 1 of dataset: the prompt is empty"),
+        ({"rows": ["1+6=", 7]}, "packer", "row 1 of dataset: "),
+        ({"cls": RefusesSum}, "packer", "packer RefusesSum: row 1 of dataset raised ValueError: no sums today"),
+        ({"refuses": "submit"}, "engine", "row 1 of dataset: the engine refuses a prompt"),
+        ({"refuses": "collect"}, "engine", "row 1 of dataset: the engine ended a completion with 'error'"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_and_dropped_if_asked_for(settings, reason, words, drop, kind):
+    message, *_ = sample_group(**{"cls": DecoderOnlyLLMDataPacker, "kind": kind, "drop": drop} | settings)
+    assert isinstance(message, GroupFailed)
+    assert (message.drop, message.bad_row) == (drop, reason)
+    assert words in message.error
+
+
+def test_a_hook_that_raises_is_not_taken_for_a_bad_row():
+    def scored(group):
+        raise HookError("hook 'x' raised")
+
+    message, *_ = sample_group(DecoderOnlyLLMDataPacker, drop=True, scored=scored)
+    assert (message.drop, message.bad_row) == (False, None)
+
+
+def test_probes_are_taken_from_the_first_rows_that_can_be_used():
+    packer = DecoderOnlyLLMDataPacker()
+    packer.setup(None, TOKENIZER)
+    rows = ["", 7, *(f"{number}+1=" for number in range(30))]
+    probes = Prompts(make_dataset(rows, {}, None, TOKENIZER), packer, TOKENIZER).probes()
+    sound = Prompts(make_dataset(rows[2:], {}, None, TOKENIZER), packer, TOKENIZER).probes()
+    assert probes == sound
+    assert sound
 
 
 def test_a_packer_that_retokenizes_fails_the_group_and_names_the_row():

@@ -18,6 +18,9 @@ class DatasetConfig(Component):
 
     shuffle: bool = True
     """A new order each epoch, from the run's seed."""
+    on_bad_row: Literal["drop", "fail"] = "drop"
+    """Effect of a row that can't be used (too long for the model, it raises, the packer or the engine refuses it, it
+    has nothing to train on): drop and count it, the next row takes its place; or end the run."""
 
 
 class PackerConfig(Component):

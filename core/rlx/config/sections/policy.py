@@ -87,7 +87,7 @@ class PolicyConfig(Section):
     max_tokens_per_microbatch: Tokens = 8192
     """Token budget of one forward and backward on one rank."""
     max_sequence_tokens: int | None = Field(None, ge=2, le=MAX_TOKENS)
-    """Longest SFT row, in tokens; a longer one is an error. Default: the model's own limit."""
+    """Longest SFT row, in tokens; a longer one can't be used (`dataset.on_bad_row`). Default: the model's own limit."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype that forward and backward compute in. Master weights, reductions and optimizer state are float32."""
     packing: bool = True

@@ -35,9 +35,6 @@ class RolloutConfig(Section):
     """Sampling temperature; the trainer's log-probabilities use it too."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Dtype that the engine computes in. Default: the policy's compute dtype."""
-    on_long_prompt: Literal["fail", "drop"] = "fail"
-    """A prompt that leaves no room for a completion in the model's context ends the run, or its row is dropped and
-    counted in `groups/long_prompts`."""
     reward_workers: int = Field(2, ge=1, le=1024)
     """Processes, for each replica, in which rewards run. One slow call never holds up others as long as there are more
     processes than slow calls."""

@@ -11,54 +11,33 @@ MAX_FAILED = 16
 """A run fails after this many failed groups in a row; with large steps, after the groups of four steps."""
 MAX_UNINFORMATIVE = 64
 """The same for uninformative groups. It is higher, since prompts that are too hard or too easy are common."""
-MAX_LONG = 1024
-"""The same for groups whose prompts are too long; or as many as the dataset has rows, if that is less. Dropping them
-costs nothing, and files are often sorted.
-"""
 SHOWN_TOTALS = 10
 
 
 class Drops:
-    """Counts groups that were dropped because they `failed`, because they are `uninformative`, or because of
-    `long_prompts`.
-    """
+    """Counts groups that were dropped because they `failed` or because they are `uninformative`."""
 
-    def __init__(self, groups_per_step: int, rows: int) -> None:
-        """`rows`: the number of rows in an epoch."""
+    def __init__(self, groups_per_step: int) -> None:
         self.failed = 0
         self.uninformative = 0
-        self.long_prompts = 0
-        self._max_long = min(rows, max(MAX_LONG, 4 * groups_per_step))
         self._max_failed = max(MAX_FAILED, 4 * groups_per_step)
         self._max_uninformative = max(MAX_UNINFORMATIVE, 4 * groups_per_step)
         self._failed_in_row = 0
-        self._long_in_row = 0
         self._totals_in_row: Counter[str] = Counter()
 
     def kept(self) -> None:
         """Record that a group was kept for training, which resets the counts of groups dropped in a row."""
-        self._failed_in_row = self._long_in_row = 0
+        self._failed_in_row = 0
         self._totals_in_row.clear()
 
     def drop_failed(self, cause: str) -> None:
         """Count a failed group. Raises RunError if too many have failed in a row."""
         self.failed += 1
-        self._long_in_row = 0
         self._failed_in_row += 1
         if self._failed_in_row >= self._max_failed:
             raise RunError(
                 f"{self._failed_in_row} groups in a row were dropped and none finished. The last one: {cause}. "
                 "Nothing is left to learn from. Fix the cause; with on_error = 'fail' the first one ends the run."
-            )
-
-    def drop_long_prompt(self, cause: str) -> None:
-        """Count a group whose prompt is too long. Raises RunError if too many in a row were."""
-        self.long_prompts += 1
-        self._long_in_row += 1
-        if self._long_in_row >= self._max_long:
-            raise RunError(
-                f"the prompts of {self._long_in_row} groups in a row are too long: perhaps none fits. The last "
-                f"one: {cause}"
             )
 
     def drop_uninformative(self, totals: Sequence[float | None]) -> str:
@@ -67,7 +46,6 @@ class Drops:
         Raises RunError if too many groups in a row were uninformative.
         """
         self.uninformative += 1
-        self._long_in_row = 0
         value = next((f"{total:g}" for total in totals if total is not None), "not scored")
         self._totals_in_row[value] += 1
         if self._totals_in_row.total() >= self._max_uninformative:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 
 from rlx.controller.groups.placement import Placement
+from rlx.controller.records.bad_rows import BadRows
 from rlx.controller.records.metrics import eval_metrics
 from rlx.controller.runtime.services import Services
 from rlx.datasets.order import derive_seed
@@ -34,6 +35,7 @@ class Evaluation:
         self._groups: list[GroupDone] = []
         self._dropped = 0
         self._last_error = ""
+        self.bad_rows = BadRows("eval.dataset", services.log)
         self._complete = asyncio.Event()
 
     async def run(self, version: int) -> tuple[dict[str, float], list[GroupDone]]:
@@ -65,7 +67,10 @@ class Evaluation:
         if self.placement.release(replica, message.group_id):
             self._dropped += 1
             self._last_error = message.error
-            self._services.log("warning", f"evaluation: group {message.group_id} dropped: {message.error}")
+            if message.bad_row is not None:
+                self.bad_rows.drop(message.group_id, message.bad_row, message.error)
+            else:
+                self._services.log("warning", f"evaluation: group {message.group_id} dropped: {message.error}")
             await self._advance()
 
     async def _hand_out(self) -> None:

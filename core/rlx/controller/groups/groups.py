@@ -10,6 +10,7 @@ from rlx.controller.groups.dropped_groups import Drops
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.groups.placement import Placement
 from rlx.controller.groups.staleness import Window
+from rlx.controller.records.bad_rows import BadRows, most_in_row
 from rlx.controller.records.metrics import is_informative
 from rlx.controller.runtime.services import Services
 from rlx.datasets.order import RowOrder, derive_seed
@@ -43,7 +44,9 @@ class Groups:
         """Newest version that is verified in all engines."""
         self.in_flight = version
         """Newest version that may be in any engine, verified or not."""
-        self.drops = Drops(window.groups_per_step, order.epoch_rows)
+        self.drops = Drops(window.groups_per_step)
+        most = most_in_row(window.groups_per_step, order.epoch_rows)
+        self.bad_rows = BadRows("dataset", services.log, most)
         self.generated_tokens = 0
 
     @property
@@ -111,6 +114,7 @@ class Groups:
         if not self.placement.release(replica, message.group_id):
             return
         self.generated_tokens += message.tokens
+        self.bad_rows.good()
         if self._drop_uninformative and not is_informative(message):
             await self._drop(message.group_id, self.drops.drop_uninformative(message.filters or message.rewards))
             return
@@ -125,10 +129,11 @@ class Groups:
         if not self.placement.release(replica, message.group_id):
             return
         cause = owned(message.error, message.owner)
-        self._services.log("warning", f"group {message.group_id} dropped: {cause}")
-        if message.long_prompt:
-            self.drops.drop_long_prompt(cause)
+        if message.bad_row is not None:
+            self.bad_rows.drop(self._order.row(message.group_id), message.bad_row, cause)
         else:
+            self._services.log("warning", f"group {message.group_id} dropped: {cause}")
+            self.bad_rows.good()
             self.drops.drop_failed(cause)
         await self._drop(message.group_id, message.error)
 

@@ -72,7 +72,8 @@ class RLMode:
             next_group_id=self._groups.next_id,
             dropped=drops.failed,
             uninformative=drops.uninformative,
-            long_prompts=drops.long_prompts,
+            bad_rows=self._groups.bad_rows.counts,
+            named_rows=[*self._groups.bad_rows.named, *(self._evaluation.bad_rows.named if self._evaluation else [])],
             restarts=self._restarts.count,
         )
 
@@ -185,4 +186,12 @@ class RLMode:
             raise RunError(f"a hook answered rlx_rollout_failed with {answer!r}; it must return 'drop', 'fail' or None")
         if answer == "fail" or (answer is None and not message.drop):
             error = owned(message.error, message.owner)
-            raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {error}")
+            raise RunError(f"{replica}, group {message.group_id} of {message.kind}: {error}{_advice(message)}")
+
+
+def _advice(message: GroupFailed) -> str:
+    """Return what to do about a failed group whose row is to blame."""
+    if message.bad_row is None:
+        return ""
+    table = "dataset" if message.kind == "train" else "eval.dataset"
+    return f'\n[{table}] on_bad_row = "drop" leaves such rows out and counts them; a resume may set it, too.'

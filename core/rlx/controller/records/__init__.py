@@ -1,6 +1,7 @@
 """The results of a run: metrics, checkpoints, trajectory files and the summary.
 
 * `metrics.py`: metrics of a step, a weight sync and an evaluation, from messages.
+* `bad_rows.py`: `BadRows`, the dataset rows that were dropped because they can't be used.
 * `summary.py`: `Totals` of the run, and the content of summary.json.
 * `checkpoint.py`: checkpoint folders (begin, commit, load, prune), and the controller's part of their content.
 * `best.py`: the best version so far by an evaluation metric.

@@ -21,6 +21,7 @@ from rlx.errors import RunError
 from rlx.files import sync_folder, write_atomic
 from rlx.fingerprint import Fingerprint
 from rlx.names import CHECKPOINTS
+from rlx.transport.messages import BadRow
 
 FORMAT = 1
 STATE_FILE = "controller.json"
@@ -33,7 +34,8 @@ class SavedState(msgspec.Struct, frozen=True):
     version: int
     """Steps trained."""
     next_group_id: int
-    """The frontier: the first id that had not been leased when the checkpoint was made."""
+    """The frontier: the first id that had not been leased when the checkpoint was made; in SFT, the first position in
+    the order of rows that had not been reached."""
     groups_per_step: int
     fingerprint: Fingerprint
     """The fingerprint of the training dataset."""
@@ -43,7 +45,10 @@ class SavedState(msgspec.Struct, frozen=True):
     evaluations: list[dict[str, float]] = []
     logprob_diff_max: float = 0.0
     uninformative: int = 0
-    long_prompts: int = 0
+    bad_rows: dict[str, int] = {}
+    """Reason -> training rows dropped because they can't be used."""
+    named_rows: list[BadRow] = []
+    """The first of them."""
     format: int = FORMAT
 
 

@@ -85,17 +85,25 @@ def group_metrics(groups: Sequence[GroupDone], step: int, *, uninformative: int)
 def eval_metrics(groups: Sequence[GroupDone], *, dropped: int, seconds: float) -> dict[str, float]:
     """Return the metrics of an evaluation.
 
-    `eval/accuracy` is the share of the scored completions whose first reward is at least 1.
+    `eval/accuracy` is the share of the scored completions whose first reward is at least 1. `eval/rows` is the number
+    of rows that the metrics are over, and `eval/dropped` that of the rows that are not among them.
     """
     correct = [float(value >= 1) for group in groups for value in group.accuracies if value is not None]
     metrics = {
         "eval/accuracy": mean(correct),
         "eval/reward": mean(reward for group in groups for reward in group.rewards if reward is not None),
         "eval/completions": float(sum(len(group.lengths) for group in groups)),
+        "eval/rows": float(len(groups)),
         "eval/dropped": float(dropped),
         "eval/seconds": seconds,
     }
     return metrics | {f"eval/{name}": value for name, value in _completion_metrics(groups).items()}
+
+
+def dropped_rows(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return `rows/dropped`, the number of training rows that were dropped, and `rows/dropped/<reason>`."""
+    by_reason = {f"rows/dropped/{reason}": count for reason, count in sorted(counts.items())}
+    return {"rows/dropped": sum(counts.values()), **by_reason}
 
 
 def timing_metrics(timings: Mapping[str, Timing]) -> dict[str, float]:

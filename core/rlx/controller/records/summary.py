@@ -6,13 +6,16 @@ Its metrics cover training over the whole run; after a resume, over this attempt
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlx.controller.records.metrics import SyncMetrics, TrainedStep, ratio
+from msgspec import structs
+
+from rlx.controller.records.metrics import SyncMetrics, TrainedStep, dropped_rows, ratio
 from rlx.names import CHECKPOINTS, EXPORT, LOGS, METRICS_FILE, TRAJECTORIES
 from rlx.plugins.timings import Timing
+from rlx.transport.messages import BadRow
 
 
 @dataclass
@@ -49,13 +52,15 @@ class GroupCounts:
     """Groups and replicas over the whole run; the defaults are those of a run without replicas."""
 
     next_group_id: int = 0
-    """The frontier: the first id that was never leased."""
+    """The frontier: the first id that was never leased; in SFT, the next position in the order of rows."""
     dropped: int = 0
     """Groups dropped because they failed."""
     uninformative: int = 0
     """Groups dropped because their rewards do not differ."""
-    long_prompts: int = 0
-    """Groups dropped because their prompts do not fit the model's context."""
+    bad_rows: Mapping[str, int] = field(default_factory=dict)
+    """Reason -> training rows dropped because they can't be used."""
+    named_rows: Sequence[BadRow] = ()
+    """The first rows of each dataset that were dropped."""
     restarts: int = 0
     """Restarts of replicas that died."""
 
@@ -96,8 +101,9 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         "groups/trained": result.trained,
         "groups/dropped": result.counts.dropped,
         "groups/uninformative": result.counts.uninformative,
-        "groups/long_prompts": result.counts.long_prompts,
         "groups/lost": result.lost,
+        **dropped_rows(result.counts.bad_rows),
+        "bad_rows": [structs.asdict(bad) for bad in result.counts.named_rows],
         "rollout/restarts": result.counts.restarts,
         "time/step_median": _median(totals.step_seconds),
         "time/generate_busy": ratio(totals.generate_busy_seconds, wall),

@@ -81,9 +81,15 @@ class Services:
         return PATIENCE * self.config.run.stall_seconds
 
     async def ask(
-        self, peer: str, message: Message, answer: type[Answer], what: str, *, timeout: float | None = None
+        self,
+        peer: str,
+        message: Message,
+        answer: type[Answer] | tuple[type[Answer], ...],
+        what: str,
+        *,
+        timeout: float | None = None,
     ) -> Answer:
-        """Send a request to `peer` and return its answer.
+        """Send a request to `peer` and return its answer, of one of the types `answer`.
 
         `what` completes a sentence that begins with the peer's name, for error messages. Raises RunError if the peer
         fails, answers with another type of message, or does not answer in time.
@@ -114,8 +120,9 @@ class Services:
             self.failure.spawn(self.channel.notify(LAUNCHER, message), name)
 
 
-def check_answer(peer: str, reply: Message, answer: type[Answer], what: str) -> Answer:
+def check_answer(peer: str, reply: Message, answer: type[Answer] | tuple[type[Answer], ...], what: str) -> Answer:
     """Return `reply`. Raises RunError if it is not an `answer`."""
     if not isinstance(reply, answer):
-        raise RunError(f"{peer} answered {type(reply).__name__} instead of {answer.__name__}: {what}")
+        expected = answer[0] if isinstance(answer, tuple) else answer
+        raise RunError(f"{peer} answered {type(reply).__name__} instead of {expected.__name__}: {what}")
     return reply

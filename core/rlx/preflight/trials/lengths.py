@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlx.config.schema import Config
-from rlx.errors import ConfigError, DatasetError
+from rlx.errors import ConfigError, DatasetError, UsageError, first_line
 from rlx.preflight.checks.model_facts import ModelFacts
 from rlx.preflight.checks.problems import Problems
 
 NAMED_ROWS = 5
 """Rows that a message names."""
+BROKEN_ROWS = 3
+"""Rows that can't be used and that are reported as problems."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Lengths:
     """Rows that the run uses, tokenised or not."""
     tokens: dict[int, int] = field(default_factory=dict)
     """Row -> tokens: of the prompt (RL), or of the longest sequence of the row (SFT)."""
+    bad: dict[int, UsageError] = field(default_factory=dict)
+    """Row -> why it can't be used, other than its length."""
 
     @property
     def longest(self) -> int:
@@ -41,9 +45,10 @@ class Lengths:
         return [row for row, tokens in self.tokens.items() if tokens > limit]
 
     def of_tried(self, count: int) -> str:
-        """Return `count` as a part of the rows that were tokenised: `3 of 24 rows`, `3 of 64 rows tried`."""
-        tried = "" if len(self.tokens) == self.rows else " tried"
-        return f"{count:,} of {len(self.tokens):,} rows{tried}"
+        """Return `count` as a part of the rows that were tried: `3 of 24 rows`, `3 of 64 rows tried`."""
+        total = len(self.tokens) + len(self.bad)
+        tried = "" if total == self.rows else " tried"
+        return f"{count:,} of {total:,} rows{tried}"
 
     def listed(self, rows: Sequence[int]) -> str:
         """Return the first of `rows` with their tokens, and how many more there are."""
@@ -93,7 +98,7 @@ def report_prompts(
     """Report prompts without room for a completion, and completions that are cut before they have `max_tokens`.
 
     table, key: the places of the dataset and of `max_tokens` in the config. drop: whether rows with such a prompt are
-    dropped (`on_long_prompt`).
+    dropped (`on_bad_row`).
     """
     if limit is None:
         return
@@ -104,10 +109,10 @@ def report_prompts(
             f"{limit.named}: {lengths.listed(too_long)}."
         )
         if drop and len(too_long) < len(lengths.tokens):
-            problems.note(f'{text} [rollout] on_long_prompt = "drop": these rows are dropped.')
+            problems.note(f"{text} {_dropped(table)}")
         else:
             advice = "Shorten these prompts or leave out their rows"
-            advice += "." if drop else ', or set [rollout] on_long_prompt = "drop".'
+            advice += "." if drop else f', or set {table} on_bad_row = "drop".'
             problems.add(DatasetError(f"{text}\n{advice}"))
     cut = [row for row in lengths.above(limit.tokens - max_tokens) if row not in set(too_long)]
     if cut:
@@ -118,13 +123,31 @@ def report_prompts(
         )
 
 
-def report_sequences(lengths: Lengths, limit: Limit | None, problems: Problems, *, table: str) -> None:
-    """Report rows of SFT that are too long to be trained on."""
+def report_sequences(lengths: Lengths, limit: Limit | None, problems: Problems, *, table: str, drop: bool) -> None:
+    """Report rows of SFT that are too long to be trained on. `drop`: as for `report_prompts`."""
     too_long = lengths.above(limit.tokens) if limit is not None else []
-    if limit is not None and too_long:
-        problems.add(
-            DatasetError(
-                f"{table}: {lengths.of_tried(len(too_long))} are longer than {limit.named}: "
-                f"{lengths.listed(too_long)}.\nShorten or leave out these rows."
-            )
-        )
+    if limit is None or not too_long:
+        return
+    text = f"{table}: {lengths.of_tried(len(too_long))} are longer than {limit.named}: {lengths.listed(too_long)}."
+    if drop and len(too_long) < len(lengths.tokens):
+        problems.note(f"{text} {_dropped(table)}")
+    else:
+        problems.add(DatasetError(f"{text}\nShorten or leave out these rows."))
+
+
+def report_bad(lengths: Lengths, problems: Problems, *, table: str, drop: bool) -> None:
+    """Report rows that can't be used. They are problems if rows are not dropped, or if no row can be used."""
+    if drop and lengths.tokens:
+        rows = list(lengths.bad)
+        if rows:
+            named = "; ".join(first_line(lengths.bad[row]) for row in rows[:NAMED_ROWS])
+            more = f"; and {len(rows) - NAMED_ROWS:,} more" if len(rows) > NAMED_ROWS else ""
+            count = lengths.of_tried(len(rows))
+            problems.note(f"{table}: {count} can't be used: {named}{more}. {_dropped(table)}")
+        return
+    for error in list(lengths.bad.values())[:BROKEN_ROWS]:
+        problems.add(error, table)
+
+
+def _dropped(table: str) -> str:
+    return f'{table} on_bad_row = "drop": such rows are dropped and counted.'

@@ -25,13 +25,21 @@ from rlx.packers.loss_mask import dry_run_policy_input
 from rlx.packers.open import open_packer
 from rlx.packers.prompt import prompt_token_ids
 from rlx.packers.protocol import Packer
-from rlx.packers.sft_rows import sft_trajectories
+from rlx.packers.sft_rows import has_trained_token, sft_trajectories
 from rlx.packers.tokenizer import Tokenizer, load_tokenizer
 from rlx.plugins.session import Plugins
 from rlx.preflight.checks.model_facts import ModelFacts
 from rlx.preflight.checks.plugins import PlacedReward, check_dataset
 from rlx.preflight.checks.problems import Problems
-from rlx.preflight.trials.lengths import Lengths, engine_limit, report_prompts, report_sequences, sft_limit
+from rlx.preflight.trials.lengths import (
+    BROKEN_ROWS,
+    Lengths,
+    engine_limit,
+    report_bad,
+    report_prompts,
+    report_sequences,
+    sft_limit,
+)
 from rlx.preflight.trials.progress import Progress
 from rlx.preflight.trials.rewards import RewardTrial, TrialRow
 from rlx.rewards.bound import accepted_offers
@@ -46,8 +54,6 @@ MEASURED_ROWS = 64
 """Rows that are tokenised, spread over the dataset."""
 MEASURING_SECONDS = 1.0
 """No further row is tokenised after this time, and none is compared between datasets."""
-BROKEN_ROWS = 3
-"""Rows that can't be used and that are reported. No further row of the dataset is tokenised then."""
 EVAL_TABLE = "[[eval.rewards]]"
 
 
@@ -103,6 +109,11 @@ class Split:
 
     def where(self, index: int) -> str:
         return self.rows.view.where(index)
+
+    @property
+    def drops(self) -> bool:
+        """Whether the run drops rows that can't be used."""
+        return self.section.on_bad_row == "drop"
 
 
 @dataclass(frozen=True)
@@ -192,18 +203,22 @@ class RowCheck:
     def _try(self, split: Split, tokenizer: Tokenizer) -> Lengths:
         """Tokenise rows, try the packer's loss mask and the rewards on some of them, and return the lengths."""
         lengths, tried = Lengths(split.rows.size), []
-        with self.problems.collecting(split.table):
-            for index in spread(split.rows.size, TRIED_ROWS):
+        for index in spread(split.rows.size, TRIED_ROWS):
+            try:
                 item, reference = split.rows.row(index)
                 sequences = self._sequences(split, index, tokenizer)
                 if self.trial is not None and split.trained:
                     dry_run_policy_input(split.packer, item, sequences[0], tokenizer, where=split.where(index))
-                lengths.tokens[index] = max(map(len, sequences))
-                tried.append(TrialRow(split.where(index), item, reference, sequences[0]))
-        sound = len(tried) == len(spread(split.rows.size, TRIED_ROWS))
+            except UsageError as error:
+                lengths.bad[index] = error
+                if not split.drops:
+                    break
+                continue
+            lengths.tokens[index] = max(map(len, sequences))
+            tried.append(TrialRow(split.where(index), item, reference, sequences[0]))
         if self.trial is not None and self.problems.passes(check_sendable, split, self.plugins):
             self.trial.call(split.rewards, tried, tokenizer)
-        if sound:
+        if tried and (split.drops or not lengths.bad):
             self._measure(split, lengths, tokenizer)
         self._report(split, lengths)
         return lengths
@@ -217,6 +232,8 @@ class RowCheck:
                 sequences = [prompt_token_ids(packer, item, tokenizer, where=where)]
             else:
                 trajectories = sft_trajectories(packer, item, reference, tokenizer, where=where)
+                if not any(map(has_trained_token, trajectories)):
+                    raise DatasetError(f"{where} has no token to train on")
                 sequences = [trajectory.tokens for trajectory in trajectories]
         except NoChatTemplate as error:
             factory = self.plugins.load("datasets", split.section.name)
@@ -236,33 +253,34 @@ class RowCheck:
 
     def _measure(self, split: Split, lengths: Lengths, tokenizer: Tokenizer) -> None:
         """Tokenise further rows: some, for a while, or all of them."""
-        began, broken, rows = time.monotonic(), 0, split.rows
+        began, rows = time.monotonic(), split.rows
         with self.progress.doing(f"tokenising the {rows.size:,} rows of {split.table}"):
             for index in range(rows.size) if self.all_rows else spread(rows.size, MEASURED_ROWS):
                 slow = not self.all_rows and time.monotonic() - began > MEASURING_SECONDS
-                if slow or broken == BROKEN_ROWS:
+                if slow or (len(lengths.bad) >= BROKEN_ROWS and not split.drops):
                     return
-                if index in lengths.tokens:
+                if index in lengths.tokens or index in lengths.bad:
                     continue
                 kept = rows.has(index)
-                with self.problems.collecting(split.table):
+                try:
                     lengths.tokens[index] = max(map(len, self._sequences(split, index, tokenizer)))
-                if index not in lengths.tokens:
-                    broken += 1
-                elif not kept:
+                except UsageError as error:
+                    lengths.bad[index] = error
+                if not kept and rows.has(index):
                     rows.forget(index)
 
     def _report(self, split: Split, lengths: Lengths) -> None:
         config, facts = self.config, self.facts
+        report_bad(lengths, self.problems, table=split.table, drop=split.drops)
         if self.trial is None:
-            report_sequences(lengths, sft_limit(config, facts), self.problems, table=split.table)
+            limit = sft_limit(config, facts)
+            report_sequences(lengths, limit, self.problems, table=split.table, drop=split.drops)
             return
-        drop = config.rollout.on_long_prompt == "drop"
         key, tokens = "[rollout] max_tokens", config.rollout.max_tokens
         if not split.trained and config.eval is not None and config.eval.max_tokens is not None:
             key, tokens = "[eval] max_tokens", config.eval.max_tokens
         report_prompts(
-            lengths, engine_limit(config, facts), tokens, self.problems, table=split.table, key=key, drop=drop
+            lengths, engine_limit(config, facts), tokens, self.problems, table=split.table, key=key, drop=split.drops
         )
 
     def _common_rows(self, train: Split, held_out: Split) -> str:
@@ -295,6 +313,11 @@ def check_sendable(split: Split, plugins: Plugins) -> None:
     rewards = [placed.reward.name for placed in split.rewards]
     takes_item = any("example" in accepted_offers(plugins.load("rewards", name)) for name in rewards)
     for index in spread(split.rows.size, SENT_ROWS):
-        item, reference = split.rows.row(index)
+        try:
+            item, reference = split.rows.row(index)
+        except DatasetError:
+            if split.drops:
+                continue
+            raise
         if found := why_unsendable({"reference": reference, **({"item": item} if takes_item else {})}):
             raise DatasetError(f"{split.table}: {split.where(index)}: {found}.")

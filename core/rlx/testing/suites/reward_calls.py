@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from rlx.errors import RewardError
+from rlx.errors import BadRowError, RewardError
 from rlx.fingerprint import digest
 from rlx.rewards.bound import BoundReward
 from rlx.rewards.call import RewardCaller
@@ -80,7 +80,7 @@ class ExampleCaller:
     call: RewardCaller
 
     def received(self, example: Example) -> Call:
-        """Return the call as the reward's process receives it. Raises RewardError if it can't be sent."""
+        """Return the call as the reward's process receives it. Raises BadRowError or RewardError if it can't be sent."""
         call = to_worker(frame(call_message(example.inputs(), 0, self.loaded))[LENGTH.size :])
         assert isinstance(call, Call)
         return call
@@ -98,7 +98,7 @@ def broken_example(caller: ExampleCaller, example: Example, repeatable: bool) ->
         )
     try:
         call = caller.received(example)
-    except RewardError as error:
+    except (BadRowError, RewardError) as error:
         yield Broken("transport", str(error), "Make reference answers and items plain data.")
         return
     before = _given(call)
