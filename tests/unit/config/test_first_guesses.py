@@ -51,7 +51,7 @@ def message(tmp_path):
          "Did you mean 'high'? It is an option of dataset 'arithmetic', and options go into args."),
         ('dataset = { name = "arithmetic", shufle = true }', "Did you mean 'shuffle'?"),
         ('dataset = { name = "arithmetic", zzz = 1 }',
-         "Keys: name, args, shuffle, on_bad_row. Options of dataset 'arithmetic', which go into args: split, low, high,"),
+         "Keys: name, args, shuffle, on_bad_row. Options of dataset 'arithmetic', which go into args:"),
         ('dataset = { name = "absent", zzz = "a b" }',
          'Keys: name, args, shuffle, on_bad_row. Options of the component go into args: args = { zzz = "a b" }.'),
         ('dataset = { name = "./mine.py:rows", size = 3 }',

@@ -80,7 +80,7 @@ class ExampleCaller:
     call: RewardCaller
 
     def received(self, example: Example) -> Call:
-        """Return the call as the reward's process receives it. Raises BadRowError or RewardError if it can't be sent."""
+        """Return the call as the reward's process gets it. Raises BadRowError or RewardError if it can't be sent."""
         call = to_worker(frame(call_message(example.inputs(), 0, self.loaded))[LENGTH.size :])
         assert isinstance(call, Call)
         return call
