@@ -1,10 +1,11 @@
-"""Read the end of a process's log: its last lines, and the exception that ended the process.
+"""Read the end of a process's log: its last lines, the exception that ended it, and its last stack dump.
 
 The first exception is the cause: the engine's core fails, then its client because the core is gone, then the replica.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlx.errors import UsageError
+from rlx.names import NANNY
 
 LAST_LINES = 10
 """How many lines of a log a message shows, if it shows no exception."""
@@ -45,6 +47,12 @@ _CONSEQUENCES = re.compile(
     r"|Exception: WorkerProc initialization failed"
 )
 """Exceptions that follow from another process's or from a request to end."""
+_THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]+) .*\(most recent call first\):$")
+"""The first line of a thread in faulthandler's dumps."""
+_HOOK = re.compile(r", line \d+ in .*: its hook rlx_\w+$")
+"""The frame of a hook: see `rlx.plugins.hooks`."""
+_FRAMES = 4
+"""How many of a thread's innermost frames a message quotes."""
 _RLX_TYPE = re.compile(r"^(?:RunError|ProcessDied|PeerFailed|WaitTimeout|SyncError|RewardError|HookError): ")
 """The type that a process puts before the message of an RlxError."""
 
@@ -93,6 +101,36 @@ def first_exception(lines: Sequence[str]) -> str:
         found.append(text)
         end = first
     return next((text for text in reversed(found) if not _CONSEQUENCES.match(text)), "")
+
+
+def last_stack(lines: Sequence[str]) -> list[str]:
+    """Return the innermost frames of the newest stack dump in a log; an empty list if there is none.
+
+    They are those of the main thread, and those of the thread in which a hook runs, if there is one: its plugin's name
+    is in the frame that has called it. If the nanny has written that the process can't write its stacks, it is that.
+    """
+    threads: dict[str, list[str]] = {}
+    cannot: list[str] = []
+    for index, line in enumerate(lines):
+        if line.startswith(NANNY):
+            cannot = [line.removeprefix(NANNY)]
+        elif thread := _THREAD.match(line):
+            if thread[1] in threads:  # of an earlier dump
+                threads = {}
+            cannot = []
+            threads[thread[1]] = list(itertools.takewhile(lambda line: line.startswith("  File "), lines[index + 1 :]))
+    if cannot or not threads:
+        return cannot
+    # faulthandler begins with the newest thread: the main thread is the last one of a dump.
+    *others, main = threads.values()
+    hooks = [frame for thread in others if any(_HOOK.search(frame) for frame in thread) for frame in _innermost(thread)]
+    return [*hooks, *_innermost(main)]
+
+
+def _innermost(frames: list[str]) -> list[str]:
+    """Return the first frames, which are the innermost ones; of a thread in which a hook runs, also the hook's."""
+    hook = [frame for frame in frames[_FRAMES:] if _HOOK.search(frame)]
+    return [*frames[:_FRAMES], *hook]
 
 
 def _exceptions(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:

@@ -33,6 +33,9 @@ PROBE_TOKENS = 256
 SIGNAL_EXIT_CODE = 128
 """A process that was killed by signal n has the exit code 128 + n, as shells report it."""
 
+NANNY = "rlx nanny: "
+"""Begins each line that a nanny writes to the log of its child."""
+
 
 def replica_name(index: int) -> str:
     """`rollout-0`, `rollout-1`, ..."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from rlx.boot import decode_boot, read_blob
 from rlx.errors import RlxError, UsageError
-from rlx.launchers.linux import die_with_parent
+from rlx.launchers.linux import die_with_parent, dump_stacks_on_signal
 
 if TYPE_CHECKING:
     from rlx.boot import Boot
@@ -53,6 +53,7 @@ def _run(kind: str) -> int:
             # Each line goes into the log at once, so that a process that dies a moment later leaves its last one.
             stream.reconfigure(line_buffering=True)
     faulthandler.enable()  # the stack of a crash in C goes into the log
+    dump_stacks_on_signal()
     try:
         boot = decode_boot(read_blob(_STDIN))
         _empty_stdin()

@@ -82,7 +82,7 @@ class Controller:
             warn=lambda text: services.log("warning", text),
         )
         failure.spawn(watchdog.run(), "watchdog")
-        services.hooks.rlx_run_start(config=config, run_dir=services.run_dir)
+        await services.hooks.call("rlx_run_start", config=config, run_dir=services.run_dir)
         await self._members.wait()
         if self._state.ending:
             status = "stopped"
@@ -92,7 +92,7 @@ class Controller:
             self._run.reason = loop.reason
         await self._run.sampling.close()
         summary = self._run.summary(status)
-        self._call_run_end_hooks(summary)
+        await self._call_run_end_hooks(summary)
         self._state.drain()
         self._state.to(RunState.DONE)
         return RunEnded(status, summary)
@@ -109,15 +109,15 @@ class Controller:
         await self._run.sampling.close()
         summary = self._run.summary("failed") | {"error": error}
         try:
-            self._call_run_end_hooks(summary)
+            await self._call_run_end_hooks(summary)
         except RlxError as second:
             error += f"\nAfter that: {second}"
         self._state.to(RunState.FAILED)
         return RunEnded("failed", summary, error)
 
-    def _call_run_end_hooks(self, summary: dict[str, object]) -> None:
+    async def _call_run_end_hooks(self, summary: dict[str, object]) -> None:
         try:
-            self._services.hooks.rlx_run_end(summary=summary)
+            await self._services.hooks.call_at_end("rlx_run_end", summary=summary)
         finally:
             # Taken after the hooks: their own time and failures belong in the summary.
             summary["costs"] = timing_table(self._services.timings.total)

@@ -103,9 +103,9 @@ class Loop:
         step_metrics = self._step_metrics(trained, seconds, generate_seconds, sampled_in)
         metrics = {**trained.metrics, **sync_metrics, **step_metrics}
         self._totals.add_step(seconds, generate_seconds, trained)
-        self._services.hooks.rlx_step_end(step=step, metrics=metrics)
+        await self._services.hooks.call("rlx_step_end", step=step, metrics=metrics)
         self._report(step, metrics, "train")
-        answer = self._services.hooks.rlx_should_stop(step=step, metrics=metrics)
+        answer = await self._services.hooks.call("rlx_should_stop", step=step, metrics=metrics)
         if answer:
             self._stop_requested = True
             self.drain(answer if isinstance(answer, str) else "a hook asked to stop")
@@ -157,7 +157,7 @@ class Loop:
         if after is not None:
             await after
         metrics = await self._mode.evaluate(version)
-        self._services.hooks.rlx_evaluated(step=version, metrics=metrics)
+        await self._services.hooks.call("rlx_evaluated", step=version, metrics=metrics)
         self._totals.evaluations.append({"step": float(version), **metrics})
         self._best.evaluation_ended(version, metrics)
         self._report(version, metrics, "eval")
@@ -209,7 +209,7 @@ class Loop:
                 await self._prune()
         self._saved_version = version
         self._sampling.checkpointed(version)
-        self._services.hooks.rlx_checkpoint_saved(path=final, step=version)
+        await self._services.hooks.call("rlx_checkpoint_saved", path=final, step=version)
 
     async def _prune(self) -> None:
         keep, run_dir = self._config.checkpoint.keep, self._services.run_dir

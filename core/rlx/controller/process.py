@@ -32,7 +32,6 @@ async def serve(boot: Boot) -> RunEnded:
     """Open the server, write its port to the file that the launcher reads, run, and return the result."""
     config = boot.load_config()
     plugins = open_plugins(boot)
-    plugins.hooks.rlx_worker_start(process=CONTROLLER, config=config)
     failure = Failure()
     controller: Controller | None = None
 
@@ -47,7 +46,7 @@ async def serve(boot: Boot) -> RunEnded:
         run_dir=boot.run_path,
         replicas=replicas,
         channel=server,
-        hooks=plugins.hooks,
+        plugin_hooks=plugins.enabled_hooks,
         failure=failure,
         progress=Progress(),
         timings=plugins.timings,
@@ -56,6 +55,7 @@ async def serve(boot: Boot) -> RunEnded:
     )
     controller = Controller(services, boot)
     try:
+        await services.hooks.call("rlx_worker_start", process=CONTROLLER, config=config)
         port = await server.start()
         write_atomic(boot.run_path / PORT_FILE, f"{port}\n")
         return await controller.run()

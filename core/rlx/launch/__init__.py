@@ -5,6 +5,7 @@
 * changes.py: the changes that a resume makes to the config of its run.
 * processes.py: the processes of a run and the boot data of each.
 * supervisor.py: watches the processes and the controller until the run is over.
+* silence.py: notices a controller that has stopped speaking, and finds out where it stands.
 * outcome.py: how a run ended, and the report that the user gets.
 * signals.py: Ctrl-C, SIGTERM, SIGHUP (a closed terminal), SIGQUIT.
 * screen.py: stdout and stderr of the launcher, whose writes neither raise nor wait.

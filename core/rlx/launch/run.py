@@ -28,6 +28,7 @@ from rlx.launch.processes import RunProcesses, client_names, process_spec
 from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
 from rlx.launch.screen import safe_screen
 from rlx.launch.signals import Signals, signals_ignored, signals_interrupt
+from rlx.launch.silence import Silence, stack_of
 from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor, seconds_since_command
 from rlx.launchers.base import Launcher, ProcessHandle
 from rlx.launchers.make import make_launcher
@@ -181,7 +182,8 @@ async def _start_and_watch(processes: RunProcesses, launcher: Launcher, loggers:
         def restart(name: str, attempt: int) -> ProcessHandle:
             return launcher.start(process_spec(processes.restart(name, port, attempt)))
 
-        inbox = Inbox(loggers, _say)
+        silence = Silence(controller, processes.plan.config.run.heartbeat_seconds, _say)
+        inbox = Inbox(loggers, _say, silence)
         client = Client(processes.keys.endpoint(LAUNCHER, LOOPBACK, port), LAUNCHER, 1, inbox.take)
         try:
             await _unless_ended(controller, client.connect(CONNECT_SECONDS))
@@ -202,8 +204,14 @@ async def _wait_for_port(
             return None
         _check_alive(controller)
         if time.monotonic() > deadline:
+            frames = await stack_of(controller)
             raise WaitTimeout(
-                f"the controller did not listen within {limit:g} s (run.start_seconds); see {controller.log}"
+                "\n".join(
+                    [
+                        f"the controller did not listen within {limit:g} s (run.start_seconds); see {controller.log}",
+                        *frames,
+                    ]
+                )
             )
         if time.monotonic() - shown_at >= STATUS_SECONDS:
             shown_at = time.monotonic()

@@ -7,7 +7,7 @@ Rules:
 * A process that ends before `RunEnded` has died, whatever its exit code. It is reported after a short delay only, since
   `RunEnded` may be on its way.
 * A process that the controller wants restarted is ended completely before its next attempt starts under its name.
-* If the controller is dead or silent, or the user asks twice, the supervisor ends the run itself.
+* If the controller is dead or silent (silence.py), or the user asks twice, the supervisor ends the run itself.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import psutil
 from rlx.errors import PeerFailed
 from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.signals import Signals
+from rlx.launch.silence import Silence, stack_of
 from rlx.launchers.base import ProcessHandle
 from rlx.loggers.base import RunStatus
 from rlx.loggers.dispatch import Loggers
@@ -34,30 +35,40 @@ POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
 """Delay before a process that ended is reported."""
 VERDICT_SECONDS = 30.0
-"""How long the controller may take to end a run after the first failure was reported to it."""
+"""How long the controller may take to begin to end a run after the first failure was reported to it."""
 STOP_SECONDS = 20.0
 """How long processes may take to end by themselves after `RunEnded`."""
 
 
+_STARTED: float = time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+"""When this process was started, by `time.monotonic`: clocks may be set while it runs."""
+
+
 def seconds_since_command() -> float:
     """Return the seconds since this process, the launcher, was started."""
-    return time.time() - float(psutil.Process().create_time())
+    return time.monotonic() - _STARTED
 
 
 class Inbox:
     """Takes the controller's messages to the launcher."""
 
-    def __init__(self, loggers: Loggers, say: Callable[[str], None]) -> None:
+    def __init__(self, loggers: Loggers, say: Callable[[str], None], silence: Silence) -> None:
+        """`silence` is informed of every message."""
         self._loggers = loggers
         self._say = say
+        self.silence = silence
         self._run_ended = asyncio.Event()
         self.ended: RunEnded | None = None
+        self.draining = False
+        """Whether the controller is ending the run, which it does in limited time."""
         self.restarts: dict[str, int] = {}
         """Processes to restart, each with the number of its next attempt."""
 
     async def take(self, message: Message) -> None:
+        self.silence.heard()
         match message:
             case Status():
+                self.draining = message.state == "draining"
                 status = RunStatus(**msgspec.structs.asdict(message), elapsed=seconds_since_command())
                 self._loggers.status(status)
             case Samples():
@@ -105,6 +116,8 @@ class Supervisor:
         self._say = say
         self._seen_ended: dict[str, float] = {}
         self._exits: dict[str, ProcessExit] = {}
+        self._killed: set[str] = set()
+        """Processes that are being ended, to be restarted."""
         self._draining = False
         self._reported_failures = 0
         self._verdict_due = float("inf")
@@ -129,27 +142,37 @@ class Supervisor:
         for failure in self._loggers.failures[self._reported_failures :]:
             self._reported_failures += 1
             await self._report_failure(Failed(failure.error, failure.owner))
-        self._restart_processes()
+        await self._restart_processes()
         await self._report_exits()
         if CONTROLLER in self._exits:
             return Outcome.failed(self._exits[CONTROLLER].headline())
-        if time.monotonic() > self._verdict_due:
+        if silent := await self._inbox.silence.look():
+            return Outcome.failed(f"the run is ended, since {silent}")
+        if time.monotonic() > self._verdict_due and not self._inbox.draining:
             return Outcome.failed(
                 f"the controller did not end the run within {VERDICT_SECONDS:g} s of the first failure"
             )
         return None
 
-    def _restart_processes(self) -> None:
+    async def _restart_processes(self) -> None:
         for name, attempt in list(self._inbox.restarts.items()):
             if self._processes[name].poll() is None:
-                self._processes[name].kill()
+                await self._kill(self._processes[name])
                 continue
             del self._inbox.restarts[name]
+            self._killed.discard(name)
             self._processes[name], self._attempts[name] = self._restart(name, attempt), attempt
             self._seen_ended.pop(name, None)
             self._exits.pop(name, None)
             if not self._exits:
                 self._verdict_due = float("inf")
+
+    async def _kill(self, process: ProcessHandle) -> None:
+        """End a process that the controller takes for dead. If it lives, its log shows where it stood."""
+        if process.name not in self._killed:
+            self._killed.add(process.name)
+            await stack_of(process)
+        process.kill()
 
     async def _report_exits(self) -> None:
         for name, process in self._processes.items():
@@ -192,6 +215,7 @@ class Supervisor:
                 # The controller could not ask it to stop.
                 continue
             if code is None:
+                await stack_of(process)
                 self._say(f"{name} did not stop within {STOP_SECONDS:g} s and is killed. Its log: {process.log}")
             elif code != 0 and name not in self._exits:
                 self._exits[name] = ProcessExit.of(process, code)

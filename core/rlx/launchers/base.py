@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,14 @@ class ProcessHandle(Protocol):
 
         Never blocks; `poll` reports when it has ended. May be called again.
         """
+
+
+@runtime_checkable
+class DumpingHandle(ProcessHandle, Protocol):
+    """A handle that can also show where its process stands: one that has a `dump_stacks` method."""
+
+    def dump_stacks(self) -> None:
+        """Send SIGUSR2 to the nanny: the process then writes the stacks of its threads to its log. Never blocks."""
 
 
 class Launcher(Protocol):

@@ -1,13 +1,26 @@
-"""Linux features for ending process trees: subreapers and parent-death signals."""
+"""Linux features for process trees: subreapers, parent-death signals, and the signal that asks for a stack dump."""
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+DUMP_SIGNAL = signal.SIGUSR2
+"""Makes a process of a run write the stacks of all its threads to stderr, its log."""
+
+
+def dump_stacks_on_signal() -> None:
+    """Write the stacks of all threads to stderr on `DUMP_SIGNAL`, even while Python code can't run.
+
+    The nanny starts processes with the signal blocked: until now it would have ended this one.
+    """
+    faulthandler.register(DUMP_SIGNAL, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {DUMP_SIGNAL})
 
 
 def become_subreaper() -> None:

@@ -23,7 +23,7 @@ import psutil
 
 from rlx.errors import RunError
 from rlx.launchers.base import ProcessSpec
-from rlx.launchers.linux import become_subreaper
+from rlx.launchers.linux import DUMP_SIGNAL, become_subreaper
 from rlx.launchers.nanny import GRACE_SECONDS
 from rlx.logs import LAST_LINES, LogPart
 from rlx.names import shell_exit_code
@@ -68,6 +68,10 @@ class LocalProcess:
     def kill(self) -> None:
         if self.poll() is None:
             self._nanny.terminate()
+
+    def dump_stacks(self) -> None:
+        if self.poll() is None:
+            self._nanny.send_signal(DUMP_SIGNAL)
 
     def kill_nanny(self) -> None:
         """Kill a nanny that did not end in time; its tree is left to `_end_orphans`."""

@@ -6,11 +6,14 @@ Rules:
 * The tree is ended when the child ends, when the nanny's stdin closes (the launcher has died), or on SIGTERM: first
   SIGTERM to every process, then, after a grace period, SIGKILL until the kernel reports that no child is left.
 * Child and nanny each have a session of their own, so Ctrl-C in a terminal reaches neither. The launcher decides.
+* SIGUSR2 is passed on to the child, which then writes the stacks of its threads to the log. If the child can't, since
+  it is stopped or waits for a disk, the nanny writes that.
 * The nanny imports nothing heavy. Its exit code is the child's, or 128 + n if signal n killed the child.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -22,12 +25,19 @@ import msgspec
 import psutil
 
 from rlx.boot import frame_blob, read_blob
-from rlx.launchers.linux import become_subreaper
-from rlx.names import LOGS, SIGNAL_EXIT_CODE, shell_exit_code
+from rlx.launchers.linux import DUMP_SIGNAL, become_subreaper
+from rlx.names import LOGS, NANNY, SIGNAL_EXIT_CODE, shell_exit_code
 
 GRACE_SECONDS = 2.0
 LAST_RESORT_SECONDS = 30.0
 """Processes that outlive SIGKILL for this long are stuck in the kernel and can't be ended."""
+
+_CANNOT_DUMP = {
+    psutil.STATUS_STOPPED: "is stopped (SIGSTOP) and runs no code until it gets SIGCONT",
+    psutil.STATUS_TRACING_STOP: "is stopped by a debugger",
+    psutil.STATUS_DISK_SLEEP: "waits in the kernel for a disk or a network file system",
+}
+"""State of a process -> why it can't write its stacks."""
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _END_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -56,7 +66,7 @@ def main() -> int:
     os.close(log)
     become_subreaper()
     signals = _signal_pipe()
-    tree = _Tree(_spawn(head.kind, blob))
+    tree = _Tree(_spawn(head.kind, blob), head.name)
     try:
         tree.wait_for_end(signals)
     finally:
@@ -67,8 +77,9 @@ def main() -> int:
 class _Tree:
     """Every process below this one; `root` is the pid of the one that the nanny started."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, name: str) -> None:
         self._root = root
+        self._name = name
         self._status: int | None = None
 
     @property
@@ -83,10 +94,22 @@ class _Tree:
             ready, _, _ = select.select([_STDIN, signals], [], [])
             if _STDIN in ready and not os.read(_STDIN, 4096):
                 return
-            if signals in ready and _END_SIGNALS & set(os.read(signals, 4096)):
+            arrived = set(os.read(signals, 4096)) if signals in ready else set()
+            if _END_SIGNALS & arrived:
                 return
+            if DUMP_SIGNAL in arrived:
+                self._dump_stacks()
             if not self.reap():
                 return
+
+    def _dump_stacks(self) -> None:
+        """Have the child write its stacks to the log, or write why it can't."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child = psutil.Process(self._root)
+            if why := _CANNOT_DUMP.get(child.status()):
+                sys.stderr.write(f"{NANNY}{self._name} {why}\n")
+                sys.stderr.flush()
+            child.send_signal(DUMP_SIGNAL)
 
     def reap(self) -> bool:
         """Collect exit statuses of ended children; return False once no child is left, dead or alive."""
@@ -107,7 +130,7 @@ class _Tree:
         while self.reap():
             waited = time.monotonic() - start
             if waited > GRACE_SECONDS + LAST_RESORT_SECONDS:
-                sys.stderr.write("rlx nanny: some processes outlive SIGKILL; giving up on them\n")
+                sys.stderr.write(f"{NANNY}some processes outlive SIGKILL; giving up on them\n")
                 return
             if waited > GRACE_SECONDS:
                 _signal_descendants(signal.SIGKILL)
@@ -127,7 +150,7 @@ def _signal_pipe() -> int:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, *_END_SIGNALS):
+    for number in (signal.SIGCHLD, DUMP_SIGNAL, *_END_SIGNALS):
         signal.signal(number, lambda *_: None)  # a handler has to exist for the wake-up byte to be written
     return reader
 
@@ -144,6 +167,7 @@ def _spawn(kind: str, blob: bytes) -> int:
         os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, stdin, _STDIN)],
         setsid=True,
+        setsigmask=[DUMP_SIGNAL],  # until the child has a handler, it would end it
         setsigdef=[signal.SIGPIPE],
     )
     os.close(stdin)

@@ -10,6 +10,7 @@
 * signature.py: which of the arguments that rlx offers a callable accepts.
 * hookspecs.py: every hook, with its process, frequency and permissions.
 * hooks.py: the enabled hooks plugins of one process.
+* hook_thread.py: calls them in a thread of their own, where they stop no heartbeats.
 * registry.py: components that hooks plugins add by code.
 * timings.py: seconds, calls and failures of rewards and hooks.
 * session.py: the plugins of one process of a run: `Plugins.open(boot)`.

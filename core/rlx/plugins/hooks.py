@@ -14,6 +14,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pluggy
 
@@ -37,6 +38,16 @@ class Implementations:
     """The guarded hook implementations of one plugin, registered with pluggy in the plugin's place."""
 
 
+@dataclass(frozen=True)
+class RunningHook:
+    """A hook that is being called."""
+
+    title: str
+    """Its plugin's owner and its name; also the name of its frame in stack dumps."""
+    began: float
+    """By `time.monotonic`."""
+
+
 class Hooks:
     """The enabled hooks plugins of one process."""
 
@@ -51,6 +62,7 @@ class Hooks:
         self.failures = HookFailures()
         """Failures of the plugins in `best_effort`."""
         self.timings = CallTimings()
+        self._running: RunningHook | None = None
         self._best_effort = frozenset(section.best_effort)
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)
@@ -58,6 +70,11 @@ class Hooks:
         instances = [(record, _instance(record, plugin, options.get(record.name, {}))) for record, plugin in plugins]
         for record, plugin in reversed(instances):
             self._register(record, plugin)
+
+    @property
+    def running(self) -> RunningHook | None:
+        """The hook that runs at this moment."""
+        return self._running
 
     @property
     def relay(self) -> pluggy.HookRelay:
@@ -91,9 +108,11 @@ class Hooks:
             raise PluginError(f"{owner(record)}: {error}") from error
 
     def _guard(self, record: PluginRecord, name: str, hook: Callable[..., object]) -> Callable[..., object]:
-        @functools.wraps(hook)
+        title = f"{owner(record)}: its hook {name}"
+
         def guarded(*args: object) -> object:
             began = time.perf_counter()
+            self._running = RunningHook(title, time.monotonic())
             try:
                 with attribute(owner(record), f"its hook {name}", as_=HookError, advice=_ADVICE):
                     return hook(*args)
@@ -104,9 +123,12 @@ class Hooks:
                 log.warning("best effort: %s", error)
                 return None
             finally:
+                self._running = None
                 self.timings.add(f"hook/{record.name}/{name}", time.perf_counter() - began)
 
-        return guarded
+        # faulthandler and traceback show the name of a frame's code: a stack dump then says whose hook it stands in.
+        guarded.__code__ = guarded.__code__.replace(co_name=title)
+        return functools.wraps(hook)(guarded)
 
 
 def _instance(record: PluginRecord, plugin: object, args: Mapping[str, object]) -> object:

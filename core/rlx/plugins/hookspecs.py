@@ -8,8 +8,10 @@
 
 An implementation may leave out arguments that it doesn't need. All enabled plugins are called, in the order of
 `[plugins] enable`; if a hook is marked "first answer", calling stops at the first result that is not None. A hook that
-raises ends the run with its plugin's name, unless `[plugins] best_effort` lists the plugin. While it runs, a hook
-blocks the process that its docstring names.
+raises ends the run with its plugin's name, unless `[plugins] best_effort` lists the plugin.
+
+The controller and the replicas call their hooks in a thread of their own, one at a time; `rlx_register` is called in
+the main thread. The run waits for a hook, and ends if one takes longer than 12 times `run.stall_seconds`.
 """
 
 from __future__ import annotations

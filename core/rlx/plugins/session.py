@@ -70,6 +70,11 @@ class Plugins:
         return self._hooks.relay
 
     @property
+    def enabled_hooks(self) -> Hooks:
+        """The hooks of all enabled plugins, for a `HookThread`."""
+        return self._hooks
+
+    @property
     def timings(self) -> CallTimings:
         """Seconds and calls of hooks in this process; others may be added to them."""
         return self._hooks.timings

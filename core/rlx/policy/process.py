@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from rlx.boot import Boot, decode_boot, encode_boot
 from rlx.errors import ProcessDied, RlxError, UsageError
+from rlx.launchers.linux import dump_stacks_on_signal
 from rlx.logs import USAGE_LINES, LogPart
 from rlx.names import LOGS, LOOPBACK, POLICY
 from rlx.platform import PLATFORMS
@@ -93,6 +94,7 @@ def rank_main(blob: bytes) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
+    dump_stacks_on_signal()
     from rlx.policy.rank import run
 
     try:

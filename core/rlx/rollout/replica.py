@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from pathlib import Path
 
 from msgspec import structs
@@ -18,6 +19,7 @@ from rlx.boot import Boot
 from rlx.errors import ProcessDied, RlxError
 from rlx.fingerprint import Fingerprints
 from rlx.logs import LogPart
+from rlx.plugins.hook_thread import HookLimits, HookThread
 from rlx.rewards.pool import RewardPool
 from rlx.rollout.engine import Engine
 from rlx.rollout.engine_arguments import engine_arguments
@@ -33,6 +35,7 @@ from rlx.transport.messages import (
     GroupFailed,
     InitTransfer,
     Leases,
+    Log,
     Message,
     Ok,
     ReceiveWeights,
@@ -71,6 +74,7 @@ class Replica:
         self._connected = False
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resources = contextlib.AsyncExitStack()
+        self._reports: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Start, report that the replica is ready, and serve the controller until `Stop`."""
@@ -100,7 +104,8 @@ class Replica:
     async def _start(self) -> RolloutReady:
         config = self._config
         plugins = open_plugins(self._boot)
-        plugins.hooks.rlx_worker_start(process=self._boot.name, config=config)
+        hooks = HookThread(plugins.enabled_hooks, HookLimits.of(config.run), report=self._report_hook)
+        await hooks.call("rlx_worker_start", process=self._boot.name, config=config)
         await self._client.notify(Doing("opens the dataset"))
         train, evaluation = open_prompts(plugins, config)
         probes = train.probes()
@@ -121,7 +126,7 @@ class Replica:
             pool,
             prompt_sources(config, train, evaluation),
             send=send,
-            scored=plugins.hooks.rlx_group_scored,
+            scored=functools.partial(hooks.call, "rlx_group_scored"),
             on_failure=self._fail,
         )
         self._resources.push_async_callback(self._sampler.close)
@@ -130,6 +135,12 @@ class Replica:
             workers=engine.workers,
             probe_tokens=probes,
         )
+
+    def _report_hook(self, text: str) -> None:
+        """Show a warning about a hook to the user, through the controller."""
+        task = asyncio.ensure_future(self._client.notify(Log("warning", text)))
+        self._reports.add(task)  # the event loop keeps only a weak reference
+        task.add_done_callback(self._reports.discard)
 
     async def _connect(self) -> None:
         if not self._connected:

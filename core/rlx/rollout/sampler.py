@@ -78,7 +78,7 @@ class Sampler:
         sources: Mapping[str, PromptSource],
         *,
         send: Callable[[GroupDone | GroupFailed], Awaitable[None]],
-        scored: Callable[..., object],
+        scored: Callable[..., Awaitable[object]],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._engine = engine
@@ -174,7 +174,7 @@ class Sampler:
         for episode, score in zip(episodes, scores, strict=True):
             episode.rewards = score.rewards
             episode.metrics.update(score.metrics)
-        self._scored(group=episodes)
+        await self._scored(group=episodes)
         return finished_group(
             lease,
             group.prompt,

@@ -109,13 +109,14 @@ class Run:
         run_dir=None,
         resume=None,
         start_seconds=60.0,
+        heartbeat_seconds=60.0,
         output=subprocess.PIPE,
         terminal=None,
         prepare=None,
         **meta,
     ):
         config = {
-            "run": {"name": "job", "start_seconds": start_seconds},
+            "run": {"name": "job", "start_seconds": start_seconds, "heartbeat_seconds": heartbeat_seconds},
             "model": {"path": "m"},
             "dataset": {"name": "d"},
             "rollout": {"replicas": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import itertools
 import os
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import msgspec
 
+from rlx.boot import PluginRecord
 from rlx.errors import PeerFailed
 from rlx.files import write_atomic
 from rlx.launchers.local import LocalLauncher
+from rlx.plugins.hookspecs import hookimpl
 from rlx.transport.client import Client
 from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, StartAgain, Status, StepMetrics, Stop
 from rlx.transport.server import Server
@@ -65,6 +68,43 @@ def tree_then_exit(boot):
     return 3
 
 
+def blocks():
+    time.sleep(600)
+
+
+def sleeps(boot):
+    write_atomic(boot.run_path / "hangs", "")
+    blocks()
+
+
+def hold_the_gil():
+    """Hang in C code that keeps the GIL: it locks a mutex twice, which no signal interrupts."""
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
+def holds_the_gil(boot):
+    write_atomic(boot.run_path / "hangs", "")
+    hold_the_gil()
+
+
+class Tracker:
+    @hookimpl
+    def rlx_step_end(self, step):
+        hold_the_gil()
+
+
+def hangs_in_a_hook(boot):
+    """Hang in C code of a hook, in the thread of the hooks."""
+    from rlx.plugins.hook_thread import HookLimits, HookThread
+    from rlx.plugins.hooks import Hooks
+
+    hooks = Hooks([(PluginRecord("hooks", "./tracker.py:Tracker", "", "", "x.py:X", ""), Tracker())])
+    write_atomic(boot.run_path / "hangs", "")
+    asyncio.run(HookThread(hooks, HookLimits(1, 60), report=print).call("rlx_step_end", step=0, metrics={}))
+
+
 def launch(boot):
     """Start `process_tree` with a launcher in this process, and wait to be killed."""
     from rlx.launch.processes import process_spec
@@ -100,6 +140,8 @@ async def _control(boot, mode):
     if mode == "exits early":
         return 0
     write_atomic(boot.run_path / "running", "")
+    if mode == "hangs":
+        blocks()
     if mode == "restarts":
         await _restart(server, inbox, boot.config["meta"]["rollout-1"])
     steps = asyncio.create_task(_report_steps(server)) if mode == "steps" else None

@@ -38,11 +38,13 @@ def sample(boot):
         sent: asyncio.Queue[GroupDone | GroupFailed] = asyncio.Queue()
         tokenizer = CharTokenizer()
         view = make_dataset([{"prompt": "q"}], {}, None, tokenizer, owner="d")
+
+        async def scored(group: object) -> None:
+            """Do nothing: no hook is enabled."""
+
         source = PromptSource(Prompts(view, Packer(), tokenizer), 1.0, 8)
         async with RewardPool(boot(*rewards, **options)) as pool:
-            sampler = Sampler(
-                Engine(texts), pool, {kind: source}, send=sent.put, scored=lambda group: None, on_failure=pytest.fail
-            )
+            sampler = Sampler(Engine(texts), pool, {kind: source}, send=sent.put, scored=scored, on_failure=pytest.fail)
             await sampler.take(Leases([Lease(0, 0, len(texts), 0, 7, kind)]))
             return await sent.get()
 

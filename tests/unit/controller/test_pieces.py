@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlx.config.schema import Config
+from rlx.config.sections.run import PATIENCE
 from rlx.controller.groups.dropped_groups import MAX_FAILED, MAX_UNINFORMATIVE, Drops
 from rlx.controller.groups.least_loaded import LeastLoaded
 from rlx.controller.health.busy_time import BusyTime
@@ -17,7 +18,7 @@ from rlx.controller.records.bad_rows import NAMED_ROWS, BadRows, most_in_row
 from rlx.controller.records.metrics import eval_metrics, group_metrics, is_informative
 from rlx.controller.records.samples import samples_of
 from rlx.controller.runtime.failure import Failure, together
-from rlx.controller.runtime.progress import PATIENCE, Progress
+from rlx.controller.runtime.progress import Progress
 from rlx.controller.state import LEGAL, RunState, StateMachine
 from rlx.datasets.order import RowOrder, derive_seed, plain_order
 from rlx.episodes import Episode, Reward, encode_episodes, named_means, single_turn

@@ -139,7 +139,12 @@ def sample_group(cls, kind="train", context=32, *, drop=False, rows=("1+6=", "40
             answer.set_result(message)
 
         sources = {kind: PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8, drop)}
-        calls = {"send": send, "scored": scored or (lambda group: None), "on_failure": answer.set_exception}
+
+        async def call_hooks(group):
+            if scored is not None:
+                scored(group)
+
+        calls = {"send": send, "scored": call_hooks, "on_failure": answer.set_exception}
         sampler = Sampler(engine, ConstantPool(), sources, **calls)
         await sampler.take(Leases([Lease(0, 1, 2, 3, 7, kind)], barrier=False, seed=0))
         return await answer

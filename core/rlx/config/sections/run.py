@@ -10,6 +10,9 @@ from pydantic import Field
 
 from rlx.config.sections.base import MANY_STEPS, Seconds, Section
 
+PATIENCE = 12
+"""A run fails if nothing moves for this many times `run.stall_seconds`; so do a hook and a logger that take longer."""
+
 
 class RunConfig(Section):
     """Name, length, output folder and processes of a run."""
@@ -48,3 +51,8 @@ class RunConfig(Section):
     """A process that was silent for this long is considered dead."""
     port: int = Field(0, ge=0, le=65535)
     """The controller's port on the loopback interface; 0 takes a free one."""
+
+    @property
+    def patience(self) -> float:
+        """Longest time for anything that has no limit of its own, in seconds."""
+        return PATIENCE * self.stall_seconds

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from rlx.controller.runtime.progress import PATIENCE, Progress
+from rlx.config.sections.run import PATIENCE
+from rlx.controller.runtime.progress import Progress
 from rlx.errors import RunError
 
 

@@ -169,7 +169,7 @@ class RLMode:
                 if (groups := self._groups_of(message.kind)) is not None:
                     await groups.finished(replica, message)
             case GroupFailed():
-                self._require_drop(replica, message)
+                await self._require_drop(replica, message)
                 if (groups := self._groups_of(message.kind)) is not None:
                     await groups.failed(replica, message)
             case RolloutStats():
@@ -179,9 +179,9 @@ class RLMode:
     def _groups_of(self, kind: str) -> Groups | Evaluation | None:
         return self._groups if kind == "train" else self._evaluation
 
-    def _require_drop(self, replica: str, message: GroupFailed) -> None:
+    async def _require_drop(self, replica: str, message: GroupFailed) -> None:
         """Raise RunError unless a failed group may be dropped: a hook decides, or else the message."""
-        answer = self._services.hooks.rlx_rollout_failed(error=message.error)
+        answer = await self._services.hooks.call("rlx_rollout_failed", error=message.error)
         if answer not in {None, "drop", "fail"}:
             raise RunError(f"a hook answered rlx_rollout_failed with {answer!r}; it must return 'drop', 'fail' or None")
         if answer == "fail" or (answer is None and not message.drop):

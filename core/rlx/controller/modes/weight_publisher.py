@@ -102,7 +102,7 @@ class WeightPublisher:
         self._sync_in_progress = False
         self._on_synced(metrics)
         self.metrics = metrics.metrics
-        self._services.hooks.rlx_weights_synced(version=sent.version, metrics=self.metrics)
+        await self._services.hooks.call("rlx_weights_synced", version=sent.version, metrics=self.metrics)
         for name in sorted(returned):
             await self._placements.add_replica(name)
         await self._groups.version_verified(sent.version)

@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PATIENCE = 12
-"""A run fails if nothing moves for this many times `run.stall_seconds`."""
-
 
 class Progress:
     """The current waits of the controller, and the time since anything moved.

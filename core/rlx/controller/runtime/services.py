@@ -5,18 +5,21 @@ All parts of a controller share one instance.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from rlx.config.schema import Config
 from rlx.controller.runtime.failure import Failure
-from rlx.controller.runtime.progress import PATIENCE, Progress
+from rlx.controller.runtime.progress import Progress
 from rlx.datasets.order import EpochOrder
 from rlx.errors import RunError
 from rlx.names import LAUNCHER
+from rlx.plugins.hook_thread import HookLimits, HookThread
+from rlx.plugins.hooks import Hooks
 from rlx.plugins.timings import CallTimings, HookFailures
 from rlx.transport.messages import Log, Message
 
@@ -49,12 +52,6 @@ class PeerChannel(Protocol):
     def peers(self) -> Mapping[str, Peer]: ...
 
 
-class HookRelay(Protocol):
-    """pluggy's hook relay: an attribute for each hook, which calls all its implementations."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]: ...
-
-
 @dataclass(frozen=True)
 class Services:
     """The config, connections, failures and progress that the parts of a controller share."""
@@ -64,7 +61,8 @@ class Services:
     replicas: tuple[str, ...]
     """Names of the rollout replicas; empty in SFT."""
     channel: PeerChannel
-    hooks: HookRelay
+    plugin_hooks: Hooks
+    """Hooks of the enabled plugins; call them by `hooks`."""
     failure: Failure
     progress: Progress
     timings: CallTimings
@@ -75,10 +73,21 @@ class Services:
     """The order of the dataset's rows, if the launch script defines one."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
+    @functools.cached_property
+    def hooks(self) -> HookThread:
+        """Calls hooks: `await hooks.call("rlx_step_end", step=3, metrics=metrics)`."""
+        return HookThread(
+            self.plugin_hooks,
+            HookLimits.of(self.config.run),
+            report=lambda text: self.log("warning", text),
+            # The watchdog leaves it to the limit of hooks, whose message has the plugin's name.
+            alive=self.progress.moved,
+        )
+
     @property
     def patience(self) -> float:
         """Longest timeout of a request, in seconds. The watchdog has warned long before."""
-        return PATIENCE * self.config.run.stall_seconds
+        return self.config.run.patience
 
     async def ask(
         self,
