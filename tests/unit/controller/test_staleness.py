@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,3 +140,73 @@ def test_every_interleaving_trains_each_group_once_and_in_time(k, groups, steps,
                 w.finish(group_id, newest=version)
     assert len(trained) == steps * groups
     assert set(range(w.next_id)) == set(trained) | dropped, "nothing was leased that no step could train"
+
+
+class SlowWindow(Window):
+    """`pick` as the rules say it: all groups are looked at and sorted in each call."""
+
+    def pick(self, step, verified):
+        ready = [
+            group
+            for group in self._pending.values()
+            if group.newest_version is not None and group.newest_version <= verified
+        ]
+        ready.sort(key=lambda group: (group.lease_version, group.group_id))
+        chosen = ready[: self.groups_per_step]
+        if len(chosen) < self.groups_per_step:
+            return None
+        ids = {group.group_id for group in chosen}
+        left = [
+            group.lease_version + self.max_staleness for group in self._pending.values() if group.group_id not in ids
+        ]
+        for last in left:
+            if sum(due <= last for due in left) > (last - step) * self.groups_per_step:
+                return None
+        return sorted(ids)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 4), st.integers(1, 5), st.randoms(use_true_random=False), st.booleans())
+def test_a_pick_is_that_of_the_slow_rule_on_any_history(k, groups, rng, resumed):
+    made = [cls(max_staleness=k, groups_per_step=groups, steps=12) for cls in (Window, SlowWindow)]
+    if resumed:
+        count = rng.randrange(groups + 1)
+        for window in made:
+            window.next_id = groups + 3
+            window.restore([PendingGroup(index, 0, 0) for index in range(count)], resample=range(count, groups + 3))
+    step = verified = in_flight = 0
+    leased = []
+    for _ in range(100):
+        action = rng.choice(["lease", "finish", "finish", "finish", "drop", "verify", "train"])
+        if action == "lease" and made[0].room(verified):
+            (group_id,) = {window.lease(verified) for window in made}
+            leased.append(group_id)
+        elif action == "finish" and leased:
+            group_id = leased.pop(rng.randrange(len(leased)))
+            for window in made:
+                window.finish(group_id, in_flight)
+        elif action == "drop" and leased and rng.random() < 0.3:
+            group_id = leased.pop(rng.randrange(len(leased)))
+            for window in made:
+                window.drop(group_id)
+        elif action == "verify":
+            in_flight = step
+            verified = in_flight if rng.random() < 0.7 else verified
+        picks = [window.pick(step, verified) for window in made]
+        assert picks[0] == picks[1]
+        if action == "train" and picks[0] is not None and step <= verified:
+            for window in made:
+                window.train(picks[0])
+            step += 1
+
+
+def test_a_straggler_does_not_make_picking_slow():
+    w = Window(max_staleness=4, groups_per_step=2000, steps=10)
+    first, *others = lease_all(w, 0)
+    began = time.process_time()
+    for group_id in others[: 2000 * 4]:
+        w.finish(group_id, 0)
+        w.pick(4, 0)
+    assert time.process_time() - began < 5, "about 0.05 s; sorting all groups in each pick takes minutes"
+    assert w.pick(4, 0) is None
+    w.finish(first, 0)

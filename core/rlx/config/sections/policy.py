@@ -85,7 +85,8 @@ class PolicyConfig(Section):
     groups_per_step: int = Field(32, ge=1, le=1_000_000)
     """Groups (RL) or rows (SFT) in one optimizer update."""
     max_tokens_per_microbatch: Tokens = 8192
-    """Token budget of one forward and backward on one rank."""
+    """Token budget of one forward and backward on one rank. It bounds memory: a prompt that completions share counts
+    once, and a quarter more for each further completion that attends to it."""
     max_sequence_tokens: int | None = Field(None, ge=2, le=MAX_TOKENS)
     """Longest SFT row, in tokens; a longer one can't be used (`dataset.on_bad_row`). Default: the model's own limit."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"

@@ -30,6 +30,8 @@ from torch import nn
 from rlx.policy.model.adapters import adapter_for
 from rlx.policy.model.logprobs import logits_logprobs, token_logprobs
 from rlx.policy.packing.batch import MicroBatch, TokenOutputs
+from rlx.policy.packing.cuts import attention_tokens_of
+from rlx.policy.packing.step_plan import ATTENTION_TOKENS
 from rlx.policy.parallel.context_parallel import RowSharding, Unsharded
 from rlx.policy.parallel.schedule import LossFn, Schedule, Sequential
 
@@ -70,6 +72,12 @@ class PolicyModel(nn.Module):
         allowed = self.adapter.packing_refusal() is None
         self.use(packing=packing and allowed, own_logits=self.adapter.head() is None)
         self.train(causal_lm.training)
+
+    @property
+    def attention_tokens(self) -> int:
+        """The length of a sequence at which attention takes as long as the rest of a layer, about."""
+        hidden_size = getattr(getattr(self.causal_lm, "config", None), "hidden_size", None)
+        return attention_tokens_of(hidden_size) if isinstance(hidden_size, int) else ATTENTION_TOKENS
 
     def use(self, *, packing: bool, own_logits: bool) -> None:
         """Choose packed or padded rows, and who computes logits. Packing needs a model that doesn't refuse it."""

@@ -3,6 +3,7 @@
 Files:
     batch.py             MicroBatch, its outputs, and the protocol of a packed row's layout
     step_plan.py         plans the micro-batches of a step, the same plan on every rank
+    cuts.py              cuts a step's sequences into batches, by memory and work
     packed_attention.py  causal attention over a packed row in which sequences share prompts
 
 Rules:

@@ -3,11 +3,12 @@
 Rules:
 
 * Every rank plans the whole step from the same episodes, and keeps its own share. Only that share depends on the rank.
-* All ranks get the same number of micro-batches, and those that execute at the same time are of similar size: FSDP's
+* All ranks get the same number of micro-batches, and those that execute at the same time are of similar work: FSDP's
   collectives make the ranks wait for each other in each of them.
 * Packed: a micro-batch is one row of real tokens. A prompt with which several trajectories of a group begin is in it
   once. Padded: a micro-batch is sequences of similar length, padded on the right.
-* A sequence longer than the token budget gets a micro-batch of its own.
+* The budget bounds memory (`cuts.py`): a group with a long prompt is cut into several micro-batches, each with the
+  prompt. A sequence longer than the budget gets a micro-batch of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import torch
 from rlx.algorithms.base import StepTotals
 from rlx.episodes import Episode, Trajectory
 from rlx.policy.packing.batch import MicroBatch, RowLayout, StepPlan
+from rlx.policy.packing.cuts import Shape, attention_tokens_of, balanced_cuts, work_of
 from rlx.policy.packing.packed_attention import varlen_layout
 
+ATTENTION_TOKENS = attention_tokens_of(4096)
+"""Of a model whose hidden size isn't known."""
 _NOT_SAMPLED = float("nan")
 
 
@@ -53,19 +57,34 @@ def plan_step(
     rank: int,
     max_tokens: int,
     packing: bool,
+    attention_tokens: int = ATTENTION_TOKENS,
 ) -> StepPlan:
     """Return the micro-batches of `rank` in the step that trains `groups`.
 
-    advantages: one number for each episode of each group. max_tokens: positions (padding included) of one micro-batch.
+    advantages: one number for each episode of each group. max_tokens: memory of one micro-batch, in positions (padding
+    included). attention_tokens: see `cuts.py`.
     Trajectories without a trained token are left out. Raises ValueError if a segment doesn't have as many logprobs as
     tokens.
     """
     sequences = _step_sequences(groups, advantages)
-    return plan_sequences(sequences, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
+    return plan_sequences(
+        sequences,
+        ranks=ranks,
+        rank=rank,
+        max_tokens=max_tokens,
+        packing=packing,
+        attention_tokens=attention_tokens,
+    )
 
 
 def score_plan(
-    sequences: Sequence[Sequence[int]], *, ranks: int = 1, rank: int = 0, max_tokens: int, packing: bool
+    sequences: Sequence[Sequence[int]],
+    *,
+    ranks: int = 1,
+    rank: int = 0,
+    max_tokens: int,
+    packing: bool,
+    attention_tokens: int = ATTENTION_TOKENS,
 ) -> StepPlan:
     """Return micro-batches that score every token but the first of each sequence.
 
@@ -78,16 +97,31 @@ def score_plan(
         for index, tokens in enumerate(sequences)
         if len(tokens) > 1
     ]
-    return plan_sequences(scored, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing)
+    return plan_sequences(
+        scored, ranks=ranks, rank=rank, max_tokens=max_tokens, packing=packing, attention_tokens=attention_tokens
+    )
 
 
 def plan_sequences(
-    sequences: list[TokenSequence], *, ranks: int, rank: int, max_tokens: int, packing: bool
+    sequences: list[TokenSequence],
+    *,
+    ranks: int,
+    rank: int,
+    max_tokens: int,
+    packing: bool,
+    attention_tokens: int = ATTENTION_TOKENS,
 ) -> StepPlan:
     """Return the micro-batches of `rank` for these sequences; arguments as for `plan_step`."""
     order = sorted(sequences, key=lambda sequence: sequence.prompt_group if packing else -len(sequence))
-    cut = _balanced_batches(order, ranks, max_tokens, packing)
-    batches = sorted(cut, key=lambda batch: _positions(batch, packing), reverse=True)
+    shapes = [Shape(len(sequence), sequence.prefix, sequence.prompt_group) for sequence in order]
+    cuts = balanced_cuts(shapes, ranks=ranks, max_tokens=max_tokens, packing=packing, attention_tokens=attention_tokens)
+
+    def work(cut: range) -> int:
+        return work_of(shapes[cut.start : cut.stop], packing=packing, attention_tokens=attention_tokens)
+
+    # Ranks compute the batches of a round at the same time: rounds of similar work have the least waiting.
+    cuts.sort(key=work, reverse=True)
+    batches = [order[cut.start : cut.stop] for cut in cuts]
     # Ranks without a sequence left get empty batches.
     batches += [[] for _ in range(max(-len(batches) % ranks, ranks - len(batches)))]
     build = _packed_rows if packing else _padded_rows
@@ -133,55 +167,6 @@ def _token_sequence(
             logprobs += (segment.logprobs or [_NOT_SAMPLED] * len(segment.tokens))[unpredicted:]
         tokens += segment.tokens
     return TokenSequence(tokens, trained, logprobs, advantage, episode, prompt_group, prefix)
-
-
-def _balanced_batches(
-    order: list[TokenSequence], ranks: int, max_tokens: int, packing: bool
-) -> list[list[TokenSequence]]:
-    """Cut `order` into batches of similar size that fit the budget.
-
-    Their number is the smallest possible, rounded up to a multiple of `ranks`. Their cap, found by binary search, is
-    the smallest that doesn't need more batches than that.
-    """
-    allowed = -(-len(_cut(order, max_tokens, packing)) // ranks) * ranks
-    low, high = 1, max_tokens
-    while low < high:
-        middle = (low + high) // 2
-        if len(_cut(order, middle, packing)) <= allowed:
-            high = middle
-        else:
-            low = middle + 1
-    return _cut(order, high, packing)
-
-
-def _cut(order: list[TokenSequence], cap: int, packing: bool) -> list[list[TokenSequence]]:
-    """Cut `order` into batches of at most `cap` positions each; a single longer sequence is a batch of its own."""
-    batches: list[list[TokenSequence]] = []
-    positions = 0
-    for sequence in order:
-        added = _added_positions(batches[-1], sequence, packing) if batches else 0
-        if batches and positions + added <= cap:
-            batches[-1].append(sequence)
-            positions += added
-        else:
-            batches.append([sequence])
-            positions = len(sequence)
-    return batches
-
-
-def _added_positions(batch: list[TokenSequence], sequence: TokenSequence, packing: bool) -> int:
-    """Return the positions that `sequence` adds to a batch."""
-    if not packing:
-        return len(batch[0])  # the batch's longest, as planning takes the longest sequences first
-    return len(sequence) - (sequence.prefix if batch[-1].prompt_group == sequence.prompt_group else 0)
-
-
-def _positions(batch: list[TokenSequence], packing: bool) -> int:
-    """Return the positions of a batch, padding included."""
-    if not packing:
-        return len(batch) * max(map(len, batch), default=0)
-    prefixes = {sequence.prompt_group: sequence.prefix for sequence in batch}
-    return sum(prefixes.values()) + sum(len(sequence) - sequence.prefix for sequence in batch)
 
 
 def _packed_rows(batch: list[TokenSequence]) -> MicroBatch:

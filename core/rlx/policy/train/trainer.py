@@ -144,6 +144,7 @@ class Trainer:
             rank=self._ranks.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
             packing=self._model.packing,
+            attention_tokens=self._model.attention_tokens,
         )
         scores: dict[int, list[float]] = {}
         self._model.eval()
@@ -175,6 +176,7 @@ class Trainer:
             rank=self._ranks.data_rank,
             max_tokens=self._config.max_tokens_per_microbatch,
             packing=self._model.packing,
+            attention_tokens=self._model.attention_tokens,
         )
         if plan.totals.tokens == 0:
             raise RunError(f"Step {self.step} has no token to learn from: every completion is empty or not trainable.")
