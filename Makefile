@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEEPSEEK := plugins/models/rlx-plugin-deepseek
-BENCHMARKS := startup controller reward_pool math_rewards logprob_memory policy_step overlap weight_sync against_trl sft_against_trl
+BENCHMARKS := startup controller checkpoint reward_pool math_rewards logprob_memory policy_step overlap weight_sync against_trl sft_against_trl
 
 .PHONY: setup quickstart test test-unit test-long check release-check bench clean
 .DEFAULT_GOAL := quickstart

@@ -1,10 +1,12 @@
 """Atomic writes: a file is either complete or absent, so readers and restarts after a crash can rely on it.
 
-A write that fails (a full disk) fails the run with a message that names the file.
+A write that fails (a full disk) fails the run with a message that names the file. `file_sum` returns the size and the
+checksum by which a reader notices that a file has changed since.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import sqlite3
@@ -12,7 +14,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from rlx.errors import RunError
+
+
+class FileSum(msgspec.Struct, frozen=True):
+    """Size and checksum of a file."""
+
+    bytes: int
+    sha256: str
+    """64 hexadecimal digits, as `sha256sum` prints them."""
+
+
+def file_sum(path: Path) -> FileSum:
+    """Read a whole file and return its size and checksum. Raises OSError as `open` does."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileSum(file.tell(), digest)
+
+
+def sync_file(path: Path) -> None:
+    """Fsync a file that a library has written, so that its content survives a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:

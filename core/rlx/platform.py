@@ -29,6 +29,8 @@ class Platform:
     """The same for multi-head latent attention (DeepSeek)."""
     host_memory: bool
     """Whether policy and engines use the machine's own memory and cores."""
+    pinned_copies: bool
+    """Whether copies from the device to the machine's memory are faster, and don't wait, if that memory is pinned."""
     visible: str | None
     """Environment variable that lists the devices visible to a process; None if the device type has no such choice."""
 
@@ -76,6 +78,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             attention="vllm.v1.attention.backends.cpu_attn:CPUAttentionBackend",
             latent_attention="vllm.v1.attention.backends.mla.cpu_mla:CPUMLABackend",
             host_memory=True,
+            pinned_copies=False,
             visible=None,
         ),
         "cuda": Platform(
@@ -87,6 +90,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             attention=None,
             latent_attention=None,
             host_memory=False,
+            pinned_copies=True,
             visible="CUDA_VISIBLE_DEVICES",
         ),
     }

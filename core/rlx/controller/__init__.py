@@ -6,6 +6,7 @@
 * `run.py`: `Run`, holds the training mode and the loop; returns the status and the summary.
 * `build.py`: builds the training mode from the config, the datasets and a checkpoint.
 * `loop.py`: `Loop`, steps, evaluations, checkpoints, export.
+* `saving.py`: `Saving`, checkpoints that are written while training goes on.
 * `state.py`: the state machine of a run.
 * `modes/`: RL and SFT.
 * `groups/`: groups from lease to training, and the ledger.

@@ -106,6 +106,7 @@ class Controller:
             lines = [exited.cause] if exited.cause else exited.last_lines
             if exited.exit_code and not already_reported(lines, exited.exit_code, error):
                 error += f"\n{exited.name} ended with exit code {exited.exit_code}{last_lines(exited)}"
+        await self._run.settle()
         await self._run.sampling.close()
         summary = self._run.summary("failed") | {"error": error}
         try:

@@ -3,7 +3,7 @@
 Rules:
 
 * Version v is made by v optimizer steps. Each version is published, then evaluated if that is due, then checkpointed
-  if that is due or if it is the best so far.
+  if that is due or if it is the best so far (saving.py).
 * If training continues during an evaluation, the evaluated version may turn out to be the best: it is saved at once,
   and its checkpoint is removed later if it is not the best.
 * A drain (signal) finishes the current step, saves, and ends with status "stopped". A stop hook ends the run as if its
@@ -23,10 +23,11 @@ from rlx.controller.records.checkpoint import SavedState
 from rlx.controller.records.metrics import TrainedStep, dropped_rows, hook_failure_metrics, ratio, timing_metrics
 from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
+from rlx.controller.saving import Saving
 from rlx.controller.state import RunState, StateMachine
 from rlx.files import writing
 from rlx.names import EXPORT, POLICY
-from rlx.transport.messages import Export, Ok, SaveCheckpoint, StepMetrics
+from rlx.transport.messages import Export, Ok, StepMetrics
 
 
 class Loop:
@@ -52,7 +53,7 @@ class Loop:
         self._started = time.monotonic() - earlier_seconds
         self._evaluation: asyncio.Task[None] | None = None
         self._best = Best(self._config.checkpoint.best, totals.evaluations)
-        self._saved_version = version
+        self.saving = Saving(services, mode.sampling, self._best, totals, self._saved_state, version=version)
         self._generated_until = 0.0
         """`Sampling.generate_seconds` at the end of the last step."""
         self._stop_requested = False
@@ -117,6 +118,7 @@ class Loop:
         metrics = {
             **timing_metrics(self._services.timings.take()),
             **hook_failure_metrics(self._services.hook_failures.take()),
+            **self.saving.take_metrics(),
             "time/step": seconds,
             "time/train": trained.train_seconds,
             "time/train_busy": ratio(trained.train_seconds, seconds),
@@ -150,7 +152,7 @@ class Loop:
             if not self._trains_during_evaluation:
                 await task
         if (every is not None and self.version % every == 0) or self.version in self._best.spared:
-            await self._checkpoint()
+            await self.saving.save(self.version)
 
     async def _evaluate(self, version: int, after: asyncio.Task[None] | None = None) -> None:
         """Evaluate a version, once the evaluation `after` has ended."""
@@ -174,46 +176,29 @@ class Loop:
         if complete and self._config.eval is not None and not self._totals.has_evaluated(self.version):
             await self._evaluate(self.version)
         await self._sampling.flush()
-        if self.version > self._saved_version:
-            await self._checkpoint()
-        with writing("checkpoints"):
-            await self._prune()
+        if self.version > self.saving.version:
+            await self.saving.save(self.version)
+        await self.saving.finish()
+        await self.saving.prune()
         if complete and self._config.checkpoint.export:
             await self._export()
 
-    async def _checkpoint(self) -> None:
-        """Save the current version."""
-        version, run_dir = self.version, self._services.run_dir
-        with self._services.progress.waiting(f"run waits for the checkpoint of version {version}"):
-            await self._sampling.flush()
-            with writing(f"the checkpoint of version {version}"):
-                path = await asyncio.to_thread(checkpoint.begin, run_dir, version)
-            message = SaveCheckpoint(str(path / "policy"), version)
-            await self._services.ask(POLICY, message, Ok, f"saves the checkpoint of version {version}")
-            counts = self._sampling.counts
-            saved = SavedState(
-                version=version,
-                next_group_id=counts.next_group_id,
-                groups_per_step=self._config.policy.groups_per_step,
-                fingerprint=self._mode.fingerprint,
-                dropped=counts.dropped,
-                uninformative=counts.uninformative,
-                bad_rows=dict(counts.bad_rows),
-                named_rows=list(counts.named_rows),
-                seconds=self.seconds,
-                evaluations=self._totals.evaluations,
-                logprob_diff_max=self._totals.logprob_diff_max,
-            )
-            with writing(f"the checkpoint of version {version}"):
-                final = await asyncio.to_thread(checkpoint.commit, path, saved)
-                await self._prune()
-        self._saved_version = version
-        self._sampling.checkpointed(version)
-        await self._services.hooks.call("rlx_checkpoint_saved", path=final, step=version)
-
-    async def _prune(self) -> None:
-        keep, run_dir = self._config.checkpoint.keep, self._services.run_dir
-        await asyncio.to_thread(checkpoint.prune, run_dir, keep=keep, spare=self._best.spared)
+    def _saved_state(self, version: int) -> SavedState:
+        """Return the controller's part of a checkpoint of `version`, as of now."""
+        counts = self._sampling.counts
+        return SavedState(
+            version=version,
+            next_group_id=counts.next_group_id,
+            groups_per_step=self._config.policy.groups_per_step,
+            fingerprint=self._mode.fingerprint,
+            dropped=counts.dropped,
+            uninformative=counts.uninformative,
+            bad_rows=dict(counts.bad_rows),
+            named_rows=list(counts.named_rows),
+            seconds=self.seconds,
+            evaluations=list(self._totals.evaluations),
+            logprob_diff_max=self._totals.logprob_diff_max,
+        )
 
     async def _export(self) -> None:
         """Export the policy; if a version before the last is the best, the policy loads that checkpoint first."""

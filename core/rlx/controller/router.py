@@ -8,6 +8,7 @@ from rlx.controller.run import Run
 from rlx.controller.runtime.services import Services
 from rlx.errors import RunError
 from rlx.transport.messages import (
+    CheckpointWritten,
     Doing,
     Drain,
     Failed,
@@ -51,6 +52,8 @@ class MessageRouter:
                 self._members.doing(peer, message.text)
             case Log():
                 self._services.log(message.level, f"{peer}: {message.text}")
+            case CheckpointWritten():
+                self._run.checkpoint_written(message)
             case Drain():
                 self._run.drain(message.reason)
             case Failed():

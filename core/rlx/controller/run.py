@@ -17,7 +17,8 @@ from rlx.controller.records.summary import RunResult, Totals, summarise
 from rlx.controller.runtime.services import Services
 from rlx.controller.state import StateMachine
 from rlx.errors import RlxError, RunError
-from rlx.transport.messages import Status
+from rlx.names import POLICY
+from rlx.transport.messages import CheckpointWritten, Status
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,16 @@ class Run:
             self._services.log("info", f"stopping: {reason}. The run has not begun.")
             self._state.drain()
             self._members.stop_waiting()
+
+    def checkpoint_written(self, message: CheckpointWritten) -> None:
+        """Take the policy's report on a checkpoint."""
+        if self._loop is not None:
+            self._loop.saving.written(message)
+
+    async def settle(self) -> None:
+        """Wait for a checkpoint that is being written, for a limited time: the run has failed."""
+        if self._loop is not None and all(exited.name != POLICY for exited in self._members.exits):
+            await self._loop.saving.settle()
 
     def describe(self) -> str:
         """Return what the run waits for, and the groups that are leased."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,22 @@ class EndedRun:
     def config(self) -> Config:
         return self.loaded.config
 
-    def checkpoint(self, step: str) -> Path:
+    def checkpoint(self, step: str, on_damaged: Callable[[str], None] = lambda _: None) -> Path:
         """Return the folder of a committed checkpoint. `step`: a number of steps, `newest` or `best`.
 
-        Raises UsageError if there is none of that step, with those that there are.
+        The newest one is the newest sound one: a sentence about each damaged one is passed to `on_damaged`. Raises
+        UsageError if there is none of that step, with those that there are, or if it is damaged.
         """
+        damaged: list[str] = []
+
+        def skip(folder: Path, problems: list[str]) -> None:
+            damaged.append(f"{CHECKPOINTS}/{folder.name} is damaged: {'; '.join(problems)}")
+            on_damaged(damaged[-1])
+
+        if step == NEWEST and (found := checkpoint.newest_sound(self.path, skip)) is not None:
+            return found
+        if damaged:
+            raise UsageError(f"{self.path} has no sound checkpoint.\n" + "\n".join(damaged))
         committed = {int(path.name.removeprefix("step_")): path for path in checkpoint.committed(self.path)}
         if not committed:
             raise UsageError(
@@ -49,13 +60,17 @@ class EndedRun:
                 f"{self.path} has no checkpoint of step {version}. It has those of: {known}. "
                 "[checkpoint] every and keep say which ones are made and kept."
             )
+        if problems := checkpoint.verify_checkpoint(committed[version]):
+            skip(committed[version], problems)
+            raise UsageError(f"{damaged[0]}. Without --step, the newest sound one is taken.")
         return committed[version]
 
     def best(self) -> int | None:
         """Return the step of the best evaluated version; None if the run does not look for it or has none yet."""
         evaluations: dict[float, dict[str, float]] = {}
         for path in checkpoint.committed(self.path):
-            evaluations |= {found["step"]: found for found in checkpoint.load(path).evaluations}
+            with suppress(RunError):  # damaged: `checkpoint` says so if it is asked for this one
+                evaluations |= {found["step"]: found for found in checkpoint.load(path).evaluations}
         try:
             summary: dict[str, list[dict[str, float]]] = json.loads((self.path / SUMMARY_FILE).read_text())
         except FileNotFoundError:  # the run was killed

@@ -33,12 +33,14 @@ class Exported:
     """Steps that made its weights."""
     best: int | None
     """The best evaluated version of the run, if it looks for one."""
+    skipped: tuple[str, ...] = ()
+    """A sentence about each newer checkpoint that is damaged."""
 
 
 def export_run(run_dir: Path, *, step: str | None = None, dtype: str | None = None, to: Path | None = None) -> Exported:
     """Write a Hugging Face folder with the weights of one checkpoint.
 
-    step: a number of steps, `newest` or `best`. Default: the newest checkpoint.
+    step: a number of steps, `newest` or `best`. Default: the newest checkpoint that isn't damaged.
     dtype: one of DTYPES. Default: each tensor has its dtype in the model that the run began with.
     to: the folder, which must be new or empty. Default: `export` in the run directory, `export_step_<step>` if a step
         is given.
@@ -49,12 +51,13 @@ def export_run(run_dir: Path, *, step: str | None = None, dtype: str | None = No
         raise UsageError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}.")
     to = to and to.absolute()
     with ended_run(run_dir) as run:
-        checkpoint = run.checkpoint(step or NEWEST)
+        skipped: list[str] = []
+        checkpoint = run.checkpoint(step or NEWEST, skipped.append)
         target = to or run.path / (EXPORT if step is None else f"{EXPORT}_{checkpoint.name}")
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise UsageError(f"{target} exists already, and rlx does not replace it. Name another folder with --to.")
         written = _write(run, checkpoint / "policy", dtype, target)
-        return Exported(target, written, run.best())
+        return Exported(target, written, run.best(), tuple(skipped))
 
 
 def _write(run: EndedRun, checkpoint: Path, dtype: str | None, target: Path) -> int:

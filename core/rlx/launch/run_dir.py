@@ -4,7 +4,7 @@ Rules:
 
 * A directory belongs to one run. rlx never writes into another run's, and never has two launchers in one.
 * Files that others read are written whole (`rlx.files.write_atomic`).
-* A run resumes from its newest committed checkpoint. Metrics that were recorded after it are cut off.
+* A run resumes from its newest sound checkpoint. Metrics that were recorded after it are cut off.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import msgspec
 
 from rlx.errors import UsageError
 from rlx.files import write_atomic
-from rlx.names import CONFIG_FILE, METRICS_FILE, PORT_FILE
+from rlx.names import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, PORT_FILE
 
 _LOCK = "lock"
 
@@ -103,10 +104,11 @@ def reopen_run_dir(path: Path) -> RunDir:
 
 
 def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
-    """Return the checkpoint to resume from; report torn ones by `say`. Raises UsageError if none was committed."""
-    from rlx.controller.records.checkpoint import newest
+    """Return the newest checkpoint whose files are all as they were written; report torn and damaged ones by `say`.
 
-    found = newest(path, lambda torn: say(f"{torn} is torn (the run was killed while it was written): skipped"))
+    Raises UsageError if there is none.
+    """
+    found = sound_checkpoint(path, say)
     if found is None:
         every = msgspec.json.decode((path / CONFIG_FILE).read_bytes()).get("checkpoint", {}).get("every")
         advice = (
@@ -118,15 +120,48 @@ def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
     return found
 
 
+def sound_checkpoint(path: Path, say: Callable[[str], None]) -> Path | None:
+    """Return what `newest_checkpoint` does, but None if none was ever committed.
+
+    Raises UsageError if there are checkpoints, and all of them are damaged.
+    """
+    from rlx.controller.records import checkpoint
+
+    for torn in checkpoint.torn(path):
+        say(f"{torn} is torn (the run was killed while it was written): skipped")
+    damaged: list[str] = []
+
+    def on_damaged(folder: Path, problems: list[str]) -> None:
+        damaged.append(f"{CHECKPOINTS}/{folder.name}: {'; '.join(problems)}")
+        say(f"{CHECKPOINTS}/{folder.name} is damaged and is skipped: {'; '.join(problems)}")
+
+    began = time.monotonic()
+    found = checkpoint.newest_sound(path, on_damaged)
+    if found is not None:
+        files, size = checkpoint.size_of(found)
+        seconds = time.monotonic() - began
+        say(f"checked {CHECKPOINTS}/{found.name}: {files} files, {size / 1e6:,.1f} MB in {seconds:.1f} s")
+    elif damaged:
+        raise UsageError(
+            f"{path} can't be resumed: each of its checkpoints is damaged. Restore the files of one, or start again.\n"
+            + "\n".join(damaged)
+        )
+    return found
+
+
 def rewind(path: Path, checkpoint: Path) -> None:
-    """Cut metrics.jsonl back to the lines from before the checkpoint; a torn last line is cut, too."""
-    from rlx.controller.records.checkpoint import load
+    """Remove what is newer than the checkpoint: lines of metrics.jsonl (a torn last line, too), torn checkpoints.
+
+    Damaged checkpoints, which are newer as well, stay under another name.
+    """
+    from rlx.controller.records.checkpoint import load, set_aside_newer
 
     metrics, saved = path / METRICS_FILE, load(checkpoint)
     if metrics.exists():
         evaluated = {evaluation["step"] for evaluation in saved.evaluations}
         lines = metrics.read_bytes().splitlines(keepends=True)
         write_atomic(metrics, b"".join(line for line in lines if _is_before(line, saved.version, evaluated)))
+    set_aside_newer(path, saved.version)
 
 
 def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:

@@ -16,12 +16,13 @@ from rlx.policy.failures import FailureStore, report_failure, watch_other_ranks
 from rlx.policy.parallel.mesh import Ranks, join_ranks, rendezvous_store
 from rlx.policy.setup import make_worker
 from rlx.script.plugins import open_plugins
-from rlx.transport.messages import Doing
+from rlx.transport.messages import CheckpointWritten, Doing
 from rlx.transport.sync_client import SyncClient
 
 if TYPE_CHECKING:
     from rlx.boot import Boot
     from rlx.config.schema import Config
+    from rlx.policy.weights.writer import Written
 
 
 def run(boot: Boot) -> None:
@@ -51,7 +52,11 @@ def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, 
         if client is not None:
             client.notify(Doing(text))
 
-    worker = make_worker(boot, config, plugins, ranks, doing)
+    def report(step: int, written: Written) -> None:
+        assert client is not None, "only rank 0 reports"
+        client.notify(CheckpointWritten(step, written.seconds, written.files, written.error))
+
+    worker = make_worker(boot, config, plugins, ranks, doing, report)
     doing("waits for the other ranks")
     # This gather also makes rank 0 wait until every rank is ready.
     timings, hook_failures = CallTimings(), HookFailures()
@@ -64,3 +69,4 @@ def _serve(boot: Boot, config: Config, ranks: Ranks, client: SyncClient | None, 
         client.request(ready, timeout=config.run.start_seconds, what="the policy reports that it is ready")
     serve_commands(ranks, client, worker.handle, failures)
     worker.sender.close()
+    worker.writer.close()

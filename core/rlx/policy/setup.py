@@ -25,6 +25,7 @@ from rlx.packers.tokenizer import load_tokenizer
 from rlx.platform import PLATFORMS
 from rlx.policy.build import build_policy, freeze
 from rlx.policy.model.built import Built
+from rlx.policy.parallel.mesh import rendezvous_store
 from rlx.policy.parallel.pipeline import stage_parameters
 from rlx.policy.train.optimizer import Optimizer
 from rlx.policy.train.sft_data import SFTRows
@@ -32,6 +33,8 @@ from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import FullWeights
 from rlx.policy.weights.hf_folder import load_hf_config, model_folder
+from rlx.policy.weights.staging import Staging
+from rlx.policy.weights.writer import Writer, Written
 from rlx.policy.worker import Worker
 from rlx.sync.buckets import manifest_of
 from rlx.sync.sender import Sender
@@ -47,11 +50,17 @@ if TYPE_CHECKING:
 
 
 def make_worker(
-    boot: Boot, config: Config, plugins: Plugins, ranks: Ranks, doing: Callable[[str], None] = lambda _: None
+    boot: Boot,
+    config: Config,
+    plugins: Plugins,
+    ranks: Ranks,
+    doing: Callable[[str], None] = lambda _: None,
+    report: Callable[[int, Written], None] = lambda _step, _written: None,
 ) -> Worker:
     """Build the policy, load its weights and (in a resumed run) its checkpoint. All ranks call it.
 
-    `doing` is called with each activity as it begins, for the display: `loads the weights`.
+    `doing` is called with each activity as it begins, for the display: `loads the weights`. `report` is called on rank
+    0, by a thread, when a checkpoint is written: see `Writer`.
     """
     torch.manual_seed(config.run.seed * ranks.data_size + ranks.data_rank)
     algorithm = make_algorithm(plugins, config)
@@ -82,6 +91,7 @@ def make_worker(
         trainer=trainer,
         weights=weights,
         sender=Sender(manifest_of(weights.meta_buckets()), ranks.rank, PLATFORMS[config.run.device].collectives),
+        writer=Writer(ranks, Staging(ranks, built, optimizer), rendezvous_store, report),
         rows=rows,
         eval_rows=eval_rows,
         fingerprints=fingerprints,

@@ -4,7 +4,7 @@ Rules:
 
 * Every rank executes every command and returns the same kind of answer; only rank 0's answer is sent.
 * Commands are executed one after another, in the order of arrival, so the weights that are sent and the weights that
-  score tokens are those of one version.
+  score tokens are those of one version. Only the files of a checkpoint are written beside the commands.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from rlx.policy.train.sft_data import SFTRows
     from rlx.policy.train.trainer import Trainer
     from rlx.policy.weights.full_weights import FullWeights
+    from rlx.policy.weights.writer import Writer
     from rlx.sync.sender import Sender
 
 _BAD_ROWS = msgspec.msgpack.Decoder(list[BadRow])
@@ -69,6 +70,7 @@ class Worker:
     trainer: Trainer
     weights: FullWeights
     sender: Sender
+    writer: Writer
     rows: SFTRows | None = None
     eval_rows: SFTRows | None = None
     fingerprints: Fingerprints | None = None
@@ -100,7 +102,7 @@ class Worker:
                 return Ok()
             case SaveCheckpoint():
                 self._check_version(message.step)
-                checkpoint.save(Path(message.path), self.ranks, self.built, self.optimizer, message.step)
+                self.writer.begin(Path(message.path), message.step, message.timeout_seconds)
                 return Ok()
             case Export():
                 self._export(message)

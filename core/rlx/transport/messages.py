@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from rlx.errors import BadRowReason
+from rlx.files import FileSum
 from rlx.fingerprint import Fingerprints
 from rlx.loggers.base import Sample
 
@@ -320,10 +321,26 @@ class EvalRows(Message, frozen=True):
 
 
 class SaveCheckpoint(Message, frozen=True):
-    """Controller -> policy: write model, optimizer, schedule and RNG state below `path`."""
+    """Controller -> policy: copy model, optimizer and RNG state, and write them below `path` in the background.
+
+    Answered when the copy is made; `CheckpointWritten` follows.
+    """
 
     path: str
     step: int
+    timeout_seconds: float = 3600.0
+    """Longest time for writing."""
+
+
+class CheckpointWritten(Message, frozen=True):
+    """Policy -> controller: all ranks have written and fsynced their files of the checkpoint of `step`, or failed."""
+
+    step: int
+    seconds: float
+    """Time that writing took, after the copy."""
+    files: dict[str, FileSum]
+    """By their path within the policy's part."""
+    error: str = ""
 
 
 class Export(Message, frozen=True):
@@ -427,8 +444,8 @@ AnyMessage = (
     | InitTransfer | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived
     | SendWeights
     | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | RowsRefused | EvalRows
-    | SaveCheckpoint | Export | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded | Drain
-    | ProcessExited | StartAgain
+    | SaveCheckpoint | CheckpointWritten | Export | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded
+    | Drain | ProcessExited | StartAgain
 )  # fmt: skip
 
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

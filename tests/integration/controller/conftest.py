@@ -16,13 +16,16 @@ from msgspec import structs
 from rlx.boot import Boot, PluginRecord
 from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
+from rlx.controller.records.checkpoint import committed, version_of
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
+from rlx.files import file_sum
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     BadRow,
+    CheckpointWritten,
     EvalRows,
     Export,
     Failed,
@@ -153,6 +156,10 @@ class Script:
     """This replica dies when it receives weights, except for the first ones."""
     reports_death: bool = False
     """When a replica dies, only its engine dies first, and the replica reports that."""
+    write_seconds: float = 0.0
+    """Time from the copy for a checkpoint until its files are written."""
+    write_errors: dict[int, str] = field(default_factory=dict)
+    """Version -> why its checkpoint can't be written."""
     hook_failures: dict[str, int] = field(default_factory=dict)
     """Plugin -> failures of its hooks, sent with every group and by the policy when it is ready."""
     never_returns: bool = False
@@ -262,12 +269,20 @@ class Policy:
                 return Measured({"eval/loss": loss, "eval/rows": EVAL_ROWS - len(bad)}, bad)
             case SaveCheckpoint():
                 write(Path(message.path) / "weights", str(self.version))
+                self.run.writing.append(asyncio.create_task(self.report_written(message)))
             case Export():
                 saved = Path(message.checkpoint or "") / "weights"
                 write(Path(message.path) / "model", saved.read_text() if message.checkpoint else str(self.version))
             case Stop():
                 self.run.stopped.add("policy")
         return Ok()
+
+    async def report_written(self, message: SaveCheckpoint) -> None:
+        script, file = self.run.script, Path(message.path) / "weights"
+        await asyncio.sleep(script.write_seconds)
+        files = {file.name: file_sum(file)}
+        error = script.write_errors.get(message.step, "")
+        await self.run.clients["policy"].notify(CheckpointWritten(message.step, script.write_seconds, files, error))
 
     async def train(self, message: TrainStep) -> None:
         assert message.step == self.version
@@ -298,6 +313,7 @@ class FakeRun:
         self.stopped: set[str] = set()
         self.restart_orders: list[StartAgain] = []
         self.restarting: list[asyncio.Task[None]] = []
+        self.writing: list[asyncio.Task[None]] = []
         self.logs: list[Log] = []
         self.statuses: list[Status] = []
         self.metrics: list[StepMetrics] = []
@@ -315,7 +331,11 @@ class FakeRun:
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
-            tasks = [*self.restarting, *(task for replica in self.replicas.values() for task in replica.tasks)]
+            tasks = [
+                *self.restarting,
+                *self.writing,
+                *(task for replica in self.replicas.values() for task in replica.tasks),
+            ]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -387,6 +407,11 @@ class FakeRun:
             case StepMetrics():
                 self.metrics.append(message)
         return Ok()
+
+    async def until_saved(self, version: int) -> None:
+        """Wait until the checkpoint of `version`, which is written while training goes on, is committed."""
+        while version not in map(version_of, committed(self.run_dir)):  # noqa: ASYNC110 - another task commits it
+            await asyncio.sleep(0.001)
 
     async def notify(self, message: Message) -> None:
         """Send the controller a message from the launcher."""

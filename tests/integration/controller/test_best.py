@@ -56,6 +56,7 @@ async def test_a_resumed_run_remembers_the_best_checkpoint(make_run, script):
 
     async def at_train(run, step):
         if step == 6:
+            await run.until_saved(6)
             dying.cancel()
             await asyncio.sleep(30)
 

@@ -25,10 +25,13 @@ def payloads(run) -> dict[int, list[bytes]]:
 
 
 async def interrupt(run, after_step: int) -> None:
-    """Run until step `after_step` is being trained, and cancel the controller then."""
+    """Run until step `after_step` is being trained and the last checkpoint is written; then cancel the controller."""
 
     async def at_train(run, step):
         if step == after_step:
+            every = run.config.checkpoint.every
+            if every is not None and step // every * every > run.start_version:
+                await run.until_saved(step // every * every)
             dying.cancel()
             await asyncio.sleep(30)
 

@@ -30,7 +30,7 @@ from rlx.policy.parallel.mesh import join_ranks
 from rlx.policy.weights.hf_folder import load_hf_config
 from rlx.testing.models import make_char_model
 from rlx.transport.keys import RunKeys
-from rlx.transport.messages import Failed, Message, Ok, PolicyReady, Stop, TrainStep
+from rlx.transport.messages import CheckpointWritten, Failed, Message, Ok, PolicyReady, Stop, TrainStep
 from rlx.transport.server import Server
 from rlx_models.hf import plugin
 
@@ -154,12 +154,15 @@ class Controller:
         self.run_dir = run_dir
         self.ready: asyncio.Future[PolicyReady] = asyncio.get_running_loop().create_future()
         self.failed: asyncio.Future[Failed] = asyncio.get_running_loop().create_future()
+        self.written: asyncio.Queue[CheckpointWritten] = asyncio.Queue()
 
     async def handle(self, peer: str, message: Message) -> Message | None:
         assert peer == "policy"
         if isinstance(message, PolicyReady):
             self.ready.set_result(message)
             return Ok()
+        if isinstance(message, CheckpointWritten):
+            await self.written.put(message)
         if isinstance(message, Failed) and not self.failed.done():
             self.failed.set_result(message)
         return None

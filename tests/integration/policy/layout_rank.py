@@ -43,6 +43,7 @@ from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import FullWeights
 from rlx.policy.weights.hf_folder import load_hf_config
+from rlx.policy.weights.writer import save
 from rlx.sync import transfer_group
 from rlx.sync.buckets import bucket_bytes, manifest_of, receive_buckets
 from rlx.sync.sender import Sender
@@ -121,7 +122,7 @@ def train(job):
     weights = {name: tensor.clone() for bucket in FullWeights(built, None).buckets() for name, tensor in bucket}
     assert_copies_agree(built)
     if job["save"]:
-        checkpoint.save(out / "checkpoint", world, built, optimizer, trainer.step)
+        save(out / "checkpoint", world, built, optimizer, trainer.step)
     if world.rank == 0:
         for name, tensors in (("before", before), ("after", after), ("weights", weights)):
             save_file(tensors, out / f"{name}.safetensors")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from rlx.errors import PeerFailed
+from rlx.files import file_sum
 from rlx.sync import transfer_group
 from rlx.sync.buckets import receive_buckets
 from rlx.transport.messages import (
@@ -42,11 +43,17 @@ async def test_a_resumed_run_equals_the_uninterrupted_run_bit_for_bit(policy, ti
     async with policy(tied, **tables) as controller:
         for step in range(4):
             if step == 2:
+                # Answered when the copy is made: the steps after it are trained while it is written.
                 await controller.ask(SaveCheckpoint(str(tmp_path / "saved" / "policy"), 2))
                 earlier = await _exported(controller, tmp_path / "earlier")
             await controller.train(step, groups(step))
         uninterrupted = await _exported(controller, tmp_path / "uninterrupted")
+        written = await asyncio.wait_for(controller.written.get(), 30)
         await controller.stop()
+    assert (written.step, written.error) == (2, "")
+    folder = tmp_path / "saved" / "policy"
+    assert written.files == {path.name: file_sum(path) for path in folder.iterdir()}
+    assert len(list(folder.glob("rank_*.safetensors"))) == 2
     async with policy(tied, resume=tmp_path / "saved", **tables) as controller:
         assert controller.ready.result().step == 2
         for step in (2, 3):

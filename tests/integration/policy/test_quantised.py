@@ -12,10 +12,10 @@ from rlx.config.sections.model import ModelConfig
 from rlx.config.sections.policy import PolicyConfig
 from rlx.policy.build import build_policy, parameters_on_meta
 from rlx.policy.train.optimizer import Optimizer
-from rlx.policy.weights import checkpoint
 from rlx.policy.weights.export import ExportSource, export, in_source_dtypes, write_folder
 from rlx.policy.weights.hf_folder import load_hf_config
 from rlx.policy.weights.saved_weights import SavedWeights
+from rlx.policy.weights.writer import save
 from rlx_plugin_deepseek.plugin import plugin
 
 
@@ -69,7 +69,7 @@ def test_an_export_is_the_same_model_without_quantisation(world, quantised, tmp_
     built = build_policy(plugin, config, folder, world, PolicyConfig(dtype="float32"), 1.0)
     export(built, tmp_path / "export", writes=True, tokenizer=None, chat_template=None)
     optimizer = Optimizer(dict(built.network.named_parameters()), PolicyConfig().optimizer, 10)
-    checkpoint.save(tmp_path / "saved", world, built, optimizer, 3)
+    save(tmp_path / "saved", world, built, optimizer, 3)
     with parameters_on_meta():
         weights = SavedWeights(tmp_path / "saved", plugin.build(config, dtype=torch.float32), built.mapper)
     assert weights.step == 3

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +22,7 @@ from rlx.policy.train.trainer import Trainer
 from rlx.policy.weights import checkpoint
 from rlx.policy.weights.full_weights import FullWeights
 from rlx.policy.weights.saved_weights import SavedWeights
+from rlx.policy.weights.writer import save
 
 
 @pytest.fixture
@@ -89,7 +95,7 @@ def test_a_step_without_trained_tokens_is_an_error(make, tied):
 def test_a_checkpoint_restores_weights_moments_and_random_state(make, world, tied, groups, tmp_path):
     trainer, built, optimizer = make(tied, GRPO())
     trainer.train(groups(0))
-    checkpoint.save(tmp_path / "c", world, built, optimizer, trainer.step)
+    save(tmp_path / "c", world, built, optimizer, trainer.step)
     moments = {name: tensor.full_tensor().clone() for name, tensor in optimizer.moments().items()}
     weights, drawn = _gathered(built), torch.rand(3)
     _, restored, other_optimizer = make(tied, GRPO())
@@ -101,10 +107,57 @@ def test_a_checkpoint_restores_weights_moments_and_random_state(make, world, tie
     assert not [path for path in (tmp_path / "c").iterdir() if path.suffix not in {".json", ".safetensors"}]
 
 
+class _Malicious:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def _pickles(folder, trap):
+    """Put pickles everywhere in a checkpoint where a reader may look for one."""
+    payload = pickle.dumps(_Malicious(str(trap)))
+    torch.save(_Malicious(str(trap)), folder / "state.pt")
+    for name in (".metadata", "__0_0.distcp", "pytorch_model.bin", "x.pkl"):
+        (folder / name).write_bytes(payload)
+
+
+def test_nothing_in_a_checkpoint_is_ever_unpickled(make, world, tied, groups, tmp_path):
+    trainer, built, optimizer = make(tied, GRPO())
+    trainer.train(groups(0))
+    folder, trap = tmp_path / "c", tmp_path / "trap"
+    save(folder, world, built, optimizer, trainer.step)
+    _pickles(folder, trap)
+    found = []
+    # An audit hook can't be removed: it does nothing after this test.
+    sys.addaudithook(lambda event, _: found.append(event) if found is not None and "pickle" in event else None)
+    pickle.loads(pickle.dumps(Path("x")))
+    assert found == ["pickle.find_class"], "the hook sees what is unpickled"
+    found.clear()
+    assert checkpoint.load(folder, world, built.network, optimizer) == 1
+    weights = SavedWeights(folder, built.network, built.mapper)
+    assert sum(len(bucket) for bucket in weights.buckets()) > 0
+    for name in [path.name for path in folder.glob("*.safetensors")]:
+        (folder / name).write_bytes(pickle.dumps(_Malicious(str(trap))))
+    with pytest.raises(RunError, match="cannot be read: "):
+        checkpoint.load(folder, world, built.network, optimizer)
+    with pytest.raises(RunError, match="cannot be read: "):
+        SavedWeights(folder, built.network, built.mapper)
+    (folder / "state.json").write_bytes(pickle.dumps(_Malicious(str(trap))))
+    with pytest.raises(RunError, match="isn't a complete checkpoint"):
+        checkpoint.load(folder, world, built.network, optimizer)
+    assert found == []
+    assert not trap.exists()
+    found = None
+
+
 def test_a_checkpoint_of_another_model_is_not_exported(make, world, tied, untied, tmp_path):
     _, built, optimizer = make(tied, GRPO())
     _, other, _ = make(untied, GRPO())
-    checkpoint.save(tmp_path / "c", world, built, optimizer, 1)
+    save(tmp_path / "c", world, built, optimizer, 1)
     assert SavedWeights(tmp_path / "c", built.network, built.mapper).step == 1
     with pytest.raises(RunError, match=r"isn't a checkpoint of this model: lm_head\.weight, model\.layers"):
         SavedWeights(tmp_path / "c", other.network, other.mapper)

@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from rlx.controller.groups.ledger import Ledger, LedgerRow
 from rlx.controller.groups.resume import plan_resume, reconcile
@@ -166,13 +167,13 @@ def saved(version: int) -> SavedState:
 def test_a_checkpoint_is_found_only_after_its_commit(tmp_path):
     path = checkpoint.begin(tmp_path, 3)
     assert checkpoint.newest(tmp_path) is None
-    final = checkpoint.commit(path, saved(3))
+    final = checkpoint.commit(path, saved(3), {})
     assert checkpoint.newest(tmp_path) == final
-    assert checkpoint.load(final) == saved(3)
+    assert checkpoint.load(final) == structs.replace(saved(3), format=checkpoint.FORMAT)
 
 
 def test_torn_checkpoints_are_skipped_with_a_message_and_replaced(tmp_path):
-    whole = checkpoint.commit(checkpoint.begin(tmp_path, 3), saved(3))
+    whole = checkpoint.commit(checkpoint.begin(tmp_path, 3), saved(3), {})
     torn = checkpoint.begin(tmp_path, 6)
     (torn / "half").write_text("x")
     skipped = []
@@ -187,7 +188,7 @@ def test_torn_checkpoints_are_skipped_with_a_message_and_replaced(tmp_path):
 )
 def test_prune_keeps_the_newest_and_the_spared_checkpoints(tmp_path, keep, spare, left):
     for version in (3, 6, 9):
-        checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version))
+        checkpoint.commit(checkpoint.begin(tmp_path, version), saved(version), {})
     checkpoint.prune(tmp_path, keep=keep, spare=spare)
     assert [checkpoint.load(path).version for path in checkpoint.committed(tmp_path)] == left
     assert checkpoint.torn(tmp_path) == []

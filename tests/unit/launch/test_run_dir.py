@@ -105,8 +105,13 @@ def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_reported(tmp
     (tmp_path / "checkpoints" / "step_00011").mkdir()
     messages = []
     assert newest_checkpoint(tmp_path, messages.append).name == "step_00010"
-    assert len(messages) == 1
-    assert "step_00012.tmp is torn" in messages[0]
+    torn, damaged, checked = messages
+    assert "step_00012.tmp is torn" in torn
+    assert damaged == "checkpoints/step_00011 is damaged and is skipped: manifest.json is missing"
+    assert checked.startswith("checked checkpoints/step_00010: 1 files, 0.0 MB in ")
+    rewind(tmp_path, tmp_path / "checkpoints" / "step_00010")
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {"step_00002", "step_00009", "step_00010", "step_00011.damaged"}
 
 
 @pytest.mark.parametrize(

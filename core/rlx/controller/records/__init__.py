@@ -4,6 +4,7 @@
 * `bad_rows.py`: `BadRows`, the dataset rows that were dropped because they can't be used.
 * `summary.py`: `Totals` of the run, and the content of summary.json.
 * `checkpoint.py`: checkpoint folders (begin, commit, load, prune), and the controller's part of their content.
+* `manifest.py`: checksums of a checkpoint's files.
 * `best.py`: the best version so far by an evaluation metric.
 * `trajectories.py`: episodes as Parquet files.
 * `samples.py`: completions of one group, for loggers.

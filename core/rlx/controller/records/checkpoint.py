@@ -5,27 +5,37 @@ Rules:
 * A checkpoint is written as `step_<version>.tmp` and committed by one rename. A folder that still ends in `.tmp` was
   torn by a crash: it is skipped with a message, and replaced by the next checkpoint of that version.
 * It holds the policy's part (`policy/`) and the controller's (`controller.json`): the ledger's frontier and the
-  run's history.
+  run's history. `manifest.json` has the size and the checksum of every file (manifest.py).
+* A damaged checkpoint is never used: a reader takes the newest sound one before it, and says so.
 * The newest `checkpoint.keep` are kept, and those that the run still needs (the best one).
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
+from rlx.controller.records.manifest import MANIFEST, Manifest, damaged_files, file_sums
 from rlx.errors import RunError
-from rlx.files import sync_folder, write_atomic
+from rlx.files import FileSum, sync_folder, write_atomic
 from rlx.fingerprint import Fingerprint
 from rlx.names import CHECKPOINTS
 from rlx.transport.messages import BadRow
 
-FORMAT = 1
+UNCHECKED = 1
+"""The format of checkpoints without a manifest, which earlier versions of rlx wrote."""
+FORMAT = 2
 STATE_FILE = "controller.json"
+POLICY_PART = "policy"
 TORN = ".tmp"
+DAMAGED = ".damaged"
+_NAME = re.compile(r"step_\d+")
 
 
 class SavedState(msgspec.Struct, frozen=True):
@@ -49,7 +59,8 @@ class SavedState(msgspec.Struct, frozen=True):
     """Reason -> training rows dropped because they can't be used."""
     named_rows: list[BadRow] = []
     """The first of them."""
-    format: int = FORMAT
+    format: int = UNCHECKED
+    """`commit` sets the one that it writes."""
 
 
 def folder_of(run_dir: Path) -> Path:
@@ -62,9 +73,12 @@ def path_of(run_dir: Path, version: int) -> Path:
 
 def committed(run_dir: Path) -> list[Path]:
     """Return the committed checkpoints, oldest first."""
-    found = [
-        path for path in folder_of(run_dir).glob("step_*") if path.suffix != TORN and (path / STATE_FILE).is_file()
-    ]
+    return [path for path in _folders(run_dir) if (path / STATE_FILE).is_file()]
+
+
+def _folders(run_dir: Path) -> list[Path]:
+    """Return all folders with the name of a checkpoint, oldest first."""
+    found = [path for path in folder_of(run_dir).glob("step_*") if _NAME.fullmatch(path.name)]
     return sorted(found, key=version_of)
 
 
@@ -81,14 +95,66 @@ def newest(run_dir: Path, on_torn: Callable[[Path], None] = lambda _: None) -> P
     return found[-1] if found else None
 
 
+def newest_sound(run_dir: Path, on_damaged: Callable[[Path, list[str]], None]) -> Path | None:
+    """Return the newest checkpoint without damage; None if there is none.
+
+    Calls `on_damaged` with each newer one and with what is wrong with it, newest first.
+    """
+    for path in reversed(_folders(run_dir)):
+        problems = verify_checkpoint(path)
+        if not problems:
+            return path
+        on_damaged(path, problems)
+    return None
+
+
+def verify_checkpoint(path: Path) -> list[str]:
+    """Read every file of a checkpoint, and return what is wrong with it; empty if it is sound.
+
+    A problem is a sentence that begins with the file's path within the checkpoint. Of a checkpoint that an earlier
+    version of rlx wrote without checksums, only the controller's part can be checked.
+    """
+    try:
+        saved = load(path)
+    except RunError as error:
+        # The manifest knows more about a damaged file than its reader.
+        return damaged_files(path) or [f"{STATE_FILE}: {error}"]
+    if saved.version != version_of(path):
+        return [f"{STATE_FILE} is that of step {saved.version}"]
+    # The format alone decides nothing: a flipped bit would turn the check off.
+    unchecked = saved.format == UNCHECKED and not (path / MANIFEST).exists()
+    return [] if unchecked else damaged_files(path)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Return the number of files in a checkpoint, and their bytes."""
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    return len(sizes), sum(sizes)
+
+
+def set_aside_newer(run_dir: Path, version: int) -> None:
+    """Clear the way for a run that continues from the checkpoint of `version`.
+
+    Torn checkpoints are removed. Newer ones, which are damaged, are renamed: as `step_<version>.damaged` they are
+    neither resumed from nor counted among those to keep.
+    """
+    for path in torn(run_dir):
+        shutil.rmtree(path)
+    for path in _folders(run_dir):
+        if version_of(path) > version:
+            names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+            places = (path.with_name(f"{path.name}{number}{DAMAGED}") for number in names)
+            path.rename(next(place for place in places if not place.exists()))
+
+
 def load(path: Path) -> SavedState:
     """Read the controller's part of a checkpoint. Raises RunError if this rlx cannot read it."""
     try:
         saved = msgspec.json.decode((path / STATE_FILE).read_bytes(), type=SavedState)
     except (OSError, msgspec.MsgspecError) as error:
         raise RunError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if saved.format != FORMAT:
-        raise RunError(f"{path} has format {saved.format}; this rlx reads format {FORMAT}")
+    if saved.format not in {UNCHECKED, FORMAT}:
+        raise RunError(f"{path} has format {saved.format}; this rlx reads formats up to {FORMAT}")
     return saved
 
 
@@ -102,20 +168,31 @@ def begin(run_dir: Path, version: int) -> Path:
     return path
 
 
-def commit(path: Path, saved: SavedState) -> Path:
-    """Add the controller's part, rename the folder to its final name, and return that."""
+def commit(path: Path, saved: SavedState, policy_files: Mapping[str, FileSum]) -> Path:
+    """Add the controller's part and the manifest, rename the folder to its final name, and return that.
+
+    policy_files: the files of the policy's part, by name, as they were written and fsynced.
+    """
+    saved = structs.replace(saved, format=FORMAT)
     write_atomic(path / STATE_FILE, msgspec.json.format(msgspec.json.encode(saved)))
+    files = file_sums(path, [STATE_FILE]) | {f"{POLICY_PART}/{name}": found for name, found in policy_files.items()}
+    Manifest(files).write(path)
     final = path.with_suffix("")
     replace_folder(path, final)
-    sync_folder(final.parent)
     return final
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Rename `new` to `old`, after removing `old` if it exists."""
+    """Rename `new` to `old`, which may exist: it is removed last, so that a crash at any moment loses neither."""
     if old.exists():
-        shutil.rmtree(old)
-    new.rename(old)
+        replaced = old.with_name(f"{old.name}.replaced{TORN}")
+        shutil.rmtree(replaced, ignore_errors=True)
+        old.rename(replaced)
+        new.rename(old)
+        shutil.rmtree(replaced)
+    else:
+        new.rename(old)
+    sync_folder(old.parent)
 
 
 def prune(run_dir: Path, *, keep: int, spare: Collection[int]) -> None:

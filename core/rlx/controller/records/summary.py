@@ -29,6 +29,10 @@ class Totals:
     train_seconds: float = 0.0
     generated_tokens: int = 0
     trained_tokens: float = 0.0
+    checkpoint_blocked_seconds: float = 0.0
+    """Time that training stopped for checkpoints."""
+    checkpoint_write_seconds: float = 0.0
+    """Time that the files of checkpoints took, beside training."""
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """Metrics of each evaluation, and its version as `step`."""
 
@@ -108,6 +112,8 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         "time/step_median": _median(totals.step_seconds),
         "time/generate_busy": ratio(totals.generate_busy_seconds, wall),
         "time/train_busy": ratio(totals.train_seconds, wall),
+        "time/checkpoint_blocked": totals.checkpoint_blocked_seconds,
+        "time/checkpoint_write": totals.checkpoint_write_seconds,
         "tokens/generated_per_s": ratio(totals.generated_tokens, totals.generate_busy_seconds),
         "tokens/trained_per_s": ratio(totals.trained_tokens, totals.train_seconds),
         "costs": timing_table(result.timings),

@@ -6,7 +6,9 @@ Files:
     full_weights.py  gathers full tensors under Hugging Face names, one decoder layer at a time
     export.py        writes the policy as a Hugging Face folder
     saved_weights.py the weights of a checkpoint, read without the run's ranks
-    checkpoint.py    saves and restores sharded weights, optimizer moments and random state
+    checkpoint.py    restores sharded weights, optimizer moments and random state
+    staging.py       copies a rank's share of these into host memory
+    writer.py        writes the copies in the background
 
 Rule: all tensors are in safetensors files, never in pickles.
 """

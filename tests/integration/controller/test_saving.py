@@ -1,0 +1,88 @@
+"""Checkpoints that are written while training goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from rlx.controller.records import checkpoint
+
+SLOW = 0.6
+
+
+def events(run) -> list[str]:
+    return [path.name for path in checkpoint.committed(run.run_dir)]
+
+
+@pytest.mark.parametrize("rollouts", [True, False])
+async def test_training_goes_on_while_a_checkpoint_is_written(make_run, script, rollouts):
+    """Without this, steps 2 and 3 would be trained after the checkpoint of version 2 only."""
+    seen = {}
+
+    async def at_train(run, step):
+        seen[step] = events(run)
+
+    peers = script(at_train=at_train, write_seconds=SLOW)
+    run = make_run(rollouts=rollouts, steps=4, checkpoint={"every": 2}, script=peers)
+    began = time.monotonic()
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert seen == {0: [], 1: [], 2: [], 3: []}
+    assert events(run) == ["step_00002", "step_00004"]
+    assert time.monotonic() - began > 2 * SLOW, "the second one waited for the first, and the end for the second"
+    blocked, written = (ended.summary[f"time/checkpoint_{name}"] for name in ("blocked", "write"))
+    assert written == pytest.approx(2 * SLOW)
+    assert SLOW / 2 < blocked < 1.5 * SLOW, "the wait of the second checkpoint for the first one counts"
+    of_steps = {m.step: m.metrics for m in run.metrics if m.kind == "train"}
+    assert 0 < of_steps[2]["time/checkpoint_blocked"] < SLOW / 2, "version 2 was copied between steps 1 and 2"
+    assert of_steps[1]["time/checkpoint_blocked"] == 0
+
+
+async def test_a_checkpoint_is_of_the_moment_of_its_copy(make_run, script):
+    """What happens while it is written (steps, groups, evaluations) is not in it."""
+    section = {"dataset": {"name": "held_out"}, "every": 3}
+    peers = script(write_seconds=SLOW)
+    run = make_run(steps=4, checkpoint={"every": 2, "keep": 0}, script=peers, eval=section)
+    assert (await run()).status == "done"
+    first, last = (checkpoint.load(path) for path in checkpoint.committed(run.run_dir))
+    assert (first.version, first.next_group_id) == (2, 8)
+    assert [found["step"] for found in first.evaluations] == [0]
+    assert (last.version, last.next_group_id) == (4, 16)
+
+
+@pytest.mark.parametrize("killed_at", [0.0, SLOW / 2, SLOW * 2])
+async def test_a_kill_at_any_moment_leaves_the_old_or_the_new_checkpoint(make_run, script, killed_at):
+    async def at_train(run, step):
+        if step == 4:
+            await asyncio.sleep(killed_at)
+            dying.cancel()
+            await asyncio.sleep(30)
+
+    run = make_run(steps=6, checkpoint={"every": 2, "keep": 1}, script=script(at_train=at_train, write_seconds=SLOW))
+    dying = asyncio.create_task(run())
+    with pytest.raises(asyncio.CancelledError):
+        await dying
+    (left,) = checkpoint.committed(run.run_dir)
+    assert left.name == ("step_00002" if killed_at < SLOW else "step_00004")
+    assert checkpoint.verify_checkpoint(left) == []
+    assert (left / "policy" / "weights").read_text() == str(checkpoint.load(left).version)
+
+
+async def test_a_checkpoint_that_a_rank_cannot_write_ends_the_run(make_run, script):
+    peers = script(write_errors={2: "policy rank 3: OSError: No space left on device"}, train_seconds=0.05)
+    run = make_run(steps=6, checkpoint={"every": 2}, script=peers)
+    ended = await run()
+    assert ended.status == "failed"
+    assert "the checkpoint of version 2 cannot be written: policy rank 3: OSError: No space left" in ended.error
+    assert events(run) == []
+
+
+async def test_a_run_that_fails_waits_for_the_checkpoint_that_is_being_written(make_run, script):
+    run = make_run(steps=6, checkpoint={"every": 2}, script=script(write_seconds=SLOW, fails={9}))
+    ended = await run()
+    assert ended.status == "failed"
+    assert "boom" in ended.error
+    assert events(run) == ["step_00002"]
+    assert checkpoint.verify_checkpoint(checkpoint.committed(run.run_dir)[0]) == []
