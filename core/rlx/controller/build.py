@@ -60,7 +60,7 @@ def build_rl(services: Services, members: Members, saved: SavedState | None, tot
     restarts = Restarts(services)
     weights = WeightPublisher(
         services,
-        WeightSync(services, members.rollouts),
+        WeightSync(services, members.rollouts, restarts),
         groups=groups,
         placements=placements,
         restarts=restarts,

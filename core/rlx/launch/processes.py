@@ -11,6 +11,7 @@ from rlx.launchers.base import ProcessSpec
 from rlx.names import CONTROLLER, LAUNCHER, LOOPBACK, POLICY, replica_name
 from rlx.preflight.plan import RunPlan
 from rlx.transport.keys import RunKeys
+from rlx.transport.messages import StartAgain
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class RunProcesses:
         replicas = range(self.plan.config.rollout.replicas if self.plan.rollouts else 0)
         return [self.boot(POLICY, 0, port), *(self.boot("rollout", index, port) for index in replicas)]
 
-    def restart(self, name: str, port: int, attempt: int) -> Boot:
+    def restart(self, order: StartAgain, port: int) -> Boot:
         """Return the boot data of the next attempt of a replica that died."""
-        kind, _, index = name.rpartition("-")
-        return self.boot(kind, int(index), port, attempt)
+        kind, _, index = order.name.rpartition("-")
+        return self.boot(kind, int(index), port, order.attempt)
 
 
 def process_spec(boot: Boot) -> ProcessSpec:

@@ -52,6 +52,7 @@ from rlx.preflight.trials.objects import PLACES
 from rlx.terminal import visible
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
+from rlx.transport.messages import StartAgain
 
 CONNECT_SECONDS = 30.0
 STATUS_SECONDS = 0.3
@@ -179,8 +180,8 @@ async def _start_and_watch(processes: RunProcesses, launcher: Launcher, loggers:
             return Outcome.killed(signals.reason)
         started = [controller, *(launcher.start(process_spec(boot)) for boot in processes.clients(port))]
 
-        def restart(name: str, attempt: int) -> ProcessHandle:
-            return launcher.start(process_spec(processes.restart(name, port, attempt)))
+        def restart(order: StartAgain) -> ProcessHandle:
+            return launcher.start(process_spec(processes.restart(order, port)))
 
         silence = Silence(controller, processes.plan.config.run.heartbeat_seconds, _say)
         inbox = Inbox(loggers, _say, silence)

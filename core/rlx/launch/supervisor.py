@@ -61,8 +61,8 @@ class Inbox:
         self.ended: RunEnded | None = None
         self.draining = False
         """Whether the controller is ending the run, which it does in limited time."""
-        self.restarts: dict[str, int] = {}
-        """Processes to restart, each with the number of its next attempt."""
+        self.restarts: dict[str, StartAgain] = {}
+        """Processes to restart."""
 
     async def take(self, message: Message) -> None:
         self.silence.heard()
@@ -78,7 +78,7 @@ class Inbox:
             case Log():
                 self._say(f"{message.level}: {message.text}")
             case StartAgain():
-                self.restarts[message.name] = message.attempt
+                self.restarts[message.name] = message
             case RunEnded():
                 self.ended = message
                 self._run_ended.set()
@@ -99,13 +99,13 @@ class Supervisor:
         self,
         client: Client,
         processes: Sequence[ProcessHandle],
-        restart: Callable[[str, int], ProcessHandle],
+        restart: Callable[[StartAgain], ProcessHandle],
         inbox: Inbox,
         loggers: Loggers,
         signals: Signals,
         say: Callable[[str], None],
     ) -> None:
-        """`restart(name, attempt)` starts a process in place of one that has ended; `say` prints a line."""
+        """`restart(order)` starts a process in place of one that has ended; `say` prints a line."""
         self._client = client
         self._processes = {process.name: process for process in processes}
         self._restart = restart
@@ -155,17 +155,21 @@ class Supervisor:
         return None
 
     async def _restart_processes(self) -> None:
-        for name, attempt in list(self._inbox.restarts.items()):
-            if self._processes[name].poll() is None:
-                await self._kill(self._processes[name])
-                continue
-            del self._inbox.restarts[name]
-            self._killed.discard(name)
-            self._processes[name], self._attempts[name] = self._restart(name, attempt), attempt
-            self._seen_ended.pop(name, None)
+        for name, order in list(self._inbox.restarts.items()):
+            # The controller has answered the report of its end.
             self._exits.pop(name, None)
             if not self._exits:
                 self._verdict_due = float("inf")
+            if self._processes[name].poll() is None:
+                await self._kill(self._processes[name])
+                continue
+            self._killed.discard(name)
+            ended = self._seen_ended.setdefault(name, time.monotonic())
+            if time.monotonic() - ended < order.pause_seconds:
+                continue
+            del self._inbox.restarts[name]
+            self._processes[name], self._attempts[name] = self._restart(order), order.attempt
+            del self._seen_ended[name]
 
     async def _kill(self, process: ProcessHandle) -> None:
         """End a process that the controller takes for dead. If it lives, its log shows where it stood."""

@@ -98,8 +98,7 @@ class Worker:
             case WeightPlan():
                 return WeightManifest(self.sender.manifest)
             case InitTransfer():
-                self.sender.join(message)
-                return Ok()
+                return self.sender.join(message)
             case SaveCheckpoint():
                 self._check_version(message.step)
                 self.writer.begin(Path(message.path), message.step, message.timeout_seconds)

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -29,7 +30,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from rlx.episodes import VersionSpan
-from rlx.errors import BadRowError, ProcessDied, RunError, SyncError
+from rlx.errors import BadRowError, ProcessDied, RlxError, RunError, SyncError
 from rlx.logs import LogPart
 from rlx.rollout.completion import FINISH_REASONS, Completion
 from rlx.sync.buckets import total_bytes
@@ -49,6 +50,9 @@ _TOKENS_ONLY: Mapping[str, object] = {
     "flat_logprobs": True,
 }
 """Sampling parameters of every request: token ids without text, delivered once at the end."""
+
+ABANDON_SECONDS = 30.0
+"""How long the workers may take to give up an update that failed."""
 
 T = TypeVar("T")
 
@@ -247,9 +251,13 @@ class Engine:
         update = WeightTransferUpdateRequest({"version": message.version})
         paused = time.monotonic()
         await self._phase("pausing", core.pause_scheduler_async(mode="keep", clear_cache=False), limit)
-        await self._phase("starting the update", self._llm.start_weight_update(), limit)
-        await self._phase("receiving weights", self._llm.update_weights(update), limit)
-        await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
+        async with AsyncExitStack() as on_failure:
+            # It stays paused: its weights are neither the old nor the new ones until they are sent again.
+            on_failure.push_async_callback(self._abandon_update)
+            await self._phase("starting the update", self._llm.start_weight_update(), limit)
+            await self._phase("receiving weights", self._llm.update_weights(update), limit)
+            await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
+            on_failure.pop_all()
         self._version = message.version
         await self._phase("resuming", core.resume_scheduler_async(), limit)
         resumed = time.monotonic()
@@ -259,6 +267,13 @@ class Engine:
             bytes=self._sync_bytes,
             logprobs=pack_logprobs(await self._phase("scoring the probe", self.score(message.probe), limit)),
         )
+
+    async def _abandon_update(self) -> None:
+        # The error that comes first is the one to report. If this fails, too, the next update can't start.
+        with contextlib.suppress(RlxError):
+            if not self.dead:
+                abandoning = self._llm.collective_rpc("rlx_abandon_update")
+                await self._phase("abandoning the update", abandoning, ABANDON_SECONDS)
 
     async def _phase(self, what: str, action: Awaitable[T], seconds: float) -> T:
         try:

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -93,9 +94,22 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         if self._group is None:
             raise SyncError("weights were announced before the engine joined a transfer group")
         held = vllm_reload.HeldTensors(self.model)
-        for tensors in receive_buckets(self._group, update_info.version, self._manifest):
-            self.model.load_weights(tensors)
-            held.copy()
+        with ExitStack() as on_failure:
+            # The other members wait for this one: they notice now that it has failed, and not at their timeout.
+            on_failure.callback(self.shutdown)
+            for tensors in receive_buckets(self._group, update_info.version, self._manifest):
+                self.model.load_weights(tensors)
+                held.copy()
+            on_failure.pop_all()
+
+    def abandon_weight_update(self) -> None:
+        """Make the model ready for another update after one that failed. Until then its weights are of no use."""
+        self.shutdown()
+        if self._ties is not None:
+            vllm_reload.forget_loaded(self.model)
+            finalize_layerwise_reload(self.model, self.model_config)
+            vllm_reload.refresh_tied_layers(self._ties)
+            self._ties = None
 
     def finish_weight_update(self) -> None:
         assert self._ties is not None, "finish_weight_update before start_weight_update"
@@ -104,6 +118,7 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         if missing:
             raise SyncError(f"the transfer left out parameters of the engine: {abbreviate(missing)}")
         vllm_reload.refresh_tied_layers(self._ties)
+        self._ties = None
 
     def shutdown(self) -> None:
         if self._group is not None:

@@ -3,6 +3,8 @@
 Rules:
 
 * Only rank 0 is in the transfer group. All ranks gather, in lockstep, one tensor at a time.
+* A group that breaks does not end the policy: rank 0 goes on gathering, so that the ranks stay in step, and answers
+  `TransferFailed`.
 * The manifest is fixed when the policy is built: every sync sends the same names, dtypes and shapes.
 """
 
@@ -15,7 +17,8 @@ from rlx.errors import SyncError
 from rlx.names import LOOPBACK
 from rlx.sync import transfer_group
 from rlx.sync.buckets import send_buckets
-from rlx.transport.messages import InitTransfer, OpenTransfer, TransferOpened, WeightsSent
+from rlx.sync.transfer_group import TransferBroken
+from rlx.transport.messages import InitTransfer, Ok, OpenTransfer, TransferFailed, TransferOpened, WeightsSent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,30 +46,39 @@ class Sender:
         self._store, port = transfer_group.open_store(LOOPBACK, message.world_size, message.timeout_seconds)
         return TransferOpened(LOOPBACK, port, self._backend)
 
-    def join(self, message: InitTransfer) -> None:
-        """Join the transfer group; returns when every receiver has joined."""
+    def join(self, message: InitTransfer) -> Ok | TransferFailed:
+        """Join the transfer group; returns when every receiver has joined, or one of them did not."""
         if self._sends:
-            self._group = transfer_group.join(
-                message.host,
-                message.port,
-                message.rank,
-                message.world_size,
-                message.backend,
-                message.timeout_seconds,
-            )
+            try:
+                self._group = transfer_group.join(
+                    message.host,
+                    message.port,
+                    message.rank,
+                    message.world_size,
+                    message.backend,
+                    message.timeout_seconds,
+                )
+            except SyncError as error:
+                return TransferFailed(str(error))
+        return Ok()
 
-    def send(self, version: int, buckets: Iterator[Iterator[tuple[str, Tensor]]]) -> WeightsSent:
-        """Gather the weights and broadcast them bucket by bucket; all ranks call it. Raises SyncError if that fails."""
+    def send(self, version: int, buckets: Iterator[Iterator[tuple[str, Tensor]]]) -> WeightsSent | TransferFailed:
+        """Gather the weights and broadcast them bucket by bucket; all ranks call it.
+
+        Raises SyncError if it was called before `join`, or if a tensor differs from the manifest.
+        """
         if not self._sends:
-            # Gathering is a collective: take part in it, and drop the tensors.
-            for bucket in buckets:
-                for _ in bucket:
-                    pass
-        elif self._group is None:
+            _gather(buckets)
+            return WeightsSent(version)
+        if self._group is None:
             raise SyncError("the policy was asked for its weights before it joined a transfer group")
-        else:
-            tensors = ((tensor for _, tensor in bucket) for bucket in buckets)
+        tensors = ((tensor for _, tensor in bucket) for bucket in buckets)
+        try:
             send_buckets(self._group, version, self.manifest, tensors)
+        except TransferBroken as error:
+            self._group = None
+            _gather(buckets)
+            return TransferFailed(str(error))
         return WeightsSent(version)
 
     def close(self) -> None:
@@ -74,3 +86,10 @@ class Sender:
         if self._group is not None:
             self._group.close()
         self._group = self._store = None
+
+
+def _gather(buckets: Iterator[Iterator[tuple[str, Tensor]]]) -> None:
+    """Take part in gathering the rest of the weights, which is a collective of all ranks, and drop the tensors."""
+    for bucket in buckets:
+        for _ in bucket:
+            pass

@@ -24,6 +24,10 @@ from rlx.torch_private import Backend, BroadcastOptions, PrefixStore, Store, TCP
 BACKENDS = ("gloo", "nccl")
 
 
+class TransferBroken(SyncError):  # noqa: N818 - the event is the name
+    """A collective of the group failed: a member has died or left, or did not take part in time."""
+
+
 def open_store(host: str, world_size: int, timeout: float) -> tuple[TCPStore, int]:
     """Open the store at which the group meets, on a free port of `host`; return the store and the port.
 
@@ -57,7 +61,10 @@ class TransferGroup:
     _buffers: list[Tensor] = field(default_factory=list)
 
     def broadcast(self, tensor: Tensor, what: str) -> None:
-        """Broadcast rank 0's `tensor` in place; returns when it may be reused. Raises SyncError that names `what`."""
+        """Broadcast rank 0's `tensor` in place; returns when it may be reused.
+
+        Raises TransferBroken, which names `what`; this member has then left the group.
+        """
         assert self._backend is not None, "broadcast after close"
         options = BroadcastOptions()
         options.rootRank = 0
@@ -65,7 +72,9 @@ class TransferGroup:
         try:
             self._backend.broadcast([tensor], options).wait()  # type: ignore[attr-defined] # the stub lacks it
         except RuntimeError as error:
-            raise SyncError(
+            # Members that wait for this one notice it now, and not at the end of their timeout.
+            self.close()
+            raise TransferBroken(
                 f"weight transfer broke at {what} (rank {self.rank} of {self.world_size}, "
                 f"timeout {self.timeout:g} s): {first_line(error)}"
             ) from error

@@ -99,6 +99,15 @@ def incomplete_layers(model: nn.Module, ties: Ties) -> list[str]:
     return incomplete
 
 
+def forget_loaded(model: nn.Module) -> None:
+    """Drop what incomplete layers got from a failed update: finalising the reload gives them their old tensors."""
+    for layer in model.modules():
+        info: LayerReloadingInfo = get_layerwise_info(layer)
+        if info.can_load():
+            info.loaded_weights.clear()
+            info.load_numel = 0
+
+
 def refresh_tied_layers(ties: Ties) -> None:
     """Give tied layers the packed weight of the layer that was loaded."""
     for _, layer, owner in ties.tied:

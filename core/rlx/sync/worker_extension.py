@@ -11,3 +11,8 @@ class WorkerExtension:
         from vllm.utils.torch_utils import set_random_seed
 
         set_random_seed(seed)
+
+    def rlx_abandon_update(self) -> None:
+        """End a weight update that failed on this worker or on another one, so that a new one can start."""
+        self.weight_transfer_engine.abandon_weight_update()  # type: ignore[attr-defined] # of vLLM's worker
+        self._weight_update_active = False

@@ -190,7 +190,7 @@ class TensorMeta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class InitTransfer(Message, frozen=True):
-    """Controller -> replica: join the transfer group: the policy's rank 0, then all engine workers."""
+    """Controller -> policy, replica: join the transfer group: the policy's rank 0, then all engine workers."""
 
     host: str
     port: int
@@ -258,6 +258,15 @@ class WeightsSent(Message, frozen=True):
     """Policy -> controller: all buckets have been broadcast. Answer to `SendWeights`."""
 
     version: int
+
+
+class TransferFailed(Message, frozen=True):
+    """Policy -> controller: the transfer group broke, perhaps because a replica died; the policy itself is whole.
+
+    An answer to `InitTransfer` and `SendWeights`. A new group has to be opened.
+    """
+
+    error: str
 
 
 class ScoreTokens(Message, frozen=True):
@@ -437,12 +446,14 @@ class StartAgain(Message, frozen=True):
 
     name: str
     attempt: int
+    pause_seconds: float = 0.0
+    """Time between the end of the old process and the start of the new one."""
 
 
 AnyMessage = (
     Ok | Heartbeat | Failed | Doing | Log | RolloutReady | Leases | GroupDone | GroupFailed | RolloutStats
     | InitTransfer | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived
-    | SendWeights
+    | SendWeights | TransferFailed
     | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | RowsRefused | EvalRows
     | SaveCheckpoint | CheckpointWritten | Export | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded
     | Drain | ProcessExited | StartAgain

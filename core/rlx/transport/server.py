@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -22,7 +22,7 @@ import msgspec
 import zmq
 
 from rlx.boot import Endpoint
-from rlx.errors import PeerFailed, RlxError, UsageError, WaitTimeout, abbreviate
+from rlx.errors import PeerFailed, RlxError, UsageError
 from rlx.names import CONTROLLER
 from rlx.transport.conversation import Conversation, OnError, log_error
 from rlx.transport.curve import Context, authenticator, bind, server_socket
@@ -94,26 +94,6 @@ class Server:
         PeerFailed if the peer isn't connected or its handler raised another exception.
         """
         return await self._conversation(peer).request(encode(message), timeout=timeout, what=what)
-
-    async def request_all(self, peers: Sequence[str], message: Message, *, timeout: float, what: str) -> list[Message]:
-        """Send one request to many peers and return their answers, in the order of `peers`.
-
-        The message is encoded once, and `timeout` applies to all answers together. Raises as `request` does, as soon as
-        one of them fails.
-        """
-        body, answers = encode(message), list[asyncio.Future[Message]]()
-        try:
-            async with asyncio.timeout(timeout) as limit:
-                answers.extend(self._conversation(peer).start_request(body) for peer in peers)
-                return await asyncio.gather(*answers)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            silent = [peer for peer, answer in zip(peers, answers, strict=True) if answer.cancelled()]
-            raise WaitTimeout(f"{what}: no answer from {abbreviate(silent)} within {timeout:g} s") from error
-        finally:
-            for answer in answers:
-                answer.cancel()
 
     async def notify(self, peer: str, message: Message) -> None:
         """Send a message that gets no answer. Raises PeerFailed if the peer isn't connected."""

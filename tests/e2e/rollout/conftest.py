@@ -97,6 +97,17 @@ class Policy:
         entered = self.engine.init_transfer(InitTransfer("127.0.0.1", port, world, 1, "gloo", TIMEOUT, buckets))
         self.group, _ = await asyncio.gather(join, entered)
 
+    async def break_off(self, version, weights):
+        """Send half of `weights` and leave the group, as a policy does whose transfer broke at another engine."""
+        half = list(weights.items())[: len(weights) // 2]
+        receiving = asyncio.create_task(self.engine.receive(ReceiveWeights(version, TIMEOUT)))
+        sending = asyncio.to_thread(send_buckets, self.group, version, self.buckets, [[t for _, t in half]])
+        sent, _ = await asyncio.gather(sending, asyncio.sleep(0.2), return_exceptions=True)
+        assert "ended after 1 of 2 buckets" in str(sent)
+        self.group.close()
+        self.buckets = []
+        await receiving
+
     async def send(self, version, weights):
         """Send the engine `weights`, checkpoint name -> tensor, in two buckets, which may split a layer.
 

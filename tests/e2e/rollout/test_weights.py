@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -56,6 +57,22 @@ async def test_cached_prompts_are_not_used_with_new_weights(
     assert one.logprobs == pytest.approx(expected[len(prompt) - 1 :], abs=1e-5)
 
 
+async def test_a_transfer_that_breaks_in_the_middle_is_repeated(engine, policy, tiny_model, checkpoint, reference):
+    """The engine stays paused with requests in it, and continues them with the weights of the second transfer."""
+    await policy.send(50, checkpoint(tiny_model, noise=0.3, seed=50))
+    pending = await engine.submit([5, 6, 7], samples=4, max_tokens=200, temperature=1.0)
+    weights = checkpoint(tiny_model, noise=0.3, seed=51)
+    began = time.monotonic()
+    with pytest.raises(SyncError, match="weight transfer broke"):
+        await policy.break_off(51, weights)
+    assert time.monotonic() - began < 10, "at once, and not at the timeout"
+    assert engine.version == 50
+    await policy.send(51, weights)
+    assert _difference(await engine.score(SEQUENCES), reference(tiny_model, weights, SEQUENCES)) <= 1e-5
+    versions = [span.version for one in await engine.collect(pending) for span in one.versions]
+    assert set(versions) == {50, 51}
+
+
 async def test_untied_embeddings_are_synced(start_engine, policy_of, untied_model, checkpoint, reference):
     async with start_engine(untied_model, name="untied") as engine:
         policy = policy_of(engine)
@@ -66,6 +83,9 @@ async def test_untied_embeddings_are_synced(start_engine, policy_of, untied_mode
             SyncError, match=r"left out parameters of the engine: model\.layers\.1\.self_attn\.qkv_proj"
         ):
             await policy.send(3, weights)
+        weights = checkpoint(untied_model, noise=0.3, seed=4)
+        await policy.send(4, weights)
+        assert _difference(await engine.score(SEQUENCES), reference(untied_model, weights, SEQUENCES)) <= 1e-5
 
 
 async def test_fused_experts_are_synced_under_checkpoint_names(
@@ -78,6 +98,9 @@ async def test_fused_experts_are_synced_under_checkpoint_names(
         del weights["model.layers.0.mlp.experts.2.up_proj.weight"]
         with pytest.raises(SyncError, match=r"left out parameters of the engine: model\.layers\.0\.mlp\.experts"):
             await policy.send(3, weights)
+        weights = checkpoint(moe_model, noise=0.3, seed=4)
+        await policy.send(4, weights)
+        assert _difference(await engine.score(SEQUENCES), reference(moe_model, weights, SEQUENCES)) <= 1e-5
 
 
 async def test_two_workers_of_an_engine_are_synced(start_engine, policy_of, tiny_model, checkpoint, reference):

@@ -18,6 +18,7 @@ from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
 from rlx.controller.records.checkpoint import committed, version_of
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
+from rlx.errors import SyncError
 from rlx.files import file_sum
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.sync.logprob_diff import pack_logprobs
@@ -55,6 +56,7 @@ from rlx.transport.messages import (
     TensorMeta,
     TokenScores,
     TrainStep,
+    TransferFailed,
     TransferOpened,
     WeightManifest,
     WeightPlan,
@@ -152,8 +154,16 @@ class Script:
     """Every group is sent twice."""
     dies: dict[str, list[int]] = field(default_factory=dict)
     """Replica -> the numbers of the `Leases` messages that kill it, from 1 and counted over all its attempts."""
-    dies_at_weights: str = ""
-    """This replica dies when it receives weights, except for the first ones."""
+    dies_at_weights: dict[str, list[int]] = field(default_factory=dict)
+    """Replica -> versions; it dies when it receives one of them, each time once."""
+    breaks: str = ""
+    """Whom a death during a transfer breaks it for: `all`, `others` (not the policy); nobody if empty."""
+    starts_fail: dict[str, list[int]] = field(default_factory=dict)
+    """Replica -> the attempts that fail while they start."""
+    start_fails_by: str = "report"
+    """How such an attempt ends: it sends a `report`, its process ends (`exit`), or nothing is heard (`silence`)."""
+    slow_start: float = 0.0
+    """Seconds until a restarted replica is ready."""
     reports_death: bool = False
     """When a replica dies, only its engine dies first, and the replica reports that."""
     write_seconds: float = 0.0
@@ -182,10 +192,14 @@ class Replica:
                 if len(self.leases) in self.run.script.dies.get(self.name, []):
                     return await self.die()
                 self.tasks += [asyncio.create_task(self.sample(lease)) for lease in message.leases]
-            case ReceiveWeights() if self.run.script.dies_at_weights == self.name and message.version:
+            case ReceiveWeights() if message.version in self.run.script.dies_at_weights.get(self.name, []):
+                self.run.script.dies_at_weights[self.name].remove(message.version)
+                self.run.broke[message.version].set()
                 await self.die()
                 await asyncio.sleep(30)
             case ReceiveWeights():
+                if await self.run.breaks(message.version):
+                    raise SyncError(f"{self.name}: receiving weights failed: weight transfer broke at bucket 3")
                 await self.run.sent[message.version].wait()
                 if self.run.script.lags != self.name or message.version < self.run.script.lags_from:
                     self.version = message.version
@@ -251,6 +265,8 @@ class Policy:
                 return WeightManifest([[TensorMeta("w", "float32", [1])]])
             case SendWeights():
                 assert message.version == self.version
+                if self.run.script.breaks == "all" and await self.run.breaks(message.version):
+                    return TransferFailed("weight transfer broke at bucket 2")
                 self.run.sent[message.version].set()
                 return WeightsSent(message.version)
             case ScoreTokens():
@@ -304,12 +320,14 @@ class FakeRun:
         self.resume = resume
         self.start_version = int(resume.rsplit("_", 1)[1]) if resume else 0
         self.sent = {version: asyncio.Event() for version in range(50)}
+        self.broke = {version: asyncio.Event() for version in range(50)}
         self.names = [f"rollout-{index}" for index in range(self.config.rollout.replicas)] if rollouts else []
         self.records: list[PluginRecord] = []
         self.clients: dict[str, Client] = {}
         self.keys = RunKeys.make(["launcher", "policy", *self.names])
         self.replicas = {name: Replica(self, name) for name in self.names}
         self.policy = Policy(self)
+        self.broken_groups: dict[int, int] = {}
         self.stopped: set[str] = set()
         self.restart_orders: list[StartAgain] = []
         self.restarting: list[asyncio.Task[None]] = []
@@ -373,11 +391,29 @@ class FakeRun:
         self.clients[name] = Client(self.keys.endpoint(name, "127.0.0.1", port), name, attempt, handler)
         await self.clients[name].connect(5)
 
+    async def breaks(self, version: int) -> bool:
+        """Whether the transfer breaks for those that are left, since a replica dies; returns when it has died."""
+        dying = any(version in versions for versions in self.script.dies_at_weights.values())
+        if not self.script.breaks or not (dying or self.broke[version].is_set()):
+            return False
+        await self.broke[version].wait()
+        # The next try succeeds: it comes with another transfer group.
+        return self.policy.groups_opened <= self.broken_groups.setdefault(version, self.policy.groups_opened)
+
     async def restart(self, message: StartAgain) -> None:
         name, previous = message.name, self.replicas[message.name]
+        await asyncio.sleep(message.pause_seconds)
         await self.clients.pop(name).close()
         self.replicas[name] = Replica(self, name, message.attempt, previous.leases)
         port = int((self.run_dir / PORT_FILE).read_text())
+        if message.attempt in self.script.starts_fail.get(name, []):
+            await self.join(name, self.replicas[name].handle, port, message.attempt)
+            if self.script.start_fails_by == "report":
+                await self.clients[name].notify(Failed("vLLM engine did not start: Free memory is less", owner=name))
+            if self.script.start_fails_by != "silence":
+                await self.notify(ProcessExited(name, 1, ["Free memory is less"], message.attempt))
+            return
+        await asyncio.sleep(self.script.slow_start)
         await self.join(name, self.replicas[name].handle, port, message.attempt)
         await self.report_ready(name)
 

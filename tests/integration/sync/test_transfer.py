@@ -12,6 +12,8 @@ import torch
 from rlx.errors import SyncError
 from rlx.sync import transfer_group
 from rlx.sync.buckets import bucket_bytes, manifest_of, pack_bucket, receive_buckets, send_buckets, total_bytes
+from rlx.sync.sender import Sender
+from rlx.transport.messages import InitTransfer, Ok, OpenTransfer, TransferFailed, WeightsSent
 
 TIMEOUT = 10.0
 
@@ -125,6 +127,48 @@ def test_a_peer_that_leaves_is_noticed_at_once(groups):
         with pytest.raises(SyncError, match="rank 1 of 3"):
             receiving.result()
     assert time.monotonic() - started < TIMEOUT
+
+
+def test_a_policy_whose_receiver_dies_gathers_to_the_end_and_can_send_again():
+    """The other ranks of the policy gather, too: a rank that stops half way leaves them out of step."""
+    weights = _weights()
+    sender = Sender(_manifest(weights), rank=0, backend="gloo")
+    gathered = []
+
+    def gather():
+        for bucket in weights:
+            gathered.append(list(bucket))
+            yield iter(bucket.items())
+
+    def receive(address, dies):
+        group = transfer_group.join("127.0.0.1", address.port, 1, 2, "gloo", TIMEOUT)
+        if not dies:
+            return _receive(group, 2, _manifest(weights))
+        group.close()
+        return []
+
+    for version, dies in ((1, True), (2, False)):
+        address = sender.open(OpenTransfer(2, TIMEOUT))
+        with ThreadPoolExecutor(1) as pool:
+            receiving = pool.submit(receive, address, dies)
+            assert sender.join(InitTransfer("127.0.0.1", address.port, 2, 0, "gloo", TIMEOUT, [])) == Ok()
+            began = time.monotonic()
+            answer = sender.send(version, gather())
+            assert time.monotonic() - began < TIMEOUT / 2
+        assert isinstance(answer, TransferFailed if dies else WeightsSent), answer
+        assert gathered == [list(bucket) for bucket in weights]
+        gathered.clear()
+    assert [list(bucket) for bucket in receiving.result()] == [list(bucket) for bucket in weights]
+    sender.close()
+
+
+def test_a_policy_whose_receiver_does_not_join_says_so():
+    sender = Sender([], rank=0, backend="gloo")
+    address = sender.open(OpenTransfer(2, 1.0))
+    answer = sender.join(InitTransfer("127.0.0.1", address.port, 2, 0, "gloo", 1.0, []))
+    assert isinstance(answer, TransferFailed)
+    assert "rank 0 of 2 could not join the weight transfer" in answer.error
+    sender.close()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
 
 import pytest
 
@@ -116,43 +115,6 @@ async def test_a_timeout_names_the_request_and_the_peer(net):
     with pytest.raises(WaitTimeout, match=r"training step 7: no answer from policy within 0.1 s") as caught:
         await server.request("policy", TrainStep(7), timeout=0.1, what="training step 7")
     assert isinstance(caught.value, TimeoutError)
-
-
-@pytest.fixture
-async def pair(net):
-    """`await pair(first, second)`: a server with two clients that answer after these delays in seconds; -1 refuses."""
-
-    async def connect(*delays):
-        async def answer(message, name, delay):
-            await asyncio.sleep(delay)
-            if delay < 0:
-                raise RewardError(f"{name} refuses")
-            return measured(message.metrics["n"] + delay)
-
-        server = await net.serve()
-        for name, delay in zip(["rollout-0", "policy"], delays, strict=True):
-            await net.connect(name, handler=partial(answer, name=name, delay=delay))
-        return server
-
-    return connect
-
-
-async def test_a_request_to_many_returns_answers_in_the_order_of_the_peers(pair):
-    server = await pair(0.2, 0)
-    answers = await server.request_all(["rollout-0", "policy"], measured(1), timeout=5, what="both")
-    assert answers == [measured(1.2), measured(1)]
-
-
-async def test_a_timeout_of_a_request_to_many_names_the_silent_peers(pair):
-    server = await pair(60, 0)
-    with pytest.raises(WaitTimeout, match=r"^both: no answer from rollout-0 within 0.2 s$"):
-        await server.request_all(["rollout-0", "policy"], measured(1), timeout=0.2, what="both")
-
-
-async def test_the_first_error_of_a_request_to_many_ends_the_wait(pair):
-    server = await pair(60, -1)
-    with pytest.raises(RewardError, match="policy refuses"):
-        await server.request_all(["rollout-0", "policy"], measured(1), timeout=30, what="both")
 
 
 async def test_a_late_answer_is_not_matched_to_the_next_request(net):

@@ -39,8 +39,8 @@ class RolloutConfig(Section):
     """Processes, for each replica, in which rewards run. One slow call never holds up others as long as there are more
     processes than slow calls."""
     restarts: int = Field(3, ge=0, le=1_000_000)
-    """How often in a run an engine that died is restarted; its groups are sampled again. A death during a weight sync
-    ends the run regardless."""
+    """How often in a run an engine that died, or that did not start again, is restarted; its groups are sampled
+    again, and the other engines go on."""
     env: dict[str, str] = {}
     """Environment variables for the engine's processes, over rlx's defaults for the device."""
     vllm: dict[str, Any] = {}

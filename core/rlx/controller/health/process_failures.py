@@ -28,6 +28,8 @@ class ReplicaRestarter(Protocol):
 
     def is_current(self, name: str, attempt: int) -> bool: ...
 
+    def is_away(self, name: str) -> bool: ...
+
     async def restart(self, name: str, why: str) -> bool: ...
 
 
@@ -45,7 +47,8 @@ class ProcessFailures:
         if self._is_replaced(peer, self._services.channel.peers()[peer].attempt):
             return
         error = f"{peer}: {owned(message.error, message.owner)}"
-        if not (message.died and await self.restart(peer, error)):
+        died = message.died or self._restarter().is_away(peer)
+        if not (died and await self.restart(peer, error)):
             self._services.failure.fail(RunError(error + self._restarts_so_far()))
 
     async def exited(self, message: ProcessExited) -> None:
@@ -54,7 +57,9 @@ class ProcessFailures:
         if self._is_replaced(name, message.attempt):
             return
         signal = code - SIGNAL_EXIT_CODE
-        if not (signal > 0 and await self.restart(name, f"{name} was killed by signal {signal}")):
+        how = f"was killed by signal {signal}" if signal > 0 else f"ended with exit code {code}"
+        died = signal > 0 or self._restarter().is_away(name)
+        if not (died and await self.restart(name, f"{name} {how}")):
             self._services.failure.fail(ProcessDied(self._members.exited(message) + self._restarts_so_far()))
 
     async def restart(self, name: str, why: str) -> bool:

@@ -79,6 +79,9 @@ class Sampling(Protocol):
     def is_current(self, name: str, attempt: int) -> bool:
         """Whether `attempt` is the newest attempt of a replica."""
 
+    def is_away(self, name: str) -> bool:
+        """Whether a replica was restarted and is not ready yet."""
+
     async def restart(self, name: str, why: str) -> bool:
         """Restart a replica that died for the reason `why`. Returns False if the run cannot continue without it."""
 
@@ -115,6 +118,9 @@ class NoSampling:
 
     def is_current(self, name: str, attempt: int) -> bool:
         return True
+
+    def is_away(self, name: str) -> bool:
+        return False
 
     async def restart(self, name: str, why: str) -> bool:
         return False

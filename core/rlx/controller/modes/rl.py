@@ -4,7 +4,7 @@ A synchronous run (`async.max_staleness = 0`) samples, trains, syncs and verifie
 sampling never stops, and training continues as soon as the policy has sent and scored its weights, while the
 verification of the replicas is still running.
 
-A replica that dies in between is restarted (health/restarts.py).
+A replica that dies in between is restarted (health/restarts.py), and the others go on without it.
 """
 
 from __future__ import annotations
@@ -149,8 +149,11 @@ class RLMode:
     def is_current(self, name: str, attempt: int) -> bool:
         return attempt == self._restarts.attempt(name)
 
+    def is_away(self, name: str) -> bool:
+        return self._restarts.is_away(name)
+
     async def restart(self, name: str, why: str) -> bool:
-        if not self._weights.idle or self._restarts.exhausted():
+        if self._restarts.exhausted():
             return False
         # This comes first: from here on, reports about the attempt that died are ignored.
         self._restarts.begin(name, why)
@@ -162,9 +165,7 @@ class RLMode:
         match message:
             case RolloutReady():
                 if self._restarts.ready(replica):
-                    self._services.failure.spawn(
-                        self._weights.sync_returned(), f"weights for {replica} after its restart"
-                    )
+                    self._services.failure.spawn(self._weights.resync(), f"weights for {replica} after its restart")
             case GroupDone():
                 if (groups := self._groups_of(message.kind)) is not None:
                     await groups.finished(replica, message)

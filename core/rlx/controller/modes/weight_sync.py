@@ -2,8 +2,10 @@
 
 Rules:
 
-* One transfer group serves all syncs, until a replica restarts: rank 0 is the policy's first rank, followed by the
-  workers of each replica in turn.
+* One transfer group serves all syncs, until a replica dies or returns: rank 0 is the policy's first rank, followed by
+  the workers of each replica in turn.
+* A sync in which a replica died is `Interrupted`: what the others hold is unknown, and the weights are sent again to
+  those that are left. Any other failure of a sync ends the run.
 * In a sync of version v the policy sends while every replica receives. All of them then score the same tokens, and v
   is *verified* if the mean |difference| between each replica's log-probabilities and the policy's is within the bound.
   Otherwise the run fails.
@@ -19,21 +21,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
 
 from rlx.config.schema import Config
+from rlx.controller.health.restarts import ReplicaDied, Restarts
 from rlx.controller.records.metrics import SyncMetrics
 from rlx.controller.runtime.failure import together
-from rlx.controller.runtime.services import Services
+from rlx.controller.runtime.services import Answer, Services, check_answer
 from rlx.episodes import decode_episodes
-from rlx.errors import SyncError
+from rlx.errors import RlxError, SyncError
 from rlx.names import POLICY, PROBE_TOKENS, PROBES
 from rlx.sync.logprob_diff import mean_difference
 from rlx.transport.messages import (
     InitTransfer,
+    Message,
     Ok,
     OpenTransfer,
     ReceiveWeights,
@@ -41,6 +45,7 @@ from rlx.transport.messages import (
     ScoreTokens,
     SendWeights,
     TokenScores,
+    TransferFailed,
     TransferOpened,
     WeightManifest,
     WeightPlan,
@@ -52,8 +57,14 @@ BOUNDS = {"float32": 1e-4, "bfloat16": 0.2, "float16": 0.05}
 """Largest mean |difference| for each engine dtype: rounding stays well below it, and a stale or missing tensor exceeds
 it by far.
 """
+BROKEN = "weight transfer broke"
+"""A part of the errors of members whose group broke (`rlx.sync.transfer_group`)."""
 GRACE_SECONDS = 10.0
 """Added to the timeout of the transfer: both sides enforce that themselves, and can report what hung."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the caller sends the weights again
+    """A sync failed because replicas died. `str()` has their names."""
 
 
 @dataclass(frozen=True)
@@ -64,85 +75,135 @@ class SentWeights:
     began: float
     seconds: float
     expected: TokenScores
-    received: asyncio.Task[list[WeightsReceived]]
+    members: Mapping[str, int]
+    """The replicas that it is sent to, each with its attempt."""
+    received: asyncio.Task[dict[str, WeightsReceived | RlxError]]
 
 
 class WeightSync:
     """Syncs weights through the transfer group of a run."""
 
-    def __init__(self, services: Services, ready: dict[str, RolloutReady]) -> None:
+    def __init__(self, services: Services, ready: dict[str, RolloutReady], restarts: Restarts) -> None:
         """`ready`: the newest message of each replica; the caller updates it when a replica has restarted."""
         self._services = services
         self._ready = ready
+        self._restarts = restarts
+        self.members: Mapping[str, int] = {}
+        """The replicas in the transfer group, each with its attempt; empty without a group."""
         self._timeout = services.config.sync.timeout_seconds
         self._request_timeout = self._timeout + GRACE_SECONDS
         self._bound, self._bound_source = bound_of(services.config)
         self._probe: list[list[int]] = []
 
-    async def open_group(self) -> None:
-        """Open a new transfer group, and wait until the policy and all engine workers have joined."""
+    async def open_group(self, members: Mapping[str, int]) -> None:
+        """Open a new transfer group for `members`, and wait until the policy and their engine workers have joined.
+
+        Raises Interrupted if one of them died meanwhile.
+        """
+        self.members = {}
         ask = self._services.ask
-        world = 1 + sum(ready.workers for ready in self._ready.values())
+        world = 1 + sum(self._ready[name].workers for name in members)
         message = OpenTransfer(world, self._timeout)
         opened = await ask(POLICY, message, TransferOpened, "opens the weight transfer", timeout=self._timeout)
         what = "lists the weights that it will send"
         manifest = await ask(POLICY, WeightPlan(), WeightManifest, what, timeout=self._request_timeout)
         join = InitTransfer(opened.host, opened.port, world, 0, opened.backend, self._timeout, manifest.buckets)
-        ranks, rank = {POLICY: 0}, 1
-        for name in self._services.replicas:
-            ranks[name] = rank
+        joins, rank = dict[str, Message](), 1
+        for name in members:
+            joins[name] = structs.replace(join, rank=rank)
             rank += self._ready[name].workers
+        what = "joins the weight transfer"
         with self._services.progress.waiting(f"weight transfer waits for {world} workers to join"):
-            await together(
-                ask(
-                    peer,
-                    structs.replace(join, rank=rank),
-                    Ok,
-                    "joins the weight transfer",
-                    timeout=self._request_timeout,
-                )
-                for peer, rank in ranks.items()
-            )
+            joining = asyncio.ensure_future(self._answers(joins, Ok, what))
+            try:
+                failed = await self._failure_of_policy(join, Ok, what)
+                errors = _errors(await joining)
+            finally:
+                joining.cancel()
+        if failed is not None or errors:
+            raise await self._explain(members, errors, failed)
+        self.members = dict(members)
 
     async def send(self, version: int, trained: Sequence[bytes] = ()) -> SentWeights:
-        """Send the weights of `version` to all replicas, and score tokens with them on both sides.
+        """Send the weights of `version` to the group's replicas, and score tokens with them on both sides.
 
-        `trained`: payloads of the last step, to score. Raises RunError with the name of the process that failed; a
-        replica that fails also fails the run.
+        `trained`: payloads of the last step, to score. Raises Interrupted if a replica died before the policy had sent
+        them, and RlxError if anything else failed.
         """
-        ask = self._services.ask
+        ask, members = self._services.ask, self.members
         if not self._probe:
             prompts = (prompt for ready in self._ready.values() for prompt in ready.probe_tokens)
             self._probe = _scorable(dict.fromkeys(tuple(prompt) for prompt in prompts))
         tokens, began = self._probe + recent_sequences(trained), time.monotonic()
-        what = f"receive the weights of version {version} and score the probe tokens"
+        what = f"receives the weights of version {version} and scores the probe tokens"
         message = ReceiveWeights(version, self._timeout, tokens)
-        receiving = self._services.ask_replicas(message, WeightsReceived, what, timeout=self._request_timeout)
+        receiving = self._answers(dict.fromkeys(members, message), WeightsReceived, what)
         received = self._services.failure.spawn(receiving, f"weights of version {version}")
         with self._services.progress.waiting(f"policy sends the weights of version {version}"):
             what = f"sends the weights of version {version}"
-            await ask(POLICY, SendWeights(version), WeightsSent, what, timeout=self._request_timeout)
+            if failed := await self._failure_of_policy(SendWeights(version), WeightsSent, what):
+                raise await self._explain(members, _errors(await received), failed)
             seconds = time.monotonic() - began
             what = f"scores the probe tokens with the weights of version {version}"
             expected = await ask(POLICY, ScoreTokens(version, tokens), TokenScores, what, timeout=self._request_timeout)
-        return SentWeights(version, began, seconds, expected, received)
+        return SentWeights(version, began, seconds, expected, members, received)
 
     async def verify(self, sent: SentWeights) -> SyncMetrics:
-        """Wait until all replicas have scored the tokens, and compare. Raises SyncError if they differ too much."""
+        """Wait until the replicas have scored the tokens, and compare those that are left.
+
+        Raises SyncError if they differ too much, and Interrupted if a replica's death kept others from the weights.
+        """
         with self._services.progress.waiting(f"engines receive the weights of version {sent.version} and score them"):
-            received = await sent.received
-        pairs = zip(self._services.replicas, received, strict=True)
-        differences = [self._compare(name, sent, answer) for name, answer in pairs]
-        paused = max(answer.paused_seconds for answer in received)
+            answers = await sent.received
+        received = {name: answer for name, answer in answers.items() if isinstance(answer, WeightsReceived)}
+        errors = _errors(answers)
+        if errors and (not received or not all(isinstance(error, ReplicaDied) for error in errors.values())):
+            raise await self._explain(sent.members, errors)
+        differences = [self._compare(name, sent, answer) for name, answer in received.items()]
+        paused = max(answer.paused_seconds for answer in received.values())
         seconds = max(sent.seconds, paused)
         return SyncMetrics(
             version=sent.version,
             seconds=seconds,
             verify_seconds=time.monotonic() - sent.began - seconds,
             paused_seconds=paused,
-            bytes=max(answer.bytes for answer in received),
+            bytes=max(answer.bytes for answer in received.values()),
             logprob_diff=max(differences),
         )
+
+    async def _answers(
+        self, messages: Mapping[str, Message], answer: type[Answer], what: str
+    ) -> dict[str, Answer | RlxError]:
+        """Ask replicas at the same time. Returns the answer of each, or the error that it failed with."""
+
+        async def of(name: str, message: Message) -> Answer | RlxError:
+            asking = self._services.ask(name, message, answer, what, timeout=self._request_timeout)
+            try:
+                return await self._restarts.while_alive(name, asking)
+            except RlxError as error:
+                return error
+
+        answers = await together(of(name, message) for name, message in messages.items())
+        return dict(zip(messages, answers, strict=True))
+
+    async def _failure_of_policy(self, message: Message, answer: type[Message], what: str) -> SyncError | None:
+        """Ask the policy, and return why the transfer failed; None if it did not."""
+        reply = await self._services.ask(POLICY, message, Message, what, timeout=self._request_timeout)
+        if isinstance(reply, TransferFailed):
+            return SyncError(f"{POLICY}: {reply.error}")
+        check_answer(POLICY, reply, answer, what)
+        return None
+
+    async def _explain(
+        self, members: Mapping[str, int], errors: Mapping[str, RlxError], failed: SyncError | None = None
+    ) -> Exception:
+        """Return the exception to raise for a transfer that failed: Interrupted if a replica died, or else an error."""
+        self.members = {}
+        if died := await self._restarts.died(members):
+            return Interrupted(", ".join(died))
+        # A group that broke broke for the others, too: the first of them has the reason.
+        reasons = sorted(errors.values(), key=lambda error: BROKEN in str(error))
+        return reasons[0] if reasons else failed or SyncError("the weight transfer failed")
 
     def _compare(self, replica: str, sent: SentWeights, answer: WeightsReceived) -> float:
         difference, count = mean_difference(sent.expected.logprobs, answer.logprobs)
@@ -154,6 +215,10 @@ class WeightSync:
                 "the same as the policy's; if the difference is known to be rounding, raise [sync] max_logprob_diff."
             )
         return difference
+
+
+def _errors(answers: Mapping[str, Answer | RlxError]) -> dict[str, RlxError]:
+    return {name: answer for name, answer in answers.items() if isinstance(answer, RlxError)}
 
 
 def bound_of(config: Config) -> tuple[float, str]:

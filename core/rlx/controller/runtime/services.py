@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -42,10 +42,6 @@ class PeerChannel(Protocol):
     """The part of `rlx.transport.Server` that the controller uses to reach its clients."""
 
     async def request(self, peer: str, message: Message, *, timeout: float, what: str) -> Message: ...
-
-    async def request_all(
-        self, peers: Sequence[str], message: Message, *, timeout: float, what: str
-    ) -> list[Message]: ...
 
     async def notify(self, peer: str, message: Message) -> None: ...
 
@@ -107,15 +103,6 @@ class Services:
         reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
         self.progress.moved()
         return check_answer(peer, reply, answer, what)
-
-    async def ask_replicas(self, message: Message, answer: type[Answer], what: str, *, timeout: float) -> list[Answer]:
-        """Send the same request to all replicas and return their answers in the order of `replicas`.
-
-        `what` completes a sentence that begins with "engines". Raises RunError as `ask` does.
-        """
-        replies = await self.channel.request_all(self.replicas, message, timeout=timeout, what=f"engines {what}")
-        self.progress.moved()
-        return [check_answer(peer, reply, answer, what) for peer, reply in zip(self.replicas, replies, strict=True)]
 
     def log(self, level: str, text: str) -> None:
         """Log `text`, and send it to the launcher for display."""
