@@ -12,6 +12,7 @@ import faulthandler
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write(f"usage: python -m rlx.proc [{'|'.join(MAINS)}|nanny|MODULE:FUNCTION]\n")
         return UsageError.exit_code
+    # It is the launcher's. A batch system sends it to all processes of a job, and its default is to end them. Children
+    # inherit this.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if arguments[0] == "nanny":
         from rlx.launchers import nanny
 

@@ -34,7 +34,7 @@ ALLOWED: Mapping[str, str] = _table(
             rollout.replicas rollout.reward_workers rollout.restarts rollout.env policy.env dataset.on_bad_row
             rewards.timeout_seconds rewards.on_error filter_rewards.timeout_seconds filter_rewards.on_error
             sync.max_logprob_diff sync.timeout_seconds plugins.best_effort meta
-            checkpoint.every checkpoint.keep checkpoint.export
+            checkpoint.every checkpoint.every_seconds checkpoint.keep checkpoint.export
         """,
         ROUNDING: """
             policy.parallel.dp_replicate policy.parallel.dp_shard policy.parallel.cp policy.parallel.tp

@@ -57,6 +57,8 @@ class Loop:
         self._generated_until = 0.0
         """`Sampling.generate_seconds` at the end of the last step."""
         self._stop_requested = False
+        self.save_requested = False
+        """Whether a checkpoint follows the current step, whatever the schedule."""
         self._trains_during_evaluation = bool(services.replicas) and self._config.asynchrony.max_staleness > 0
         self.version = version
         self.reason = ""
@@ -144,15 +146,23 @@ class Loop:
 
     async def _after_step(self) -> None:
         """Evaluate and checkpoint the new version if that is due."""
-        evaluation, every = self._config.eval, self._config.checkpoint.every
+        evaluation = self._config.eval
         if evaluation is not None and evaluation.every is not None and self.version % evaluation.every == 0:
             self._best.evaluation_started(self.version)
             task = self._services.failure.spawn(self._evaluate(self.version, self._evaluation), "evaluation")
             self._evaluation = task
             if not self._trains_during_evaluation:
                 await task
-        if (every is not None and self.version % every == 0) or self.version in self._best.spared:
+        if self._checkpoint_due():
+            self.save_requested = False
             await self.saving.save(self.version)
+
+    def _checkpoint_due(self) -> bool:
+        """Whether the version of the last step is to be saved: by steps, by time, by request, or as the best one."""
+        every, seconds = self._config.checkpoint.every, self._config.checkpoint.every_seconds
+        by_steps = every is not None and self.version % every == 0
+        by_time = seconds is not None and time.monotonic() - self.saving.saved_at >= seconds
+        return by_steps or by_time or self.save_requested or self.version in self._best.spared
 
     async def _evaluate(self, version: int, after: asyncio.Task[None] | None = None) -> None:
         """Evaluate a version, once the evaluation `after` has ended."""

@@ -20,6 +20,7 @@ from rlx.transport.messages import (
     ProcessExited,
     RolloutReady,
     RolloutStats,
+    SaveNow,
 )
 
 
@@ -56,6 +57,8 @@ class MessageRouter:
                 self._run.checkpoint_written(message)
             case Drain():
                 self._run.drain(message.reason)
+            case SaveNow():
+                self._run.save_now(message.reason)
             case Failed():
                 await self._failures.failed(peer, message)
             case ProcessExited():

@@ -70,6 +70,14 @@ class Run:
             self._state.drain()
             self._members.stop_waiting()
 
+    def save_now(self, reason: str) -> None:
+        """Save a checkpoint after the current step, if the run has begun."""
+        if self._loop is None:
+            self._services.log("info", f"nothing to save: {reason}. The run has not begun.")
+        else:
+            self._services.log("info", f"saving: {reason}. A checkpoint follows the current step, and the run goes on.")
+            self._loop.save_requested = True
+
     def checkpoint_written(self, message: CheckpointWritten) -> None:
         """Take the policy's report on a checkpoint."""
         if self._loop is not None:

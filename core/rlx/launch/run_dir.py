@@ -110,11 +110,14 @@ def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
     """
     found = sound_checkpoint(path, say)
     if found is None:
-        every = msgspec.json.decode((path / CONFIG_FILE).read_bytes()).get("checkpoint", {}).get("every")
+        section = msgspec.json.decode((path / CONFIG_FILE).read_bytes()).get("checkpoint", {})
+        every, seconds = section.get("every"), section.get("every_seconds")
+        due = [f"every = {every} steps"] if every is not None else []
+        due += [f"every_seconds = {seconds:g}"] if seconds is not None else []
         advice = (
-            "Set checkpoint.every to have some, and start again."
-            if every is None
-            else f"It ended before the first one: [checkpoint] every = {every} steps. Start it again."
+            f"It ended before the first one: [checkpoint] {' or '.join(due)}. Start it again."
+            if due
+            else "Set checkpoint.every to have some, and start again."
         )
         raise UsageError(f"{path} has no checkpoint to resume from. {advice}")
     return found

@@ -5,10 +5,12 @@
 | SIGINT (Ctrl-C), SIGTERM | finish the step, save, end | end at once |
 | SIGHUP (the terminal is closed) | finish the step, save, end | nothing: shells and the kernel both send it |
 | SIGQUIT (Ctrl-backslash) | end at once | |
+| SIGUSR1 | save a checkpoint after the step, go on | the same |
 
 Rules:
 
 * SIGHUP and SIGQUIT that are ignored when the run starts (`nohup`) stay ignored.
+* SIGUSR1 never ends a run: before there is something to save, and when the run is ending anyway, it does nothing.
 * Signals that come before the first one was answered on the screen count as one with it: `timeout` and wrappers of
   commands send each signal to the process and to its group.
 """
@@ -23,6 +25,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+SAVE = signal.SIGUSR1
+SAVE_REASON = "SIGUSR1 in the launcher"
 _MAY_BE_IGNORED = {signal.SIGHUP, signal.SIGQUIT}
 _NAMES = {
     signal.SIGINT: "Ctrl-C in the launcher",
@@ -38,6 +42,7 @@ class Signals:
     def __init__(self) -> None:
         self._arrived: set[signal.Signals] = set()
         self._count = 0
+        self._saves = False
         self._handlers: list[tuple[signal.Signals, _Handler]] = []
         self.reason = ""
         """The last signal, in words."""
@@ -47,6 +52,8 @@ class Signals:
         self._handlers = [(number, signal.getsignal(number)) for number in _handled()]
         for number, _ in self._handlers:
             loop.add_signal_handler(number, self._arrive, number)
+        self._handlers.append((SAVE, signal.getsignal(SAVE)))
+        loop.add_signal_handler(SAVE, self._ask_to_save)
         return self
 
     def __exit__(
@@ -71,6 +78,14 @@ class Signals:
         self._arrived.clear()
         return self._count
 
+    def take_save(self) -> bool:
+        """Whether a checkpoint was asked for since the last call."""
+        asked, self._saves = self._saves, False
+        return asked
+
+    def _ask_to_save(self) -> None:
+        self._saves = True
+
     def _arrive(self, number: signal.Signals) -> None:
         self._arrived.add(number)
         self.reason = _NAMES[number]
@@ -78,13 +93,21 @@ class Signals:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Make all these signals raise KeyboardInterrupt in this block, as Ctrl-C does: its clean-up is not skipped."""
+    """Make all these signals raise KeyboardInterrupt in this block, as Ctrl-C does: its clean-up is not skipped.
+
+    SIGUSR1 does nothing: its default is to end the process.
+    """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt(_NAMES[signal.Signals(number)])
 
-    with _handlers(interrupt):
-        yield
+    # A function in place of SIG_IGN, which programs that this one starts would inherit.
+    before = signal.signal(SAVE, lambda _number, _frame: None)
+    try:
+        with _handlers(interrupt):
+            yield
+    finally:
+        _restore(SAVE, before)
 
 
 @contextmanager

@@ -22,14 +22,25 @@ import psutil
 
 from rlx.errors import PeerFailed
 from rlx.launch.outcome import Outcome, ProcessExit
-from rlx.launch.signals import Signals
+from rlx.launch.signals import SAVE_REASON, Signals
 from rlx.launch.silence import Silence, stack_of
 from rlx.launchers.base import ProcessHandle
 from rlx.loggers.base import RunStatus
 from rlx.loggers.dispatch import Loggers
 from rlx.names import CONTROLLER
 from rlx.transport.client import Client
-from rlx.transport.messages import Drain, Failed, Log, Message, RunEnded, Samples, StartAgain, Status, StepMetrics
+from rlx.transport.messages import (
+    Drain,
+    Failed,
+    Log,
+    Message,
+    RunEnded,
+    Samples,
+    SaveNow,
+    StartAgain,
+    Status,
+    StepMetrics,
+)
 
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 0.5
@@ -139,6 +150,8 @@ class Supervisor:
             self._draining = True
             self._say("draining: finishing the step and saving; Ctrl-C again stops now")
             await self._notify(Drain(self._signals.reason))
+        if self._signals.take_save():
+            await self._notify(SaveNow(SAVE_REASON))
         for failure in self._loggers.failures[self._reported_failures :]:
             self._reported_failures += 1
             await self._report_failure(Failed(failure.error, failure.owner))

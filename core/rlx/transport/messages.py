@@ -430,6 +430,12 @@ class Drain(Message, frozen=True):
     reason: str
 
 
+class SaveNow(Message, frozen=True):
+    """Launcher -> controller: save a checkpoint after the current step, and go on (SIGUSR1)."""
+
+    reason: str
+
+
 class ProcessExited(Message, frozen=True):
     """Launcher -> controller: a process of the run has ended."""
 
@@ -456,7 +462,7 @@ AnyMessage = (
     | SendWeights | TransferFailed
     | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | RowsRefused | EvalRows
     | SaveCheckpoint | CheckpointWritten | Export | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded
-    | Drain | ProcessExited | StartAgain
+    | Drain | SaveNow | ProcessExited | StartAgain
 )  # fmt: skip
 
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from rlx.controller.records import checkpoint
+from rlx.transport.messages import SaveNow
 
 SLOW = 0.6
 
@@ -86,3 +87,45 @@ async def test_a_run_that_fails_waits_for_the_checkpoint_that_is_being_written(m
     assert "boom" in ended.error
     assert events(run) == ["step_00002"]
     assert checkpoint.verify_checkpoint(checkpoint.committed(run.run_dir)[0]) == []
+
+
+@pytest.mark.parametrize("rollouts", [True, False])
+async def test_checkpoints_are_due_by_time(make_run, script, rollouts):
+    """Steps take 0.3 s: every second, a step ends that is the first one a second after the last checkpoint."""
+    peers = script(train_seconds=0.3)
+    run = make_run(rollouts=rollouts, steps=6, checkpoint={"every_seconds": 1, "keep": 0}, script=peers)
+    assert (await run()).status == "done"
+    versions = [checkpoint.version_of(path) for path in checkpoint.committed(run.run_dir)]
+    assert len(versions) == 2, versions
+    assert 3 <= versions[0] <= 4
+    assert versions[1] == 6
+
+
+async def test_a_checkpoint_by_steps_puts_off_the_one_by_time(make_run, script):
+    sections = {"checkpoint": {"every_seconds": 1, "every": 2, "keep": 0}}
+    run = make_run(steps=6, script=script(train_seconds=0.3), **sections)
+    assert (await run()).status == "done"
+    assert events(run) == ["step_00002", "step_00004", "step_00006"]
+
+
+async def test_a_checkpoint_on_request_follows_the_current_step_and_the_run_goes_on(make_run, script):
+    async def at_train(run, step):
+        if step == 2:
+            await run.notify(SaveNow("SIGUSR1 in the launcher"))
+            await asyncio.sleep(0.1)
+
+    run = make_run(steps=5, script=script(at_train=at_train))
+    assert (await run()).status == "done"
+    assert events(run) == ["step_00003", "step_00005"]
+    assert any(line.text.startswith("saving: SIGUSR1 in the launcher.") for line in run.logs)
+
+
+async def test_a_request_before_the_run_has_begun_saves_nothing(make_run, script):
+    async def at_start(run):
+        await run.notify(SaveNow("SIGUSR1 in the launcher"))
+        await asyncio.sleep(0.1)
+
+    run = make_run(steps=3, script=script(at_start=at_start))
+    assert (await run()).status == "done"
+    assert events(run) == ["step_00003"]
+    assert any(line.text.startswith("nothing to save: SIGUSR1 in the launcher.") for line in run.logs)

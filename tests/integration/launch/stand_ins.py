@@ -21,7 +21,18 @@ from rlx.files import write_atomic
 from rlx.launchers.local import LocalLauncher
 from rlx.plugins.hookspecs import hookimpl
 from rlx.transport.client import Client
-from rlx.transport.messages import Drain, Failed, Log, ProcessExited, RunEnded, StartAgain, Status, StepMetrics, Stop
+from rlx.transport.messages import (
+    Drain,
+    Failed,
+    Log,
+    ProcessExited,
+    RunEnded,
+    SaveNow,
+    StartAgain,
+    Status,
+    StepMetrics,
+    Stop,
+)
 from rlx.transport.server import Server
 
 DAEMON = """
@@ -183,6 +194,8 @@ async def _ending(inbox, mode):
     while True:
         name, message = await inbox.get()
         match message:
+            case SaveNow():
+                return RunEnded("done", {"reason": message.reason})
             case Drain() if mode != "never ends":
                 return RunEnded("done", {"reason": message.reason})
             case ProcessExited() if mode != "never ends":

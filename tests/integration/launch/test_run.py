@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import msgspec
 import pytest
@@ -101,6 +102,22 @@ def test_the_first_signal_drains(run, number, living):
     assert code == 0
     assert "draining: finishing the step and saving; Ctrl-C again stops now" in output
     assert "in the launcher" in run.summary()["reason"]
+    assert living() == []
+
+
+def test_sigusr1_asks_for_a_checkpoint_and_ends_no_process(run, living):
+    """Batch systems send it to every process of a job."""
+    run.start(controller="never ends").running()
+    processes = [process for process in living() if process.pid != run.process.pid]
+    for process in processes:
+        if "rlx.proc" in process.cmdline():
+            os.kill(process.pid, signal.SIGUSR1)
+    time.sleep(0.3)
+    assert {process.pid for process in processes} <= {process.pid for process in living()}
+    run.signal(signal.SIGUSR1)
+    code, _ = run.end()
+    assert code == 0
+    assert run.summary()["reason"] == "SIGUSR1 in the launcher"
     assert living() == []
 
 

@@ -82,6 +82,7 @@ def test_every_number_of_the_schema_has_a_lower_and_an_upper_bound():
         ("model.path", ["", "m\0"], ["m"]),
         ("model.tokenizer", ["", "m\0"], ["m"]),
         ("checkpoint.every", [0, 10**12], [1, 10**6]),
+        ("checkpoint.every_seconds", [0, -1, 1e300], [1, 600, 86400.0]),
     ],
 )
 def test_values_beyond_their_bounds_are_refused(key, refused, allowed):

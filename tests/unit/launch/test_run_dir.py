@@ -119,7 +119,11 @@ def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_reported(tmp
     [
         ({}, "Set checkpoint.every to have some"),
         ({"checkpoint": {"every": None}}, "Set checkpoint.every to have some"),
-        ({"checkpoint": {"every": 5}}, r"It ended before the first one: \[checkpoint\] every = 5 steps"),
+        ({"checkpoint": {"every": 5}}, r"It ended before the first one: \[checkpoint\] every = 5 steps\."),
+        (
+            {"checkpoint": {"every_seconds": 600.0}},
+            r"It ended before the first one: \[checkpoint\] every_seconds = 600\.",
+        ),
     ],
 )
 def test_without_a_checkpoint_a_run_cannot_resume(tmp_path, config, advice):

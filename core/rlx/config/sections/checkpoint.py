@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlx.config.sections.base import MANY_STEPS, Section
+from rlx.config.sections.base import MANY_STEPS, Seconds, Section
 
 Preference = Literal["lowest", "highest"]
 
@@ -34,10 +34,12 @@ class BestConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """Checkpoints to resume from, and the export at the end."""
+    """Checkpoints to resume from, and the export at the end. A signal SIGUSR1 to `rlx run` also saves one."""
 
     every: int | None = Field(None, ge=1, le=MANY_STEPS)
     """Steps between checkpoints. Default: only at the end."""
+    every_seconds: Seconds | None = None
+    """Also save after the first step that ends this long after the last checkpoint. Default: `every` alone decides."""
     keep: int = Field(2, ge=0, le=1_000_000)
     """How many to keep, newest first; 0 keeps all. The best one is kept besides."""
     best: BestConfig | None = None
@@ -48,4 +50,4 @@ class CheckpointConfig(Section):
     @property
     def midway(self) -> bool:
         """Whether there are checkpoints before the end."""
-        return self.every is not None or self.best is not None
+        return self.every is not None or self.every_seconds is not None or self.best is not None

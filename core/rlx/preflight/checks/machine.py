@@ -115,7 +115,9 @@ def disk_notes(config: Config, parameters: int | None, folder: Path) -> Iterator
 def disk_need(config: Config, parameters: int) -> int:
     """Return the bytes of the checkpoints and the export that exist at the same time."""
     checkpoint, steps = config.checkpoint, config.run.steps
-    saved = 1 if not checkpoint.every else max(1, -(-steps // checkpoint.every))
+    # One that is due by time may be saved after any step.
+    every = 1 if checkpoint.every_seconds is not None else checkpoint.every
+    saved = 1 if not every else max(1, -(-steps // every))
     # A new one is written before the oldest is removed.
     kept = saved if checkpoint.keep == 0 else min(saved, checkpoint.keep + 1)
     kept += checkpoint.best is not None
