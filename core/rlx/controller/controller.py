@@ -98,7 +98,10 @@ class Controller:
         return RunEnded(status, summary)
 
     async def _end_failed(self, error: str) -> RunEnded:
-        """End the run with `error`, extended by the last log lines of processes that ended at the same time."""
+        """End the run with `error`, extended by the last log lines of processes that ended at the same time.
+
+        What was trained is saved first, if the policy is whole.
+        """
         reported = len(self._members.exits)
         self._state.drain()
         await asyncio.sleep(EXIT_REPORT_SECONDS)
@@ -106,7 +109,7 @@ class Controller:
             lines = [exited.cause] if exited.cause else exited.last_lines
             if exited.exit_code and not already_reported(lines, exited.exit_code, error):
                 error += f"\n{exited.name} ended with exit code {exited.exit_code}{last_lines(exited)}"
-        await self._run.settle()
+        error += await self._run.rescue()
         await self._run.sampling.close()
         summary = self._run.summary("failed") | {"error": error}
         try:

@@ -6,6 +6,7 @@ Rules:
   if that is due or if it is the best so far (saving.py).
 * If training continues during an evaluation, the evaluated version may turn out to be the best: it is saved at once,
   and its checkpoint is removed later if it is not the best.
+* A run that fails while the policy is whole saves the version that the policy holds.
 * A drain (signal) finishes the current step, saves, and ends with status "stopped". A stop hook ends the run as if its
   steps were complete.
 """
@@ -13,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import copy
 import shutil
 import time
 
@@ -25,9 +27,13 @@ from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
 from rlx.controller.saving import Saving
 from rlx.controller.state import RunState, StateMachine
+from rlx.errors import WaitTimeout
 from rlx.files import writing
 from rlx.names import EXPORT, POLICY
 from rlx.transport.messages import Export, Ok, StepMetrics
+
+LEAST_SETTLE_SECONDS = 10.0
+"""How long a run that has failed waits at least for the step that the policy is training; else twice the last one."""
 
 
 class Loop:
@@ -54,8 +60,12 @@ class Loop:
         self._evaluation: asyncio.Task[None] | None = None
         self._best = Best(self._config.checkpoint.best, totals.evaluations)
         self.saving = Saving(services, mode.sampling, self._best, totals, self._saved_state, version=version)
+        self._reported = version
+        self._counts = copy.deepcopy(self._sampling.counts)
+        """Counts at the end of the last step."""
         self._generated_until = 0.0
         """`Sampling.generate_seconds` at the end of the last step."""
+        self._failed = False
         self._stop_requested = False
         self.save_requested = False
         """Whether a checkpoint follows the current step, whatever the schedule."""
@@ -95,7 +105,7 @@ class Loop:
         """Train one step, publish its version, report the metrics, and ask the hooks whether to stop."""
         step, began, generated_before = self.version, time.monotonic(), self._sampling.generate_seconds()
         trained = await self._mode.train(step)
-        self.version = step + 1
+        self._made(step + 1)
         sync_metrics = await self._sampling.publish(self.version)
         # In this order: the engines' interval is within the step's, so that their share of it is at most 1.
         generated = self._sampling.generate_seconds()
@@ -112,6 +122,11 @@ class Loop:
         if answer:
             self._stop_requested = True
             self.drain(answer if isinstance(answer, str) else "a hook asked to stop")
+
+    def _made(self, version: int) -> None:
+        """Record that the policy has made `version`."""
+        self.version = version
+        self._counts = copy.deepcopy(self._sampling.counts)
 
     def _step_metrics(
         self, trained: TrainedStep, seconds: float, generate_seconds: float, sampled_in: float
@@ -142,6 +157,8 @@ class Loop:
 
     def _report(self, step: int, metrics: dict[str, float], kind: str) -> None:
         self.metrics = self.metrics | metrics
+        if kind == "train":
+            self._reported = step + 1
         self._services.notify_launcher(StepMetrics(step, metrics, kind))
 
     async def _after_step(self) -> None:
@@ -155,7 +172,7 @@ class Loop:
                 await task
         if self._checkpoint_due():
             self.save_requested = False
-            await self.saving.save(self.version)
+            await self._save()
 
     def _checkpoint_due(self) -> bool:
         """Whether the version of the last step is to be saved: by steps, by time, by request, or as the best one."""
@@ -187,15 +204,55 @@ class Loop:
             await self._evaluate(self.version)
         await self._sampling.flush()
         if self.version > self.saving.version:
-            await self.saving.save(self.version)
+            await self._save()
         await self.saving.finish()
         await self.saving.prune()
         if complete and self._config.checkpoint.export:
             await self._export()
 
+    async def rescue(self) -> None:
+        """Save the version that the policy holds, after a failure that leaves the policy whole.
+
+        Raises WaitTimeout if the policy does not finish the step that it is training in time, and like a checkpoint.
+        """
+        if self.version > self.saving.committed:  # else the step that is being trained is all that is lost
+            await self._settle_step()
+        await self.saving.settle(self._services.patience)
+        if self.version > self.saving.committed:
+            self._services.log("info", f"the run has failed; step {self.version} is saved before it ends")
+            self._failed = True
+            await self.saving.save(self.version, failed=True)
+            await self.saving.finish()
+
+    async def _settle_step(self) -> None:
+        """Wait for the step that the policy is training, and count and report it."""
+        last = self._mode.last
+        usual = last[1].train_seconds if last is not None else 0.0
+        limit = min(self._config.run.stall_seconds, max(LEAST_SETTLE_SECONDS, 2 * usual))
+        with self._services.progress.waiting("failed run waits until the policy has finished its step"):
+            if not await self._services.failure.settle(limit):
+                raise WaitTimeout(
+                    f"step {self.version} was not saved: the policy did not finish the next one within {limit:g} s"
+                )
+        if (last := self._mode.last) is None:
+            return
+        if last[0] >= self.version:
+            self._made(last[0] + 1)
+        if self._reported < self.version:
+            self._report(last[0], last[1].metrics, "train")
+
+    async def _save(self) -> None:
+        """Begin to save the current version."""
+        await self._services.failure.uncancelled(self.saving.save(self.version), f"save version {self.version}")
+
     def _saved_state(self, version: int) -> SavedState:
-        """Return the controller's part of a checkpoint of `version`, as of now."""
-        counts = self._sampling.counts
+        """Return the controller's part of a checkpoint of `version`, as of now.
+
+        A synchronous run that has failed begins its unfinished step anew after a resume: it repeats bit for bit only if
+        the step's groups are sampled together.
+        """
+        begins_anew = self._failed and self._config.asynchrony.max_staleness == 0
+        counts = self._counts if begins_anew else self._sampling.counts
         return SavedState(
             version=version,
             next_group_id=counts.next_group_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -59,6 +60,36 @@ class Run:
         )
         return self._loop
 
+    async def rescue(self) -> str:
+        """Save what was trained, after a failure that leaves the policy whole.
+
+        Returns what to add to the error of the run: why that failed, or "".
+        """
+        policy = self._services.policy
+        if self._loop is None:
+            return ""
+        if policy.lost:
+            # The policy may still be writing a checkpoint of an earlier step.
+            if all(exited.name != POLICY for exited in self._members.exits):
+                await self._loop.saving.settle()
+            return ""
+        saving = asyncio.create_task(self._loop.rescue())
+        losing = asyncio.create_task(policy.wait_until_lost())
+        seconds = self._services.patience
+        try:
+            await asyncio.wait({saving, losing}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not saving.done():
+                why = "the policy has failed, too" if losing.done() else f"not done within {seconds:g} s"
+                return f"\nAfter that, step {self._loop.version} was not saved: {why}."
+            if (error := saving.exception()) is not None:
+                log.error("what was trained could not be saved", exc_info=error)
+                return f"\nAfter that: {error}"
+            return ""
+        finally:
+            for task in (saving, losing):
+                task.cancel()
+            await asyncio.gather(saving, losing, return_exceptions=True)
+
     def drain(self, reason: str) -> None:
         """Stop the run after the current step, or at once if it has not begun."""
         self.reason = reason
@@ -82,11 +113,6 @@ class Run:
         """Take the policy's report on a checkpoint."""
         if self._loop is not None:
             self._loop.saving.written(message)
-
-    async def settle(self) -> None:
-        """Wait for a checkpoint that is being written, for a limited time: the run has failed."""
-        if self._loop is not None and all(exited.name != POLICY for exited in self._members.exits):
-            await self._loop.saving.settle()
 
     def describe(self) -> str:
         """Return what the run waits for, and the groups that are leased."""

@@ -57,20 +57,27 @@ class Saving:
         self._taken = (0.0, 0.0)
         self.version = version
         """The newest version that is saved, or is being written."""
+        self.committed = version
+        """The newest version that is saved."""
         self.saved_at = time.monotonic()
         """When that version was copied, or this attempt of the run began."""
 
-    async def save(self, version: int) -> None:
-        """Copy the policy's state, which is at `version`, and begin to write it as a checkpoint."""
+    async def save(self, version: int, *, failed: bool = False) -> None:
+        """Copy the policy's state, which is at `version`, and begin to write it as a checkpoint.
+
+        failed: the run has failed. Earlier checkpoints may have failed with it, and the version need not be verified: a
+        resume verifies the weights that it begins with.
+        """
         began = time.monotonic()
-        await self.finish()
+        if not failed:
+            await self.finish()
         what = f"the checkpoint of version {version}"
         with self._services.progress.waiting(f"run waits for the copy for {what}"), writing(what):
             path = await asyncio.to_thread(checkpoint.begin, self._services.run_dir, version)
             self._report = asyncio.get_running_loop().create_future()
             command = SaveCheckpoint(str(path / POLICY_PART), version, self._services.patience)
             await self._services.ask(POLICY, command, Ok, f"copies its state for {what}")
-        written = self._write(path, self._state(version), self._report)
+        written = self._write(path, self._state(version), self._report, failed=failed)
         self._writing = self._services.failure.spawn(written, f"write {what}")
         self.version, self.saved_at = version, time.monotonic()
         self._totals.checkpoint_blocked_seconds += self.saved_at - began
@@ -98,6 +105,9 @@ class Saving:
             await asyncio.wait({self._writing}, timeout=seconds)
             if not self._writing.done():
                 self._services.log("warning", f"{text} after {seconds:g} s: it is given up")
+        if self._report is not None and not self._report.done():
+            # This side has given up the checkpoint, and the policy still writes its part.
+            await asyncio.wait({self._report}, timeout=seconds)
 
     async def prune(self) -> None:
         """Remove the checkpoints that need not be kept."""
@@ -111,11 +121,13 @@ class Saving:
         self._taken = (self._totals.checkpoint_blocked_seconds, self._totals.checkpoint_write_seconds)
         return {"time/checkpoint_blocked": self._taken[0] - blocked, "time/checkpoint_write": self._taken[1] - written}
 
-    async def _write(self, path: Path, saved: SavedState, report: asyncio.Future[CheckpointWritten]) -> None:
-        """Commit the checkpoint once everything that it stands for is on disk."""
+    async def _write(
+        self, path: Path, saved: SavedState, report: asyncio.Future[CheckpointWritten], *, failed: bool
+    ) -> None:
+        """Commit the checkpoint once everything that it stands for is on disk. `failed`: see `save`."""
         what, patience = f"the checkpoint of version {saved.version}", self._services.patience
         with self._services.progress.waiting(f"policy writes {what}"):
-            await self._sampling.flush()
+            await (self._sampling.settle() if failed else self._sampling.flush())
             try:
                 found = await asyncio.wait_for(report, patience + _REPORT_SECONDS)
             except TimeoutError as error:
@@ -124,7 +136,9 @@ class Saving:
                 raise RunError(f"{what} cannot be written: {found.error}. Is the disk full?")
             with writing(what):
                 final = await asyncio.to_thread(checkpoint.commit, path, saved, found.files)
+            self.committed = saved.version
             self._totals.checkpoint_write_seconds += found.seconds
             await self.prune()
         self._sampling.checkpointed(saved.version)
-        await self._services.hooks.call("rlx_checkpoint_saved", path=final, step=saved.version)
+        hooks = self._services.hooks
+        await (hooks.call_at_end if failed else hooks.call)("rlx_checkpoint_saved", path=final, step=saved.version)

@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from rlx.controller.records.checkpoint import version_of
+from rlx.controller.records.checkpoint import newest, version_of
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, described
 from rlx.launch.changes import check_steps, record_changes
 from rlx.launch.environment import describe_environment
@@ -161,11 +161,13 @@ def _conclude(run_dir: RunDir, loggers: Loggers, outcome: Outcome) -> int:
     """Write summary.json, close the loggers and report; return the exit code."""
     # Failures up to here were reported to the controller, which has ended the run for them.
     handled = len(loggers.failures)
+    saved = newest(run_dir.path)
+    summary = {**outcome.as_summary(), "saved_step": None if saved is None else version_of(saved)}
     try:
-        run_dir.write_json(SUMMARY_FILE, outcome.as_summary())
+        run_dir.write_json(SUMMARY_FILE, summary)
     except OSError as error:
         outcome = outcome.with_error(f"{run_dir.path / SUMMARY_FILE} cannot be written: {error}")
-    loggers.close(outcome.as_summary())
+    loggers.close({**summary, **outcome.as_summary()})
     _say(outcome.report(run_dir.path))
     for failure in loggers.failures[handled:]:
         _say(failure.error)

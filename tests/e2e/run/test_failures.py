@@ -56,6 +56,11 @@ def test_a_killed_engine_ends_a_run_without_restarts(start, warm, kill):
     output = failed_output(run)
     assert "vLLM engine of rollout-0 died" in output
     assert str(run.dir / "logs" / "rollout-0.log") in output
+    # The policy was whole: what it has trained is saved.
+    steps = run.summary["steps"]
+    assert run.summary["saved_step"] == steps == len(run.metrics()) > 0
+    assert output.splitlines()[-1] == (f"Step {steps} is saved. Continue from there with: rlx run --resume {run.dir}")
+    assert export_run(run.dir).step == steps
 
 
 def test_a_dataset_that_differs_in_the_policy_ends_the_run(start, tiny_model):

@@ -133,6 +133,8 @@ class Script:
     flat_all: bool = False
     fails: set[int] = field(default_factory=set)
     """Groups whose reward fails."""
+    loses: set[int] = field(default_factory=set)
+    """Groups that are never sent."""
     lags: str = ""
     """This replica ignores the weights of version `lags_from` and later."""
     lags_from: int = 0
@@ -230,6 +232,8 @@ class Replica:
         elif lease.kind == "train" and (lease.group_id in script.bad or script.bad_all):
             why, drop = f"row {lease.index} is long", not script.keeps_bad
             await client.notify(GroupFailed(lease.group_id, lease.kind, why, drop=drop, bad_row="too_long"))
+        elif lease.kind == "train" and lease.group_id in script.loses:
+            return
         elif lease.kind == "train" and lease.group_id in script.fails:
             await client.notify(
                 GroupFailed(lease.group_id, lease.kind, "ValueError: boom", "reward 'judge' (d 1, m:f)")

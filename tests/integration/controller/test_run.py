@@ -314,7 +314,8 @@ async def test_a_full_disk_is_reported_with_the_file_that_failed(make_run, monke
     assert ended.status == "failed"
     assert message in ended.error
     assert "No space left on device. Is the disk full?" in ended.error
-    assert not checkpoint.committed(run.run_dir)
+    # What was trained is saved, unless that is what can't be written.
+    assert bool(checkpoint.committed(run.run_dir)) == ("trajectory_writer" in function)
 
 
 async def test_a_process_that_ends_is_named_with_its_last_lines(make_run, script):

@@ -18,7 +18,7 @@ def test_a_run_that_ends_by_itself(run, living):
     code, output = run.start().end()
     assert (code, output) == (0, f"rlx run done; all of it is in {run.dir}\n")
     assert living() == []
-    assert run.summary() == {"steps": 2, "status": "done"}
+    assert run.summary() == {"steps": 2, "status": "done", "saved_step": None}
     recorded = run.recorded()
     assert recorded[0] == "status starting"
     assert [line for line in recorded if line != "status starting"] == [
@@ -49,7 +49,7 @@ def test_a_process_that_exits_fails_the_run_and_its_last_lines_are_shown(run, li
     assert "    line 20\n" in output
     assert "    line 29\n" in output
     assert "    line 19\n" not in output
-    assert run.summary() == {"status": "failed", "error": "policy is gone: 3, 10 lines"}
+    assert run.summary() == {"status": "failed", "error": "policy is gone: 3, 10 lines", "saved_step": None}
     assert run.recorded()[-1] == "close failed"
 
 

@@ -53,6 +53,7 @@ class Members:
         if message.data is not None:
             self._check_datasets(POLICY, message.data)
         self.policy = message
+        self._services.policy.regain()
         self._changed.set()
 
     def rollout_ready(self, name: str, message: RolloutReady) -> None:

@@ -14,7 +14,7 @@ from rlx.controller.health.members import Members
 from rlx.controller.records.summary import GroupCounts
 from rlx.controller.runtime.services import Services
 from rlx.errors import ProcessDied, RunError, owned
-from rlx.names import SIGNAL_EXIT_CODE
+from rlx.names import POLICY, SIGNAL_EXIT_CODE
 from rlx.transport.messages import Failed, ProcessExited
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class ProcessFailures:
     async def failed(self, peer: str, message: Failed) -> None:
         """Handle a failure that a process reports about itself."""
         log.error("%s failed: %s\n%s", peer, message.error, message.traceback)
+        self._note(peer)
         if self._is_replaced(peer, self._services.channel.peers()[peer].attempt):
             return
         error = f"{peer}: {owned(message.error, message.owner)}"
@@ -54,6 +55,7 @@ class ProcessFailures:
     async def exited(self, message: ProcessExited) -> None:
         """Handle the exit of a process, reported by the launcher."""
         name, code = message.name, message.exit_code
+        self._note(name)
         if self._is_replaced(name, message.attempt):
             return
         signal = code - SIGNAL_EXIT_CODE
@@ -64,10 +66,16 @@ class ProcessFailures:
 
     async def restart(self, name: str, why: str) -> bool:
         """Restart a process that died for the reason `why`. Returns False if it may not be restarted."""
+        self._note(name)
         if not self._is_replica(name):
             return False
         self._members.leave(name)
         return await self._restarter().restart(name, why)
+
+    def _note(self, name: str) -> None:
+        """Record that a process has failed: without the policy, nothing is left to be saved."""
+        if name == POLICY:
+            self._services.policy.lose()
 
     def _is_replaced(self, name: str, attempt: int) -> bool:
         """Whether a newer attempt has replaced this one, so that reports about it are ignored."""

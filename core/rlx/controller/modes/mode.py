@@ -26,11 +26,18 @@ class TrainingMode(Protocol):
         """The fingerprint of the training dataset."""
 
     @property
+    def last(self) -> tuple[int, TrainedStep] | None:
+        """The last step that the policy has trained in this attempt of the run, with its number."""
+
+    @property
     def sampling(self) -> Sampling:
         """The part of the mode that deals with replicas."""
 
     async def train(self, step: int) -> TrainedStep:
-        """Train one step, which makes version `step + 1`."""
+        """Train one step, which makes version `step + 1`.
+
+        A step that the policy has begun is finished, and is then `last`, even if this is cancelled.
+        """
 
     async def evaluate(self, version: int) -> dict[str, float]:
         """Return the metrics of an evaluation."""
@@ -63,6 +70,9 @@ class Sampling(Protocol):
 
     async def flush(self) -> None:
         """Wait until the trained steps are on disk (ledger, trajectories) and their weights are verified."""
+
+    async def settle(self) -> None:
+        """Wait until the trained steps are in the ledger on disk, after the run has failed."""
 
     def checkpointed(self, version: int) -> None:
         """Delete what was kept only until a checkpoint of `version` is committed."""
@@ -105,6 +115,8 @@ class NoSampling:
     def stop_after(self, steps: int) -> None: ...
 
     async def flush(self) -> None: ...
+
+    async def settle(self) -> None: ...
 
     def checkpointed(self, version: int) -> None: ...
 

@@ -60,6 +60,7 @@ class RLMode:
         self._counted_uninformative = groups.drops.uninformative
         self._keep_payloads = services.config.checkpoint.midway
         self.fingerprint = fingerprint
+        self.last: tuple[int, TrainedStep] | None = None
 
     @property
     def sampling(self) -> RLMode:
@@ -95,27 +96,36 @@ class RLMode:
         began = time.monotonic()
         groups = await self._groups.collect(step)
         waited = time.monotonic() - began
+        await self._weights.weights_lock.acquire()
+        return await self._services.failure.uncancelled(self._train(step, groups, waited), f"train step {step}")
+
+    async def _train(self, step: int, groups: list[GroupDone], waited: float) -> TrainedStep:
+        """Train the policy, and record that. Releases `weights_lock` when the policy has trained."""
         payloads = [group.payload for group in groups]
-        async with self._weights.weights_lock:
+        try:
             with self._services.progress.waiting(f"policy trains step {step}"):
                 done = await self._services.ask(POLICY, TrainStep(step, payloads), StepDone, f"trains step {step}")
             self._weights.trained(step + 1, payloads)
+        finally:
+            self._weights.weights_lock.release()
         self._groups.trained(step, groups, keep_payloads=self._keep_payloads)
-        pairs = zip(groups, done.advantages, strict=True)
-        records = [GroupRecord(group.payload, group.reference, advantages) for group, advantages in pairs]
-        await self._writer.write(f"step_{step:05d}", records, step, "train")
-        self._services.notify_launcher(Samples(step, samples_of(groups)))
         uninformative = self._groups.drops.uninformative - self._counted_uninformative
         generated = self._groups.generated_tokens - self._counted_tokens
         self._counted_uninformative += uninformative
         self._counted_tokens += generated
-        return TrainedStep(
+        trained = TrainedStep(
             metrics={**done.metrics, **group_metrics(groups, step, uninformative=uninformative)},
             wait_seconds=waited,
             train_seconds=done.seconds,
             generated_tokens=generated,
             trained_tokens=sum(group.tokens + group.prompt_tokens for group in groups),
         )
+        self.last = (step, trained)
+        pairs = zip(groups, done.advantages, strict=True)
+        records = [GroupRecord(group.payload, group.reference, advantages) for group, advantages in pairs]
+        await self._writer.write(f"step_{step:05d}", records, step, "train")
+        self._services.notify_launcher(Samples(step, samples_of(groups)))
+        return trained
 
     async def publish(self, version: int) -> dict[str, float]:
         await self._weights.publish(version)
@@ -134,6 +144,11 @@ class RLMode:
     async def flush(self) -> None:
         await self._weights.verified()
         await self._writer.flush()
+        with self._services.progress.waiting("ledger is written to disk"):
+            await asyncio.to_thread(self._ledger.flush)
+
+    async def settle(self) -> None:
+        await self._writer.settle()
         with self._services.progress.waiting("ledger is written to disk"):
             await asyncio.to_thread(self._ledger.flush)
 

@@ -35,6 +35,7 @@ class SFTMode:
         self._bad_eval_rows = BadRows("eval.dataset", services.log)
         self.fingerprint = data.train
         self.sampling = NoSampling()
+        self.last: tuple[int, TrainedStep] | None = None
         self._eval_rows: list[int] = []
         if services.config.eval is not None:
             assert data.held_out is not None
@@ -51,6 +52,9 @@ class SFTMode:
 
     async def train(self, step: int) -> TrainedStep:
         """Train one step on its rows. Raises RunError if too many rows in a row can't be used."""
+        return await self._services.failure.uncancelled(self._train(step), f"train step {step}")
+
+    async def _train(self, step: int) -> TrainedStep:
         count = self._services.config.policy.groups_per_step
         rows: list[int] = []
         while True:
@@ -64,13 +68,15 @@ class SFTMode:
             if isinstance(done, StepDone):
                 break
         self._count()
-        return TrainedStep(
+        trained = TrainedStep(
             metrics={**done.metrics, "epoch": self._position / self._order.epoch_rows},
             wait_seconds=0.0,
             train_seconds=done.seconds,
             generated_tokens=0,
             trained_tokens=done.metrics["tokens/trained"],
         )
+        self.last = (step, trained)
+        return trained
 
     async def evaluate(self, version: int) -> dict[str, float]:
         """Return the loss on the evaluation rows."""

@@ -33,6 +33,10 @@ class TrajectoryWriter:
         """Wait until all files are written."""
         await asyncio.gather(*self._writes)
 
+    async def settle(self) -> None:
+        """Wait until all files are written or have failed."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
     async def _write(self, name: str, groups: list[GroupRecord], step: int, split: Split) -> None:
         path = self._services.run_dir / TRAJECTORIES / f"{name}.parquet"
         with writing(f"trajectories {path}"):

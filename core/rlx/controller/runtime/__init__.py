@@ -2,6 +2,7 @@
 
 * `services.py`: `Services`, the object that every part is constructed with.
 * `failure.py`: `Failure`, the first error of the run, and the background tasks whose errors end it.
+* `policy_state.py`: `PolicyState`, whether the policy is whole.
 * `progress.py`: `Progress`, the current waits, and the time since anything moved.
 
 Rules:

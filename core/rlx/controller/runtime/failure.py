@@ -3,6 +3,7 @@
 Rules:
 
 * The first failure counts; later ones are ignored.
+* Work under `uncancelled` is finished even then: a step that the policy trains is trained, whether or not anyone waits.
 * Work under `guard` is cancelled as soon as there is a failure, so no wait outlives a run that has failed.
 """
 
@@ -23,6 +24,7 @@ class Failure:
         self._happened = asyncio.Event()
         self._error: BaseException | None = None
         self._tasks: set[asyncio.Task[object]] = set()
+        self._uncancelled: set[asyncio.Task[object]] = set()
 
     @property
     def error(self) -> BaseException | None:
@@ -45,6 +47,21 @@ class Failure:
         task.add_done_callback(self._done)
         return task
 
+    async def uncancelled(self, work: Coroutine[object, object, T], name: str) -> T:
+        """Return the result of `work`. It goes on if the run fails meanwhile: see `settle`."""
+        task = self._loop.create_task(work, name=name)
+        self._uncancelled.add(task)
+        task.add_done_callback(self._uncancelled.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # the caller may have gone
+        return await asyncio.shield(task)
+
+    async def settle(self, seconds: float) -> bool:
+        """Wait for work under `uncancelled` that was under way when the run failed. Returns whether it has ended."""
+        if not self._uncancelled:
+            return True
+        _, left = await asyncio.wait(set(self._uncancelled), timeout=seconds)
+        return not left
+
     async def guard(self, work: Coroutine[object, object, T]) -> T:
         """Return the result of `work`, or cancel it and raise the run's failure if that comes first."""
         task = self._loop.create_task(work)
@@ -64,7 +81,7 @@ class Failure:
 
     async def cancel_all(self) -> None:
         """Cancel all background tasks and wait for them to end."""
-        tasks = [task for task in self._tasks if not task.done()]
+        tasks = [task for task in self._tasks | self._uncancelled if not task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

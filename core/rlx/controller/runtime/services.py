@@ -14,14 +14,15 @@ from typing import Protocol, TypeVar
 
 from rlx.config.schema import Config
 from rlx.controller.runtime.failure import Failure
+from rlx.controller.runtime.policy_state import PolicyState
 from rlx.controller.runtime.progress import Progress
 from rlx.datasets.order import EpochOrder
-from rlx.errors import RunError
-from rlx.names import LAUNCHER
+from rlx.errors import RlxError, RunError
+from rlx.names import LAUNCHER, POLICY
 from rlx.plugins.hook_thread import HookLimits, HookThread
 from rlx.plugins.hooks import Hooks
 from rlx.plugins.timings import CallTimings, HookFailures
-from rlx.transport.messages import Log, Message
+from rlx.transport.messages import InitTransfer, Log, Message, OpenTransfer, SendWeights
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -67,6 +68,7 @@ class Services:
     """Failures of hooks, summed over all processes."""
     order: EpochOrder | None = None
     """The order of the dataset's rows, if the launch script defines one."""
+    policy: PolicyState = field(default_factory=PolicyState)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
     @functools.cached_property
@@ -100,7 +102,13 @@ class Services:
         fails, answers with another type of message, or does not answer in time.
         """
         seconds = self.patience if timeout is None else timeout
-        reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
+        try:
+            reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
+        except RlxError:
+            # A transfer may also fail because of a replica; a policy that can't go on then reports that itself.
+            if peer == POLICY and not isinstance(message, OpenTransfer | InitTransfer | SendWeights):
+                self.policy.lose()
+            raise
         self.progress.moved()
         return check_answer(peer, reply, answer, what)
 
