@@ -100,7 +100,7 @@ class Controller:
     async def _end_failed(self, error: str) -> RunEnded:
         """End the run with `error`, extended by the last log lines of processes that ended at the same time.
 
-        What was trained is saved first, if the policy is whole.
+        If the policy is whole, the run saves its trained version first.
         """
         reported = len(self._members.exits)
         self._state.drain()

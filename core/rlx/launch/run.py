@@ -33,7 +33,7 @@ from rlx.launch.supervisor import POLL_SECONDS, Inbox, Supervisor, seconds_since
 from rlx.launchers.base import Launcher, ProcessHandle
 from rlx.launchers.make import make_launcher
 from rlx.loggers.base import RunStatus
-from rlx.loggers.dispatch import Loggers, OwnedLogger, make_logger
+from rlx.loggers.dispatch import LoggerLimits, Loggers, OwnedLogger, make_logger
 from rlx.names import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -93,7 +93,7 @@ def run(
             check_steps(plan.config, checkpoint)
             rewind(directory.path, checkpoint)
         launcher, owned = _make_objects(plan, directory.path, launcher, loggers)
-        dispatch = Loggers(owned)
+        dispatch = Loggers(owned, LoggerLimits.of(plan.config.run))
         keys = _write_start_files(plan, directory, argv, checkpoint)
         processes = RunProcesses(plan, directory.path, keys, checkpoint, mains)
         undo.pop_all()
@@ -167,7 +167,7 @@ def _conclude(run_dir: RunDir, loggers: Loggers, outcome: Outcome) -> int:
         run_dir.write_json(SUMMARY_FILE, summary)
     except OSError as error:
         outcome = outcome.with_error(f"{run_dir.path / SUMMARY_FILE} cannot be written: {error}")
-    loggers.close({**summary, **outcome.as_summary()})
+    loggers.close({**summary, **outcome.as_summary()}, _say)
     _say(outcome.report(run_dir.path))
     for failure in loggers.failures[handled:]:
         _say(failure.error)

@@ -152,6 +152,8 @@ class Supervisor:
             await self._notify(Drain(self._signals.reason))
         if self._signals.take_save():
             await self._notify(SaveNow(SAVE_REASON))
+        for late in self._loggers.overdue():
+            self._say(f"warning: {late}")
         for failure in self._loggers.failures[self._reported_failures :]:
             self._reported_failures += 1
             await self._report_failure(Failed(failure.error, failure.owner))

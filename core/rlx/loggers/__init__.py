@@ -1,7 +1,7 @@
 """Loggers: the destinations of a run's metrics.
 
 * base.py: the contract of a logger plugin (`Logger`, `LiveLogger`, `SampleLogger`, `RunStatus`, `Sample`).
-* dispatch.py: calls the run's loggers and records which of them failed.
+* dispatch.py: calls the run's loggers, each in a thread of its own, and records which of them failed.
 * console.py, jsonl.py, tensorboard.py: the built-in loggers.
 * live.py: the console's display on a terminal; frame.py: the lines of one picture of it.
 * text.py: metrics as text, for the console.

@@ -1,6 +1,7 @@
 """The contract of a logger: a class (entry-point group `rlx.loggers`) that gets every step's metrics.
 
-Loggers run in the launcher's process.
+Loggers run in the launcher's process. Each is made in its main thread, and called in a thread of its own, one method at
+a time.
 """
 
 from __future__ import annotations
