@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rlx.controller.groups.received import UnusableGroupError
 from rlx.controller.health.members import Members
 from rlx.controller.health.process_failures import ProcessFailures
 from rlx.controller.run import Run
 from rlx.controller.runtime.services import Services
-from rlx.errors import RunError
+from rlx.errors import ProcessDied, RunError
 from rlx.transport.messages import (
     CheckpointWritten,
     Doing,
@@ -39,7 +40,7 @@ class MessageRouter:
             case GroupDone() | GroupFailed():
                 self._services.timings.merge(message.costs)
                 self._services.hook_failures.merge(message.hook_failures)
-                await self._run.sampling.handle(peer, message)
+                await self._take_group(peer, message)
             case RolloutStats():
                 await self._run.sampling.handle(peer, message)
             case RolloutReady():
@@ -65,3 +66,14 @@ class MessageRouter:
                 await self._failures.exited(message)
             case _:
                 raise RunError(f"{peer} sent {type(message).__name__}, which the controller does not handle")
+
+    async def _take_group(self, replica: str, message: GroupDone | GroupFailed) -> None:
+        """Pass on a group. A replica that sends nonsense is restarted, as one that died."""
+        try:
+            await self._run.sampling.handle(replica, message)
+        except UnusableGroupError as error:
+            if not self._run.sampling.is_current(replica, self._services.channel.peers()[replica].attempt):
+                return  # it is being restarted already
+            why = f"{replica} does not work: {error}"
+            if not await self._failures.restart(replica, why):
+                raise ProcessDied(why) from error

@@ -78,7 +78,10 @@ class Worker:
 
     def ready(self) -> PolicyReady:
         """Return the message that this rank is ready for commands."""
-        return PolicyReady(self.trainer.step, data=self.fingerprints)
+        config = self.built.hf_config
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        vocab_size = int(getattr(text, "vocab_size", 0))
+        return PolicyReady(self.trainer.step, data=self.fingerprints, vocab_size=vocab_size)
 
     def handle(self, message: Message) -> Message:
         """Execute a command; all ranks call it with the same message. Raises RunError if the policy can't."""

@@ -296,6 +296,8 @@ class PolicyReady(Message, frozen=True):
     """Name -> seconds and calls of the hooks, summed over all ranks."""
     hook_failures: dict[str, int] = {}
     """As in `GroupDone`, summed over all ranks."""
+    vocab_size: int = 0
+    """Token ids of the model; 0 if its config does not say."""
 
 
 class TrainStep(Message, frozen=True):

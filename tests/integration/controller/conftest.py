@@ -133,6 +133,8 @@ class Script:
     flat_all: bool = False
     fails: set[int] = field(default_factory=set)
     """Groups whose reward fails."""
+    nonsense: Any = None
+    """fn(group): changes the groups of the first attempt of rollout-1, from its third on."""
     loses: set[int] = field(default_factory=set)
     """Groups that are never sent."""
     lags: str = ""
@@ -184,6 +186,7 @@ class Replica:
     def __init__(self, run: FakeRun, name: str, attempt: int = 1, leases: Iterable[Leases] = ()) -> None:
         self.run, self.name, self.attempt, self.version = run, name, attempt, -1
         self.leases: list[Leases] = list(leases)
+        self.sent = 0
         self.tasks: list[asyncio.Task[None]] = []
 
     async def handle(self, message: Message) -> Message:
@@ -242,6 +245,9 @@ class Replica:
             for _ in range(1 + script.sends_twice):
                 flat = lease.kind == "train" and (lease.group_id in script.flat or script.flat_all)
                 group = make_group(lease, self.version, flat=flat)
+                self.sent += 1
+                if script.nonsense is not None and (self.name, self.attempt) == ("rollout-1", 1) and self.sent > 2:
+                    group = script.nonsense(group)
                 await client.notify(structs.replace(group, costs=COSTS, hook_failures=script.hook_failures))
 
 
@@ -426,7 +432,7 @@ class FakeRun:
         ready: Message = RolloutReady(data, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
             sent = {"costs": POLICY_COSTS, "hook_failures": self.script.hook_failures}
-            ready = PolicyReady(self.start_version, data=None if self.rollouts else data, **sent)
+            ready = PolicyReady(self.start_version, vocab_size=100, data=None if self.rollouts else data, **sent)
         try:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:

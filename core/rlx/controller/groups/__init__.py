@@ -4,6 +4,7 @@
 * `staleness.py`: `Window`, decides how far sampling runs ahead and which groups a step trains (pure logic).
 * `placement.py`: `Placement`, assigns leases to replicas and keeps track of them.
 * `least_loaded.py`: `LeastLoaded`, finds the replica with the fewest leases.
+* `received.py`: checks a group that a replica sends, before anything is trained on it.
 * `dropped_groups.py`: `Drops`, counts dropped groups, and fails the run if there are too many in a row.
 * `evaluation.py`: `Evaluation`, samples and scores groups of the evaluation dataset.
 * `ledger.py`: `Ledger`, the state of every group in SQLite.

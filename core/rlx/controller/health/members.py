@@ -54,6 +54,7 @@ class Members:
             self._check_datasets(POLICY, message.data)
         self.policy = message
         self._services.policy.regain()
+        self._services.policy.vocab_size = message.vocab_size
         self._changed.set()
 
     def rollout_ready(self, name: str, message: RolloutReady) -> None:

@@ -16,6 +16,7 @@ from rlx.controller.groups.evaluation import Evaluation
 from rlx.controller.groups.groups import Groups
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.groups.placement import Placements
+from rlx.controller.groups.received import check_group
 from rlx.controller.health.busy_time import BusyTime
 from rlx.controller.health.restarts import Restarts
 from rlx.controller.modes.mode import ReplicaMessage
@@ -54,6 +55,8 @@ class RLMode:
         self._evaluation = evaluation
         self._placements = placements
         self._restarts = restarts
+        evaluation_samples = services.config.eval.samples if services.config.eval is not None else 0
+        self._samples = {"train": services.config.algorithm.group_size, "eval": evaluation_samples}
         self._busy = BusyTime(services.replicas)
         self._writer = TrajectoryWriter(services)
         self._counted_tokens = 0
@@ -182,6 +185,9 @@ class RLMode:
                 if self._restarts.ready(replica):
                     self._services.failure.spawn(self._weights.resync(), f"weights for {replica} after its restart")
             case GroupDone():
+                check_group(
+                    message, samples=self._samples.get(message.kind, 0), vocab_size=self._services.policy.vocab_size
+                )
                 if (groups := self._groups_of(message.kind)) is not None:
                     await groups.finished(replica, message)
             case GroupFailed():

@@ -10,6 +10,8 @@ class PolicyState:
 
     def __init__(self) -> None:
         self._lost = asyncio.Event()
+        self.vocab_size = 0
+        """Token ids of its model; 0 if that is unknown."""
 
     @property
     def lost(self) -> bool:
