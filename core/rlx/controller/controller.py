@@ -88,6 +88,7 @@ class Controller:
             status = "stopped"
         else:
             loop = self._run.begin()
+            await self._run.restore_hooks()
             status = await loop.run()
             self._run.reason = loop.reason
         await self._run.sampling.close()

@@ -90,6 +90,18 @@ class Run:
                 task.cancel()
             await asyncio.gather(saving, losing, return_exceptions=True)
 
+    async def restore_hooks(self) -> None:
+        """Give hooks plugins back the states that they have in the checkpoint of a resumed run."""
+        if self._boot.resume_from is None:
+            return
+        states = checkpoint.hook_states(self._services.run_dir / self._boot.resume_from)
+        enabled = self._services.plugin_hooks.implementing("rlx_restore_state")
+        for name, saved in states.items():
+            if name not in enabled:
+                self._services.log("warning", f"{saved.owner} is not enabled any more: its state is left out")
+        restored = {name: {"state": states[name].state} for name in enabled if name in states}
+        await self._services.hooks.call_each("rlx_restore_state", restored)
+
     def drain(self, reason: str) -> None:
         """Stop the run after the current step, or at once if it has not begun."""
         self.reason = reason

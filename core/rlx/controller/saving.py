@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rlx.controller.modes.mode import Sampling
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
-from rlx.controller.records.checkpoint import POLICY_PART, SavedState
+from rlx.controller.records.checkpoint import POLICY_PART, HookState, SavedState
 from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
-from rlx.errors import RunError, WaitTimeout
+from rlx.errors import HookError, RunError, WaitTimeout
 from rlx.files import writing
 from rlx.names import POLICY
 from rlx.transport.messages import CheckpointWritten, Ok, SaveCheckpoint
@@ -77,7 +77,8 @@ class Saving:
             self._report = asyncio.get_running_loop().create_future()
             command = SaveCheckpoint(str(path / POLICY_PART), version, self._services.patience)
             await self._services.ask(POLICY, command, Ok, f"copies its state for {what}")
-        written = self._write(path, self._state(version), self._report, failed=failed)
+        saved, states = self._state(version), await self._hook_states(failed=failed)
+        written = self._write(path, saved, states, self._report, failed=failed)
         self._writing = self._services.failure.spawn(written, f"write {what}")
         self.version, self.saved_at = version, time.monotonic()
         self._totals.checkpoint_blocked_seconds += self.saved_at - began
@@ -121,8 +122,26 @@ class Saving:
         self._taken = (self._totals.checkpoint_blocked_seconds, self._totals.checkpoint_write_seconds)
         return {"time/checkpoint_blocked": self._taken[0] - blocked, "time/checkpoint_write": self._taken[1] - written}
 
+    async def _hook_states(self, *, failed: bool) -> dict[str, HookState]:
+        """Return the states of the hooks plugins that have one; of a run that has failed, those that can be had."""
+        owners, hooks = self._services.plugin_hooks.implementing("rlx_checkpoint_state"), self._services.hooks
+        try:
+            found = await hooks.call_each("rlx_checkpoint_state", {name: {} for name in owners}, at_end=failed)
+        except HookError as error:
+            if not failed:
+                raise
+            self._services.log("warning", f"the checkpoint is saved without the states of hooks plugins: {error}")
+            return {}
+        return {name: HookState(owners[name], state) for name, state in found.items()}
+
     async def _write(
-        self, path: Path, saved: SavedState, report: asyncio.Future[CheckpointWritten], *, failed: bool
+        self,
+        path: Path,
+        saved: SavedState,
+        states: Mapping[str, HookState],
+        report: asyncio.Future[CheckpointWritten],
+        *,
+        failed: bool,
     ) -> None:
         """Commit the checkpoint once everything that it stands for is on disk. `failed`: see `save`."""
         what, patience = f"the checkpoint of version {saved.version}", self._services.patience
@@ -135,7 +154,7 @@ class Saving:
             if found.error:
                 raise RunError(f"{what} cannot be written: {found.error}. Is the disk full?")
             with writing(what):
-                final = await asyncio.to_thread(checkpoint.commit, path, saved, found.files)
+                final = await asyncio.to_thread(checkpoint.commit, path, saved, found.files, states)
             self.committed = saved.version
             self._totals.checkpoint_write_seconds += found.seconds
             await self.prune()

@@ -17,10 +17,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
+
+from pluggy import HookCaller
 
 from rlx.config.sections.run import PATIENCE, RunConfig
 from rlx.errors import HookError
@@ -80,17 +82,33 @@ class HookThread:
         Raises HookError if one raises, runs for longer than the limit, or if the thread is taken up by an earlier one
         that was given up.
         """
-        return await self._call(hook, arguments, behind_seconds=None)
+        return await self._call(hook, getattr(self._hooks.relay, hook), arguments, behind_seconds=None)
+
+    async def call_each(
+        self, hook: str, /, arguments: Mapping[str, Mapping[str, object]], *, at_end: bool = False
+    ) -> dict[str, Any]:
+        """Call a hook of several plugins: name of a plugin -> arguments. Return the results that are not None.
+
+        Raises HookError as `call` does, or, with `at_end`, as `call_at_end` does.
+        """
+        behind = BEHIND_SECONDS if at_end else None
+        results: dict[str, Any] = {}
+        for plugin, own in arguments.items():
+            found = await self._call(hook, self._hooks.only(plugin, hook), dict(own), behind_seconds=behind)
+            if found:
+                results[plugin] = found[0]
+        return results
 
     async def call_at_end(self, hook: str, /, **arguments: object) -> Any:
         """Call a hook as `call` does, but wait for one that still runs for a few seconds only.
 
         Raises HookError without calling the hook if the other one still runs then.
         """
-        return await self._call(hook, arguments, behind_seconds=BEHIND_SECONDS)
+        return await self._call(hook, getattr(self._hooks.relay, hook), arguments, behind_seconds=BEHIND_SECONDS)
 
-    async def _call(self, hook: str, arguments: dict[str, object], *, behind_seconds: float | None) -> Any:
-        caller = getattr(self._hooks.relay, hook)
+    async def _call(
+        self, hook: str, caller: HookCaller, arguments: dict[str, object], *, behind_seconds: float | None
+    ) -> Any:
         if not caller.get_hookimpls():
             return caller(**arguments)
         future: Future[Any] = Future()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ import pluggy
 
 from rlx.boot import PluginRecord
 from rlx.config.sections.plugins import PluginsConfig
-from rlx.errors import ConfigError, HookError, PluginError, RlxError, attribute, did_you_mean
+from rlx.errors import ConfigError, HookError, PluginError, RlxError, attribute, described, did_you_mean
 from rlx.plugins import hookspecs
 from rlx.plugins.options import make
 from rlx.plugins.records import owner
@@ -32,6 +33,9 @@ _ADVICE = "Correct the plugin, leave it out of [plugins] enable, or list it in [
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("rlx_"))
 """Every hook that rlx calls."""
+
+
+_STATE_HOOKS = {"rlx_checkpoint_state", "rlx_restore_state"}
 
 
 class Implementations:
@@ -63,6 +67,7 @@ class Hooks:
         """Failures of the plugins in `best_effort`."""
         self.timings = CallTimings()
         self._running: RunningHook | None = None
+        self._owners = {record.name: owner(record) for record, _ in plugins}
         self._best_effort = frozenset(section.best_effort)
         self._manager = pluggy.PluginManager("rlx")
         self._manager.add_hookspecs(hookspecs)
@@ -81,6 +86,11 @@ class Hooks:
         """Call hooks on this: `relay.rlx_step_end(step=..., metrics=...)`."""
         return self._manager.hook
 
+    def implementing(self, hook: str) -> dict[str, str]:
+        """Return the plugins that implement a hook, in the order of the config: name -> owner."""
+        callers = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return {caller.plugin_name: self._owners[caller.plugin_name] for caller in callers}
+
     def only(self, plugin: str, hook: str) -> pluggy.HookCaller:
         """Return one hook of one plugin; `plugin` is its name in `[plugins] enable`."""
         others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
@@ -96,6 +106,11 @@ class Hooks:
         if not markers:
             raise PluginError(
                 f"{owner(record)} implements no hook. Mark its functions with `@rlx.hookimpl`: {', '.join(HOOKS)}."
+            )
+        if len(halves := _STATE_HOOKS & {str(marker.get("specname") or name) for name, marker in markers.items()}) == 1:
+            (missing,) = _STATE_HOOKS - halves
+            raise PluginError(
+                f"{owner(record)} implements {halves.pop()} without {missing}: its state would be lost at a resume."
             )
         guarded = Implementations()
         for name, marker in markers.items():
@@ -115,7 +130,10 @@ class Hooks:
             self._running = RunningHook(title, time.monotonic())
             try:
                 with attribute(owner(record), f"its hook {name}", as_=HookError, advice=_ADVICE):
-                    return hook(*args)
+                    result = hook(*args)
+                    if name == "rlx_checkpoint_state":
+                        _check_state(owner(record), result)
+                    return result
             except RlxError as error:
                 if record.name not in self._best_effort:
                     raise
@@ -129,6 +147,20 @@ class Hooks:
         # faulthandler and traceback show the name of a frame's code: a stack dump then says whose hook it stands in.
         guarded.__code__ = guarded.__code__.replace(co_name=title)
         return functools.wraps(hook)(guarded)
+
+
+def _check_state(owner: str, state: object) -> None:
+    """Raise HookError unless JSON gives `state` back as it is."""
+    try:
+        if state is None or (isinstance(state, dict) and json.loads(json.dumps(state, allow_nan=False)) == state):
+            return
+        why = ""
+    except (TypeError, ValueError, RecursionError) as error:
+        why = f" ({described(error)})"
+    raise HookError(
+        f"{owner}: its hook rlx_checkpoint_state returned {state!r:.80}, which JSON does not give back as it is{why}. "
+        "Return a dict of text, finite numbers, lists and dicts, with text as keys."
+    )
 
 
 def _instance(record: PluginRecord, plugin: object, args: Mapping[str, object]) -> object:

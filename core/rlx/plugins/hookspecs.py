@@ -116,6 +116,25 @@ def rlx_checkpoint_saved(path: Path, step: int) -> None:
 
 
 @hookspec
+def rlx_checkpoint_state() -> dict[str, Any] | None:
+    """Return what the plugin has to remember: a dict that JSON can hold, for the checkpoint that is being made.
+
+    Process: controller. Frequency: once per checkpoint, between two steps; training waits for it. None stores nothing.
+    The dict must come back from JSON as it was: text, numbers, lists and dicts with text as keys. A plugin that has
+    this hook has `rlx_restore_state`, too.
+    """
+
+
+@hookspec
+def rlx_restore_state(state: dict[str, Any]) -> None:
+    """Take back the state that the plugin returned for the checkpoint from which the run is resumed.
+
+    Process: controller. Frequency: once in a resumed run, between `rlx_run_start` and the first step, if the checkpoint
+    holds a state of this plugin.
+    """
+
+
+@hookspec
 def rlx_evaluated(step: int, metrics: dict[str, float]) -> None:
     """An evaluation is complete.
 

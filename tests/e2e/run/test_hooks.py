@@ -1,6 +1,6 @@
 """Every hook is called in the processes, and as often, as docs/hooks.md says.
 
-test_failures.py has the hook that is called if a group fails.
+test_failures.py has the hook that is called if a group fails, test_resume.py the one that restores a state.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ RL = {
     "should_stop": 4,
     "evaluated": 3,
     "checkpoint_saved": 2,
+    "checkpoint_state": 2,
 }
 SFT = {
     **ONCE,
@@ -35,8 +36,12 @@ SFT = {
     "should_stop": 8,
     "evaluated": 2,
     "checkpoint_saved": 1,
+    "checkpoint_state": 1,
 }
-CONTROLLER = ("run_start", "run_end", "weights_synced", "step_end", "should_stop", "evaluated", "checkpoint_saved")
+CONTROLLER = (
+    "run_start", "run_end", "weights_synced", "step_end", "should_stop", "evaluated", "checkpoint_saved",
+    "checkpoint_state",
+)  # fmt: skip
 
 
 def test_hooks_are_called_in_rl(whole_run):
@@ -64,7 +69,7 @@ def test_hooks_are_called_in_their_processes(kind, request):
 
 
 def test_every_hook_is_counted_here():
-    assert {f"rlx_{name}" for name in (*RL, "rollout_failed")} == set(HOOKS)
+    assert {f"rlx_{name}" for name in (*RL, "rollout_failed", "restore_state")} == set(HOOKS)
 
 
 def pids(run, hook, process):

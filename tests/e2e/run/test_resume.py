@@ -28,6 +28,8 @@ def _resumed(start, resume, warm, folder):
     run = start("rl", warm, **{"meta.hold": hold, "meta.hold_step": 2, "run.steps": 3})
     third = run.dir / "trajectories" / "step_00002.parquet"
     run.until(lambda: third.exists() and any(call["step"] == 2 for call in run.calls("step_end")), "the third step")
+    # It is written beside the third step.
+    run.until(lambda: (run.dir / "checkpoints" / "step_00002").exists(), "the checkpoint")
     assert [path.name for path in run.dir.glob("checkpoints/*")] == ["step_00002"]
     run.signal(signal.SIGKILL)
     run.process.wait()
@@ -35,6 +37,9 @@ def _resumed(start, resume, warm, folder):
     hold.unlink()
     resumed = resume(run.dir, "--set", "run.steps=4", "--set", "run.stall_seconds=200")
     resumed.wait()
+    assert "checked checkpoints/step_00002: " in resumed.output
+    (restored,) = resumed.calls("restore_state")
+    assert restored["state"]["meta"]["hold_step"] == 2
     (line,) = (run.dir / "changes.jsonl").read_text().splitlines()
     assert json.loads(line) | {"time": 0} == {
         "time": 0,

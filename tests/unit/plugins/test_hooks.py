@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,7 @@ def test_every_hook_is_specified_and_documented():
     assert set(HOOKS) == {
         "rlx_register", "rlx_configure", "rlx_run_start", "rlx_run_end", "rlx_worker_start", "rlx_model_built",
         "rlx_group_scored", "rlx_step_end", "rlx_weights_synced", "rlx_checkpoint_saved", "rlx_evaluated",
-        "rlx_should_stop", "rlx_rollout_failed",
+        "rlx_should_stop", "rlx_rollout_failed", "rlx_checkpoint_state", "rlx_restore_state",
     }  # fmt: skip
     for name in HOOKS:
         text = inspect.getdoc(getattr(hookspecs, name))
@@ -149,3 +150,38 @@ def test_invalid_options_are_errors(target, args, message):
         Hooks([(record("a"), target)], enabled(**args))
     owner = "hooks plugin 'a' (a-dist 1.0, a_mod:plugin)"
     assert str(caught.value) == f"[plugins] enable, args{message.replace('OWNER', owner)}"
+
+
+def state_plugin(state, best_effort=False):
+    made = plugin(rlx_checkpoint_state=lambda: state, rlx_restore_state=lambda state: None)
+    return Hooks([(record("a"), made)], PluginsConfig(enable=["a"], best_effort=["a"] if best_effort else []))
+
+
+@pytest.mark.parametrize("state", [{}, {"a": [1, 2.5, None, True, "\u00e9", {"b": []}], "n": 10**40}, None])
+def test_a_state_that_json_gives_back_is_accepted(state):
+    assert state_plugin(state).relay.rlx_checkpoint_state() == ([] if state is None else [state])
+
+
+def circular():
+    state = {}
+    state["self"] = state
+    return state
+
+
+@pytest.mark.parametrize(
+    "state",
+    [[1], "text", 3, {1: "x"}, {"a": (1, 2)}, {"a": {1}}, {"a": b"x"}, {"a": math.nan}, {"a": math.inf}, circular()],
+)
+def test_a_state_that_json_changes_is_an_error_of_its_plugin(state):
+    with pytest.raises(HookError, match=r"'a' \(a-dist 1.0.*rlx_checkpoint_state returned .*JSON does not give"):
+        state_plugin(state).relay.rlx_checkpoint_state()
+    tolerated = state_plugin(state, best_effort=True)
+    assert tolerated.relay.rlx_checkpoint_state() == []
+    assert tolerated.failures.take() == {"a": 1}
+
+
+@pytest.mark.parametrize("hook", ["rlx_checkpoint_state", "rlx_restore_state"])
+def test_one_half_of_the_state_hooks_is_refused(hook):
+    function = (lambda: {"a": 1}) if hook == "rlx_checkpoint_state" else (lambda state: None)
+    with pytest.raises(PluginError, match=f"implements {hook} without rlx_"):
+        Hooks([(record("a"), plugin(**{hook: function}))])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -72,6 +73,14 @@ class Everything:
         metrics["eval/better"] = True
 
     @rlx.hookimpl
+    def rlx_checkpoint_state(self):
+        return {"called": self.called}
+
+    @rlx.hookimpl
+    def rlx_restore_state(self, state):
+        self.called = state["called"]
+
+    @rlx.hookimpl
     def rlx_checkpoint_saved(self, path, step):
         assert (path / "policy").is_dir()
 
@@ -124,6 +133,7 @@ def reward(group):
     group[0].rewards[0].value = 1.5
 
 
+NUMBERS = itertools.count()
 BROKEN = [
     ("hooks", plugin(rlx_step_edn=lambda step: None), "unknown hook 'rlx_step_edn'. Did you mean 'rlx_step_end'"),
     ("hooks", plugin(rlx_step_end=lambda stpe: None), "stpe"),
@@ -143,6 +153,21 @@ BROKEN = [
     ("call", plugin(rlx_register=lambda registry: registry.add("rewrads", "x", 1)), "Did you mean 'rewards'"),
     ("answer", plugin(rlx_should_stop=lambda step: 3), "rlx_should_stop returned 3"),
     ("answer", plugin(rlx_rollout_failed=lambda error: "skip"), "returned 'skip'\n.*'drop', 'fail', None"),
+    (
+        "state",
+        plugin(rlx_checkpoint_state=lambda: {"n": next(NUMBERS)}, rlx_restore_state=lambda state: None),
+        r"\{'n': 0\} was restored, and then rlx_checkpoint_state returned \{'n': 1\}",
+    ),
+    (
+        "call",
+        plugin(rlx_checkpoint_state=lambda: {"when": {1, 2}}, rlx_restore_state=lambda state: None),
+        r"returned \{'when': \{1, 2\}\}, which JSON does not give back as it is \(TypeError",
+    ),
+    (
+        "hooks",
+        plugin(rlx_checkpoint_state=lambda: {"a": 1}),
+        "implements rlx_checkpoint_state without rlx_r",
+    ),
     ("metrics", plugin(rlx_step_end=lambda metrics: metrics.update(why="late")), "rlx_step_end added 'why': 'late'"),
     (
         "summary",

@@ -5,7 +5,8 @@ Rules:
 * A checkpoint is written as `step_<version>.tmp` and committed by one rename. A folder that still ends in `.tmp` was
   torn by a crash: it is skipped with a message, and replaced by the next checkpoint of that version.
 * It holds the policy's part (`policy/`) and the controller's (`controller.json`): the ledger's frontier and the
-  run's history. `manifest.json` has the size and the checksum of every file (manifest.py).
+  run's history. `hooks.json` has the states of hooks plugins. `manifest.json` has the size and the checksum of every
+  file (manifest.py).
 * A damaged checkpoint is never used: a reader takes the newest sound one before it, and says so.
 * The newest `checkpoint.keep` are kept, and those that the run still needs (the best one).
 """
@@ -13,10 +14,13 @@ Rules:
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -32,10 +36,19 @@ UNCHECKED = 1
 """The format of checkpoints without a manifest, which earlier versions of rlx wrote."""
 FORMAT = 2
 STATE_FILE = "controller.json"
+HOOKS_FILE = "hooks.json"
 POLICY_PART = "policy"
 TORN = ".tmp"
 DAMAGED = ".damaged"
 _NAME = re.compile(r"step_\d+")
+
+
+class HookState(msgspec.Struct, frozen=True):
+    """The state of one hooks plugin in a checkpoint."""
+
+    owner: str
+    """The plugin with its distribution, as messages name it."""
+    state: dict[str, Any]
 
 
 class SavedState(msgspec.Struct, frozen=True):
@@ -168,14 +181,36 @@ def begin(run_dir: Path, version: int) -> Path:
     return path
 
 
-def commit(path: Path, saved: SavedState, policy_files: Mapping[str, FileSum]) -> Path:
+def hook_states(path: Path) -> dict[str, HookState]:
+    """Read the states of hooks plugins, by name of the plugin. Raises RunError if they can't be read."""
+    try:
+        return msgspec.convert(json.loads((path / HOOKS_FILE).read_bytes()), type=dict[str, HookState])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path / HOOKS_FILE} cannot be read: {error}") from error
+
+
+def commit(
+    path: Path,
+    saved: SavedState,
+    policy_files: Mapping[str, FileSum],
+    states: Mapping[str, HookState] = MappingProxyType({}),
+) -> Path:
     """Add the controller's part and the manifest, rename the folder to its final name, and return that.
 
     policy_files: the files of the policy's part, by name, as they were written and fsynced.
+    states: the states of hooks plugins, by name.
     """
     saved = structs.replace(saved, format=FORMAT)
     write_atomic(path / STATE_FILE, msgspec.json.format(msgspec.json.encode(saved)))
-    files = file_sums(path, [STATE_FILE]) | {f"{POLICY_PART}/{name}": found for name, found in policy_files.items()}
+    own = [STATE_FILE]
+    if states:
+        # By json, as the check of the states: msgspec refuses integers beyond 64 bits.
+        content = {name: {"owner": found.owner, "state": found.state} for name, found in states.items()}
+        write_atomic(path / HOOKS_FILE, json.dumps(content, indent=2, allow_nan=False))
+        own.append(HOOKS_FILE)
+    files = file_sums(path, own) | {f"{POLICY_PART}/{name}": found for name, found in policy_files.items()}
     Manifest(files).write(path)
     final = path.with_suffix("")
     replace_folder(path, final)

@@ -54,6 +54,10 @@ def hook_arguments(name: str, folder: Path) -> dict[str, object]:
             (path / "policy" / "weights").write_bytes(b"weights")
             (path / "controller.json").write_text("{}")
             return {"path": path, "step": 1}
+        case "rlx_checkpoint_state":
+            return {}
+        case "rlx_restore_state":
+            return {"state": {}}
         case "rlx_run_end":
             return {"summary": summarise(RunResult("done", folder, steps=1, seconds=1.0, trained=2), Totals())}
     assert name in {"rlx_step_end", "rlx_should_stop"}

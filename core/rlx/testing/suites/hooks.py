@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,6 +28,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "answer": "A hook that may return an answer returns a valid one, or None.",
         "metrics": "Metrics that it adds are numbers, and their names are text.",
         "summary": "Entries that it adds to the summary can be written as JSON.",
+        "state": "After `rlx_restore_state`, `rlx_checkpoint_state` returns the same state.",
         "history": "It changes no tokens, log-probabilities or rewards of a group, and no files of a checkpoint.",
     }
 )
@@ -50,11 +52,12 @@ def check_hooks(plugin: object, *, args: Mapping[str, object] | None = None, cal
                 yield Broken("marked", seen, "Mark it with @rlx.hookimpl.")
         record = PluginRecord("hooks", name_of(plugin), "", "", name_of(plugin), "")
         section = PluginsConfig(enable=[HooksConfig(name=record.name, args=dict(args or {}))])
-        hooks = attempt(lambda: Hooks([(record, plugin)], section))
+        register = partial(Hooks, [(record, plugin)], section)
+        hooks = attempt(register)
         if isinstance(hooks, Raised):
             yield Broken("hooks", str(hooks), "Correct the name, the arguments, or the marker.")
         elif call:
             with tempfile.TemporaryDirectory() as folder:
-                yield from broken_calls(hooks, record, Path(folder))
+                yield from broken_calls(hooks, record, Path(folder), register)
 
     demand(f"hooks plugin {name_of(plugin)}", RULES, broken())

@@ -117,6 +117,15 @@ class Recorder:
         self._write("checkpoint_saved", step=step, there=(path / "controller.json").exists())
 
     @rlx.hookimpl
+    def rlx_checkpoint_state(self):
+        self._write("checkpoint_state")
+        return {"meta": self.meta}
+
+    @rlx.hookimpl
+    def rlx_restore_state(self, state):
+        self._write("restore_state", state=state)
+
+    @rlx.hookimpl
     def rlx_evaluated(self, step):
         self._write("evaluated", step=step)
 
