@@ -124,6 +124,18 @@ class Episode(msgspec.Struct, omit_defaults=True):
         return min(versions, default=None)
 
 
+def version_span(episodes: Iterable[Episode]) -> tuple[int, int] | None:
+    """Return the oldest and the newest weight version among the sampled tokens; None if there are none."""
+    versions = {
+        span.version
+        for episode in episodes
+        for segment in episode.sampled_segments()
+        for span in segment.versions
+        if span.length
+    }
+    return (min(versions), max(versions)) if versions else None
+
+
 def total_of(rewards: Sequence[Reward]) -> float | None:
     """Return the sum of weight * value over the rewards that scored; None if none did."""
     scored = [reward.weight * reward.value for reward in rewards if reward.value is not None]

@@ -7,6 +7,8 @@ Rules:
 * If training continues during an evaluation, the evaluated version may turn out to be the best: it is saved at once,
   and its checkpoint is removed later if it is not the best.
 * A run that fails while the policy is whole saves the version that the policy holds.
+* At most one evaluation is out. Those that fall due meanwhile are skipped and counted, so an evaluation that is slower
+  than `eval.every` steps is made as often as it can be, and with weights that are not older than they need be.
 * A drain (signal) finishes the current step, saves, and ends with status "stopped". A stop hook ends the run as if its
   steps were complete.
 """
@@ -20,7 +22,7 @@ import time
 
 from rlx.controller.modes.mode import TrainingMode
 from rlx.controller.records import checkpoint
-from rlx.controller.records.best import Best
+from rlx.controller.records.best import Best, is_of_one_version
 from rlx.controller.records.checkpoint import SavedState
 from rlx.controller.records.metrics import TrainedStep, dropped_rows, hook_failure_metrics, ratio, timing_metrics
 from rlx.controller.records.summary import Totals
@@ -58,6 +60,10 @@ class Loop:
         self._totals = totals
         self._started = time.monotonic() - earlier_seconds
         self._evaluation: asyncio.Task[None] | None = None
+        self._evaluated_version = version
+        """The version that `_evaluation` evaluates, or has evaluated."""
+        self._skipped_version: int | None = None
+        """The last version whose evaluation was skipped."""
         self._best = Best(self._config.checkpoint.best, totals.evaluations)
         self.saving = Saving(services, mode.sampling, self._best, totals, self._saved_state, version=version)
         self._reported = version
@@ -153,6 +159,7 @@ class Loop:
             "groups/trained": float(self.version * self._config.policy.groups_per_step),
             "groups/dropped": float(counts.dropped),
             "groups/uninformative": float(counts.uninformative),
+            **({} if self._config.eval is None else {"eval/skipped": float(self._totals.evaluations_skipped)}),
         }
 
     def _report(self, step: int, metrics: dict[str, float], kind: str) -> None:
@@ -165,11 +172,7 @@ class Loop:
         """Evaluate and checkpoint the new version if that is due."""
         evaluation = self._config.eval
         if evaluation is not None and evaluation.every is not None and self.version % evaluation.every == 0:
-            self._best.evaluation_started(self.version)
-            task = self._services.failure.spawn(self._evaluate(self.version, self._evaluation), "evaluation")
-            self._evaluation = task
-            if not self._trains_during_evaluation:
-                await task
+            await self._evaluation_due()
         if self._checkpoint_due():
             self.save_requested = False
             await self._save()
@@ -181,20 +184,41 @@ class Loop:
         by_time = seconds is not None and time.monotonic() - self.saving.saved_at >= seconds
         return by_steps or by_time or self.save_requested or self.version in self._best.spared
 
-    async def _evaluate(self, version: int, after: asyncio.Task[None] | None = None) -> None:
-        """Evaluate a version, once the evaluation `after` has ended."""
-        if after is not None:
-            await after
+    async def _evaluation_due(self) -> None:
+        """Evaluate the new version, or skip that if another evaluation is out."""
+        if self._evaluating:
+            # The last version is evaluated at the end of the run in any case.
+            if self.version < self._config.run.steps and not self._state.ending:
+                self._totals.evaluations_skipped += 1
+                self._skipped_version = self.version
+            return
+        self._best.evaluation_started(self.version)
+        self._evaluated_version = self.version
+        self._evaluation = self._services.failure.spawn(self._evaluate(self.version), "evaluation")
+        if not self._trains_during_evaluation:
+            await self._evaluation
+
+    @property
+    def _evaluating(self) -> bool:
+        return self._evaluation is not None and not self._evaluation.done()
+
+    async def _evaluate(self, version: int) -> None:
         metrics = await self._mode.evaluate(version)
         await self._services.hooks.call("rlx_evaluated", step=version, metrics=metrics)
         self._totals.evaluations.append({"step": float(version), **metrics})
         self._best.evaluation_ended(version, metrics)
+        if self._config.checkpoint.best is not None and not is_of_one_version(self._totals.evaluations[-1]):
+            first, last = metrics["eval/version_min"], metrics["eval/version_max"]
+            used = f"versions {first:.0f} to {last:.0f}" if first < last else f"version {first:.0f}"
+            what = f"the evaluation that was due at version {version} was sampled with the weights of {used}"
+            self._services.log("warning", f"{what}, so [checkpoint.best] does not compare it")
         self._report(version, metrics, "eval")
 
     async def _end(self, *, complete: bool) -> None:
         """Wait for the evaluation in progress, or cancel it if the run was stopped; then evaluate, save and export."""
         if (evaluation := self._evaluation) is not None:
             if not complete:
+                self._totals.evaluations_skipped = self._skipped_before(self.version)
                 evaluation.cancel()
             await asyncio.wait({evaluation})
             if not evaluation.cancelled():
@@ -264,8 +288,14 @@ class Loop:
             named_rows=list(counts.named_rows),
             seconds=self.seconds,
             evaluations=list(self._totals.evaluations),
+            evaluations_skipped=self._skipped_before(version),
             logprob_diff_max=self._totals.logprob_diff_max,
         )
+
+    def _skipped_before(self, version: int) -> int:
+        """Return how many evaluations are skipped if the run is resumed from `version`, which it evaluates first."""
+        lost = self._evaluating and self._evaluated_version < version
+        return self._totals.evaluations_skipped - (self._skipped_version == version) + lost
 
     async def _export(self) -> None:
         """Export the policy; if a version before the last is the best, the policy loads that checkpoint first."""

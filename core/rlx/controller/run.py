@@ -176,5 +176,6 @@ class Run:
             self._services.log("warning", f"{path} was torn by a crash and is skipped")
         saved = checkpoint.load(self._services.run_dir / self._boot.resume_from)
         self._totals.evaluations = list(saved.evaluations)
+        self._totals.evaluations_skipped = saved.evaluations_skipped
         self._totals.logprob_diff_max = saved.logprob_diff_max
         return saved

@@ -122,7 +122,12 @@ def step_line(step: int, steps: int, metrics: Mapping[str, float], seconds_left:
 
 
 def eval_line(version: int, metrics: Mapping[str, float]) -> str:
-    """Format an evaluation of version `version` as one line, the most important metrics first."""
+    """Format an evaluation of version `version` as one line, the most important metrics first.
+
+    The versions that sampled its tokens are left out if they are all `version`.
+    """
+    if {metrics.get("eval/version_min", version), metrics.get("eval/version_max", version)} == {version}:
+        metrics = {name: value for name, value in metrics.items() if not name.startswith("eval/version_")}
     names = sorted((name.removeprefix("eval/") for name in metrics if name.startswith("eval/")), key=_importance)
     shown = [f"{visible(name)} {format_number(metrics[f'eval/{name}'])}" for name in names]
     return " | ".join([f"evaluation after {version} steps", *shown])

@@ -146,6 +146,8 @@ class Script:
     """async fn(run, step): awaited before a step is trained."""
     hold_eval: asyncio.Event | None = None
     """Evaluations after the first wait for it."""
+    at_eval: Any = None
+    """async fn(run, lease): awaited before a group of an evaluation is sampled."""
     losses: dict[int, float] = field(default_factory=dict)
     """Version -> evaluation loss. The losses of other versions fall steadily."""
     silent: set[str] = field(default_factory=set)
@@ -226,6 +228,8 @@ class Replica:
         await asyncio.sleep(random.random() * 2 * script.sample_seconds)
         if lease.kind == "eval" and script.hold_eval is not None and lease.version > 0:
             await script.hold_eval.wait()
+        if lease.kind == "eval" and script.at_eval is not None:
+            await script.at_eval(self.run, lease)
         if lease.group_id in script.bad_eval and lease.kind == "eval":
             why = f"row {lease.index} raised"
             await client.notify(GroupFailed(lease.group_id, lease.kind, why, drop=True, bad_row="dataset"))

@@ -75,7 +75,7 @@ async def test_evaluation_does_not_hold_up_training_when_staleness_is_allowed(ma
     run = make_run(k=1, steps=6, eval=EVAL, script=script(hold_eval=eval_may_end, at_train=at_train))
     ended = await run()
     assert ended.status == "done", ended.error
-    assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 4, 6]
+    assert [m.step for m in run.metrics if m.kind == "eval"] == [0, 2, 6], "that of version 4 fell due meanwhile"
 
 
 @pytest.mark.parametrize("k", [0, 2])

@@ -183,6 +183,19 @@ def test_the_important_metrics_of_an_evaluation_come_first():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("span", "shown"),
+    [
+        ((10.0, 10.0), ""),
+        ((10.0, 12.0), " | version_max 12 | version_min 10"),
+        ((11.0, 11.0), " | version_max 11 | version_min 11"),
+    ],
+)
+def test_an_evaluation_shows_the_versions_it_used_if_they_are_not_its_own(span, shown):
+    metrics = {"eval/accuracy": 0.5, "eval/version_min": span[0], "eval/version_max": span[1]}
+    assert eval_line(10, metrics) == f"evaluation after 10 steps | accuracy 0.5{shown}"
+
+
 def test_tokens_per_second_are_means_over_half_a_minute():
     """Asynchronous: all groups of two steps arrive in the second of them."""
     throughput = Throughput()

@@ -3,7 +3,8 @@ weights and scored.
 
 In a synchronous run evaluation is a phase of its own: all groups are leased at once behind a barrier and the engines
 are reseeded, so that it repeats bit for bit. With staleness it runs beside training: a bounded number of its groups
-is leased at any time, and the weights may change during the evaluation.
+is leased at any time, and the weights may change during the evaluation: its metrics say which versions sampled its
+tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rlx.controller.records.bad_rows import BadRows
 from rlx.controller.records.metrics import eval_metrics
 from rlx.controller.runtime.services import Services
 from rlx.datasets.order import derive_seed
+from rlx.episodes import decode_episodes, version_span
 from rlx.errors import RunError
 from rlx.transport.messages import GroupDone, GroupFailed, Lease
 
@@ -33,13 +35,18 @@ class Evaluation:
         self._queue: deque[Lease] = deque()
         self.placement = placement
         self._groups: list[GroupDone] = []
+        self._version = 0
+        self._versions: set[int] = set()
         self._dropped = 0
         self._last_error = ""
         self.bad_rows = BadRows("eval.dataset", services.log)
         self._complete = asyncio.Event()
 
     async def run(self, version: int) -> tuple[dict[str, float], list[GroupDone]]:
-        """Evaluate `version`. Returns the metrics, and the groups by row. Raises RunError if all were dropped."""
+        """Evaluate with the newest weights in the engines, which are those of `version` or newer.
+
+        Returns the metrics, and the groups by row. Raises RunError if all were dropped.
+        """
         started = time.monotonic()
         config = self._services.config
         assert config.eval is not None
@@ -47,19 +54,31 @@ class Evaluation:
         seeds = (derive_seed(config.run.seed, "eval", row) for row in range(self._rows))
         self._queue = deque(Lease(row, row, samples, version, seed, kind="eval") for row, seed in enumerate(seeds))
         self._groups, self._dropped = [], 0
+        self._version, self._versions = version, set()
         self._complete.clear()
-        with self._services.progress.waiting(f"evaluation of version {version} waits for its {self._rows} groups"):
-            await self._hand_out()
-            await self._complete.wait()
+        try:
+            with self._services.progress.waiting(f"evaluation of version {version} waits for its {self._rows} groups"):
+                await self._hand_out()
+                await self._complete.wait()
+        finally:
+            # A cancelled evaluation leases nothing more, although groups of it may still arrive.
+            self._queue.clear()
         if not self._groups:
             raise RunError(f"evaluation: all of its {self._rows} groups were dropped. The last one: {self._last_error}")
         groups = sorted(self._groups, key=lambda group: group.group_id)
-        return eval_metrics(groups, dropped=self._dropped, seconds=time.monotonic() - started), groups
+        metrics = eval_metrics(groups, dropped=self._dropped, seconds=time.monotonic() - started)
+        span = {"eval/version_min": float(min(self._versions)), "eval/version_max": float(max(self._versions))}
+        return metrics | span, groups
 
     async def finished(self, replica: str, message: GroupDone) -> None:
         """Add a finished group from a replica."""
-        if self.placement.release(replica, message.group_id):
+        span = version_span(decode_episodes(message.payload)) or (self._version, self._version)
+        if span[0] < self._version:
+            # All engines hold this evaluation's version, so this is a second copy of a group of an earlier one.
+            self._services.log("warning", f"{replica} sent a group of an earlier evaluation; ignored")
+        elif self.placement.release(replica, message.group_id):
             self._groups.append(message)
+            self._versions.update(span)
             await self._advance()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:

@@ -3,6 +3,8 @@
 Rules:
 
 * Candidates are the evaluated versions that training made: not the initial model (version 0).
+* A candidate's figures come from its own weights alone. With staleness, weights may change during an evaluation; its
+  version is then no candidate, since the figures are those of no single checkpoint.
 * Of equal values the first is the best. A value that is not finite is never the best.
 * A version under evaluation may become the best, so its checkpoint is kept until the evaluation has ended.
 """
@@ -70,7 +72,16 @@ class Best:
         rule = self._rule
         if rule is None:
             return None
-        trained = [evaluation for evaluation in self._evaluations if evaluation["step"] > 0]
+        trained = [found for found in self._evaluations if found["step"] > 0 and is_of_one_version(found)]
         candidates = [evaluation for evaluation in trained if math.isfinite(evaluation.get(rule.metric, math.nan))]
         choose = min if rule.lowest else max
         return choose(candidates, key=lambda evaluation: evaluation[rule.metric], default=None)
+
+
+def is_of_one_version(evaluation: Mapping[str, float]) -> bool:
+    """Whether all tokens of an evaluation were sampled with the weights of its version, `step`.
+
+    Evaluations without a span were made by the policy itself (SFT), or by an rlx that did not record it.
+    """
+    version = evaluation["step"]
+    return evaluation.get("eval/version_min", version) == version == evaluation.get("eval/version_max", version)

@@ -72,6 +72,8 @@ class SavedState(msgspec.Struct, frozen=True):
     """Reason -> training rows dropped because they can't be used."""
     named_rows: list[BadRow] = []
     """The first of them."""
+    evaluations_skipped: int = 0
+    """Evaluations that fell due and were not made, since another one was out."""
     format: int = UNCHECKED
     """`commit` sets the one that it writes."""
 

@@ -35,6 +35,8 @@ class Totals:
     """Time that the files of checkpoints took, beside training."""
     evaluations: list[dict[str, float]] = field(default_factory=list)
     """Metrics of each evaluation, and its version as `step`."""
+    evaluations_skipped: int = 0
+    """Evaluations that fell due and were not made, since another one was out."""
 
     def add_sync(self, metrics: SyncMetrics) -> None:
         self.sync_seconds.append(metrics.seconds)
@@ -99,6 +101,7 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         "steps": result.steps,
         "seconds": result.seconds,
         **_evaluations(totals),
+        "eval/skipped": totals.evaluations_skipped,
         "best": result.best,
         "sync/logprob_diff_max": totals.logprob_diff_max if totals.sync_seconds else None,
         "sync/seconds_median": _median(totals.sync_seconds),
