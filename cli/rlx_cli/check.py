@@ -20,7 +20,8 @@ from rlx_cli.messages import plain, say_note, say_progress, wide_console
 
 if TYPE_CHECKING:
     from rlx.boot import PluginRecord
-    from rlx.preflight.trials.lengths import Lengths
+    from rlx.preflight.trials.lengths import Lengths, Limit
+    from rlx.preflight.trials.scan import Scan
 
 
 def check_command(
@@ -36,8 +37,13 @@ def check_command(
     """Check a run and print what it consists of. Raises UsageError with every problem found."""
     found = find_script(script, arguments, Path.cwd()) if script is not None else None
     loaded = load_run(config, sets, policy, rollout, script=found)
-    plan = prepare(loaded, progress=Progress(say_progress), all_rows=data)
     console = wide_console()
+
+    def show(table: str, found: Scan, limit: Limit | None) -> None:
+        lines = found.report(table, *((limit.tokens, limit.named) if limit else (None, "")))
+        console.print(plain("\n".join([*lines, ""])))
+
+    plan = prepare(loaded, progress=Progress(say_progress), on_all_rows=show if data else None)
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(plan):
         facts.add_row(Text(name, "bold"), plain(value))

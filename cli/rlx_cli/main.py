@@ -103,7 +103,7 @@ def check(
     sets: Sets = None,
     policy: Policy = None,
     rollout: Rollout = None,
-    data: Annotated[bool, typer.Option("--data", help="Tokenise all rows, not just some, to find long ones.")] = False,
+    data: Annotated[bool, typer.Option("--data", help="Tokenise all rows: lengths, duplicates, bad rows.")] = False,
     traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
 ) -> None:
     """Check a config completely, in seconds; start nothing."""

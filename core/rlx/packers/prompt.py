@@ -44,6 +44,10 @@ PREFILL_ADVICE = (
 )
 
 
+class EmptyPromptError(DatasetError):
+    """The prompt of a row has no token."""
+
+
 def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, where: str = "") -> list[int]:
     """Return the token ids that the engine reads for `item`.
 
@@ -57,7 +61,7 @@ def prompt_token_ids(packer: Packer, item: object, tokenizer: Tokenizer, *, wher
             made = _only_input(packer.rollout_collate_fn([made]), owner)
         ids = _rollout_ids(made, tokenizer, owner)
         if not ids:
-            raise DatasetError(f"the prompt is empty: {short(item)}")
+            raise EmptyPromptError(f"the prompt is empty: {short(item)}")
     return ids
 
 

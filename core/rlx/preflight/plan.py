@@ -39,7 +39,7 @@ from rlx.preflight.trials.lengths import Lengths
 from rlx.preflight.trials.objects import ObjectTrial
 from rlx.preflight.trials.progress import Progress, silent
 from rlx.preflight.trials.rewards import RewardTrial
-from rlx.preflight.trials.rows import RowCheck, Rows
+from rlx.preflight.trials.rows import OnAllRows, RowCheck, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,14 @@ def prepare(
     *,
     directory: Path | None = None,
     progress: Progress | None = None,
-    all_rows: bool = False,
+    on_all_rows: OnAllRows | None = None,
     make_objects: bool = True,
 ) -> RunPlan:
     """Check a run. Raises UsageError with every problem found.
 
     directory: the run's own directory. Default: a new one below `run.dir`.
-    progress: reports checks that take long. all_rows: whether all rows are tokenised, to learn their lengths.
+    progress: reports checks that take long. on_all_rows: if given, all rows are tokenised, and it
+    is called for each dataset.
     make_objects: whether launcher and loggers are made as a trial. `rlx run` makes its own before it starts anything,
     so it needs no trial, unless there are other problems to list them with.
     """
@@ -112,7 +113,7 @@ def prepare(
         memory = problems.attempt(plan_memory, config, facts, algorithm)
         if memory is not None:
             problems.passes(check_memory, memory, available, config)
-    trials = _Trials(loaded, plugins, problems, progress or silent(), all_rows=all_rows, make_objects=make_objects)
+    trials = _Trials(loaded, plugins, problems, progress or silent(), on_all_rows, make_objects=make_objects)
     config, size, rows = trials.make(config, facts, rewards, rollouts=rollouts, devices=not lacks)
     problems.stop(loaded.source)
     assert facts is not None, "without its result there is a problem"
@@ -148,7 +149,7 @@ class _Trials:
     plugins: Plugins
     problems: Problems
     progress: Progress
-    all_rows: bool
+    on_all_rows: OnAllRows | None
     make_objects: bool
 
     def make(
@@ -178,7 +179,7 @@ class _Trials:
             if trial is not None:
                 trial.finish_loading()
             if facts and rollouts is not None and (not facts.only_config or config.model.tokenizer is not None):
-                check = RowCheck(config, plugins, facts, problems, progress, trial, all_rows=self.all_rows)
+                check = RowCheck(config, plugins, facts, problems, progress, trial, self.on_all_rows)
                 rows = check.check(rewards)
                 if rows.epoch is not None:
                     config = problems.attempt(with_steps, config, rows.epoch) or config

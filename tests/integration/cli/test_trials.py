@@ -112,6 +112,12 @@ class Rows:
 
     def get_reference_answer(self, index):
         return "2"
+
+class Torn(Rows):
+    def __getitem__(self, index):
+        if index in (5, 6):
+            raise OSError("torn page")
+        return {7: "", 8: "1" * 64, 9: "1" * 70, 11: "3+1="}.get(index, f"{index}+1=")
 """
 
 
@@ -288,3 +294,23 @@ def test_all_rows_are_tokenised_if_asked_for(check):
     code, out, err = check("--data", dataset__args=args)
     assert code == 0, err
     assert "[dataset]: 4 tokens in the median, 4 in the longest of 300 rows" in out
+    assert "  duplicates: 298: row 1 is row 0, row 2 is row 0," in out
+
+
+@pytest.mark.parametrize(("fail", "code"), [(False, 0), (True, 2)])
+def test_all_rows_are_described(check, fail, code):
+    settings = {"dataset__on_bad_row": "fail"} if fail else {}
+    found = check("--data", dataset__name="./own.py:Torn", dataset__args="{count = 300}", **settings)
+    assert found[0] == code, found[2]
+    lines = found[1].splitlines()
+    for line in (
+        "[dataset]: 300 rows",
+        "  tokens: shortest 4, median 6, 90 % 6, 99 % 6, longest 70, sum 1,803",
+        "  empty: 1: row 7",
+        "  duplicates: 1: row 11 is row 3",
+        "  too long for the model's context of 64 tokens: 2: row 8 has 64, row 9 has 70",
+        "  can't be used: 3",
+        "    dataset './own.py:Torn' (",
+    ):
+        assert any(shown.startswith(line.rstrip()) for shown in lines), (line, found[1])
+    assert ('on_bad_row = "drop": such rows are dropped and counted.' in found[2]) == (not fail)

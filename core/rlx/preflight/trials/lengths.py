@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rlx.config.schema import Config
@@ -31,10 +31,12 @@ class Lengths:
 
     rows: int
     """Rows that the run uses, tokenised or not."""
-    tokens: dict[int, int] = field(default_factory=dict)
+    tokens: Mapping[int, int] = field(default_factory=dict)
     """Row -> tokens: of the prompt (RL), or of the longest sequence of the row (SFT)."""
     bad: dict[int, UsageError] = field(default_factory=dict)
-    """Row -> why it can't be used, other than its length."""
+    """Row -> why it can't be used, other than its length; of many, the first."""
+    further_bad: int = 0
+    """Rows that can't be used and that are not among the `bad`."""
 
     @property
     def longest(self) -> int:
@@ -46,7 +48,7 @@ class Lengths:
 
     def of_tried(self, count: int) -> str:
         """Return `count` as a part of the rows that were tried: `3 of 24 rows`, `3 of 64 rows tried`."""
-        total = len(self.tokens) + len(self.bad)
+        total = len(self.tokens) + len(self.bad) + self.further_bad
         tried = "" if total == self.rows else " tried"
         return f"{count:,} of {total:,} rows{tried}"
 
@@ -141,8 +143,9 @@ def report_bad(lengths: Lengths, problems: Problems, *, table: str, drop: bool) 
         rows = list(lengths.bad)
         if rows:
             named = "; ".join(first_line(lengths.bad[row]) for row in rows[:NAMED_ROWS])
-            more = f"; and {len(rows) - NAMED_ROWS:,} more" if len(rows) > NAMED_ROWS else ""
-            count = lengths.of_tried(len(rows))
+            total = len(rows) + lengths.further_bad
+            more = f"; and {total - NAMED_ROWS:,} more" if total > NAMED_ROWS else ""
+            count = lengths.of_tried(total)
             problems.note(f"{table}: {count} can't be used: {named}{more}. {_dropped(table)}")
         return
     for error in list(lengths.bad.values())[:BROKEN_ROWS]:

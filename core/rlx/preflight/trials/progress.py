@@ -21,6 +21,10 @@ class Progress:
         self._say = say
         self._seconds = seconds
 
+    def say(self, text: str) -> None:
+        """Report a line of text."""
+        self._say(text)
+
     @contextmanager
     def doing(self, work: str) -> Iterator[None]:
         """Report the block as `work` ("reading row 3 of dataset 'x'") while it takes long."""

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rlx.config.schema import Config
@@ -34,6 +34,7 @@ from rlx.preflight.checks.problems import Problems
 from rlx.preflight.trials.lengths import (
     BROKEN_ROWS,
     Lengths,
+    Limit,
     engine_limit,
     report_bad,
     report_prompts,
@@ -42,6 +43,7 @@ from rlx.preflight.trials.lengths import (
 )
 from rlx.preflight.trials.progress import Progress
 from rlx.preflight.trials.rewards import RewardTrial, TrialRow
+from rlx.preflight.trials.scan import Scan, scan
 from rlx.rewards.bound import accepted_offers
 from rlx.rewards.serialization import why_unsendable
 from rlx.script.row_order import open_order
@@ -55,6 +57,8 @@ MEASURED_ROWS = 64
 MEASURING_SECONDS = 1.0
 """No further row is tokenised after this time, and none is compared between datasets."""
 EVAL_TABLE = "[[eval.rewards]]"
+OnAllRows = Callable[[str, Scan, Limit | None], None]
+"""Called with a dataset's place in the config, all its rows, and the most tokens that one may have."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,8 @@ class RowCheck:
     progress: Progress
     trial: RewardTrial | None
     """None for SFT."""
-    all_rows: bool = False
-    """Whether all rows are tokenised."""
+    on_all_rows: OnAllRows | None = None
+    """If given, all rows are tokenised, and this is called with what was found."""
 
     def check(self, rewards: Sequence[PlacedReward]) -> Rows:
         """Check the datasets and packers; `rewards` are those that can be called."""
@@ -202,7 +206,8 @@ class RowCheck:
 
     def _try(self, split: Split, tokenizer: Tokenizer) -> Lengths:
         """Tokenise rows, try the packer's loss mask and the rewards on some of them, and return the lengths."""
-        lengths, tried = Lengths(split.rows.size), []
+        lengths, tokens, tried = Lengths(split.rows.size), dict[int, int](), []
+        lengths.tokens = tokens
         for index in spread(split.rows.size, TRIED_ROWS):
             try:
                 item, reference = split.rows.row(index)
@@ -214,12 +219,14 @@ class RowCheck:
                 if not split.drops:
                     break
                 continue
-            lengths.tokens[index] = max(map(len, sequences))
+            tokens[index] = max(map(len, sequences))
             tried.append(TrialRow(split.where(index), item, reference, sequences[0]))
         if self.trial is not None and self.problems.passes(check_sendable, split, self.plugins):
             self.trial.call(split.rewards, tried, tokenizer)
-        if tried and (split.drops or not lengths.bad):
-            self._measure(split, lengths, tokenizer)
+        if self.on_all_rows is not None:
+            self._scan(split, lengths, tokenizer, self.on_all_rows)
+        elif tried and (split.drops or not lengths.bad):
+            self._measure(split, lengths, tokens, tokenizer)
         self._report(split, lengths)
         return lengths
 
@@ -251,19 +258,45 @@ class RowCheck:
                 )
         return sequences
 
-    def _measure(self, split: Split, lengths: Lengths, tokenizer: Tokenizer) -> None:
-        """Tokenise further rows: some, for a while, or all of them."""
+    def _scan(self, split: Split, lengths: Lengths, tokenizer: Tokenizer, on_all_rows: OnAllRows) -> None:
+        """Tokenise all rows. Those of the trial that failed otherwise stay bad."""
+
+        def sequences(index: int) -> list[list[int]]:
+            kept = split.rows.has(index)
+            try:
+                if index in lengths.bad:
+                    raise lengths.bad[index]
+                return self._sequences(split, index, tokenizer)
+            finally:
+                if not kept and split.rows.has(index):
+                    split.rows.forget(index)
+
+        found = scan(split.rows.size, split.table, sequences, self.progress.say)
+        if lengths.tokens:  # else no row of the trial could be used, whatever became of the others here
+            lengths.tokens, lengths.bad = found.tokens, found.bad
+            lengths.further_bad = found.bad_rows - len(found.bad)
+        on_all_rows(split.table, found, self._limit())
+
+    def _limit(self) -> Limit | None:
+        """Return the most tokens of a prompt (RL), or of a row (SFT)."""
+        if self.trial is None:
+            return sft_limit(self.config, self.facts)
+        limit = engine_limit(self.config, self.facts)
+        return limit and Limit(limit.tokens - 1, limit.named)
+
+    def _measure(self, split: Split, lengths: Lengths, tokens: dict[int, int], tokenizer: Tokenizer) -> None:
+        """Tokenise further rows, for a while."""
         began, rows = time.monotonic(), split.rows
         with self.progress.doing(f"tokenising the {rows.size:,} rows of {split.table}"):
-            for index in range(rows.size) if self.all_rows else spread(rows.size, MEASURED_ROWS):
-                slow = not self.all_rows and time.monotonic() - began > MEASURING_SECONDS
+            for index in spread(rows.size, MEASURED_ROWS):
+                slow = time.monotonic() - began > MEASURING_SECONDS
                 if slow or (len(lengths.bad) >= BROKEN_ROWS and not split.drops):
                     return
                 if index in lengths.tokens or index in lengths.bad:
                     continue
                 kept = rows.has(index)
                 try:
-                    lengths.tokens[index] = max(map(len, self._sequences(split, index, tokenizer)))
+                    tokens[index] = max(map(len, self._sequences(split, index, tokenizer)))
                 except UsageError as error:
                     lengths.bad[index] = error
                 if not kept and rows.has(index):
