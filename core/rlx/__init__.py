@@ -41,6 +41,7 @@ _WHERE = {
     "ProcessHandle": "rlx.launchers.base",
     "ProcessSpec": "rlx.launchers.base",
     "Registry": "rlx.plugins.registry",
+    "RevisingLogger": "rlx.loggers.base",
     "Reward": "rlx.episodes",
     "RewardError": "rlx.errors",
     "RlxError": "rlx.errors",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from rlx.launchers.base import ProcessSpec as ProcessSpec
     from rlx.loggers.base import LiveLogger as LiveLogger
     from rlx.loggers.base import Logger as Logger
+    from rlx.loggers.base import RevisingLogger as RevisingLogger
     from rlx.loggers.base import RunStatus as RunStatus
     from rlx.loggers.base import Sample as Sample
     from rlx.loggers.base import SampleLogger as SampleLogger

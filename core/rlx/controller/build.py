@@ -25,7 +25,9 @@ from rlx.fingerprint import Fingerprint, difference
 LEDGER_FILE = "ledger.sqlite"
 
 
-def build_rl(services: Services, members: Members, saved: SavedState | None, totals: Totals) -> RLMode:
+def build_rl(
+    services: Services, members: Members, restarts: Restarts, saved: SavedState | None, totals: Totals
+) -> RLMode:
     """Build the mode of an RL run. The window and the ledger continue from the checkpoint, if the run is resumed.
 
     Raises RunError if the checkpoint does not fit the datasets or the config.
@@ -57,7 +59,10 @@ def build_rl(services: Services, members: Members, saved: SavedState | None, tot
         evaluation = Evaluation(services, rows=rows, placement=eval_placement)
         evaluation.bad_rows.restore({}, saved.named_rows if saved else [])
     placements = Placements(load, [part.placement for part in (groups, evaluation) if part is not None])
-    restarts = Restarts(services)
+    for name in services.replicas:
+        # After a restart of the policy: the first weights reach those that are ready, and the others when they are.
+        if restarts.is_away(name):
+            placements.begin_without(name)
     weights = WeightPublisher(
         services,
         WeightSync(services, members.rollouts, restarts),

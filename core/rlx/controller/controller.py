@@ -44,7 +44,8 @@ class Controller:
         self._state = StateMachine(lambda state: log.info("state: %s", state))
         self._members = Members(services, boot.data)
         self._run = Run(services, boot, self._members, self._state)
-        self._failures = ProcessFailures(services, self._members, lambda: self._run.sampling)
+        policy = self._run.policy_restarts
+        self._failures = ProcessFailures(services, self._members, policy, lambda: self._run.sampling)
         self._router = MessageRouter(services, self._members, self._run, self._failures)
 
     async def handle(self, peer: str, message: Message) -> Message:
@@ -73,24 +74,21 @@ class Controller:
     async def _run_to_end(self) -> RunEnded:
         services = self._services
         failure, config = services.failure, services.config
-        failure.spawn(self._send_status(), "status")
-        failure.spawn(self._members.watch(self._failures.restart), "heartbeats")
+        failure.spawn(self._send_status(), "status", lasting=True)
+        failure.spawn(self._members.watch(self._failures.restart), "heartbeats", lasting=True)
         watchdog = Watchdog(
             services.progress,
             stall_seconds=config.run.stall_seconds,
             describe=self._run.describe,
             warn=lambda text: services.log("warning", text),
         )
-        failure.spawn(watchdog.run(), "watchdog")
+        failure.spawn(watchdog.run(), "watchdog", lasting=True)
         await services.hooks.call("rlx_run_start", config=config, run_dir=services.run_dir)
         await self._members.wait()
         if self._state.ending:
             status = "stopped"
         else:
-            loop = self._run.begin()
-            await self._run.restore_hooks()
-            status = await loop.run()
-            self._run.reason = loop.reason
+            status = await self._run.train()
         await self._run.sampling.close()
         summary = self._run.summary(status)
         await self._call_run_end_hooks(summary)

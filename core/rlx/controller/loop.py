@@ -86,6 +86,17 @@ class Loop:
         """Run time so far, all attempts together."""
         return time.monotonic() - self._started
 
+    def state_at_start(self) -> SavedState:
+        """Return the controller's part of a checkpoint of version 0, which needs no files."""
+        return SavedState(
+            version=0,
+            next_group_id=0,
+            groups_per_step=self._config.policy.groups_per_step,
+            fingerprint=self._mode.fingerprint,
+            dropped=0,
+            seconds=0.0,
+        )
+
     def drain(self, reason: str) -> None:
         """Make the current step the last one."""
         self.reason = self.reason or reason
@@ -95,7 +106,7 @@ class Loop:
     async def run(self) -> str:
         """Run to the end and return the status, `done` or `stopped`."""
         await self._sampling.start(self.version)
-        if not self._state.ending:
+        if self._state.state == RunState.STARTING:
             self._state.to(RunState.RUNNING)
         if self._config.eval is not None and not self._totals.has_evaluated(self.version):
             await self._evaluate(self.version)

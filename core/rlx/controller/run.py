@@ -6,26 +6,33 @@ import asyncio
 import logging
 from pathlib import Path
 
+from msgspec import structs
+
 from rlx.boot import Boot
 from rlx.controller.build import build_rl, build_sft
 from rlx.controller.health.members import Members
+from rlx.controller.health.policy_restarts import PolicyRestarts
+from rlx.controller.health.restarts import Restarts
 from rlx.controller.loop import Loop
 from rlx.controller.modes.mode import NoSampling, Sampling, TrainingMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best
 from rlx.controller.records.checkpoint import SavedState
 from rlx.controller.records.summary import RunResult, Totals, summarise
+from rlx.controller.records.trajectories import remove_undone
+from rlx.controller.runtime.failure import together
 from rlx.controller.runtime.services import Services
 from rlx.controller.state import StateMachine
 from rlx.errors import RlxError, RunError
-from rlx.names import POLICY
-from rlx.transport.messages import CheckpointWritten, Status
+from rlx.files import writing
+from rlx.names import POLICY, TRAJECTORIES
+from rlx.transport.messages import CheckpointWritten, Status, WentBack
 
 log = logging.getLogger(__name__)
 
 
 class Run:
-    """One run. `begin` builds its mode and its loop; all other methods may also be called before that."""
+    """One run. `begin` builds its mode and its loop; most other methods may also be called before that."""
 
     def __init__(self, services: Services, boot: Boot, members: Members, state: StateMachine) -> None:
         self._services = services
@@ -34,16 +41,71 @@ class Run:
         self._state = state
         self._totals = Totals()
         self._loop: Loop | None = None
+        self._restarts = Restarts(services)
+        self._policy = PolicyRestarts(services, members, self._step)
+        self._resume_from = None if boot.resume_from is None else services.run_dir / boot.resume_from
         self.sampling: Sampling = NoSampling()
         self.reason = ""
         """Why the run was stopped early; empty if it was not."""
 
-    def begin(self) -> Loop:
-        """Build the mode and the loop, from a checkpoint if the run is resumed. All members must be ready.
+    @property
+    def policy_restarts(self) -> PolicyRestarts:
+        """The attempts of the policy."""
+        return self._policy
 
-        Raises RunError if the checkpoint does not fit the policy, the datasets or the config.
+    async def train(self) -> str:
+        """Run to the end and return the status, `done` or `stopped`. All members must be ready.
+
+        If the policy dies, the run goes back to its newest checkpoint, as often as the policy may be restarted.
         """
-        saved = self._load_checkpoint()
+        loop = self._begin(self._load_checkpoint())
+        await self._restore_hooks()
+        while (status := await self._policy.unless_it_dies(loop.run())) is None:
+            loop = self._begin(await self._go_back(loop))
+            await self._restore_hooks()
+        self.reason = loop.reason
+        return status
+
+    async def _go_back(self, loop: Loop) -> SavedState:
+        """End the training of `loop`, undo what came after the newest checkpoint, and start the policy from there.
+
+        Replicas stay up, and the files of the run are those of a resume. Returns the state to continue from.
+        """
+        run_dir = self._services.run_dir
+        await loop.saving.finish_commit()
+        await self._services.failure.cancel_training()
+        await self.sampling.close()
+        found = await asyncio.to_thread(checkpoint.newest_sound, run_dir, self._report_damaged)
+        saved = checkpoint.load(found) if found is not None else loop.state_at_start()
+        saved = structs.replace(saved, seconds=loop.seconds)
+        with writing("checkpoints"):
+            await asyncio.to_thread(checkpoint.set_aside_newer, run_dir, saved.version)
+        evaluated = [int(evaluation["step"]) for evaluation in saved.evaluations]
+        with writing("trajectories"):
+            await asyncio.to_thread(remove_undone, run_dir / TRAJECTORIES, saved.version, evaluated)
+        self._services.notify_launcher(WentBack(saved.version, evaluated))
+        self._services.log("warning", f"training goes back to step {saved.version}; it was at step {loop.version}")
+        await together([self.sampling.drop_groups(), self._policy.start(found)])
+        self._resume_from = found
+        self._restore_totals(saved)
+        return saved
+
+    def _restore_totals(self, saved: SavedState) -> None:
+        self._totals.evaluations = list(saved.evaluations)
+        self._totals.evaluations_skipped = saved.evaluations_skipped
+
+    def _report_damaged(self, path: Path, problems: list[str]) -> None:
+        log.warning("%s is damaged and is skipped: %s", path, "; ".join(problems))
+
+    def _step(self) -> int | None:
+        """Return the step that the run is at; None while it cannot go back to a checkpoint."""
+        return None if self._loop is None or self._state.ending else self._loop.version
+
+    def _begin(self, saved: SavedState | None) -> Loop:
+        """Build the mode and the loop.
+
+        Raises RunError if `saved` does not fit the policy, the datasets or the config.
+        """
         version, earlier_seconds = (saved.version, saved.seconds) if saved else (0, 0.0)
         policy = self._members.policy
         assert policy is not None
@@ -51,7 +113,7 @@ class Run:
             raise RunError(f"the policy is at step {policy.step}, and the checkpoint at step {version}")
         mode: TrainingMode
         if self._boot.rollouts:
-            mode = build_rl(self._services, self._members, saved, self._totals)
+            mode = build_rl(self._services, self._members, self._restarts, saved, self._totals)
         else:
             mode = build_sft(self._services, self._members, saved)
         self.sampling = mode.sampling
@@ -90,11 +152,11 @@ class Run:
                 task.cancel()
             await asyncio.gather(saving, losing, return_exceptions=True)
 
-    async def restore_hooks(self) -> None:
-        """Give hooks plugins back the states that they have in the checkpoint of a resumed run."""
-        if self._boot.resume_from is None:
+    async def _restore_hooks(self) -> None:
+        """Give hooks plugins back the states that they have in the checkpoint that the run continues from."""
+        if self._resume_from is None:
             return
-        states = checkpoint.hook_states(self._services.run_dir / self._boot.resume_from)
+        states = checkpoint.hook_states(self._resume_from)
         enabled = self._services.plugin_hooks.implementing("rlx_restore_state")
         for name, saved in states.items():
             if name not in enabled:
@@ -162,6 +224,7 @@ class Run:
             best=Best(config.checkpoint.best, self._totals.evaluations).entry(self._services.run_dir),
             timings=self._services.timings.total,
             hooks_failed=self._services.hook_failures.total,
+            policy_restarts=self._policy.count,
         )
         return summarise(result, self._totals)
 
@@ -170,12 +233,11 @@ class Run:
         return 0 if self._boot.resume_from is None else checkpoint.version_of(Path(self._boot.resume_from))
 
     def _load_checkpoint(self) -> SavedState | None:
-        if self._boot.resume_from is None:
+        if self._resume_from is None:
             return None
         for path in checkpoint.torn(self._services.run_dir):
             self._services.log("warning", f"{path} was torn by a crash and is skipped")
-        saved = checkpoint.load(self._services.run_dir / self._boot.resume_from)
-        self._totals.evaluations = list(saved.evaluations)
-        self._totals.evaluations_skipped = saved.evaluations_skipped
+        saved = checkpoint.load(self._resume_from)
+        self._restore_totals(saved)
         self._totals.logprob_diff_max = saved.logprob_diff_max
         return saved

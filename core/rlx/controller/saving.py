@@ -110,6 +110,11 @@ class Saving:
             # This side has given up the checkpoint, and the policy still writes its part.
             await asyncio.wait({self._report}, timeout=seconds)
 
+    async def finish_commit(self) -> None:
+        """Wait for a checkpoint whose files the policy has written, for a limited time: the policy has died."""
+        if self._writing is not None and self._report is not None and self._report.done():
+            await asyncio.wait({self._writing}, timeout=SETTLE_SECONDS)
+
     async def prune(self) -> None:
         """Remove the checkpoints that need not be kept."""
         keep, run_dir = self._services.config.checkpoint.keep, self._services.run_dir

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from rlx.boot import Boot, encode_boot, frame_blob
 from rlx.launchers.base import ProcessSpec
 from rlx.names import CONTROLLER, LAUNCHER, LOOPBACK, POLICY, replica_name
@@ -57,7 +59,9 @@ class RunProcesses:
         return [self.boot(POLICY, 0, port), *(self.boot("rollout", index, port) for index in replicas)]
 
     def restart(self, order: StartAgain, port: int) -> Boot:
-        """Return the boot data of the next attempt of a replica that died."""
+        """Return the boot data of the next attempt of a replica, or of the policy, that died."""
+        if order.name == POLICY:
+            return structs.replace(self.boot(POLICY, 0, port, order.attempt), resume_from=order.resume_from)
         kind, _, index = order.name.rpartition("-")
         return self.boot(kind, int(index), port, order.attempt)
 

@@ -14,7 +14,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import msgspec
 
 from rlx.errors import UsageError
 from rlx.files import write_atomic
+from rlx.loggers.jsonl import cut_metrics
 from rlx.names import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, PORT_FILE
 
 _LOCK = "lock"
@@ -159,22 +160,9 @@ def rewind(path: Path, checkpoint: Path) -> None:
     """
     from rlx.controller.records.checkpoint import load, set_aside_newer
 
-    metrics, saved = path / METRICS_FILE, load(checkpoint)
-    if metrics.exists():
-        evaluated = {evaluation["step"] for evaluation in saved.evaluations}
-        lines = metrics.read_bytes().splitlines(keepends=True)
-        write_atomic(metrics, b"".join(line for line in lines if _is_before(line, saved.version, evaluated)))
+    saved = load(checkpoint)
+    cut_metrics(path / METRICS_FILE, saved.version, {evaluation["step"] for evaluation in saved.evaluations})
     set_aside_newer(path, saved.version)
-
-
-def _is_before(line: bytes, version: int, evaluated: Collection[float]) -> bool:
-    """Return whether a line belongs to a step that led to `version` or to an evaluation in its checkpoint."""
-    try:
-        row = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return False
-    known: bool = row["step"] < version if row["kind"] == "train" else row["step"] in evaluated
-    return line.endswith(b"\n") and known
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from rlx.transport.messages import (
     StartAgain,
     Status,
     StepMetrics,
+    WentBack,
 )
 
 POLL_SECONDS = 0.1
@@ -90,6 +91,8 @@ class Inbox:
                 self._say(f"{message.level}: {message.text}")
             case StartAgain():
                 self.restarts[message.name] = message
+            case WentBack():
+                self._loggers.went_back(message.step, message.evaluated)
             case RunEnded():
                 self.ended = message
                 self._run_ended.set()

@@ -6,7 +6,7 @@ a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -73,6 +73,17 @@ class SampleLogger(Logger, Protocol):
 
         The prompt is the first one of the step whose completions have different rewards; if there is none, the first.
         Texts are at most 4,000 characters long: their middle is left out. `step` and `kind` are as in `log`.
+        """
+
+
+@runtime_checkable
+class RevisingLogger(Logger, Protocol):
+    """A logger that learns when a run goes back to a checkpoint: one that has a `went_back` method."""
+
+    def went_back(self, step: int, evaluated: Collection[int]) -> None:
+        """Forget the metrics of the steps from `step` on, and of evaluations of versions other than `evaluated`.
+
+        The policy was restarted from the checkpoint of `step`, and these steps follow once more.
         """
 
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlx.config.schema import Config
 from rlx.config.sections.run import PATIENCE, RunConfig
 from rlx.errors import RlxError, RunError, attribute
-from rlx.loggers.base import LiveLogger, Logger, RunStatus, Sample, SampleLogger
+from rlx.loggers.base import LiveLogger, Logger, RevisingLogger, RunStatus, Sample, SampleLogger
 from rlx.plugins.objects import Contract, make_object
 from rlx.plugins.session import Plugins
 
@@ -33,7 +33,7 @@ OwnedLogger = tuple[str, Logger]
 CONTRACT = Contract(
     made_with=("config", "run_dir", "steps"),
     methods={"log": ("step", "metrics", "kind"), "close": ("summary",)},
-    optional={"status": ("status",), "log_samples": ("step", "samples", "kind")},
+    optional={"status": ("status",), "log_samples": ("step", "samples", "kind"), "went_back": ("step", "evaluated")},
 )
 
 
@@ -180,6 +180,13 @@ class Loggers:
                 logger.log_samples(step, samples, kind)
 
         self._call_each("log_samples", call)
+
+    def went_back(self, step: int, evaluated: Collection[int]) -> None:
+        def call(logger: Logger) -> None:
+            if isinstance(logger, RevisingLogger):
+                logger.went_back(step, evaluated)
+
+        self._call_each("went_back", call)
 
     def status(self, status: RunStatus) -> None:
         self._call_each("status", lambda logger: logger.status(status) if isinstance(logger, LiveLogger) else None)

@@ -1,13 +1,14 @@
 """`tensorboard/`: event files, written without torch or TensorFlow.
 
-A resumed run begins a new file with a START mark, so that TensorBoard discards the steps that the resume repeats.
+A resumed run begins a new file with a START mark, so that TensorBoard discards the steps that the resume repeats; so
+does a run that goes back to a checkpoint, in the same file.
 """
 
 from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,9 @@ class TensorBoardLogger:
         plugin = SummaryMetadata.PluginData(plugin_name="text")
         metadata = SummaryMetadata(plugin_data=plugin)
         self._write(step, [Summary.Value(tag=f"samples/{kind}/text_summary", metadata=metadata, tensor=tensor)])
+
+    def went_back(self, step: int, evaluated: Collection[int]) -> None:  # noqa: ARG002 - all steps from the next one on
+        self._started = False
 
     def close(self, summary: Mapping[str, object]) -> None:  # noqa: ARG002
         self._writer.close()

@@ -231,6 +231,10 @@ class Engine:
             on_failure.pop_all()
         return pending
 
+    async def clear_cache(self) -> None:
+        """Forget all prompts. The engine must be idle."""
+        await self._llm.reset_prefix_cache()
+
     # --- weights ------------------------------------------------------------------------------------------------
 
     async def init_transfer(self, message: InitTransfer) -> None:

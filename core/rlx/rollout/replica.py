@@ -30,6 +30,7 @@ from rlx.transport.client import Client
 from rlx.transport.failure import failure_message
 from rlx.transport.messages import (
     Doing,
+    DropGroups,
     Failed,
     GroupDone,
     GroupFailed,
@@ -151,6 +152,9 @@ class Replica:
         match message:
             case Leases():
                 await self._sampler.take(message)
+            case DropGroups():
+                await self._sampler.close()
+                await self._engine.clear_cache()
             case InitTransfer():
                 await self._engine.init_transfer(message)
             case ReceiveWeights():

@@ -113,6 +113,13 @@ class Leases(Message, frozen=True):
     seed: int = 0
 
 
+class DropGroups(Message, frozen=True):
+    """Controller -> replica: drop all groups and the prefix cache. Answered when none is left.
+
+    The versions that they were sampled with are undone, and other weights will have the same numbers.
+    """
+
+
 class GroupDone(Message, frozen=True):
     """Replica -> controller: a group is sampled and scored. Its episodes are in `payload`, encoded."""
 
@@ -456,12 +463,22 @@ class StartAgain(Message, frozen=True):
     attempt: int
     pause_seconds: float = 0.0
     """Time between the end of the old process and the start of the new one."""
+    resume_from: str | None = None
+    """Of the policy: the checkpoint that it loads; None begins with the model."""
+
+
+class WentBack(Message, frozen=True):
+    """Controller -> launcher: the policy was restarted, and the steps from `step` on are undone."""
+
+    step: int
+    evaluated: list[int]
+    """Versions whose evaluations stay."""
 
 
 AnyMessage = (
     Ok | Heartbeat | Failed | Doing | Log | RolloutReady | Leases | GroupDone | GroupFailed | RolloutStats
     | InitTransfer | OpenTransfer | TransferOpened | WeightPlan | WeightManifest | ReceiveWeights | WeightsReceived
-    | SendWeights | TransferFailed
+    | SendWeights | TransferFailed | DropGroups | WentBack
     | WeightsSent | ScoreTokens | TokenScores | PolicyReady | TrainStep | StepDone | RowsRefused | EvalRows
     | SaveCheckpoint | CheckpointWritten | Export | Measured | Stop | Hello | Status | Samples | StepMetrics | RunEnded
     | Drain | SaveNow | ProcessExited | StartAgain

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed, and one whose engine is killed and started again, equal an uninterrupted run."""
+"""A run that is killed and resumed, and one whose engine and policy are killed, equal an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 REPEATS = ("loss", "grad_norm", "entropy", "mismatch/kl", "reward/mean", "completion/length_mean", "sync/logprob_diff")
 
 
-@pytest.fixture(scope="module", params=["resumed", "engine started again"])
-def interrupted_run(request, start, resume, warm, tmp_path_factory):
+@pytest.fixture(scope="module", params=["resumed", "engine and policy started again"])
+def interrupted_run(request, start, resume, warm, kill, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
-    return _resumed(start, resume, warm, folder) if request.param == "resumed" else _engine_killed(start, warm, folder)
+    if request.param == "resumed":
+        return _resumed(start, resume, warm, folder)
+    return _killed(start, warm, kill, folder)
 
 
 def _resumed(start, resume, warm, folder):
@@ -49,14 +51,22 @@ def _resumed(start, resume, warm, folder):
     return resumed
 
 
-def _engine_killed(start, warm, folder):
-    """Kill the engine of a run while completions of a step are being scored."""
-    order = folder / "order"
-    run = start("rl", warm, **{"rollout.env.RLX_TEST_KILL": order})
+def _killed(start, warm, kill, folder):
+    """Kill the engine of a run while completions of a step are scored, then the policy one step after a checkpoint."""
+    order, hold = folder / "order", folder / "hold"
+    hold.touch()
+    run = start("rl", warm, **{"rollout.env.RLX_TEST_KILL": order, "meta.hold": hold, "meta.hold_step": 2})
     metrics = run.dir / "metrics.jsonl"
     run.until(lambda: metrics.exists() and '"train"' in metrics.read_text(), "the first step")
     order.touch()
+    run.until(lambda: any(call["step"] == 2 for call in run.calls("step_end")), "the third step")
+    kill(run.children_of("rlx.proc policy")[-1:])
+    run.until(lambda: "training goes back to step 2; it was at step 3" in run.output, "the restart of the policy")
+    hold.unlink()
     run.wait()
+    assert run.summary["policy/restarts"] == 1
+    steps = [line["step"] for line in run.metrics()]
+    assert steps == [0, 1, 2, 3]
     assert not order.exists()
     assert run.summary["rollout/restarts"] == 1
     assert "vLLM engine of rollout-0 died" in run.output

@@ -18,7 +18,7 @@ from rlx.config.schema import Config
 from rlx.controller.process import PORT_FILE, serve
 from rlx.controller.records.checkpoint import committed, version_of
 from rlx.episodes import Episode, Reward, VersionSpan, decode_episodes, encode_episodes, single_turn
-from rlx.errors import SyncError
+from rlx.errors import PeerFailed, SyncError
 from rlx.files import file_sum
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.sync.logprob_diff import pack_logprobs
@@ -27,6 +27,7 @@ from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
     BadRow,
     CheckpointWritten,
+    DropGroups,
     EvalRows,
     Export,
     Failed,
@@ -62,6 +63,7 @@ from rlx.transport.messages import (
     WeightPlan,
     WeightsReceived,
     WeightsSent,
+    WentBack,
 )
 
 ROWS, EVAL_ROWS = 20, 6
@@ -168,6 +170,14 @@ class Script:
     """Replica -> the attempts that fail while they start."""
     start_fails_by: str = "report"
     """How such an attempt ends: it sends a `report`, its process ends (`exit`), or nothing is heard (`silence`)."""
+    policy_dies: list[int] = field(default_factory=list)
+    """Steps in which the policy is killed, each time once."""
+    policy_dies_at: list[tuple[str, int]] = field(default_factory=list)
+    """The same for other requests: the type of the message, and the version that the policy then has."""
+    policy_raises: dict[int, int] = field(default_factory=dict)
+    """Step -> how often it raises an exception."""
+    policy_starts_fail: list[int] = field(default_factory=list)
+    """Attempts of the policy that die while they start."""
     slow_start: float = 0.0
     """Seconds until a restarted replica is ready."""
     reports_death: bool = False
@@ -187,6 +197,7 @@ class Replica:
 
     def __init__(self, run: FakeRun, name: str, attempt: int = 1, leases: Iterable[Leases] = ()) -> None:
         self.run, self.name, self.attempt, self.version = run, name, attempt, -1
+        self.drops = 0
         self.leases: list[Leases] = list(leases)
         self.sent = 0
         self.tasks: list[asyncio.Task[None]] = []
@@ -211,6 +222,10 @@ class Replica:
                 if self.run.script.lags != self.name or message.version < self.run.script.lags_from:
                     self.version = message.version
                 return WeightsReceived(message.version, 0.01, 100, score(self.version, message.probe).logprobs)
+            case DropGroups():
+                for task in self.tasks:
+                    task.cancel()
+                self.drops += 1
             case Stop():
                 self.run.stopped.add(self.name)
         return Ok()
@@ -258,8 +273,8 @@ class Replica:
 class Policy:
     """A policy that handles one request at a time, as the real one does."""
 
-    def __init__(self, run: FakeRun) -> None:
-        self.run, self.version = run, run.start_version
+    def __init__(self, run: FakeRun, version: int, attempt: int = 1) -> None:
+        self.run, self.version, self.attempt = run, version, attempt
         self.one_at_a_time = asyncio.Lock()
         self.steps: list[TrainStep] = []
         self.refused: list[list[int]] = []
@@ -270,7 +285,16 @@ class Policy:
         async with self.one_at_a_time:
             return await self.answer(message)
 
+    async def die(self) -> None:
+        await self.run.notify(
+            ProcessExited("policy", 1, ["killed"], self.attempt, "policy rank 1 was killed by signal 9")
+        )
+        await asyncio.sleep(60)
+
     async def answer(self, message: Message) -> Message:
+        if (at := (type(message).__name__, self.version)) in self.run.script.policy_dies_at:
+            self.run.script.policy_dies_at.remove(at)
+            await self.die()
         match message:
             case OpenTransfer():
                 self.groups_opened += 1
@@ -319,6 +343,14 @@ class Policy:
         if self.run.script.at_train is not None:
             await self.run.script.at_train(self.run, message.step)
         await asyncio.sleep(self.run.script.train_seconds)
+        if message.step in self.run.script.policy_dies:
+            self.run.script.policy_dies.remove(message.step)
+            await self.die()
+        if self.run.script.policy_raises.get(message.step, 0):
+            self.run.script.policy_raises[message.step] -= 1
+            error = "algorithm 'mine': ZeroDivisionError: division by zero"
+            await self.run.clients["policy"].notify(Failed(error))
+            raise PeerFailed(error)
         self.steps.append(message)
         self.version += 1
 
@@ -340,7 +372,8 @@ class FakeRun:
         self.clients: dict[str, Client] = {}
         self.keys = RunKeys.make(["launcher", "policy", *self.names])
         self.replicas = {name: Replica(self, name) for name in self.names}
-        self.policy = Policy(self)
+        self.policy = Policy(self, self.start_version)
+        self.policies = [self.policy]
         self.broken_groups: dict[int, int] = {}
         self.stopped: set[str] = set()
         self.restart_orders: list[StartAgain] = []
@@ -349,6 +382,7 @@ class FakeRun:
         self.logs: list[Log] = []
         self.statuses: list[Status] = []
         self.metrics: list[StepMetrics] = []
+        self.went_back: list[WentBack] = []
         self.ended: RunEnded | None = None
 
     async def __call__(self) -> RunEnded:
@@ -415,7 +449,11 @@ class FakeRun:
         return self.policy.groups_opened <= self.broken_groups.setdefault(version, self.policy.groups_opened)
 
     async def restart(self, message: StartAgain) -> None:
-        name, previous = message.name, self.replicas[message.name]
+        name = message.name
+        if name == "policy":
+            await self.restart_policy(message)
+            return
+        previous = self.replicas[name]
         await asyncio.sleep(message.pause_seconds)
         await self.clients.pop(name).close()
         self.replicas[name] = Replica(self, name, message.attempt, previous.leases)
@@ -431,12 +469,27 @@ class FakeRun:
         await self.join(name, self.replicas[name].handle, port, message.attempt)
         await self.report_ready(name)
 
+    async def restart_policy(self, message: StartAgain) -> None:
+        await asyncio.sleep(message.pause_seconds)
+        await self.clients.pop("policy").close()
+        version = (
+            0 if message.resume_from is None else int((Path(message.resume_from) / "policy" / "weights").read_text())
+        )
+        self.policy = Policy(self, version, message.attempt)
+        self.policies.append(self.policy)
+        port = int((self.run_dir / PORT_FILE).read_text())
+        await self.join("policy", self.policy.handle, port, message.attempt)
+        if message.attempt in self.script.policy_starts_fail:
+            await self.notify(ProcessExited("policy", 1, ["no memory"], message.attempt, "OutOfMemoryError"))
+        else:
+            await self.report_ready("policy")
+
     async def report_ready(self, name: str) -> None:
         data = self.script.data.get(name, DATA)
         ready: Message = RolloutReady(data, 1, [[1, 2, 3], [4, 5]])
         if name == "policy":
             sent = {"costs": POLICY_COSTS, "hook_failures": self.script.hook_failures}
-            ready = PolicyReady(self.start_version, vocab_size=100, data=None if self.rollouts else data, **sent)
+            ready = PolicyReady(self.policy.version, vocab_size=100, data=None if self.rollouts else data, **sent)
         try:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:
@@ -456,6 +509,12 @@ class FakeRun:
                 self.statuses.append(message)
             case StepMetrics():
                 self.metrics.append(message)
+            case WentBack():
+                self.went_back.append(message)
+                self.metrics = [
+                    one for one in self.metrics
+                    if (one.step < message.step if one.kind == "train" else one.step in message.evaluated)
+                ]  # fmt: skip
         return Ok()
 
     async def until_saved(self, version: int) -> None:

@@ -170,7 +170,8 @@ async def policy_reports(run, step):
 @pytest.mark.parametrize("at_train", [policy_raises, policy_dies, policy_reports])
 @pytest.mark.parametrize("k", [0, 1])
 async def test_a_failure_of_the_policy_saves_nothing(make_run, script, at_train, k):
-    run = make_run(k=k, steps=STEPS, checkpoint={"every": 100}, script=script(at_train=at_train))
+    policy = {"groups_per_step": 4, "dtype": "float32", "restarts": 0}
+    run = make_run(k=k, steps=STEPS, policy=policy, checkpoint={"every": 100}, script=script(at_train=at_train))
     ended = await run()
     assert ended.status == "failed"
     assert saved(run) == []

@@ -103,6 +103,9 @@ class PolicyConfig(Section):
     """Recompute each decoder layer in the backward pass: less memory, about a third more time."""
     logprob_chunk: int = Field(8192, ge=1, le=1_000_000_000)
     """Vocabulary entries whose logits exist at once."""
+    restarts: int = Field(3, ge=0, le=1_000_000)
+    """How often in a run a policy that died is restarted from the newest checkpoint. An error that repeats at the same
+    step ends the run."""
     parallel: ParallelConfig = ParallelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     env: dict[str, str] = {}

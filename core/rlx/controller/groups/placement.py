@@ -75,6 +75,10 @@ class Placement:
         if not self.barrier:
             await self.hand_out(self._leases_of(replica), 0)
 
+    def begin_without(self, replica: str) -> None:
+        """Send nothing to a replica until `add_replica`; nothing has been leased yet."""
+        self._away.add(replica)
+
     async def add_replica(self, replica: str) -> None:
         """Give leases to a replica that has returned and holds the current weights."""
         self._away.discard(replica)
@@ -111,6 +115,13 @@ class Placements:
             self._load.remove(name)
             for placement in self._placements:
                 await placement.remove_replica(name)
+
+    def begin_without(self, name: str) -> None:
+        """Lease nothing to a replica until `add_replica`; nothing has been leased yet."""
+        self._away.add(name)
+        self._load.remove(name)
+        for placement in self._placements:
+            placement.begin_without(name)
 
     async def add_replica(self, name: str) -> None:
         """Lease groups to a replica again: it has returned and holds the current weights."""

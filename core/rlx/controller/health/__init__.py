@@ -2,12 +2,14 @@
 
 * `members.py`: `Members`, the processes of the run: readiness at the start, heartbeats from then on.
 * `process_failures.py`: `ProcessFailures`, decides whether a failed process ends the run or is restarted.
+* `policy_restarts.py`: `PolicyRestarts`, the attempts of the policy.
 * `restarts.py`: `Restarts`, the replicas that are being restarted.
 * `watchdog.py`: `Watchdog`, warns when nothing moves, and ends a run in which nothing moves for too long.
 * `busy_time.py`: `BusyTime`, the time in which engines had requests.
 
 Rules:
 
-* Replicas that die are restarted, up to `rollout.restarts` times in a run. The death of any other process ends the run.
+* Replicas that die are restarted, up to `rollout.restarts` times in a run, and so is the policy, up to
+  `policy.restarts` times. The death of any other process ends the run.
 * Reports about an attempt of a process that has been replaced are ignored.
 """

@@ -55,6 +55,7 @@ class Members:
         self.policy = message
         self._services.policy.regain()
         self._services.policy.vocab_size = message.vocab_size
+        self._away.discard(POLICY)
         self._changed.set()
 
     def rollout_ready(self, name: str, message: RolloutReady) -> None:
@@ -67,6 +68,18 @@ class Members:
     def leave(self, name: str) -> None:
         """Expect no heartbeats from a replica until it is ready again."""
         self._away.add(name)
+
+    def leave_policy(self) -> None:
+        """Expect neither heartbeats nor work from the policy until it is ready again."""
+        self.policy = None
+        self._away.add(POLICY)
+
+    async def wait_for_policy(self) -> None:
+        """Wait until the policy is ready."""
+        with self._services.progress.waiting(f"run waits for {POLICY} to start again"):
+            while self.policy is None:
+                self._changed.clear()
+                await self._changed.wait()
 
     def _check_datasets(self, name: str, data: Fingerprints) -> None:
         first, expected = self._first_seen = self._first_seen or (name, data)

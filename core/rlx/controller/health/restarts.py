@@ -87,7 +87,8 @@ class Restarts:
         again = f"It is started again{when} ({self.count} of [rollout] restarts = {limit})."
         self._services.log("warning", f"{why}. {again}")
         self._services.notify_launcher(StartAgain(name, self._attempts[name], pause))
-        self._services.failure.spawn(self._require_ready(name, self._attempts[name], pause), f"{name} starts again")
+        ready = self._require_ready(name, self._attempts[name], pause)
+        self._services.failure.spawn(ready, f"{name} starts again", lasting=True)
 
     def ready(self, name: str) -> bool:
         """Record that a replica is ready. Returns whether it was away."""

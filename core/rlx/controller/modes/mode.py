@@ -80,6 +80,9 @@ class Sampling(Protocol):
     async def close(self) -> None:
         """Finish queued writes. Afterwards only `counts` and `lost` may be used."""
 
+    async def drop_groups(self) -> None:
+        """Make the replicas drop what they sample and score. Only after `close`."""
+
     def lost(self) -> int:
         """Return the number of groups that the ledger does not account for. Anything but 0 is a bug."""
 
@@ -121,6 +124,8 @@ class NoSampling:
     def checkpointed(self, version: int) -> None: ...
 
     async def close(self) -> None: ...
+
+    async def drop_groups(self) -> None: ...
 
     def lost(self) -> int:
         return 0

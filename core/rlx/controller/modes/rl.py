@@ -10,6 +10,7 @@ A replica that dies in between is restarted (health/restarts.py), and the others
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from rlx.controller.groups.evaluation import Evaluation
@@ -18,7 +19,7 @@ from rlx.controller.groups.ledger import Ledger
 from rlx.controller.groups.placement import Placements
 from rlx.controller.groups.received import check_group
 from rlx.controller.health.busy_time import BusyTime
-from rlx.controller.health.restarts import Restarts
+from rlx.controller.health.restarts import ReplicaDied, Restarts
 from rlx.controller.modes.mode import ReplicaMessage
 from rlx.controller.modes.trajectory_writer import TrajectoryWriter
 from rlx.controller.modes.weight_publisher import WeightPublisher
@@ -26,11 +27,25 @@ from rlx.controller.records.metrics import TrainedStep, group_metrics
 from rlx.controller.records.samples import samples_of
 from rlx.controller.records.summary import GroupCounts
 from rlx.controller.records.trajectories import GroupRecord
+from rlx.controller.runtime.failure import together
 from rlx.controller.runtime.services import Services
 from rlx.errors import RunError, owned
 from rlx.fingerprint import Fingerprint
 from rlx.names import POLICY
-from rlx.transport.messages import GroupDone, GroupFailed, RolloutReady, RolloutStats, Samples, StepDone, TrainStep
+from rlx.transport.messages import (
+    DropGroups,
+    GroupDone,
+    GroupFailed,
+    Ok,
+    RolloutReady,
+    RolloutStats,
+    Samples,
+    StepDone,
+    TrainStep,
+)
+
+DROP_SECONDS = 60.0
+"""How long a replica may take to drop its groups."""
 
 
 class RLMode:
@@ -62,6 +77,7 @@ class RLMode:
         self._counted_tokens = 0
         self._counted_uninformative = groups.drops.uninformative
         self._keep_payloads = services.config.checkpoint.midway
+        self._closed = False
         self.fingerprint = fingerprint
         self.last: tuple[int, TrainedStep] | None = None
 
@@ -159,7 +175,16 @@ class RLMode:
         self._ledger.purge(version)
 
     async def close(self) -> None:
+        self._closed = True
         await asyncio.to_thread(self._ledger.close)
+
+    async def drop_groups(self) -> None:
+        async def ask(name: str) -> None:
+            asking = self._services.ask(name, DropGroups(), Ok, "drops its groups", timeout=DROP_SECONDS)
+            with contextlib.suppress(ReplicaDied):  # its next attempt holds none
+                await self._restarts.while_alive(name, asking)
+
+        await together(ask(name) for name in self._restarts.present)
 
     def lost(self) -> int:
         return self._groups.next_id - sum(self._ledger.counts().values())
@@ -176,14 +201,17 @@ class RLMode:
         # This comes first: from here on, reports about the attempt that died are ignored.
         self._restarts.begin(name, why)
         self._busy.restarted(name)
-        await self._placements.remove_replica(name)
+        if not self._closed:
+            await self._placements.remove_replica(name)
         return True
 
     async def handle(self, replica: str, message: ReplicaMessage) -> None:
         match message:
             case RolloutReady():
-                if self._restarts.ready(replica):
+                if self._restarts.ready(replica) and not self._closed:
                     self._services.failure.spawn(self._weights.resync(), f"weights for {replica} after its restart")
+            case GroupDone() | GroupFailed() if self._closed:
+                pass  # the policy is being restarted: these groups are undone
             case GroupDone():
                 check_group(
                     message, samples=self._samples.get(message.kind, 0), vocab_size=self._services.policy.vocab_size

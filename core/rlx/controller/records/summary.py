@@ -90,6 +90,8 @@ class RunResult:
     timings: Mapping[str, Timing] = field(default_factory=dict)
     hooks_failed: Mapping[str, int] = field(default_factory=dict)
     """Plugin -> number of failed hook calls, for plugins in `[plugins] best_effort`."""
+    policy_restarts: int = 0
+    """Restarts of a policy that died."""
 
 
 def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
@@ -112,6 +114,7 @@ def summarise(result: RunResult, totals: Totals) -> dict[str, object]:
         **dropped_rows(result.counts.bad_rows),
         "bad_rows": [structs.asdict(bad) for bad in result.counts.named_rows],
         "rollout/restarts": result.counts.restarts,
+        "policy/restarts": result.policy_restarts,
         "time/step_median": _median(totals.step_seconds),
         "time/generate_busy": ratio(totals.generate_busy_seconds, wall),
         "time/train_busy": ratio(totals.train_seconds, wall),

@@ -66,6 +66,18 @@ def write_groups(
         unfinished.unlink(missing_ok=True)
 
 
+def remove_undone(folder: Path, version: int, evaluated: Iterable[int]) -> None:
+    """Remove the files of steps from `version` on, and of evaluations other than `evaluated`: they did not happen.
+
+    Raises OSError as `Path.unlink` does.
+    """
+    kept = set(evaluated)
+    for path in folder.glob("*.parquet"):
+        kind, _, number = path.stem.partition("_")
+        if kind in {"step", "eval"} and (int(number) >= version if kind == "step" else int(number) not in kept):
+            path.unlink()
+
+
 def _table(rows: Sequence[_TrajectoryRow], step: int, split: Split, rewards: Iterable[str]) -> pa.Table:
     import pyarrow as pa
 

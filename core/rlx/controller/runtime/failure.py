@@ -25,6 +25,7 @@ class Failure:
         self._error: BaseException | None = None
         self._tasks: set[asyncio.Task[object]] = set()
         self._uncancelled: set[asyncio.Task[object]] = set()
+        self._lasting: set[asyncio.Task[object]] = set()
 
     @property
     def error(self) -> BaseException | None:
@@ -40,10 +41,15 @@ class Failure:
         """Call `fail` from another thread."""
         self._loop.call_soon_threadsafe(self.fail, error)
 
-    def spawn(self, work: Coroutine[object, object, T], name: str) -> asyncio.Task[T]:
-        """Start a background task; if it raises, the run fails."""
+    def spawn(self, work: Coroutine[object, object, T], name: str, *, lasting: bool = False) -> asyncio.Task[T]:
+        """Start a background task; if it raises, the run fails.
+
+        `lasting`: the task goes on if the run goes back to a checkpoint (`cancel_training`).
+        """
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
+        if lasting:
+            self._lasting.add(task)
         task.add_done_callback(self._done)
         return task
 
@@ -79,15 +85,23 @@ class Failure:
         await asyncio.gather(task, return_exceptions=True)
         raise self._error
 
+    async def cancel_training(self) -> None:
+        """Cancel all background tasks but the lasting ones, and work under `uncancelled`; wait for them to end."""
+        await self._cancel((self._tasks - self._lasting) | self._uncancelled)
+
     async def cancel_all(self) -> None:
         """Cancel all background tasks and wait for them to end."""
-        tasks = [task for task in self._tasks | self._uncancelled if not task.done()]
+        await self._cancel(self._tasks | self._uncancelled)
+
+    async def _cancel(self, chosen: set[asyncio.Task[object]]) -> None:
+        tasks = [task for task in chosen if not task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
+        self._lasting.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 

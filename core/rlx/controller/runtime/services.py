@@ -5,9 +5,10 @@ All parts of a controller share one instance.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,7 +18,7 @@ from rlx.controller.runtime.failure import Failure
 from rlx.controller.runtime.policy_state import PolicyState
 from rlx.controller.runtime.progress import Progress
 from rlx.datasets.order import EpochOrder
-from rlx.errors import RlxError, RunError
+from rlx.errors import PeerFailed, RlxError, RunError
 from rlx.names import LAUNCHER, POLICY
 from rlx.plugins.hook_thread import HookLimits, HookThread
 from rlx.plugins.hooks import Hooks
@@ -49,6 +50,19 @@ class PeerChannel(Protocol):
     def peers(self) -> Mapping[str, Peer]: ...
 
 
+@dataclass
+class PolicyErrors:
+    """Errors of requests to the policy, which may be restarted for them."""
+
+    restart: Callable[[str], bool] = lambda _: False
+    """Returns whether the policy is restarted for this reason. All work that waits for it is cancelled then."""
+
+    async def handle(self, error: PeerFailed) -> None:
+        """Return if the policy is not restarted; else wait to be cancelled."""
+        if self.restart(f"{POLICY}: {error}"):
+            await asyncio.Event().wait()
+
+
 @dataclass(frozen=True)
 class Services:
     """The config, connections, failures and progress that the parts of a controller share."""
@@ -69,6 +83,7 @@ class Services:
     order: EpochOrder | None = None
     """The order of the dataset's rows, if the launch script defines one."""
     policy: PolicyState = field(default_factory=PolicyState)
+    policy_errors: PolicyErrors = field(default_factory=PolicyErrors)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("rlx.controller"))
 
     @functools.cached_property
@@ -104,7 +119,9 @@ class Services:
         seconds = self.patience if timeout is None else timeout
         try:
             reply = await self.channel.request(peer, message, timeout=seconds, what=f"{peer} {what}")
-        except RlxError:
+        except RlxError as error:
+            if peer == POLICY and isinstance(error, PeerFailed):
+                await self.policy_errors.handle(error)
             # A transfer may also fail because of a replica; a policy that can't go on then reports that itself.
             if peer == POLICY and not isinstance(message, OpenTransfer | InitTransfer | SendWeights):
                 self.policy.lose()
@@ -121,7 +138,7 @@ class Services:
         """Send `message` to the launcher in the background, if it is connected."""
         if LAUNCHER in self.channel.peers():
             name = f"send {type(message).__name__} to the launcher"
-            self.failure.spawn(self.channel.notify(LAUNCHER, message), name)
+            self.failure.spawn(self.channel.notify(LAUNCHER, message), name, lasting=True)
 
 
 def check_answer(peer: str, reply: Message, answer: type[Answer] | tuple[type[Answer], ...], what: str) -> Answer:

@@ -13,15 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rlx.config.schema import Config
-from rlx.loggers.base import LiveLogger, Logger, RunStatus, Sample, SampleLogger
+from rlx.loggers.base import LiveLogger, Logger, RevisingLogger, RunStatus, Sample, SampleLogger
 from rlx.testing.stand_ins.config import example_config
 from rlx.testing.suites.contract import Broken, Raised, attempt, demand, name_of
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
         "constructor": "A logger is a class; one is made as `cls(config, run_dir, steps)`.",
-        "methods": "It has `log(step, metrics, kind)` and `close(summary)`, and may have `status(status)` and "
-        "`log_samples(step, samples, kind)`.",
+        "methods": "It has `log(step, metrics, kind)` and `close(summary)`, and may have `status(status)`, "
+        "`log_samples(step, samples, kind)` and `went_back(step, evaluated)`.",
         "call": "These can be called as in a run: steps, evaluations, states, then `close` once.",
         "unchanged": "It does not change the metrics or the summary, which other loggers get too.",
         "resume": "A second one in the same run directory, as after a resume, takes steps that the first one has seen.",
@@ -33,9 +33,10 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "close": ("summary",),
         "status": ("status",),
         "log_samples": ("step", "samples", "kind"),
+        "went_back": ("step", "evaluated"),
     }
 )
-OPTIONAL = frozenset({"status", "log_samples"})
+OPTIONAL = frozenset({"status", "log_samples", "went_back"})
 STEPS = 3
 METRICS: Mapping[str, float] = MappingProxyType(
     {"loss": 0.25, "lr": 1e-5, "reward/mean": 0.5, "grad_norm": 1.5, "time/step": 0.1, "tokens/sampled": 128.0}
@@ -103,6 +104,10 @@ def _called(logger: Logger, rule: str, first: int) -> Iterator[Broken]:
             yield from _call(rule, "status", {"status": status}, logger.status)
         yield from _call_samples(rule, logger, step, "train")
         yield from _call(rule, "log", {"step": step, "metrics": dict(METRICS), "kind": "train"}, logger.log)
+    if isinstance(logger, RevisingLogger):
+        last = STEPS - 1
+        yield from _call(rule, "went_back", {"step": last, "evaluated": [0]}, logger.went_back)
+        yield from _call(rule, "log", {"step": last, "metrics": dict(METRICS), "kind": "train"}, logger.log)
     yield from _call_samples(rule, logger, STEPS, "eval")
     yield from _call(rule, "log", {"step": STEPS, "metrics": dict(EVAL_METRICS), "kind": "eval"}, logger.log)
     yield from _call(rule, "close", {"summary": copy.deepcopy(dict(SUMMARY))}, logger.close)
