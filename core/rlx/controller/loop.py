@@ -29,7 +29,7 @@ from rlx.controller.records.summary import Totals
 from rlx.controller.runtime.services import Services
 from rlx.controller.saving import Saving
 from rlx.controller.state import RunState, StateMachine
-from rlx.errors import WaitTimeout
+from rlx.errors import RunError, WaitTimeout
 from rlx.files import writing
 from rlx.names import EXPORT, POLICY
 from rlx.transport.messages import Export, Ok, StepMetrics
@@ -312,7 +312,13 @@ class Loop:
         """Export the policy; if a version before the last is the best, the policy loads that checkpoint first."""
         path, best, source = self._services.run_dir / EXPORT, self._best.version, None
         if best is not None and best != self.version:
-            source = str(checkpoint.path_of(self._services.run_dir, best) / "policy")
+            saved = checkpoint.path_of(self._services.run_dir, best)
+            if problems := await asyncio.to_thread(checkpoint.verify_checkpoint, saved):
+                raise RunError(
+                    f"the best version can't be exported, since its checkpoint {saved} is damaged: "
+                    f"{'; '.join(problems)}. The last version is saved: `rlx export` writes it."
+                )
+            source = str(saved / "policy")
         unfinished = path.with_suffix(".tmp")
         with self._services.progress.waiting("run waits for the export of the policy"):
             await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)

@@ -54,6 +54,7 @@ class Saving:
         self._state = state
         self._writing: asyncio.Task[None] | None = None
         self._report: asyncio.Future[CheckpointWritten] | None = None
+        self._expected = version
         self._taken = (0.0, 0.0)
         self.version = version
         """The newest version that is saved, or is being written."""
@@ -70,11 +71,14 @@ class Saving:
         """
         began = time.monotonic()
         if not failed:
+            if self._writing is not None and not self._writing.done():
+                text = f"the checkpoint of version {version} waits until that of version {self.version} is written"
+                self._services.log("info", f"{text}: they are due faster than the disk takes them")
             await self.finish()
         what = f"the checkpoint of version {version}"
         with self._services.progress.waiting(f"run waits for the copy for {what}"), writing(what):
             path = await asyncio.to_thread(checkpoint.begin, self._services.run_dir, version)
-            self._report = asyncio.get_running_loop().create_future()
+            self._report, self._expected = asyncio.get_running_loop().create_future(), version
             command = SaveCheckpoint(str(path / POLICY_PART), version, self._services.patience)
             await self._services.ask(POLICY, command, Ok, f"copies its state for {what}")
         saved, states = self._state(version), await self._hook_states(failed=failed)
@@ -85,7 +89,7 @@ class Saving:
 
     def written(self, message: CheckpointWritten) -> None:
         """Take the policy's report on the checkpoint that is being written."""
-        if self._report is not None and not self._report.done():
+        if self._report is not None and not self._report.done() and message.step == self._expected:
             self._report.set_result(message)
 
     async def finish(self) -> None:

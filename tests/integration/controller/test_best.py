@@ -108,3 +108,17 @@ async def test_an_unknown_metric_ends_the_run_before_its_first_step(make_run, ro
     assert "[checkpoint.best] metric = 'eval/mine': the evaluation has no such metric. It has " in ended.error
     assert known in ended.error
     assert run.policy.steps == []
+
+
+async def test_a_damaged_checkpoint_of_the_best_version_is_not_exported(make_run, script):
+    async def at_train(run, step):
+        if step == 6:
+            await run.until_saved(4)
+            (run.run_dir / "checkpoints" / "step_00004" / "policy" / "weights").write_text("5")
+
+    run = make_run(rollouts=False, steps=8, eval=EVAL, checkpoint=LOSS, script=script(losses=LOSSES, at_train=at_train))
+    ended = await run()
+    assert ended.status == "failed"
+    assert "the best version can't be exported, since its checkpoint " in ended.error
+    assert "step_00004 is damaged: policy/weights is damaged" in ended.error
+    assert "step_00008" in saved(run)

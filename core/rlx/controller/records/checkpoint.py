@@ -189,7 +189,7 @@ def hook_states(path: Path) -> dict[str, HookState]:
         return msgspec.convert(json.loads((path / HOOKS_FILE).read_bytes()), type=dict[str, HookState])
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path / HOOKS_FILE} cannot be read: {error}") from error
 
 
