@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rlx.episodes import Episode, Segment, decode_episodes
+from rlx.files import sync_file, sync_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +62,9 @@ def write_groups(
     unfinished = path.with_suffix(".tmp")
     try:
         pq.write_table(_table(rows, step, split, rewards), unfinished, compression="zstd")
+        sync_file(unfinished)
         unfinished.replace(path)
+        sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
