@@ -19,6 +19,9 @@ from rlx.preflight.checks.model_facts import ModelFacts
 GIB = 2**30
 TRAINING_BYTES = 16
 """For each parameter: master weight, gradient and the two moments of AdamW, float32 each."""
+COPY_BYTES = 12
+"""For each parameter while a checkpoint is written: a copy of the weight and the moments."""
+GRADIENT_BYTES = 4
 REFERENCE_BYTES = 4
 """For each parameter of the frozen reference, in float32."""
 POLICY_PROCESS_BYTES = int(0.25 * GIB)
@@ -42,6 +45,7 @@ class MemoryPlan:
     """Bytes over all processes of the run on this machine."""
 
     policy: int
+    checkpoint_copy: int
     reference: int
     engine_weights: int
     engine_cache: int
@@ -57,6 +61,7 @@ class MemoryPlan:
         """Return name and bytes of each part that isn't 0."""
         parts = {
             "policy: weights, gradients, Adam": self.policy,
+            "policy: copy for checkpoints": self.checkpoint_copy,
             "frozen reference": self.reference,
             "engines: weights": self.engine_weights,
             "engines: key-value cache": self.engine_cache,
@@ -77,6 +82,7 @@ def plan_memory(config: Config, facts: ModelFacts, algorithm: Algorithm) -> Memo
     copies = parallel.dp_replicate * facts.parameters
     return MemoryPlan(
         policy=TRAINING_BYTES * copies,
+        checkpoint_copy=_checkpoint_copy(config, facts.parameters),
         reference=REFERENCE_BYTES * copies if algorithm.needs_reference else 0,
         engine_weights=engines * item * facts.parameters,
         engine_cache=engines * rollout.tensor_parallel * _engine_cache(config) if engines else 0,
@@ -84,6 +90,14 @@ def plan_memory(config: Config, facts: ModelFacts, algorithm: Algorithm) -> Memo
         engine_processes=engines * (1 + rollout.tensor_parallel) * VLLM_PROCESS_BYTES,
         reward_processes=engines * rollout.reward_workers * REWARD_PROCESS_BYTES,
     )
+
+
+def _checkpoint_copy(config: Config, parameters: int) -> int:
+    """Return the bytes that the copy for checkpoints adds to the peak; ranks with the same shards copy one each."""
+    if config.run.steps == 0:
+        return 0
+    # There are no gradients any more when the last checkpoint is the only one.
+    return (COPY_BYTES if config.checkpoint.midway else COPY_BYTES - GRADIENT_BYTES) * parameters
 
 
 def _engine_cache(config: Config) -> int:
@@ -108,7 +122,7 @@ def check_memory(plan: MemoryPlan, available: int, config: Config) -> None:
     replicas = [f"[rollout] replicas = {rollout.replicas:,}"] if rollout.replicas > 1 else []
     workers = [f"[rollout] tensor_parallel = {rollout.tensor_parallel:,}"] if rollout.tensor_parallel > 1 else []
     parts = [
-        (plan.policy + plan.reference, ["the size of the model", *copies]),
+        (plan.policy + plan.checkpoint_copy + plan.reference, ["the size of the model", *copies]),
         (plan.engine_weights, ["the size of the model", *replicas]),
         (plan.engine_cache, [f"{KV_SPACE} in [rollout] env", *replicas, *workers]),
         (plan.policy_processes, ranks),
