@@ -6,6 +6,7 @@ checksum by which a reader notices that a file has changed since.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -41,6 +42,16 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_QUESTIONS = {
+    errno.ENOSPC: " Is the disk full?",
+    errno.EDQUOT: " Is your quota of the disk used up?",
+    errno.EROFS: " Is it mounted read-only?",
+    errno.EIO: " The disk itself reports the error: see `dmesg`.",
+    errno.ESTALE: " Has the network file system been mounted anew?",
+}
+"""Number of a system's error -> what to look for."""
 
 
 def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
@@ -92,4 +103,11 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise RunError(f"{what} cannot be written: {error}. Is the disk full?") from error
+        raise RunError(f"{what} cannot be written: {error}.{_question(error)}") from error
+
+
+def _question(error: OSError | sqlite3.Error) -> str:
+    """Return what to look for after a failed write: " Is the disk full?"."""
+    if isinstance(error, sqlite3.Error):  # has a text of its own: "database or disk is full"
+        return " Is the disk full, or mounted read-only?"
+    return _QUESTIONS.get(error.errno or 0, "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
 import signal
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -21,6 +23,12 @@ def dump_stacks_on_signal() -> None:
     """
     faulthandler.register(DUMP_SIGNAL, all_threads=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {DUMP_SIGNAL})
+
+
+def be_killed_first() -> None:
+    """If memory runs out, have the kernel kill this process before others: the run can start it again."""
+    with contextlib.suppress(OSError):  # a kernel that forbids it
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def become_subreaper() -> None:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from rlx.boot import Boot
 from rlx.errors import RewardError, RlxError, UsageError, attribute, described, foreign_frames
-from rlx.launchers.linux import dump_stacks_on_signal
+from rlx.launchers.linux import be_killed_first, dump_stacks_on_signal
 from rlx.packers.open import open_packer
 from rlx.packers.protocol import Packer
 from rlx.packers.tokenizer import Tokenizer
@@ -53,6 +53,7 @@ def main() -> None:
     """Load the rewards, then answer calls until the pool closes the pipe."""
     inbox, outbox = _claim_pipes()
     dump_stacks_on_signal()
+    be_killed_first()
     threading.Thread(target=_exit_with_parent, args=(inbox.fileno(),), daemon=True).start()
     start = _read(inbox)
     assert isinstance(start, Start)

@@ -224,6 +224,8 @@ async def _be_client(boot, mode):
     await peer.connect(30)
     if mode == "exits once" and boot.attempt == 1:
         return 3
+    if mode == "is stopped" and boot.attempt == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
     if mode == "exits":
         print("\n".join(f"line {number}" for number in range(30)))
         return 3

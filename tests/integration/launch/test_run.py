@@ -216,7 +216,7 @@ def test_a_second_ctrl_c_ends_a_run_with_a_stopped_process(run, living):
     assert living() == []
 
 
-@pytest.mark.parametrize("how", ["exits once", "has child processes"])
+@pytest.mark.parametrize("how", ["exits once", "has child processes", "is stopped"])
 def test_a_replica_is_started_again(run, living, how):
     code, output = run.start(controller="restarts", **{"rollout-1": how}).end()
     assert (code, output) == (0, f"rlx run done; all of it is in {run.dir}\n")

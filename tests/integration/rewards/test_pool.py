@@ -404,3 +404,15 @@ def _alive(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     return state != "Z"
+
+
+async def test_if_memory_runs_out_a_reward_process_is_killed_before_anything_else(pool):
+    async with pool({"name": "pid"}) as p:
+        scores = {name: _killed_first(name) for name in ("self", *(process._process.pid for process in p._processes))}
+    own = scores.pop("self")
+    assert set(scores.values()) == {1000}
+    assert own < 1000
+
+
+def _killed_first(pid):
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
