@@ -3,6 +3,8 @@
 Rules:
 
 * The first message is `Hello`; `connect` returns when the controller has answered it.
+* ZeroMQ mends a broken connection by itself, under another address. The controller then asks for another `Hello`, and
+  all messages that it has not acknowledged are sent again.
 * A client that has sent nothing for two seconds sends a heartbeat, from the event loop that it runs in. Code that
   computes for a long time without awaiting uses `SyncClient`, whose event loop has a thread of its own.
 """
@@ -13,6 +15,7 @@ import asyncio
 import logging
 import os
 import time
+import uuid
 
 import msgspec
 import zmq
@@ -29,6 +32,8 @@ from rlx.transport.zmq_loop import LoopSocket
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
+GREETING_SECONDS = 5.0
+"""How long a client waits for the answer to a repeated `Hello`."""
 
 
 class Client:
@@ -59,6 +64,8 @@ class Client:
         self._socket: LoopSocket | None = None
         self._heartbeats: asyncio.Task[None] | None = None
         self._last_sent = 0.0
+        self._greeting: asyncio.Task[None] | None = None
+        self._hello = encode(Hello(name, attempt, os.getpid(), uuid.uuid4().hex))
 
     async def connect(self, timeout: float) -> None:
         """Connect to the controller.
@@ -84,12 +91,15 @@ class Client:
             on_error=self._on_error,
             on_notification=self._on_notification,
         )
-        hello = Hello(self._name, self._attempt, os.getpid())
         where = f"{self._endpoint.host}:{self._endpoint.port}"
         try:
-            await self.request(hello, timeout=timeout, what=f"{self._name} connects to the controller at {where}")
-        except WaitTimeout as error:
-            raise WaitTimeout(f"{error}. Is it running, and are these the keys of its run?") from error
+            async with asyncio.timeout(timeout):
+                await self._conversation.start_hello(self._hello)
+        except TimeoutError as error:
+            raise WaitTimeout(
+                f"{self._name} connects to the controller at {where}: no answer from {CONTROLLER} within {timeout:g} "
+                "s. Is it running, and are these the keys of its run?"
+            ) from error
         self._heartbeats = asyncio.create_task(self._send_heartbeats())
         self._heartbeats.add_done_callback(self._heartbeats_ended)
 
@@ -106,9 +116,10 @@ class Client:
 
     async def close(self) -> None:
         """Disconnect, after waiting up to a second for queued messages to be sent."""
-        if self._heartbeats is not None:
-            self._heartbeats.cancel()
-            await asyncio.gather(self._heartbeats, return_exceptions=True)
+        for task in (self._heartbeats, self._greeting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._conversation is not None:
             await self._conversation.close("this side has closed the connection")
         if self._socket is not None:
@@ -123,16 +134,37 @@ class Client:
 
     def _receive(self, frames: list[zmq.Frame]) -> None:
         try:
-            envelope, body = frames
-            self._connected().receive(decode_envelope(envelope.bytes), body.bytes)
+            first, body = frames
+            envelope = decode_envelope(first.bytes)
+            if envelope.kind == "hello":
+                self._greet_again()
+            elif self._connected().take(envelope):
+                self._connected().receive(envelope, body.bytes)
         except (msgspec.MsgspecError, ValueError) as error:
             log.warning("a message from the controller was dropped: %s", error)
+
+    def _greet_again(self) -> None:
+        """Repeat the `Hello`, unless that is under way: the connection was broken."""
+        if self._greeting is None or self._greeting.done():
+            self._greeting = asyncio.create_task(self._mend())
+
+    async def _mend(self) -> None:
+        log.warning("the connection of %s to the controller was broken, and is mended", self._name)
+        try:
+            async with asyncio.timeout(GREETING_SECONDS):
+                await self._connected().start_hello(self._hello)
+        except TimeoutError:
+            return  # it was broken again: the next heartbeat makes the controller ask again
+        except PeerFailed as error:
+            self._on_error(CONTROLLER, error)
+            return
+        self._connected().send_again()
 
     async def _send_heartbeats(self) -> None:
         while True:
             silent = time.monotonic() - self._last_sent
             if silent >= HEARTBEAT_SECONDS:
-                await self.notify(Heartbeat())
+                self._connected().notify_once(encode(Heartbeat()))
                 silent = 0.0
             await asyncio.sleep(HEARTBEAT_SECONDS - silent)
 

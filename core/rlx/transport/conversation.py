@@ -7,6 +7,8 @@ Rules:
 * An exception in the handler of a request travels back to the peer. A notification has no answer, so an exception in
   its handler goes to `on_error`.
 * Every wait for an answer has a timeout, and its error names the operation and the peer.
+* Messages are numbered and kept until the peer has acknowledged them. After a broken connection they are sent again,
+  and the receiver takes each number once, in order.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -24,6 +27,11 @@ from rlx.transport.envelope import Envelope, Kind, decode_error, encode_envelope
 from rlx.transport.messages import Message, Ok, decode, encode
 
 log = logging.getLogger(__name__)
+
+ACK_AFTER = 64
+"""Messages after which a receiver acknowledges them, even if it has nothing to send."""
+ACK_SECONDS = 1.0
+"""The same by time, at the next message."""
 
 Send = Callable[[bytes, bytes], None]
 """Sends an envelope and a body."""
@@ -65,6 +73,16 @@ class Conversation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._notifications: deque[Message] = deque()
         self._handling_notifications = False
+        self._number = 0
+        self._unacknowledged: deque[tuple[int, Kind, int, bytes]] = deque()
+        self._received = 0
+        self._acknowledged = 0
+        self._acknowledged_at = time.monotonic()
+
+    @property
+    def received(self) -> int:
+        """The position of the last message that has arrived."""
+        return self._received
 
     async def request(self, body: bytes, *, timeout: float, what: str) -> Message:
         """Send an encoded message and return the answer. Raises WaitTimeout, or the exception of the peer's handler."""
@@ -79,18 +97,52 @@ class Conversation:
 
     def start_request(self, body: bytes) -> asyncio.Future[Message]:
         """Send an encoded message and return a future of the answer. The caller sets a timeout."""
-        number = next(self._ids)
+        number, answer = self._new_request()
         self._post("ask", number, body)
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._requests[number] = answer
+        return answer
+
+    def start_hello(self, body: bytes) -> asyncio.Future[Message]:
+        """Send a `Hello`, which precedes all numbered messages, and return a future of the answer."""
+        number, answer = self._new_request()
+        self._transmit("ask", number, body)
         return answer
 
     def notify(self, body: bytes) -> None:
         """Send an encoded message that gets no answer."""
         self._post("tell", 0, body)
 
+    def notify_once(self, body: bytes) -> None:
+        """Send a notification that may be lost."""
+        self._transmit("tell", 0, body)
+
+    def acknowledge(self) -> None:
+        """Acknowledge what has arrived, if the peer doesn't know."""
+        if self._received > self._acknowledged:
+            self._transmit("ack", 0, b"")
+
+    def send_again(self) -> None:
+        """Send all messages again that the peer has not acknowledged: the connection was broken."""
+        for position, kind, number, body in self._unacknowledged:
+            self._transmit(kind, number, body, position)
+
+    def take(self, envelope: Envelope) -> bool:
+        """Note the numbers of a message that has arrived. Returns whether it is to be processed.
+
+        It is not if it has arrived before, or if one before it is missing, which is sent again together with this one.
+        """
+        while self._unacknowledged and self._unacknowledged[0][0] <= envelope.received:
+            self._unacknowledged.popleft()
+        if envelope.number:
+            if envelope.number != self._received + 1:
+                return False
+            self._received += 1
+            late = time.monotonic() - self._acknowledged_at > ACK_SECONDS
+            if late or self._received - self._acknowledged >= ACK_AFTER:
+                self.acknowledge()
+        return envelope.kind != "ack"
+
     def receive(self, envelope: Envelope, body: bytes) -> None:
-        """Process a message that has arrived. Raises msgspec.MsgspecError if the body cannot be decoded."""
+        """Process a message that `take` has let through. Raises msgspec.MsgspecError if its body can't be decoded."""
         match envelope.kind:
             case "tell":
                 self.receive_notification(decode(body))
@@ -131,8 +183,20 @@ class Conversation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _new_request(self) -> tuple[int, asyncio.Future[Message]]:
+        number = next(self._ids)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._requests[number] = answer
+        return number, answer
+
     def _post(self, kind: Kind, number: int, body: bytes) -> None:
-        self._send(encode_envelope(Envelope(kind, number, self.attempt)), body)
+        self._number += 1
+        self._unacknowledged.append((self._number, kind, number, body))
+        self._transmit(kind, number, body, self._number)
+
+    def _transmit(self, kind: Kind, number: int, body: bytes, position: int = 0) -> None:
+        self._acknowledged, self._acknowledged_at = self._received, time.monotonic()
+        self._send(encode_envelope(Envelope(kind, number, self.attempt, position, self._received)), body)
 
     async def _answer(self, number: int, body: bytes) -> None:
         kind: Kind = "reply"

@@ -12,8 +12,10 @@ import msgspec
 import rlx.errors
 from rlx.errors import PeerFailed, RlxError
 
-Kind = Literal["ask", "tell", "reply", "error"]
-"""Request, notification (not answered), and the two answers to a request."""
+Kind = Literal["ask", "tell", "reply", "error", "ack", "hello"]
+"""Request, notification (not answered), and the two answers to a request; an acknowledgement, and the controller's
+request for another `Hello` from a client whose connection was broken.
+"""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -22,6 +24,10 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     kind: Kind
     id: int
     attempt: int
+    number: int = 0
+    """Position among the messages of this sender, from 1; 0 for messages that are not sent again."""
+    received: int = 0
+    """The last position that the sender has received."""
 
 
 class RemoteError(msgspec.Struct, frozen=True, array_like=True):

@@ -392,6 +392,8 @@ class Hello(Message, frozen=True):
     name: str
     attempt: int
     pid: int
+    session: str = ""
+    """Names the connection: a client repeats its `Hello` if the connection was broken, and both sides go on."""
 
 
 class Status(Message, frozen=True):

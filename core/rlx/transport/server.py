@@ -5,6 +5,8 @@ Rules:
 * A peer's name follows from its key (CurveZMQ, checked before any of its bytes are read), and its `Hello` must agree.
   A peer without one of the run's keys gets no answer.
 * A peer's first message is `Hello`. From then on, messages of an older attempt of that name are refused.
+* A message of the current attempt from another address means that its connection was broken: it is asked to repeat its
+  `Hello`, and the conversation goes on. Messages for it are kept until then.
 * Bytes that are not a message are logged and dropped.
 """
 
@@ -32,6 +34,9 @@ from rlx.transport.zmq_loop import LoopSocket
 
 log = logging.getLogger(__name__)
 
+GONE_SECONDS = 10.0
+"""How long a client that can't be reached may be silent before sending to it is an error."""
+
 
 @dataclass
 class PeerState:
@@ -46,6 +51,7 @@ class PeerState:
 @dataclass
 class _Peer:
     state: PeerState
+    session: str
     address: bytes
     conversation: Conversation
 
@@ -71,6 +77,8 @@ class Server:
         self._on_error = on_error
         self._peers: dict[str, _Peer] = {}
         self._states: dict[str, PeerState] = {}
+        self._replaced: set[str] = set()
+        """Sessions of clients that others of the same process have replaced."""
         self._context: Context = zmq.Context()
         self._authenticator = authenticator(self._context, self._names)
         self._socket: LoopSocket | None = None
@@ -91,12 +99,15 @@ class Server:
         """Send a request to `peer` and return the answer.
 
         Raises WaitTimeout (a TimeoutError) that names `what` and the peer, the RlxError of the peer's handler, or
-        PeerFailed if the peer isn't connected or its handler raised another exception.
+        PeerFailed if the peer isn't connected, has left for a while, or its handler raised another exception.
         """
         return await self._conversation(peer).request(encode(message), timeout=timeout, what=what)
 
     async def notify(self, peer: str, message: Message) -> None:
-        """Send a message that gets no answer. Raises PeerFailed if the peer isn't connected."""
+        """Send a message that gets no answer.
+
+        Raises PeerFailed if the peer isn't connected, or has left for a while.
+        """
         self._conversation(peer).notify(encode(message))
 
     def peers(self) -> Mapping[str, PeerState]:
@@ -131,19 +142,42 @@ class Server:
         peer = self._peers.get(name)
         try:
             if peer is None or envelope.attempt != peer.state.attempt or address != peer.address:
-                self._register(self._checked_hello(name, envelope, body), address)
-                answer = encode_envelope(Envelope("reply", envelope.id, envelope.attempt))
-                self._send_to(name, address, answer, encode(Ok()))
+                self._greet(name, address, envelope, body)
                 return
             peer.state.last_heard = time.monotonic()
+            if not peer.conversation.take(envelope):
+                return
             if envelope.kind != "tell":
                 peer.conversation.receive(envelope, body)
-            elif not isinstance(message := decode(body), Heartbeat):
+            elif isinstance(message := decode(body), Heartbeat):
+                peer.conversation.acknowledge()
+            else:
                 peer.conversation.receive_notification(message)
         except RlxError as error:
             log.warning("refused a message from %s: %s", name, error)
             refusal = encode_envelope(Envelope("error", envelope.id, envelope.attempt))
             self._send_to(name, address, refusal, encode_error(error))
+
+    def _greet(self, name: str, address: bytes, envelope: Envelope, body: bytes) -> None:
+        """Answer a message from an address that is not the peer's: its first one, or one after a broken connection."""
+        known = self._peers.get(name)
+        current = known is not None and envelope.attempt == known.state.attempt
+        if current and (envelope.kind != "ask" or not isinstance(decode(body), Hello)):
+            self._send_to(name, address, encode_envelope(Envelope("hello", 0, envelope.attempt)), b"")
+            return
+        hello = self._checked_hello(name, envelope, body)
+        again = known is not None and current and hello.session == known.session
+        if known is not None and again:
+            log.warning("the connection to %s was broken, and is mended", name)
+            known.address, known.state.last_heard = address, time.monotonic()
+            known.conversation.take(envelope)
+        else:
+            self._register(hello, address)
+        received = self._peers[name].conversation.received
+        answer = encode_envelope(Envelope("reply", envelope.id, envelope.attempt, received=received))
+        self._send_to(name, address, answer, encode(Ok()))
+        if again:
+            self._peers[name].conversation.send_again()
 
     def _checked_hello(self, name: str, envelope: Envelope, body: bytes) -> Hello:
         """Decode a peer's first message. Raises PeerFailed if this process may not register under `name`."""
@@ -159,22 +193,30 @@ class Server:
             raise PeerFailed(f"{hello.name!r} (attempt {hello.attempt}) used the key of {name!r}")
         if known is not None and known.state.attempt == hello.attempt and known.state.pid != hello.pid:
             raise PeerFailed(f"attempt {hello.attempt} of {name} is already here, as process {known.state.pid}")
+        if hello.session in self._replaced:
+            raise PeerFailed(f"this connection of {name} is refused: another one of its process has taken its place")
         return hello
 
     def _register(self, hello: Hello, address: bytes) -> None:
         old = self._peers.pop(hello.name, None)
         if old is not None:
             old.conversation.abort(f"attempt {old.state.attempt} was replaced")
+            self._replaced.add(old.session)
 
         def send(envelope: bytes, body: bytes) -> None:
-            self._send_to(hello.name, address, envelope, body)
+            try:
+                self._send_to(hello.name, self._peers[hello.name].address, envelope, body)
+            except PeerFailed:
+                # Its connection may be broken for a moment: then it gets the message later.
+                if time.monotonic() - self._peers[hello.name].state.last_heard > GONE_SECONDS:
+                    raise
 
         async def handle(message: Message) -> Message | None:
             return await self._handler(hello.name, message)
 
         conversation = Conversation(hello.name, hello.attempt, send, handle, on_error=self._on_error)
         state = PeerState(time.monotonic(), hello.attempt, hello.pid)
-        self._peers[hello.name] = _Peer(state, address, conversation)
+        self._peers[hello.name] = _Peer(state, hello.session, address, conversation)
         self._states[hello.name] = state
 
     def _send_to(self, name: str, address: bytes, envelope: bytes, body: bytes) -> None:

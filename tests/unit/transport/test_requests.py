@@ -135,7 +135,8 @@ async def test_a_peer_that_never_connected_is_named(net):
         await server.notify("rollout-0", Stop())
 
 
-async def test_sending_to_a_peer_that_left_is_an_error(net):
+async def test_sending_to_a_peer_that_left_is_an_error(net, monkeypatch):
+    monkeypatch.setattr("rlx.transport.server.GONE_SECONDS", 0.5)
     server = await net.serve()
     client = await net.connect()
     await client.close()
@@ -172,7 +173,7 @@ async def test_a_heartbeat_failure_is_reported(net, monkeypatch):
     await net.serve()
     errors = []
     client = await net.connect(on_error=lambda peer, error: errors.append((peer, str(error))))
-    monkeypatch.setattr(client, "notify", lambda _message: 1 / 0)
+    monkeypatch.setattr(client._conversation, "notify_once", lambda _body: 1 / 0)
     await net.until(lambda: errors)
     assert errors == [("controller", "division by zero")]
 
