@@ -66,6 +66,8 @@ def make_worker(
     algorithm = make_algorithm(plugins, config)
     doing("builds the model and loads its weights")
     built = _build(config, plugins, ranks)
+    if plugins.enabled_hooks.implementing("rlx_model_built"):
+        doing("calls the hooks rlx_model_built")
     plugins.hooks.rlx_model_built(model=built.network)
     # After the hook: it may have frozen parameters.
     optimizer = Optimizer(_trainable(built), config.policy.optimizer, config.run.steps, built.stage, built.tied)

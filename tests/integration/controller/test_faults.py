@@ -35,10 +35,10 @@ async def test_a_replica_that_is_ten_times_slower_fails_nothing_and_gets_fewer_g
 
 
 async def test_a_wall_clock_that_jumps_by_hours_changes_nothing(make_run, script, monkeypatch):
-    """All limits (heartbeats, stalls, starts, requests) are as tight as they may be, and the clock is never right."""
+    """All limits (heartbeats, stalls, starts, requests) are far below the jumps of the clock, which is never right."""
     jumps, now = random.Random(7), time.time
     monkeypatch.setattr(time, "time", lambda: now() + jumps.choice((-7, -1, 1, 7)) * 3600)
-    limits = {"heartbeat_seconds": 3.0, "stall_seconds": 1.0, "start_seconds": 5.0}
+    limits = {"heartbeat_seconds": 30.0, "stall_seconds": 60.0, "start_seconds": 60.0}
     peers = script(sample_seconds=0.01, train_seconds=0.05)
     run = make_run(k=1, steps=6, run=limits, script=peers, checkpoint={"every": 2})
     ended = await run()

@@ -108,10 +108,12 @@ FAILURES = [
     nothing_that_moves,
     a_full_disk_of_trajectories,
 ]
+WITH_STALENESS = [a_reward, an_engine_out_of_restarts, a_lost_update, a_full_disk_of_trajectories]
 
 
-@pytest.mark.parametrize("k", [0, 1])
-@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize(
+    ("failure", "k"), [*((failure, 0) for failure in FAILURES), *((failure, 1) for failure in WITH_STALENESS)]
+)
 async def test_a_run_that_fails_saves_and_goes_on(make_run, script, tmp_path, monkeypatch, failure, k):
     with monkeypatch.context() as patch:
         options, step = failure(tmp_path, script, patch)

@@ -95,11 +95,6 @@ def hold_the_gil():
     library.pthread_mutex_lock(mutex)
 
 
-def holds_the_gil(boot):
-    write_atomic(boot.run_path / "hangs", "")
-    hold_the_gil()
-
-
 class Tracker:
     @hookimpl
     def rlx_step_end(self, step):

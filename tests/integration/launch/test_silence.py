@@ -16,6 +16,11 @@ from rlx.launchers.local import LocalLauncher
 LIMIT = 0.3
 
 
+@pytest.fixture(autouse=True)
+def quick_dump(monkeypatch):
+    monkeypatch.setattr("rlx.launch.silence.DUMP_SECONDS", 0.3)
+
+
 @pytest.fixture
 def launcher(living):
     launcher = LocalLauncher()
@@ -42,7 +47,6 @@ async def ended(process, said):
     ("main", "places"),
     [
         ("sleeps", ["stand_ins.py", " in blocks", " in sleeps"]),
-        ("holds_the_gil", ["stand_ins.py", " in hold_the_gil"]),
         (
             "hangs_in_a_hook",
             ["in rlx_step_end", "in hooks plugin './tracker.py:Tracker' (x.py:X): its hook rlx_step_end"],

@@ -100,9 +100,14 @@ class Members:
                         self._changed.clear()
         except TimeoutError as error:
             raise RunError(
-                f"not ready within {seconds:.0f} s: {', '.join(self.missing)}. "
+                f"not ready within {seconds:.0f} s: {self._missing_at()}. "
                 "Their logs show how far they got; [run] start_seconds gives them more time."
             ) from error
+
+    def _missing_at(self) -> str:
+        """Return the members that are not ready, each with what it does."""
+        activities = self.activities()
+        return ", ".join(f"{name} ({activities[name]})" for name in self.missing)
 
     def stop_waiting(self) -> None:
         """Make `wait` return: the run is stopped before it has begun."""
