@@ -24,7 +24,7 @@ import msgspec
 from rlx.errors import UsageError
 from rlx.files import write_atomic
 from rlx.loggers.jsonl import cut_metrics
-from rlx.names import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, PORT_FILE
+from rlx.names import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, PORT_FILE, TRAJECTORIES
 
 _LOCK = "lock"
 
@@ -154,14 +154,18 @@ def sound_checkpoint(path: Path, say: Callable[[str], None]) -> Path | None:
 
 
 def rewind(path: Path, checkpoint: Path) -> None:
-    """Remove what is newer than the checkpoint: lines of metrics.jsonl (a torn last line, too), torn checkpoints.
+    """Remove what is newer than the checkpoint: lines of metrics.jsonl (a torn last line, too), trajectories, torn
+    checkpoints.
 
     Damaged checkpoints, which are newer as well, stay under another name.
     """
     from rlx.controller.records.checkpoint import load, set_aside_newer
+    from rlx.controller.records.trajectories import remove_undone
 
     saved = load(checkpoint)
-    cut_metrics(path / METRICS_FILE, saved.version, {evaluation["step"] for evaluation in saved.evaluations})
+    evaluated = {int(evaluation["step"]) for evaluation in saved.evaluations}
+    cut_metrics(path / METRICS_FILE, saved.version, evaluated)
+    remove_undone(path / TRAJECTORIES, saved.version, evaluated)
     set_aside_newer(path, saved.version)
 
 

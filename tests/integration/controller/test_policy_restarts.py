@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -115,3 +117,16 @@ async def test_a_replica_that_dies_while_the_policy_starts_again(make_run, scrip
     assert ended.status == "done", ended.error
     assert (ended.summary["policy/restarts"], ended.summary["rollout/restarts"]) == (1, 1)
     assert [m.step for m in run.metrics if m.kind == "train"] == list(range(6))
+
+
+async def test_a_policy_that_hangs_is_started_again(make_run, script):
+    async def at_train(run, step):
+        if step == 3 and len(run.policies) == 1:
+            run.clients["policy"]._heartbeats.cancel()
+            await asyncio.sleep(60)
+
+    run = make_run(k=0, steps=4, run={"heartbeat_seconds": 4.0}, checkpoint=SAVED, script=script(at_train=at_train))
+    ended = await run()
+    assert_whole(run, ended, restarts=1, steps=4)
+    (warning,) = [line.text for line in run.logs if "[policy] restarts = 3" in line.text]
+    assert "policy has sent no heartbeat" in warning

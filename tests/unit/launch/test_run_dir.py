@@ -142,6 +142,17 @@ def test_rewind_removes_metrics_after_the_checkpoint_and_a_torn_line(tmp_path):
     assert metrics.read_text() == "".join(trained[:3] + evaluated[:1])
 
 
+def test_rewind_removes_trajectories_of_steps_and_evaluations_after_the_checkpoint(tmp_path):
+    """Version 3 was saved before it was evaluated."""
+    folder = tmp_path / "trajectories"
+    folder.mkdir()
+    for name in ("step_00000", "step_00002", "step_00003", "step_00011", "eval_00000", "eval_00003", "mine_00009"):
+        (folder / f"{name}.parquet").write_bytes(b"rows")
+    rewind(tmp_path, checkpoint(tmp_path, 3))
+    left = {path.stem for path in folder.iterdir()}
+    assert left == {"step_00000", "step_00002", "eval_00000", "mine_00009"}
+
+
 def test_rewind_accepts_a_run_without_metrics(tmp_path):
     rewind(tmp_path, checkpoint(tmp_path, 3))
     assert not (tmp_path / "metrics.jsonl").exists()
