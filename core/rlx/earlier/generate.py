@@ -114,7 +114,10 @@ def _config(source: str, seed: int) -> Iterator[Config]:
         with ended_run(path) as run:
             config, export = run.config, run.path / EXPORT
         if not export.is_dir():
-            export = export_run(path, to=Path(temporary) / EXPORT).path
+            exported = export_run(path, to=Path(temporary) / EXPORT)
+            export = exported.path
+            for sentence in exported.skipped:
+                sys.stderr.write(f"note: {sentence}. The one before is used.\n")
         changes = {"run": config.run.model_copy(update={"seed": seed}), "model": ModelConfig(path=str(export))}
         yield config.model_copy(update=changes)
 
