@@ -129,8 +129,8 @@ def rlx_checkpoint_state() -> dict[str, Any] | None:
 def rlx_restore_state(state: dict[str, Any]) -> None:
     """Take back the state that the plugin returned for the checkpoint from which the run is resumed.
 
-    Process: controller. Frequency: once in a resumed run, between `rlx_run_start` and the first step, if the checkpoint
-    holds a state of this plugin.
+    Process: controller. Frequency: once in a resumed run, between `rlx_run_start` and the first step, and each time
+    that a run goes back to a checkpoint because its policy died; if the checkpoint holds a state of this plugin.
     """
 
 

@@ -36,7 +36,7 @@ class Counter:
 
     @rlx.hookimpl
     def rlx_restore_state(self, state):
-        assert self.started and self.steps == 0 and not self.restored
+        assert self.started and not self.restored
         assert state["text"] == "\u00fc" and state["nested"] == [{"x": None}]
         self.steps, self.restored = state["steps"], True
 """
@@ -118,3 +118,21 @@ async def test_a_state_that_its_plugin_refuses_ends_the_run_before_its_first_ste
     assert ended.status == "failed"
     assert "its hook rlx_restore_state raised KeyError: 'text'" in ended.error
     assert second.policy.steps == []
+
+
+async def test_a_run_that_goes_back_since_its_policy_died_gives_states_back(make_run, script, counter, monkeypatch):
+    """Step 3 is counted once, although it is trained twice."""
+    monkeypatch.setattr("rlx.controller.health.policy_restarts.PAUSE_SECONDS", 0.05)
+    run = make_run(
+        steps=5,
+        checkpoint={"every": 2},
+        plugins={"enable": [counter.name]},
+        records=[counter],
+        script=script(policy_dies=[3]),
+    )
+    ended = await run()
+    assert ended.status == "done", ended.error
+    assert ended.summary["policy/restarts"] == 1
+    assert {m.step: m.metrics["counted"] for m in run.metrics if m.kind == "train"} == {
+        step: step + 1 for step in range(5)
+    }
