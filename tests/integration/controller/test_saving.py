@@ -8,6 +8,7 @@ import time
 import pytest
 
 from rlx.controller.records import checkpoint
+from rlx.launch.run_dir import newest_checkpoint, rewind
 from rlx.transport.messages import SaveNow
 
 SLOW = 0.6
@@ -131,3 +132,27 @@ async def test_a_request_before_the_run_has_begun_saves_nothing(make_run, script
     assert (await run()).status == "done"
     assert events(run) == ["step_00003"]
     assert any(line.text.startswith("nothing to save: SIGUSR1 in the launcher.") for line in run.logs)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+async def test_a_resume_falls_back_over_damaged_checkpoints_and_loses_nothing(make_run, script, k):
+    """The ledger knows later steps, and has deleted episodes that only the damaged checkpoints do without."""
+    options = {"k": k, "steps": 6, "checkpoint": {"every": 2, "keep": 0}}
+    first = make_run(**options)
+    assert (await first()).status == "done"
+    for version in (4, 6):
+        (first.run_dir / "checkpoints" / f"step_{version:05d}" / "policy" / "weights").write_text("?")
+    said: list[str] = []
+    found = newest_checkpoint(first.run_dir, said.append)
+    assert found.name == "step_00002"
+    assert [line.split()[0] for line in said[:2]] == ["checkpoints/step_00006", "checkpoints/step_00004"]
+    rewind(first.run_dir, found)
+    second = make_run(**options, resume=f"checkpoints/{found.name}")
+    ended = await second()
+    assert ended.status == "done", ended.error
+    assert ended.summary["groups/lost"] == 0
+    before = {group for step in first.trained[:2] for group, _ in step}
+    after = [group for step in second.trained for group, _ in step]
+    assert len(after) == len(set(after)) == 4 * 4
+    assert not before & set(after), "trained twice"
+    assert events(second) == ["step_00002", "step_00004", "step_00006"]
