@@ -40,6 +40,7 @@ from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.client import Client
 from rlx.transport.keys import RunKeys
 from rlx.transport.messages import (
+    CheckpointWritten,
     GroupDone,
     Leases,
     Message,
@@ -50,6 +51,7 @@ from rlx.transport.messages import (
     RolloutReady,
     RolloutStats,
     RunEnded,
+    SaveCheckpoint,
     ScoreTokens,
     SendWeights,
     StepDone,
@@ -95,6 +97,7 @@ class Peers:
         self.marks: list[tuple[float, float]] = []
         self.ended = asyncio.Event()
         self.error = ""
+        self.writing: asyncio.Task[None] | None = None
         self.controller: psutil.Process | None = None
 
     async def connect(self) -> None:
@@ -173,8 +176,14 @@ class Peers:
             case TrainStep():
                 if message.step == self.steps - 1:
                     await self.report()
-                return StepDone(message.step, {"loss": 0.0}, 0.0)
+                return StepDone(message.step, {"loss": 0.0}, 0.0, [[0.0] * SAMPLES] * len(message.payloads))
+            case SaveCheckpoint():
+                Path(message.path).mkdir(parents=True, exist_ok=True)
+                self.writing = asyncio.create_task(self.written(message.step))
         return Ok()
+
+    async def written(self, step: int) -> None:
+        await self.clients["policy"].notify(CheckpointWritten(step, 0.0, {}))
 
     async def report(self) -> None:
         """Measure the CPU time of a replica's report, in the last step, when no lease is out any more."""
