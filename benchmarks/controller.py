@@ -178,7 +178,7 @@ class Peers:
                     await self.report()
                 return StepDone(message.step, {"loss": 0.0}, 0.0, [[0.0] * SAMPLES] * len(message.payloads))
             case SaveCheckpoint():
-                Path(message.path).mkdir(parents=True, exist_ok=True)
+                await asyncio.to_thread(Path(message.path).mkdir, parents=True, exist_ok=True)
                 self.writing = asyncio.create_task(self.written(message.step))
         return Ok()
 
