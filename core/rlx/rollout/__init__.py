@@ -4,6 +4,7 @@
 * `replica.py`: connects the engine, the reward pool and the sampler to the controller.
 * `sampler.py`: turns leases into finished groups.
 * `engine.py`: one vLLM engine: sampling, scoring, weight updates.
+* `requests.py`: the requests of an engine: those that vLLM has, and those that wait for a place.
 * `engine_arguments.py`: derives vLLM's arguments and environment from the config.
 * `prompts.py`: turns dataset rows into token ids.
 * `completion.py`: one sampled completion.

@@ -4,7 +4,7 @@ Rules:
 
 * The logprob of a sampled token belongs to the distribution that it was drawn from: natural log, temperature applied.
 * Scores are log-probabilities of the model itself: temperature 1, no filtering, never read from a cache.
-* Prefix cache entries never cross weight versions: the cache salt of a request is the version that it starts with.
+* Prefix cache entries never cross weight versions (requests.py).
 * The engine's own random generator is seeded, never a single request: vLLM's CPU engine crashes on per-request seeds
   when it splits a prefill.
 """
@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,8 +22,6 @@ import msgspec
 from msgspec import structs
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.exceptions import VLLMClientError
-from vllm.inputs.engine import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -33,13 +30,13 @@ from rlx.episodes import VersionSpan
 from rlx.errors import BadRowError, ProcessDied, RlxError, RunError, SyncError
 from rlx.logs import LogPart
 from rlx.rollout.completion import FINISH_REASONS, Completion
+from rlx.rollout.requests import PendingRequests, Requests
 from rlx.sync.buckets import total_bytes
 from rlx.sync.logprob_diff import pack_logprobs
 from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
 
 if TYPE_CHECKING:
-    from vllm.outputs import CompletionOutput, RequestOutput
-    from vllm.v1.engine.output_processor import RequestOutputCollector
+    from vllm.outputs import CompletionOutput
 
 UNSYNCED = -1
 """Version of the weights that the engine loads at its start, from the model's folder."""
@@ -57,36 +54,6 @@ ABANDON_SECONDS = 30.0
 T = TypeVar("T")
 
 
-class PendingRequests:
-    """Requests that were submitted together and are in the engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._collectors: list[RequestOutputCollector] = []
-
-    def add(self, collector: RequestOutputCollector) -> None:
-        """Add a request."""
-        self._collectors.append(collector)
-
-    async def results(self) -> list[RequestOutput]:
-        """Wait for the final output of each request, in order. Cancelling the wait aborts all of them."""
-        async with AsyncExitStack() as on_failure:
-            on_failure.push_async_callback(self.abort)
-            try:
-                outputs = [await collector.get() for collector in self._collectors]
-            except EngineDeadError:
-                on_failure.pop_all()
-                raise self._engine.death_error() from None
-            on_failure.pop_all()
-        self._engine.requests_done(len(self._collectors))
-        return outputs
-
-    async def abort(self) -> None:
-        """Abort all requests, finished or not."""
-        self._engine.requests_done(len(self._collectors))
-        await self._engine.abort([collector.request_id for collector in self._collectors])
-
-
 class Engine:
     """A vLLM engine in the running event loop. `Engine.start` makes one."""
 
@@ -94,16 +61,22 @@ class Engine:
         self._llm = llm
         self._name = name
         self._log = log
-        self._ids = itertools.count()
-        self._version = UNSYNCED
+        places = llm.vllm_config.scheduler_config.max_num_seqs
+        self._requests = Requests(
+            llm, name, places=places, death_error=self.death_error, changed=self._requests_changed
+        )
+        self._batching = False
+        self._set_version(UNSYNCED)
         self._sync_bytes = 0
-        self._running = 0
+        self._was_busy = False
         self._busy_since = 0.0
         self._busy_seconds = 0.0
         self.tokens = 0
         """Tokens sampled since the start."""
         self.busy_changed = asyncio.Event()
         """Set when the engine becomes busy, and when it becomes idle."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when the engine may have room for more requests."""
 
     @classmethod
     async def start(cls, args: Mapping[str, object], name: str, log: LogPart | None = None) -> Engine:
@@ -138,22 +111,31 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether the engine has requests."""
-        return self._running > 0
+        return self._requests.inside > 0
+
+    @property
+    def room(self) -> int:
+        """Number of requests that it can begin at once; more are accepted, and wait for their turn."""
+        return self._requests.room
 
     @property
     def busy_seconds(self) -> float:
         """Seconds since the start with at least one request in the engine."""
-        return self._busy_seconds + (time.monotonic() - self._busy_since if self._running else 0.0)
+        return self._busy_seconds + (time.monotonic() - self._busy_since if self._was_busy else 0.0)
 
     # --- sampling -----------------------------------------------------------------------------------------------
 
     async def submit(
         self, prompt: Sequence[int], *, samples: int, max_tokens: int, temperature: float
     ) -> PendingRequests:
-        """Request `samples` completions of a prompt. Returns when the engine has accepted all requests, in order."""
+        """Request `samples` completions of a prompt. They begin in order, as the engine has room.
+
+        Behind a barrier, all of them are in the engine when this returns.
+        """
         # Not n=samples: it isn't faster, and vLLM rejects it at temperature 0.
         params = SamplingParams(max_tokens=max_tokens, temperature=temperature, logprobs=0, **_TOKENS_ONLY)
-        return await self._add([prompt] * samples, params)
+        prompts = [prompt] * samples
+        return await self._requests.enter(prompts, params) if self._batching else self._requests.queue(prompts, params)
 
     async def collect(self, pending: PendingRequests) -> list[Completion]:
         """Wait until all submitted requests have finished, and return their completions."""
@@ -176,7 +158,7 @@ class Engine:
     async def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """Return log-probabilities at temperature 1 of `sequences[i][1:]`, each given the tokens before it."""
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, **_TOKENS_ONLY)
-        pending = await self._add(sequences, params)
+        pending = await self._requests.enter(sequences, params)
         return [list(output.prompt_logprobs.logprobs) for output in await pending.results()]
 
     @asynccontextmanager
@@ -186,50 +168,32 @@ class Engine:
         The result depends only on `seed`, the weights and the requests: tokens and logprobs repeat bit for bit.
         Raises RunError if the engine isn't idle.
         """
-        if self._running:
-            raise RunError(
-                f"{self._name} cannot start a repeatable batch: {self._running} requests are still in its engine"
-            )
+        if self.busy:
+            left = f"{self._requests.inside} requests are still in its engine"
+            raise RunError(f"{self._name} cannot start a repeatable batch: {left}")
         core = self._llm.engine_core
         await core.pause_scheduler_async(mode="keep", clear_cache=True)
         try:
             await self._llm.collective_rpc("rlx_seed", args=(seed,))
+            self._batching = True
             yield
         finally:
+            self._batching = False
             # Requests and calls reach the engine through one queue, so all submitted requests have arrived by now.
             await core.resume_scheduler_async()
 
-    async def abort(self, requests: list[str]) -> None:
-        """Abort requests by their internal ids in vLLM."""
-        await self._llm.abort(requests, internal=True)
-
-    def requests_done(self, count: int) -> None:
-        """Record that `count` requests are no longer in the engine."""
-        self._running -= count
-        if count and not self._running:
-            self._busy_seconds += time.monotonic() - self._busy_since
+    def _requests_changed(self) -> None:
+        """Count the time with requests in vLLM, and report that it may have room for others."""
+        busy = self._requests.inside > 0
+        if busy != self._was_busy:
+            if busy:
+                self._busy_since = time.monotonic()
+            else:
+                self._busy_seconds += time.monotonic() - self._busy_since
+            self._was_busy = busy
             self.busy_changed.set()
-
-    async def _add(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> PendingRequests:
-        pending = PendingRequests(self)
-        async with AsyncExitStack() as on_failure:
-            on_failure.push_async_callback(pending.abort)
-            for prompt in prompts:
-                inputs = tokens_input(list(prompt), cache_salt=str(self._version))
-                try:
-                    pending.add(await self._llm.add_request(str(next(self._ids)), inputs, params))
-                except EngineDeadError:
-                    raise self.death_error() from None
-                except (VLLMClientError, ValueError) as error:
-                    raise BadRowError(
-                        f"the engine of {self._name} refuses a prompt of {len(prompt)} tokens: {error}", reason="engine"
-                    ) from error
-                if not self._running:
-                    self._busy_since = time.monotonic()
-                    self.busy_changed.set()
-                self._running += 1
-            on_failure.pop_all()
-        return pending
+        if self.room:
+            self.on_room()
 
     async def clear_cache(self) -> None:
         """Forget all prompts. The engine must be idle."""
@@ -248,8 +212,25 @@ class Engine:
     async def receive(self, message: ReceiveWeights) -> WeightsReceived:
         """Pause sampling, receive new weights, resume with them, and score the probe sequences. Raises SyncError.
 
-        Requests stay in the engine: their next tokens are sampled with the new weights.
+        Requests with a token stay in the engine: their next tokens are sampled with the new weights. The others start
+        after the update.
         """
+        what = "waiting for requests on their way into the engine"
+        await self._phase(what, self._requests.entry.acquire(), message.timeout_seconds)
+        try:
+            paused_seconds = await self._update(message)
+        finally:
+            self._requests.entry.release()
+        scoring = self._phase("scoring the probe", self.score(message.probe), message.timeout_seconds)
+        return WeightsReceived(
+            version=message.version,
+            paused_seconds=paused_seconds,
+            bytes=self._sync_bytes,
+            logprobs=pack_logprobs(await scoring),
+        )
+
+    async def _update(self, message: ReceiveWeights) -> float:
+        """Receive new weights while the engine is paused. Returns the seconds of the pause."""
         limit = message.timeout_seconds
         core = self._llm.engine_core
         update = WeightTransferUpdateRequest({"version": message.version})
@@ -262,15 +243,14 @@ class Engine:
             await self._phase("receiving weights", self._llm.update_weights(update), limit)
             await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
             on_failure.pop_all()
-        self._version = message.version
+        self._set_version(message.version)
+        await self._phase("taking back requests without a token", self._requests.start_again(), limit)
         await self._phase("resuming", core.resume_scheduler_async(), limit)
-        resumed = time.monotonic()
-        return WeightsReceived(
-            version=message.version,
-            paused_seconds=resumed - paused,
-            bytes=self._sync_bytes,
-            logprobs=pack_logprobs(await self._phase("scoring the probe", self.score(message.probe), limit)),
-        )
+        return time.monotonic() - paused
+
+    def _set_version(self, version: int) -> None:
+        self._version = version
+        self._requests.salt = str(version)
 
     async def _abandon_update(self) -> None:
         # The error that comes first is the one to report. If this fails, too, the next update can't start.

@@ -2,7 +2,9 @@
 
 Rules:
 
-* Each group has its own task: while one is scored, others are sampled.
+* A group begins when the engine has room for it, in the order of leases. Until then it costs nothing and its lease can
+  be taken back.
+* Each group that has begun has its own task: while one is scored, others are sampled.
 * Every group ends in `GroupDone` or `GroupFailed`, which names the responsible component. Only errors that
   concern the whole replica (a dead engine, a bug) go to `on_failure`.
 """
@@ -11,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,7 +32,8 @@ from rlx.rollout.prompts import Prompts
 from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases, RolloutStats
 
 if TYPE_CHECKING:
-    from rlx.rollout.engine import Engine, PendingRequests
+    from rlx.rollout.engine import Engine
+    from rlx.rollout.requests import PendingRequests
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,12 @@ class PromptSource:
 
 @dataclass(eq=False)
 class GroupTask:
-    """A group that is being sampled or scored."""
+    """A group that waits, or is being sampled or scored."""
 
     lease: Lease
-    phase: str = "sampling"
-    """`sampling` or `scoring`."""
-    started_at: float = field(default_factory=time.monotonic)
+    phase: str = "waiting"
+    """`waiting`, `sampling` or `scoring`."""
+    started_at: float = 0.0
     prompt: list[int] = field(default_factory=list)
     sampled_at: float = 0.0
 
@@ -87,19 +91,52 @@ class Sampler:
         self._send = send
         self._scored = scored
         self._on_failure = on_failure
-        self._groups: dict[GroupTask, asyncio.Task[None]] = {}
+        self._groups: dict[GroupTask, asyncio.Task[None] | None] = {}
+        self._waiting: deque[GroupTask] = deque()
+        self._beginning = asyncio.Lock()
+        self._fills: set[asyncio.Task[None]] = set()
+        engine.on_room = self._fill_later
 
     async def take(self, leases: Leases) -> None:
-        """Submit the leases' prompts to the engine, in order. Groups are sent as they finish."""
+        """Sample the leases' groups, in order. They are sent as they finish.
+
+        Behind a barrier all of them begin at once, whatever room the engine has, and those that are left of an earlier
+        batch are given up: the controller has them already, since it waits for a batch before it sends the next one.
+        """
         if leases.barrier:
-            async with self._engine.barrier(leases.seed):
-                await self._submit(leases.leases)
+            await self._abandon()
+            groups = self._add(leases.leases)
+            async with self._beginning, self._engine.barrier(leases.seed):
+                for group in groups:
+                    await self._begin(group)
         else:
-            await self._submit(leases.leases)
+            # The controller leases a group again if it believes that the replica has lost it.
+            held = {(group.lease.kind, group.lease.group_id) for group in self._groups}
+            new = [lease for lease in leases.leases if (lease.kind, lease.group_id) not in held]
+            self._waiting.extend(self._add(new))
+            await self._fill()
+
+    def take_back(self, kind: str, most: int) -> list[int]:
+        """Give up to `most` leases of groups that have not begun, the last ones first, and return their ids."""
+        last_first = [group for group in reversed(self._waiting) if group.lease.kind == kind]
+        given = last_first[:most]
+        for group in given:
+            self._waiting.remove(group)
+            del self._groups[group]
+        return [group.lease.group_id for group in given]
+
+    def _add(self, leases: Iterable[Lease]) -> list[GroupTask]:
+        groups = [GroupTask(lease) for lease in leases]
+        self._groups.update(dict.fromkeys(groups))
+        return groups
 
     def stats(self) -> RolloutStats:
         """Return the current load."""
-        groups = sorted(self._groups, key=lambda group: group.started_at)
+        begun = (group for group in self._groups if group.phase != "waiting")
+        groups = sorted(begun, key=lambda group: group.started_at)
+        held: dict[str, list[int]] = {kind: [] for kind in self._sources}
+        for group in self._groups:
+            held[group.lease.kind].append(group.lease.group_id)
         phase = groups[0].phase if groups else ""
         if phase == "scoring" and (reward := self._pool.oldest()):
             phase = reward[0]
@@ -110,32 +147,58 @@ class Sampler:
             busy_seconds=self._engine.busy_seconds,
             tokens=self._engine.tokens,
             busy=self._engine.busy,
+            held=held,
         )
 
     async def close(self) -> None:
         """Cancel all unfinished groups."""
-        tasks = list(self._groups.values())
+        for task in self._fills:
+            task.cancel()
+        await self._abandon()
+
+    async def _fill(self) -> None:
+        """Begin groups that wait, in order, while the engine has room."""
+        async with self._beginning:
+            while self._waiting and self._engine.room:
+                await self._begin(self._waiting.popleft())
+
+    def _fill_later(self) -> None:
+        if self._waiting:
+            task = asyncio.create_task(self._fill())
+            self._fills.add(task)
+            task.add_done_callback(self._filled)
+
+    def _filled(self, task: asyncio.Task[None]) -> None:
+        self._fills.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(error)
+
+    async def _begin(self, group: GroupTask) -> None:
+        lease, source = group.lease, self._sources[group.lease.kind]
+        group.started_at, group.phase = time.monotonic(), "sampling"
+        try:
+            group.prompt = source.tokens(lease.index, self._engine.context)
+            pending = await self._engine.submit(
+                group.prompt, samples=lease.samples, max_tokens=source.max_tokens, temperature=source.temperature
+            )
+        except ProcessDied:
+            raise
+        except RlxError as error:
+            await self._send(self._failed(lease, error))
+            del self._groups[group]
+            return
+        task = asyncio.create_task(self._finish(group, pending))
+        self._groups[group] = task
+        task.add_done_callback(partial(self._remove, group))
+
+    async def _abandon(self) -> None:
+        """Cancel all groups."""
+        self._waiting.clear()
+        tasks = [task for task in self._groups.values() if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _submit(self, leases: list[Lease]) -> None:
-        for lease in leases:
-            group = GroupTask(lease)
-            source = self._sources[lease.kind]
-            try:
-                group.prompt = source.tokens(lease.index, self._engine.context)
-                pending = await self._engine.submit(
-                    group.prompt, samples=lease.samples, max_tokens=source.max_tokens, temperature=source.temperature
-                )
-            except ProcessDied:
-                raise
-            except RlxError as error:
-                await self._send(self._failed(lease, error))
-                continue
-            task = asyncio.create_task(self._finish(group, pending))
-            self._groups[group] = task
-            task.add_done_callback(partial(self._remove, group))
+        self._groups.clear()
 
     async def _finish(self, group: GroupTask, pending: PendingRequests) -> None:
         try:
@@ -192,7 +255,7 @@ class Sampler:
         return failed_group(lease, error, drop_bad_rows=source.drop_bad_rows)
 
     def _remove(self, group: GroupTask, task: asyncio.Task[None]) -> None:
-        del self._groups[group]
+        self._groups.pop(group, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_failure(error)
 

@@ -183,6 +183,9 @@ class RolloutStats(Message, frozen=True):
     """Tokens generated since the start."""
     busy: bool = False
     """Whether the engine has requests at this moment."""
+    held: dict[str, list[int]] | None = None
+    """Kind of lease -> ids of the groups that the replica holds: they wait, or are sampled or scored. The controller
+    leases others again that it believes to be here: their lease or their result was lost. None: not reported."""
 
 
 # --- weight sync -----------------------------------------------------------------------------------------------------

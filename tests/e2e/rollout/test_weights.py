@@ -73,10 +73,47 @@ async def test_a_transfer_that_breaks_in_the_middle_is_repeated(engine, policy, 
     assert set(versions) == {50, 51}
 
 
-async def test_untied_embeddings_are_synced(start_engine, policy_of, untied_model, checkpoint, reference):
-    async with start_engine(untied_model, name="untied") as engine:
+async def _check_waiting_requests(engine, policy, folder, checkpoint, reference, version):
+    """A request runs in the only place; those behind it start with the new weights and read no block of the old ones.
+
+    One of them vLLM has accepted already, as it does with requests that then wait for memory.
+    """
+    prompt = [3 + i % 60 for i in range(100)]
+    new = checkpoint(folder, noise=0.5, seed=version + 1)
+    await policy.send(version, checkpoint(folder))
+    first = await engine._requests.enter([prompt], _sampling(150))
+    behind = await engine.submit(prompt, samples=3, max_tokens=2, temperature=1.0)
+    inside = await engine._requests.enter([prompt], _sampling(2))
+    states = engine._llm.output_processor.request_states
+    while all(state.is_prefilling for state in states.values()):  # noqa: ASYNC110 - vLLM has no event for it
+        await asyncio.sleep(0.001)
+    assert len(states) == 3, "vLLM gets one of the three that wait: as many as it can run"
+    await policy.send(version + 1, new)
+    (going_on,) = await engine.collect(first)
+    assert [span.version for span in going_on.versions] == [version, version + 1], "it has a token, so it continues"
+    outputs = [*await behind.results(), *await inside.results()]
+    for output in outputs:
+        (one,) = output.outputs
+        assert {int(span.version) for span in one.weight_versions} == {version + 1}
+        expected = reference(folder, new, [prompt + list(one.token_ids)])[0][len(prompt) - 1 :]
+        assert list(one.logprobs.logprobs) == pytest.approx(expected, abs=1e-5)
+    # The first one to start reads nothing; the others may read what it wrote.
+    assert min(output.num_cached_tokens for output in outputs) == 0
+
+
+def _sampling(tokens):
+    """Return the parameters of a request that samples exactly so many tokens."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    plain = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False, "flat_logprobs": True}
+    return SamplingParams(max_tokens=tokens, ignore_eos=True, logprobs=0, **plain)
+
+
+async def test_untied_embeddings_are_synced_and_requests_that_wait_begin_with_them(start_engine, policy_of, untied_model, checkpoint, reference):
+    async with start_engine(untied_model, name="untied", vllm={"max_model_len": 256, "max_num_seqs": 1}) as engine:
         policy = policy_of(engine)
         await _check_sync(engine, policy, untied_model, checkpoint, reference, version=1)
+        await _check_waiting_requests(engine, policy, untied_model, checkpoint, reference, version=10)
         weights = checkpoint(untied_model)
         del weights["model.layers.1.self_attn.k_proj.weight"]
         with pytest.raises(

@@ -22,6 +22,7 @@ from rlx.transport.messages import GroupDone, GroupFailed, Lease, Leases
 class Engine:
     texts: list[str]
     context: int = 512
+    room: int = 8
 
     async def submit(self, prompt: list[int], **_: Any) -> None: ...
 

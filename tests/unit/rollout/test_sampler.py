@@ -99,7 +99,7 @@ class StubEngine:
 
     prompts: list
 
-    busy_seconds, tokens, context = 0.0, 0, 32
+    busy_seconds, tokens, context, room = 0.0, 0, 32, 8
     refuses: str = ""
     """`submit` or `collect`: the engine refuses the request, or ends it with an error."""
 
