@@ -58,7 +58,8 @@ def build_rl(
         eval_placement = Placement(services, load, barrier=barrier, kind="evaluation group")
         evaluation = Evaluation(services, rows=rows, placement=eval_placement)
         evaluation.bad_rows.restore({}, saved.named_rows if saved else [])
-    placements = Placements(load, [part.placement for part in (groups, evaluation) if part is not None])
+    placed = {"train": placement} if evaluation is None else {"train": placement, "eval": evaluation.placement}
+    placements = Placements(load, placed)
     for name in services.replicas:
         # After a restart of the policy: the first weights reach those that are ready, and the others when they are.
         if restarts.is_away(name):

@@ -168,8 +168,8 @@ class Engine:
         The result depends only on `seed`, the weights and the requests: tokens and logprobs repeat bit for bit.
         Raises RunError if the engine isn't idle.
         """
-        if self.busy:
-            left = f"{self._requests.inside} requests are still in its engine"
+        if self._requests.unfinished:
+            left = f"{self._requests.unfinished} requests are still in its engine"
             raise RunError(f"{self._name} cannot start a repeatable batch: {left}")
         core = self._llm.engine_core
         await core.pause_scheduler_async(mode="keep", clear_cache=True)

@@ -6,6 +6,7 @@ Rule: `[rollout.vllm]` overrides rlx's defaults, but not the arguments that rlx 
 from __future__ import annotations
 
 from rlx.config.schema import Config
+from rlx.datasets.order import derive_seed
 from rlx.platform import PLATFORMS
 from rlx.sync.vllm_engine import BACKEND
 
@@ -24,8 +25,13 @@ def engine_environment(config: Config, index: int) -> dict[str, str]:
     return {**defaults, **platform.visible_devices(range(first, first + width)), **config.rollout.env}
 
 
-def engine_arguments(config: Config, index: int) -> dict[str, object]:
-    """Return vLLM's AsyncEngineArgs for replica `index`. The preflight has checked `[rollout.vllm]`."""
+def engine_arguments(
+    config: Config, index: int, *, attempt: int = 1, resumed_from: str | None = None
+) -> dict[str, object]:
+    """Return vLLM's AsyncEngineArgs for replica `index`. The preflight has checked `[rollout.vllm]`.
+
+    Every engine draws noise of its own: those of two replicas, of a replica's attempts, and of a run and its resume.
+    """
     rollout = config.rollout
     defaults: dict[str, object] = {
         "max_model_len": -1,
@@ -40,7 +46,7 @@ def engine_arguments(config: Config, index: int) -> dict[str, object]:
         "trust_remote_code": config.model.trust_remote_code,
         "dtype": rollout.dtype or config.policy.dtype,
         "tensor_parallel_size": rollout.tensor_parallel,
-        "seed": (config.run.seed + index) % 2**31,
+        "seed": derive_seed(config.run.seed, "engine", index, attempt, resumed_from),
         "logprobs_mode": "processed_logprobs",
         "worker_extension_cls": "rlx.sync.worker_extension.WorkerExtension",
         "weight_transfer_config": {"backend": BACKEND},

@@ -114,7 +114,9 @@ class Replica:
             await self._client.notify(Doing(f"starts {config.rollout.reward_workers} reward workers"))
         pool = await self._resources.enter_async_context(RewardPool(self._boot, plugins.timings, plugins.hook_failures))
         await self._client.notify(Doing("starts vLLM (loads the weights, compiles, warms up)"))
-        engine = await Engine.start(engine_arguments(config, self._boot.index), self._boot.name, self._log)
+        boot = self._boot
+        args = engine_arguments(config, boot.index, attempt=boot.attempt, resumed_from=boot.resume_from)
+        engine = await Engine.start(args, boot.name, self._log)
         self._resources.callback(engine.close)
         self._engine = engine
 

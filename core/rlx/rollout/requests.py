@@ -45,8 +45,10 @@ class PendingRequests:
         try:
             return await asyncio.gather(*self._outputs)
         finally:
-            for output in self._outputs:
+            left = [output for output in self._outputs if not output.done()]
+            for output in left:
                 output.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
 
 class Request:
@@ -80,6 +82,7 @@ class Requests:
         self._capacity = places + places // SURPLUS
         self._places = asyncio.Semaphore(self._capacity)
         self._queued = 0
+        self._unfinished: set[asyncio.Task[RequestOutput]] = set()
         self._inside: set[Request] = set()
         self.entry = asyncio.Lock()
         """Held while a request is handed to vLLM, and while weights change."""
@@ -92,13 +95,22 @@ class Requests:
         return len(self._inside)
 
     @property
+    def unfinished(self) -> int:
+        """Number of requests in vLLM or waiting."""
+        return len(self._unfinished)
+
+    @property
     def room(self) -> int:
         """Number of requests that vLLM can take at once."""
         return max(0, self._capacity - self._queued)
 
     def queue(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> PendingRequests:
         """Add requests that enter vLLM, in order, as places fall free."""
-        return PendingRequests([self._start(self._in_turn(Request(prompt, params))) for prompt in prompts])
+        pending = [self._start(self._in_turn(Request(prompt, params))) for prompt in prompts]
+        self._queued += len(pending)
+        for task in pending:
+            task.add_done_callback(self._leave_queue)
+        return PendingRequests(pending)
 
     async def enter(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> PendingRequests:
         """Hand requests to vLLM at once, whatever it has. Returns when it has accepted all of them, in order."""
@@ -107,7 +119,7 @@ class Requests:
             for prompt in prompts:
                 request = Request(prompt, params)
                 await self._hand_over(request)
-                task = asyncio.create_task(self._output(request))
+                task = self._start(self._output(request))
                 on_failure.callback(task.cancel)
                 pending.append(task)
             on_failure.pop_all()
@@ -127,9 +139,9 @@ class Requests:
         await self._llm.abort(again, internal=True)
 
     def _start(self, output: Coroutine[Any, Any, RequestOutput]) -> asyncio.Task[RequestOutput]:
-        self._queued += 1
         task = asyncio.create_task(output)
-        task.add_done_callback(self._leave_queue)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
         return task
 
     def _leave_queue(self, _: asyncio.Task[RequestOutput]) -> None:

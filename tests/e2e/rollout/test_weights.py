@@ -109,7 +109,9 @@ def _sampling(tokens):
     return SamplingParams(max_tokens=tokens, ignore_eos=True, logprobs=0, **plain)
 
 
-async def test_untied_embeddings_are_synced_and_requests_that_wait_begin_with_them(start_engine, policy_of, untied_model, checkpoint, reference):
+async def test_untied_embeddings_are_synced_and_requests_that_wait_begin_with_them(
+    start_engine, policy_of, untied_model, checkpoint, reference
+):
     async with start_engine(untied_model, name="untied", vllm={"max_model_len": 256, "max_num_seqs": 1}) as engine:
         policy = policy_of(engine)
         await _check_sync(engine, policy, untied_model, checkpoint, reference, version=1)

@@ -44,6 +44,7 @@ from rlx.transport.messages import (
     ProcessExited,
     ReceiveWeights,
     RolloutReady,
+    RolloutStats,
     RowsRefused,
     RunEnded,
     SaveCheckpoint,
@@ -188,6 +189,12 @@ class Script:
     """Version -> why its checkpoint can't be written."""
     hook_failures: dict[str, int] = field(default_factory=dict)
     """Plugin -> failures of its hooks, sent with every group and by the policy when it is ready."""
+    lost_leases: set[tuple[str, int]] = field(default_factory=set)
+    """Kind and id of leases that do not arrive, each time once."""
+    lost_results: set[tuple[str, int]] = field(default_factory=set)
+    """Kind and id of groups whose message does not arrive, each time once."""
+    report_seconds: float = 0.0
+    """Interval at which replicas report the groups that they hold; 0: they don't."""
     never_returns: bool = False
     """The launcher ignores orders to restart a replica."""
 
@@ -200,6 +207,7 @@ class Replica:
         self.drops = 0
         self.leases: list[Leases] = list(leases)
         self.sent = 0
+        self.held: Counter[tuple[str, int]] = Counter()
         self.tasks: list[asyncio.Task[None]] = []
 
     async def handle(self, message: Message) -> Message:
@@ -209,7 +217,7 @@ class Replica:
                 self.leases.append(message)
                 if len(self.leases) in self.run.script.dies.get(self.name, []):
                     return await self.die()
-                self.tasks += [asyncio.create_task(self.sample(lease)) for lease in message.leases]
+                self.tasks += [asyncio.create_task(self.hold(lease)) for lease in message.leases]
             case ReceiveWeights() if message.version in self.run.script.dies_at_weights.get(self.name, []):
                 self.run.script.dies_at_weights[self.name].remove(message.version)
                 self.run.broke[message.version].set()
@@ -237,6 +245,26 @@ class Replica:
             await self.run.clients[self.name].notify(Failed("it is dead", owner=self.name, died=True))
         await self.run.notify(ProcessExited(self.name, 137, ["out of memory"], self.attempt))
         return Ok()
+
+    async def report(self) -> None:
+        while True:
+            held = [key for key, count in self.held.items() if count]
+            by_kind = {kind: [group_id for one, group_id in held if one == kind] for kind in ("train", "eval")}
+            await self.run.clients[self.name].notify(RolloutStats(len(held), 0.0, "", 0.0, 0, held=by_kind))
+            await asyncio.sleep(self.run.script.report_seconds)
+
+    async def hold(self, lease: Lease) -> None:
+        key, script = (lease.kind, lease.group_id), self.run.script
+        if key in script.lost_leases:
+            script.lost_leases.remove(key)
+            return
+        self.held[key] += 1
+        if key in script.lost_results:
+            script.lost_results.remove(key)
+            await asyncio.sleep(random.random() * 2 * script.sample_seconds)
+        else:
+            await self.sample(lease)
+        self.held[key] -= 1
 
     async def sample(self, lease: Lease) -> None:
         script, client = self.run.script, self.run.clients[self.name]
@@ -494,6 +522,8 @@ class FakeRun:
             await self.clients[name].request(ready, timeout=5, what="ready")
         except Exception as error:
             self.refused = str(error)
+        if self.script.report_seconds and name in self.replicas:
+            self.replicas[name].tasks.append(asyncio.create_task(self.replicas[name].report()))
 
     async def handle_launcher(self, message: Message) -> Message:
         match message:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rlx.config.schema import Config
-from rlx.rollout.engine_arguments import engine_environment
+from rlx.rollout.engine_arguments import engine_arguments, engine_environment
 
 
 def _config(device="cpu", **rollout):
@@ -41,3 +41,18 @@ def test_the_size_of_the_cache_in_bytes_is_not_overridden_by_the_default_variabl
 
 def test_cpu_engines_are_not_assigned_devices():
     assert "CUDA_VISIBLE_DEVICES" not in engine_environment(_config(), 1)
+
+
+def test_every_engine_draws_noise_of_its_own():
+    """Replicas, attempts, and a run and its resume; the same one has the same seed."""
+    config = _config()
+    starts = [
+        {"index": index, "attempt": attempt, "resumed_from": resumed}
+        for index in range(3)
+        for attempt in (1, 2)
+        for resumed in (None, "checkpoints/step_00002", "checkpoints/step_00004")
+    ]
+    seeds = [engine_arguments(config, **start)["seed"] for start in starts]
+    assert len(set(seeds)) == len(starts)
+    assert seeds == [engine_arguments(config, **start)["seed"] for start in starts]
+    assert all(0 <= seed < 2**31 for seed in seeds)

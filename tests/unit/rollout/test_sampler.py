@@ -99,7 +99,7 @@ class StubEngine:
 
     prompts: list
 
-    busy_seconds, tokens, context, room = 0.0, 0, 32, 8
+    busy_seconds, tokens, context, room, busy = 0.0, 0, 32, 8, False
     refuses: str = ""
     """`submit` or `collect`: the engine refuses the request, or ends it with an error."""
 
@@ -241,3 +241,62 @@ def test_evaluation_groups_do_not_call_get_policy_input():
 def test_rollout_collate_fn_must_keep_a_batch_of_one():
     message, *_ = sample_group(DuplicatesInputs)
     assert "packer DuplicatesInputs: rollout_collate_fn got a list of one input and returned a list" in message.error
+
+
+class NarrowEngine(StubEngine):
+    """An engine with room for one request, which ends when the test says so."""
+
+    def __init__(self):
+        super().__init__([])
+        self.waiting = []
+
+    @property
+    def room(self):
+        return 1 - len(self.waiting)
+
+    async def submit(self, prompt, *, samples, max_tokens, temperature):
+        self.prompts.append(list(prompt))
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        return samples, self.waiting[-1]
+
+    async def collect(self, pending):
+        await pending[1]
+        return await super().collect(pending[0])
+
+    def end_one(self):
+        self.waiting.pop(0).set_result(None)
+        self.on_room()
+
+
+async def test_groups_wait_for_room_in_order_and_their_leases_can_be_taken_back():
+    packer = DecoderOnlyLLMDataPacker()
+    packer.setup(None, TOKENIZER)
+    view = make_dataset([f"{row}+0=" for row in range(6)], {}, None, TOKENIZER)
+    engine, sent = NarrowEngine(), asyncio.Queue()
+    sources = {"train": PromptSource(Prompts(view, packer, TOKENIZER), 1.0, 8)}
+
+    async def scored(group):
+        """Do nothing: no hook is enabled."""
+
+    calls = {"send": sent.put, "scored": scored, "on_failure": sent.put_nowait}
+    sampler = Sampler(engine, ConstantPool(), sources, **calls)
+
+    def held():
+        return sampler.stats().held["train"]
+
+    await sampler.take(Leases([Lease(index, index, 2, 3, 7) for index in range(5)]))
+    assert len(engine.prompts) == 1, "the others cost the engine nothing"
+    assert held() == [0, 1, 2, 3, 4]
+    assert sampler.stats().running == 1
+    await sampler.take(Leases([Lease(2, 2, 2, 3, 7), Lease(5, 5, 2, 3, 7)]))
+    assert held() == [0, 1, 2, 3, 4, 5], "one that it holds already is not sampled twice"
+    assert sampler.take_back("train", 2) == [5, 4]
+    assert sampler.take_back("eval", 2) == []
+    for index in range(4):
+        assert len(engine.prompts) == index + 1
+        assert engine.prompts[-1] == TOKENIZER.encode(f"{index}+0=")
+        engine.end_one()
+        assert (await sent.get()).group_id == index
+    await asyncio.sleep(0)
+    assert (held(), sent.qsize(), sampler.take_back("train", 9)) == ([], 0, [])
+    await sampler.close()

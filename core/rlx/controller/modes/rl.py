@@ -225,6 +225,8 @@ class RLMode:
             case RolloutStats():
                 if self._busy.report(replica, message):
                     self._services.progress.moved()
+                if not self._closed:
+                    await self._placements.report(replica, message.held)
 
     def _groups_of(self, kind: str) -> Groups | Evaluation | None:
         return self._groups if kind == "train" else self._evaluation
