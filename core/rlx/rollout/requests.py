@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine.output_processor import RequestOutputCollector
 
 SURPLUS = 8
-"""One request for so many places waits inside vLLM, so that a place which falls free is taken in the same moment."""
+"""One request for each 8 places waits inside vLLM, so that a place which falls free is taken in the same moment."""
 
 
 class PendingRequests:

@@ -28,7 +28,7 @@ UNPLACED = ""
 """Holder of leases that no replica can take yet."""
 LOST_REPORTS = 3
 LOST_SECONDS = 2.0
-"""A group counts as lost if it is missing in so many reports of a replica in a row, over at least this time, since a
+"""A group counts as lost if it is missing in this number of reports of a replica in a row, over at least this time: a
 lease may cross a report on its way.
 """
 
