@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rlx.controller.groups import resume
 from rlx.controller.groups.evaluation import Evaluation
 from rlx.controller.groups.groups import Groups
@@ -48,7 +50,10 @@ def build_rl(
     placement = Placement(services, load, barrier=barrier, kind="group")
     groups = Groups(services, window=window, order=order, ledger=ledger, placement=placement, version=version)
     if saved is not None:
-        groups.restore(resume.reconcile(ledger, window, version=version, frontier=saved.next_group_id))
+        if saved.untrained is None:
+            saved = resume.complete(saved, ledger.rows())
+        say = partial(services.log, "warning")
+        groups.restore(resume.reconcile(ledger, window, saved, row_of=order.row, say=say))
         groups.drops.failed, groups.drops.uninformative = saved.dropped, saved.uninformative
         groups.bad_rows.restore(saved.bad_rows, saved.named_rows)
     evaluation = None

@@ -20,6 +20,7 @@ import copy
 import shutil
 import time
 
+from rlx.config.changes import dump
 from rlx.controller.modes.mode import TrainingMode
 from rlx.controller.records import checkpoint
 from rlx.controller.records.best import Best, is_of_one_version
@@ -91,6 +92,7 @@ class Loop:
         return SavedState(
             version=0,
             next_group_id=0,
+            untrained=[],
             groups_per_step=self._config.policy.groups_per_step,
             fingerprint=self._mode.fingerprint,
             dropped=0,
@@ -291,6 +293,7 @@ class Loop:
         return SavedState(
             version=version,
             next_group_id=counts.next_group_id,
+            untrained=counts.untrained,
             groups_per_step=self._config.policy.groups_per_step,
             fingerprint=self._mode.fingerprint,
             dropped=counts.dropped,
@@ -301,6 +304,7 @@ class Loop:
             evaluations=list(self._totals.evaluations),
             evaluations_skipped=self._skipped_before(version),
             logprob_diff_max=self._totals.logprob_diff_max,
+            config=dump(self._config),
         )
 
     def _skipped_before(self, version: int) -> int:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rlx.config.changes import changes, dump, effect
+from pydantic import ValidationError
+
+from rlx.config.changes import changes, dump, effect, refusals
 from rlx.config.schema import Config
 from rlx.errors import UsageError
 from rlx.files import write_atomic
 from rlx.launch.run_dir import RunDir
-from rlx.names import CHANGES_FILE, CONFIG_FILE
+from rlx.names import CHANGES_FILE, CHECKPOINTS, CONFIG_FILE
 
 
 def check_steps(config: Config, checkpoint: Path) -> None:
@@ -25,6 +27,29 @@ def check_steps(config: Config, checkpoint: Path) -> None:
             f"[run] steps = {config.run.steps}: the run has made {version} steps already, by its newest checkpoint, "
             f"and can't go back. `rlx export --step {config.run.steps}` writes an earlier version, if it was kept."
         )
+
+
+def check_unchanged(config: Config, checkpoint: Path) -> None:
+    """Raise UsageError if a key that a resume can't change differs from the config of the checkpoint.
+
+    `--set` is refused before; this is for a config.json that was edited.
+    """
+    from rlx.controller.records.checkpoint import load
+
+    saved = load(checkpoint)
+    if not saved.config:  # an earlier version of rlx wrote it
+        return
+    try:
+        earlier = Config.model_validate(saved.config)
+    except ValidationError as error:
+        raise UsageError(f"The config in {checkpoint} can't be read: {error}") from error
+    if refused := refusals(earlier, config):
+        differ = changes(saved.config, dump(config))
+        lines = [f"  {line} (it was {json.dumps(differ[line.split(':')[0]][0])})" for line in refused]
+        place = f"{CHECKPOINTS}/{checkpoint.name}"
+        what = f"{CONFIG_FILE} differs from the config of {place} in what a resumed run can't change:"
+        advice = "Write the earlier values there again, or start a new run."
+        raise UsageError("\n".join([what, *lines, advice]))
 
 
 def record_changes(run_dir: RunDir, config: Config, checkpoint: Path | None, say: Callable[[str], None]) -> None:

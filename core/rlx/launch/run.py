@@ -21,7 +21,7 @@ import msgspec
 
 from rlx.controller.records.checkpoint import newest, version_of
 from rlx.errors import ProcessDied, RlxError, UsageError, WaitTimeout, described
-from rlx.launch.changes import check_steps, record_changes
+from rlx.launch.changes import check_steps, check_unchanged, record_changes
 from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.processes import RunProcesses, client_names, process_spec
@@ -91,6 +91,7 @@ def run(
         checkpoint = newest_checkpoint(directory.path, _say) if resume is not None else None
         if checkpoint is not None:
             check_steps(plan.config, checkpoint)
+            check_unchanged(plan.config, checkpoint)
             rewind(directory.path, checkpoint)
         launcher, owned = _make_objects(plan, directory.path, launcher, loggers)
         dispatch = Loggers(owned, LoggerLimits.of(plan.config.run))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ from rlx.config.schema import Config
 from rlx.controller.records.checkpoint import SavedState
 from rlx.errors import UsageError
 from rlx.fingerprint import Fingerprint
-from rlx.launch.changes import check_steps, record_changes
+from rlx.launch.changes import check_steps, check_unchanged, record_changes
 from rlx.launch.run_dir import RunDir
 
 
@@ -43,3 +44,25 @@ def test_each_resume_that_changes_keys_adds_a_line(checkpoint, tmp_path):
         (12, {"run.steps": [60, 20]}),
     ]
     assert said[0] == "changed: run.steps from 40 to 60: more or fewer steps; with a constant learning rate only"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("async.max_staleness", 1), ("algorithm.group_size", 4), ("policy.groups_per_step", 2), ("run.seed", 7),
+        ("dataset.shuffle", False), ("dataset.name", "e"), ("policy.optimizer.lr", 0.5),
+    ],
+)  # fmt: skip
+def test_an_edited_config_is_refused_by_key(tmp_path, key, value):
+    before = config().model_dump(by_alias=True, mode="json")
+    state = SavedState(12, 0, 1, Fingerprint(1, []), 0, 0.0, config=before)
+    (tmp_path / "controller.json").write_bytes(msgspec.json.encode(state))
+    check_unchanged(config(steps=40), tmp_path)
+    table = after = json.loads(json.dumps(before))
+    *path, last = key.split(".")
+    for part in path:
+        table = table[part]
+    was, table[last] = table[last], value
+    assert was != value
+    with pytest.raises(UsageError, match=re.escape(f"  {key}: ") + ".*" + re.escape(f"(it was {json.dumps(was)})")):
+        check_unchanged(Config.model_validate(after), tmp_path)

@@ -60,6 +60,11 @@ class Groups:
         return self._window.next_id
 
     @property
+    def untrained(self) -> list[int]:
+        """Ids of leased and finished groups, and of those that a resume has yet to sample again."""
+        return self._window.untrained
+
+    @property
     def barrier(self) -> bool:
         """Whether a step's groups are leased together, in a fixed order: a synchronous run repeats bit for bit."""
         return self._window.max_staleness == 0
@@ -121,7 +126,8 @@ class Groups:
         self.drops.kept()
         self._done[message.group_id] = message
         self._window.finish(message.group_id, self.in_flight)
-        self._ledger.finish(message, self.in_flight)
+        # A resumed synchronous run samples all groups of its step together, so it uses none that is stored.
+        self._ledger.finish(message, self.in_flight, store=not self.barrier)
         self._moved()
 
     async def failed(self, replica: str, message: GroupFailed) -> None:

@@ -4,8 +4,10 @@ Rules:
 
 * Groups move leased -> finished -> trained, or leased -> dropped (with the reason).
 * Writes are queued and applied by one thread, many in a transaction. A killed process loses at most the
-  leases and finished groups of its last moments, which a resume samples again. `flush` comes before a checkpoint
-  commits, so a group that the checkpoint has trained never counts as untrained.
+  leases and finished groups of its last moments, which a resume samples again. `flush` puts them on disk, and comes
+  before a checkpoint commits.
+* No resume depends on it: the checkpoint knows which groups are trained (resume.py). A ledger that is missing or
+  damaged is replaced by an empty one, and the damaged file is kept under another name.
 * The message of a finished group is stored in two parts: `facts` (without the episodes) and `payload` (the
   episodes). Both are deleted once a committed checkpoint covers its step; until then, a resume may need them.
 * The file is a public interface: `PRAGMA user_version` is the version of its format, and it can be read while the run
@@ -18,20 +20,24 @@ import itertools
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from msgspec import structs
 
 from rlx.errors import RunError
-from rlx.files import writing
+from rlx.files import sync_file, sync_folder, writing
 from rlx.transport.messages import GroupDone, decode, encode
 
 VERSION = 1
+DAMAGED = ".damaged"
+RESTORED = "trained or dropped before the checkpoint of step {}, by that checkpoint: the ledger had lost the group"
+"""The reason of a trained group whose step is unknown."""
 # A payload has tens of kilobytes: large pages and a long log (64 MiB) take 40 % less CPU time.
 PAGE_BYTES = 16384
 WAL_PAGES = 4096
@@ -61,8 +67,16 @@ _STORE = "INSERT OR REPLACE INTO payloads VALUES (?, ?, ?)"
 _TRAIN = "UPDATE groups SET state = 'trained', step = ? WHERE group_id = ?"
 _DROP = "UPDATE groups SET state = 'dropped', why = ? WHERE group_id = ?"
 _DISCARD = "DELETE FROM payloads WHERE group_id = ?"
-_UNTRAIN = "UPDATE groups SET state = 'finished', step = NULL WHERE state = 'trained' AND step >= ?"
+_CLOSE = "INSERT OR REPLACE INTO groups (group_id, row, state, lease_version, why) VALUES (?, ?, 'trained', 0, ?)"
+_UNTRAIN = "UPDATE groups SET state = 'finished', step = NULL, why = NULL WHERE group_id = ?"
 _PURGE = "DELETE FROM payloads WHERE group_id IN (SELECT group_id FROM groups WHERE state = 'trained' AND step < ?)"
+
+_SELECT = (
+    "SELECT group_id, row, state, lease_version, oldest_version, newest_version, step, why, "
+    "EXISTS (SELECT 1 FROM payloads WHERE payloads.group_id = groups.group_id) FROM groups ORDER BY group_id"
+)
+LOG = "-wal"
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # the last: a table is missing
 
 _Write = tuple[str, tuple[int | str | bytes | None, ...]]
 
@@ -83,16 +97,23 @@ class LedgerRow:
     """Whether its message is stored."""
 
 
+def read_rows(reader: sqlite3.Connection) -> list[LedgerRow]:
+    """Return all groups of a ledger by id."""
+    return [LedgerRow(*fields) for fields in reader.execute(_SELECT)]
+
+
 class Ledger:
     """Records groups through one writer thread, which owns the connection.
 
-    `on_error` is called on that thread with the error of a failed write.
+    `on_error` is called on that thread with the error of a failed write. `resume`: the run has one already; if that
+    is missing or damaged, `repaired` says so.
     """
 
     def __init__(self, path: Path, *, on_error: Callable[[RunError], None], resume: bool = False) -> None:
         self._path = path
         self._on_error = on_error
         self._error: RunError | None = None
+        self.repaired = ""
         with writing(f"the ledger {path}"):
             self._open(resume=resume)
         self._queue: queue.SimpleQueue[_Write | threading.Event | None] = queue.SimpleQueue()
@@ -102,8 +123,14 @@ class Ledger:
     def lease(self, group_id: int, row: int, version: int) -> None:
         self._queue.put((_LEASE, (group_id, row, version)))
 
-    def finish(self, message: GroupDone, newest: int) -> None:
-        """Record a finished group. `newest`: the newest version that may have sampled any of its tokens."""
+    def finish(self, message: GroupDone, newest: int, *, store: bool = True) -> None:
+        """Record a finished group. `newest`: the newest version that may have sampled any of its tokens.
+
+        store: whether to keep the message, for a resume.
+        """
+        if not store:
+            self._queue.put((_FINISH, (message.oldest_version, newest, message.group_id)))
+            return
         facts = encode(structs.replace(message, payload=b"", costs={}, hook_failures={}))
         self._queue.put((_FINISH, (message.oldest_version, newest, message.group_id)))
         self._queue.put((_STORE, (message.group_id, facts, message.payload)))
@@ -128,12 +155,31 @@ class Ledger:
         """Delete the messages of groups trained by steps before `version`, whose checkpoint is committed."""
         self._queue.put((_PURGE, (version,)))
 
-    def rewind(self, version: int, frontier: int | None) -> None:
-        """Return to the checkpoint of `version`: undo later steps, and delete the groups from id `frontier` on."""
-        if frontier is not None:
-            self._queue.put(("DELETE FROM payloads WHERE group_id >= ?", (frontier,)))
-            self._queue.put(("DELETE FROM groups WHERE group_id >= ?", (frontier,)))
-        self._queue.put((_UNTRAIN, (version,)))
+    def rewind(
+        self,
+        version: int,
+        *,
+        next_id: int,
+        finished: Iterable[int],
+        leased: Mapping[int, int],
+        closed: Mapping[int, int],
+    ) -> None:
+        """Return to the checkpoint of `version`, and delete the groups from id `next_id` on.
+
+        finished: groups whose messages the resume uses.
+        leased: group -> row, of those to sample again.
+        closed: group -> row, of those that the checkpoint has trained or dropped although the ledger does not know it.
+        """
+        self._queue.put(("DELETE FROM payloads WHERE group_id >= ?", (next_id,)))
+        self._queue.put(("DELETE FROM groups WHERE group_id >= ?", (next_id,)))
+        for group_id in finished:
+            self._queue.put((_UNTRAIN, (group_id,)))
+        for group_id, row in leased.items():
+            self._queue.put((_LEASE, (group_id, row, version)))
+        for group_id, row in closed.items():
+            self._queue.put((_CLOSE, (group_id, row, RESTORED.format(version))))
+        for group_id in (*leased, *closed):
+            self._queue.put((_DISCARD, (group_id,)))
 
     def flush(self, timeout: float = 120.0) -> None:
         """Wait until all queued writes are on disk. Raises RunError if a write failed or the wait times out."""
@@ -152,12 +198,7 @@ class Ledger:
     def rows(self) -> list[LedgerRow]:
         """Return all groups by id, as of the last flush."""
         with closing(self._reader()) as reader:
-            found = reader.execute(
-                "SELECT group_id, row, state, lease_version, oldest_version, newest_version, step, why, "
-                "EXISTS (SELECT 1 FROM payloads WHERE payloads.group_id = groups.group_id) "
-                "FROM groups ORDER BY group_id"
-            )
-            return [LedgerRow(*fields) for fields in found]
+            return read_rows(reader)
 
     def stored(self, group_id: int) -> GroupDone | None:
         """Return the message of a finished group; None if it was not kept or has been deleted."""
@@ -165,9 +206,11 @@ class Ledger:
             found = reader.execute("SELECT facts, payload FROM payloads WHERE group_id = ?", (group_id,)).fetchone()
         if found is None:
             return None
-        message = decode(found[0])
-        assert isinstance(message, GroupDone)
-        return structs.replace(message, payload=found[1])
+        try:
+            message = decode(found[0])
+        except msgspec.MsgspecError:  # damaged
+            return None
+        return structs.replace(message, payload=found[1]) if isinstance(message, GroupDone) else None
 
     def counts(self) -> dict[str, int]:
         """Return the number of groups in each state. Raises RunError if the file cannot be read."""
@@ -181,22 +224,21 @@ class Ledger:
         return sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)
 
     def _open(self, *, resume: bool) -> None:
-        if resume != self._path.exists():
-            raise RunError(
-                f"cannot resume: {self._path} does not exist"
-                if resume
-                else f"the run directory belongs to another run: {self._path} exists"
-            )
+        if resume and (problem := damage(self._path)):
+            self.repaired = f"{self._path} {problem}: it is made anew from the checkpoint"
+            for path in files_of(self._path):
+                path.replace(path.with_name(path.name + DAMAGED))
+        elif not resume and self._path.exists():
+            raise RunError(f"the run directory belongs to another run: {self._path} exists")
+        new = not self._path.exists()
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        # Commits are not synced, but `flush` is: a lease that a crash of the machine undoes is made again.
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        if not resume:
+        if new:
             self._connection.executescript(_SCHEMA)
-        found = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if found != VERSION:
-            raise RunError(f"{self._path} has format {found}; this rlx reads format {VERSION}")
 
     def _write_all(self) -> None:
         closed = False
@@ -207,11 +249,23 @@ class Ledger:
                 batch.append(self._queue.get())
             writes = [item for item in batch if isinstance(item, tuple)]
             self._apply(writes)
-            for item in batch:
-                if isinstance(item, threading.Event):
-                    item.set()
+            events = [item for item in batch if isinstance(item, threading.Event)]
+            if events:
+                self._sync()
+            for event in events:
+                event.set()
             closed = None in batch
         self._connection.close()
+
+    def _sync(self) -> None:
+        """Fsync what is committed. SQLite itself does so only when it moves the log into the file."""
+        try:
+            for path in files_of(self._path):
+                if path.name.endswith(LOG):
+                    sync_file(path)
+            sync_folder(self._path.parent)
+        except OSError as error:
+            self._fail(error)
 
     def _apply(self, writes: list[_Write]) -> None:
         if self._error is not None or not writes:
@@ -222,6 +276,38 @@ class Ledger:
                 self._connection.executemany(sql, [parameters for _, parameters in run])
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._error = RunError(f"the ledger {self._path} cannot be written: {error}. Is the disk full?")
-            self._error.__cause__ = error
-            self._on_error(self._error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._error = RunError(f"the ledger {self._path} cannot be written: {error}. Is the disk full?")
+        self._error.__cause__ = error
+        self._on_error(self._error)
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """Yield the files of the ledger `path` that exist: the database, its log and the log's index."""
+    yield from (file for suffix in ("", LOG, "-shm") if (file := path.with_name(path.name + suffix)).exists())
+
+
+def damage(path: Path) -> str:
+    """Return what is wrong with the file of a ledger, as the end of a sentence; "" if it is sound.
+
+    Reads the whole file. Raises RunError if a newer rlx wrote it, and sqlite3.Error if it cannot be read at all.
+    """
+    if not path.exists():
+        return "is missing"
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found not in {0, VERSION}:
+                raise RunError(f"{path} has format {found}; this rlx reads format {VERSION}")
+            if found == 0:
+                return "is empty"
+            problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            connection.execute(_SELECT).fetchone()
+            return "" if problem == "ok" else f"is damaged ({problem})"
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)  # none if Python refuses a value that it has read
+        if code is None or code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _DAMAGE:
+            return f"is damaged ({error})"
+        raise  # a fault of the disk, or of permissions: it says nothing about the content

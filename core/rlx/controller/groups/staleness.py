@@ -73,6 +73,11 @@ class Window:
         limit = min(version + self.max_staleness + 1, self.last_step) * self.groups_per_step
         return max(0, limit - self._trained - len(self._pending))
 
+    @property
+    def untrained(self) -> list[int]:
+        """Ids below `next_id` that are neither trained nor dropped, sorted."""
+        return sorted({*self._pending, *self._resample})
+
     def lease(self, version: int) -> int:
         """Lease a group and return its id: one to be sampled again after a resume, or else a new one."""
         if self.room(version) < 1:

@@ -90,6 +90,7 @@ class RLMode:
         drops = self._groups.drops
         return GroupCounts(
             next_group_id=self._groups.next_id,
+            untrained=self._groups.untrained,
             dropped=drops.failed,
             uninformative=drops.uninformative,
             bad_rows=self._groups.bad_rows.counts,

@@ -72,10 +72,20 @@ class SavedState(msgspec.Struct, frozen=True):
     """Reason -> training rows dropped because they can't be used."""
     named_rows: list[BadRow] = []
     """The first of them."""
+    untrained: list[int] | None = None
+    """Ids below the frontier that were neither trained nor dropped, sorted. With them the checkpoint needs no ledger to
+    be right. None: an earlier version of rlx wrote it."""
+    config: dict[str, Any] = {}
+    """The resolved config with which it was made, as in config.json; empty: an earlier version of rlx wrote it."""
     evaluations_skipped: int = 0
     """Evaluations that fell due and were not made, since another one was out."""
     format: int = UNCHECKED
     """`commit` sets the one that it writes."""
+
+    @property
+    def groups_dropped(self) -> int:
+        """Groups that an RL run has dropped, for whatever reason."""
+        return self.dropped + self.uninformative + sum(self.bad_rows.values())
 
 
 def folder_of(run_dir: Path) -> Path:

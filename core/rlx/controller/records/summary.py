@@ -57,6 +57,8 @@ class Totals:
 class GroupCounts:
     """Groups and replicas over the whole run; the defaults are those of a run without replicas."""
 
+    untrained: list[int] = field(default_factory=list)
+    """Ids below the frontier that are neither trained nor dropped, sorted."""
     next_group_id: int = 0
     """The frontier: the first id that was never leased; in SFT, the next position in the order of rows."""
     dropped: int = 0
