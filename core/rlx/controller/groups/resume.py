@@ -30,7 +30,7 @@ from rlx.transport.messages import GroupDone
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """What a resume does with each group."""
+    """The fate of each group in a resume."""
 
     reuse: list[LedgerRow]
     """Finished groups to use as they are."""
