@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.records import checkpoint
+from rlx.episodes import decode_episodes
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.transport.messages import Drain
 
@@ -129,6 +132,61 @@ async def test_a_run_with_staleness_loses_and_repeats_no_group(make_run, script,
 
 def ids_of(run) -> list[list[int]]:
     return [[group_id for group_id, _ in step] for step in run.trained]
+
+
+def copy_ledger(source: Path, target: Path) -> None:
+    """Replace the ledger in `target` by that in `source`."""
+    for path in target.glob("ledger.sqlite*"):
+        path.unlink()
+    for path in source.glob("ledger.sqlite*"):
+        shutil.copy(path, target / path.name)
+
+
+def rows_of(*runs) -> Counter[int]:
+    return Counter(decode_episodes(payload)[0].dataset_index for step in runs for payload in step.payloads)
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+async def test_a_ledger_of_any_earlier_moment_trains_no_row_twice_and_skips_none(
+    make_run, script, tmp_path, tmp_path_factory, k
+):
+    """The machine crashes: the checkpoint is on disk, and the ledger is that of some step before."""
+    options = {"k": k, "steps": 5, "checkpoint": {"every": 2}, "algorithm": INFORMATIVE}
+    peers = {"drops": {3, 11}, "flat": {5, 20}}
+    first = make_run(run_dir=tmp_path / "first", script=script(**peers), **options)
+    first.run_dir.mkdir()
+    snapshots = [tmp_path_factory.mktemp("none")]
+
+    async def at_train(run, step):
+        snapshots.append(tmp_path_factory.mktemp("snapshot"))
+        copy_ledger(first.run_dir, snapshots[-1])
+        if step == 4:
+            while newest_or_none(run) != "step_00004":  # noqa: ASYNC110 - nobody signals the commit
+                await asyncio.sleep(0.01)
+            dying.cancel()
+            await asyncio.sleep(30)
+
+    first.script.at_train = at_train
+    dying = asyncio.create_task(first())
+    with pytest.raises(asyncio.CancelledError):
+        await dying
+    whole = make_run(run_dir=tmp_path_factory.mktemp("whole"), script=script(**peers), **options)
+    assert (await whole()).status == "done"
+    for number, snapshot in enumerate(snapshots):
+        run_dir = tmp_path / f"resumed-{number}"
+        shutil.copytree(first.run_dir, run_dir)
+        copy_ledger(snapshot, run_dir)
+        run = make_run(run_dir=run_dir, script=script(**peers), resume="checkpoints/step_00004", **options)
+        ended = await run()
+        assert (ended.status, ended.summary["groups/lost"]) == ("done", 0), ended.error
+        assert rows_of(*first.policy.steps[:4], *run.policy.steps) == rows_of(*whole.policy.steps)
+        dropped = [ended.summary[f"groups/{name}"] for name in ("dropped", "uninformative")]
+        assert dropped == [whole.ended.summary[f"groups/{name}"] for name in ("dropped", "uninformative")]
+
+
+def newest_or_none(run) -> str | None:
+    found = checkpoint.newest(run.run_dir)
+    return None if found is None else found.name
 
 
 async def test_finished_groups_are_reused(make_run, script):
