@@ -155,6 +155,18 @@ def export(
     export_command(run_dir, step=step, dtype=dtype, to=to)
 
 
+@app.command()
+def ledger(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of an RL run; it may go on.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
+) -> None:
+    """Count a run's groups by state and check the ledger."""
+    from rlx_cli.commands.ledger import ledger_command
+
+    raise typer.Exit(ledger_command(run_dir, json=as_json))
+
+
 @models_app.callback()
 def models() -> None:
     """Make this a group, although it has one command only."""

@@ -3,6 +3,7 @@
 * export.py: `rlx export`.
 * generate.py: `rlx generate`.
 * init.py, guess.py: `rlx init`, and what it finds out.
+* ledger.py: `rlx ledger`.
 * models.py: `rlx models make-tiny`.
 * version.py: `rlx --version`.
 * toml_text.py: the TOML text of a config.

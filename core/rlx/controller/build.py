@@ -23,8 +23,7 @@ from rlx.controller.runtime.services import Services
 from rlx.datasets.order import RowOrder, plain_order
 from rlx.errors import RunError
 from rlx.fingerprint import Fingerprint, difference
-
-LEDGER_FILE = "ledger.sqlite"
+from rlx.names import LEDGER_FILE
 
 
 def build_rl(
