@@ -156,7 +156,9 @@ def _against(folder: Path, rows: Sequence[LedgerRow]) -> str:
     if twice := sorted(trained & untrained):
         return f"by the ledger, steps before it have trained what it has not: {_listed(twice)}"
     if lacking := sorted(set(range(saved.next_group_id)) - untrained - closed):
-        return f"the ledger is older, and lacks {_listed(lacking)}, which the checkpoint has closed. A resume restores them"
+        return (
+            f"the ledger is older: it lacks {_listed(lacking)}, which the checkpoint has closed. A resume restores it"
+        )
     return ""
 
 
