@@ -76,7 +76,7 @@ def inspect_ledger(run_dir: Path) -> LedgerReport:
         checkpoints[version] = why = _against(folder, rows)
         if why:
             violations.append(f"checkpoint of step {version}: {why}")
-    counts = Counter(row.state for row in rows)
+    counts = Counter[str](row.state for row in rows)
     return LedgerReport(
         running=running,
         counts={state: counts[state] for state in STATES},
