@@ -12,6 +12,7 @@ import pytest
 
 from rlx.controller.groups.ledger import Ledger
 from rlx.controller.records import checkpoint
+from rlx.earlier.ledger import inspect_ledger
 from rlx.episodes import decode_episodes
 from rlx.fingerprint import Fingerprint, Fingerprints
 from rlx.transport.messages import Drain
@@ -182,6 +183,9 @@ async def test_a_ledger_of_any_earlier_moment_trains_no_row_twice_and_skips_none
         assert rows_of(*first.policy.steps[:4], *run.policy.steps) == rows_of(*whole.policy.steps)
         dropped = [ended.summary[f"groups/{name}"] for name in ("dropped", "uninformative")]
         assert dropped == [whole.ended.summary[f"groups/{name}"] for name in ("dropped", "uninformative")]
+        (run_dir / "config.json").write_text(run.config.model_dump_json(by_alias=True))
+        (run_dir / "environment.json").write_text('{"folder": "/", "base_dir": "/", "script": null}')
+        assert inspect_ledger(run_dir).violations == []
 
 
 def newest_or_none(run) -> str | None:
