@@ -6,6 +6,9 @@ Each name is listed with the reason why rlx needs it. Code elsewhere that works 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor
 
 # `torch.distributed` has these names, but doesn't export them in a way that type checkers accept. Its own `Backend` is
 # another class; this one is the base of gloo and NCCL.
@@ -22,6 +25,9 @@ from torch.distributed.device_mesh import DeviceMesh
 # Returned by the function that `fully_shard` takes as its public argument `shard_placement_fn`.
 from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
 
+# Sees every operation on tensors in its scope, in-place copies included.
+from torch.utils._python_dispatch import TorchDispatchMode
+
 __all__ = [
     "Backend",
     "BroadcastOptions",
@@ -31,11 +37,13 @@ __all__ = [
     "ShardPlacementResult",
     "Store",
     "TCPStore",
+    "TorchDispatchMode",
     "all_gather_single_autograd",
     "all_to_all_single",
     "concatenate_meshes",
     "flatten_mesh",
     "reduce_scatter_single_autograd",
+    "storage_id",
 ]
 
 
@@ -47,3 +55,8 @@ def flatten_mesh(mesh: DeviceMesh) -> DeviceMesh:
 def concatenate_meshes(meshes: Sequence[DeviceMesh]) -> DeviceMesh:
     """Return a mesh with the dimensions of `meshes`, in this order; all are slices of one mesh."""
     return DeviceMesh._concatenate(list(meshes))  # noqa: SLF001
+
+
+def storage_id(tensor: Tensor) -> int:
+    """Return a number that views of one tensor share, and no other tensor has, on any device (meta too)."""
+    return cast("int", tensor.untyped_storage()._cdata)  # noqa: SLF001

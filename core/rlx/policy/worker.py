@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 from rlx.episodes import decode_episodes
 from rlx.errors import RunError
@@ -41,6 +42,7 @@ from rlx.transport.messages import (
     TrainStep,
     WeightManifest,
     WeightPlan,
+    WeightsSent,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +92,9 @@ class Worker:
                 return self._train(message)
             case SendWeights():
                 self._check_version(message.version)
-                return self.sender.send(message.version, self.weights.buckets())
+                sent = self.sender.send(message.version, self.weights.buckets(check=self.ranks.rank == 0))
+                outdated = self.weights.outdated
+                return structs.replace(sent, outdated=outdated) if isinstance(sent, WeightsSent) else sent
             case ScoreTokens():
                 self._check_version(message.version)
                 return TokenScores(message.version, pack_logprobs(self.trainer.score(message.tokens)))

@@ -33,7 +33,7 @@ from rlx.rollout.completion import FINISH_REASONS, Completion
 from rlx.rollout.requests import PendingRequests, Requests
 from rlx.sync.buckets import total_bytes
 from rlx.sync.logprob_diff import pack_logprobs
-from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightsReceived
+from rlx.transport.messages import InitTransfer, ReceiveWeights, WeightProof, WeightsReceived
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
@@ -218,7 +218,7 @@ class Engine:
         what = "waiting for requests on their way into the engine"
         await self._phase(what, self._requests.entry.acquire(), message.timeout_seconds)
         try:
-            paused_seconds = await self._update(message)
+            paused_seconds, proofs = await self._update(message)
         finally:
             self._requests.entry.release()
         scoring = self._phase("scoring the probe", self.score(message.probe), message.timeout_seconds)
@@ -227,10 +227,11 @@ class Engine:
             paused_seconds=paused_seconds,
             bytes=self._sync_bytes,
             logprobs=pack_logprobs(await scoring),
+            proofs=proofs,
         )
 
-    async def _update(self, message: ReceiveWeights) -> float:
-        """Receive new weights while the engine is paused. Returns the seconds of the pause."""
+    async def _update(self, message: ReceiveWeights) -> tuple[float, list[WeightProof]]:
+        """Receive new weights while the engine is paused. Returns the seconds of the pause, and each worker's proof."""
         limit = message.timeout_seconds
         core = self._llm.engine_core
         update = WeightTransferUpdateRequest({"version": message.version})
@@ -243,10 +244,11 @@ class Engine:
             await self._phase("receiving weights", self._llm.update_weights(update), limit)
             await self._phase("finishing the update", self._llm.finish_weight_update(str(message.version)), limit)
             on_failure.pop_all()
+        proofs = await self._phase("comparing weights", self._llm.collective_rpc("rlx_weight_proof"), limit)
         self._set_version(message.version)
         await self._phase("taking back requests without a token", self._requests.start_again(), limit)
         await self._phase("resuming", core.resume_scheduler_async(), limit)
-        return time.monotonic() - paused
+        return time.monotonic() - paused, [msgspec.msgpack.decode(proof, type=WeightProof) for proof in proofs]
 
     def _set_version(self, version: int) -> None:
         self._version = version

@@ -4,6 +4,7 @@ Rules:
 
 * vLLM's own loaders put checkpoint tensors in place (fused projections, experts, shards); nothing here knows a model.
 * An update that leaves a parameter out is an error, raised before the engine generates again.
+* `proof` reads the model itself, and may be called at any time: it vouches for what the engine holds then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 from rlx.errors import SyncError, abbreviate
 from rlx.sync import transfer_group, vllm_reload
 from rlx.sync.buckets import Manifest, receive_buckets
+from rlx.sync.loaded import LoadedWeights
+from rlx.transport.messages import WeightProof
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +71,8 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         self._group: transfer_group.TransferGroup | None = None
         self._manifest: Manifest = []
         self._ties: vllm_reload.Ties | None = None
+        self._known_ties = vllm_reload.Ties([])
+        self._loaded = LoadedWeights(model)
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         self.shutdown()
@@ -82,9 +87,10 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         )
 
     def start_weight_update(self) -> None:
-        self._ties = vllm_reload.find_ties(self.model)
+        self._ties = self._known_ties = vllm_reload.find_ties(self.model)
         vllm_reload.reset_expert_kernels(self.model)
         initialize_layerwise_reload(self.model)
+        self._loaded.begin()
 
     def update_weights(self, update_info: dict[str, object]) -> None:
         # The base class synchronises an accelerator afterwards, which a CPU worker lacks. Broadcasts block anyway.
@@ -98,13 +104,14 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
             # The other members wait for this one: they notice now that it has failed, and not at their timeout.
             on_failure.callback(self.shutdown)
             for tensors in receive_buckets(self._group, update_info.version, self._manifest):
-                self.model.load_weights(tensors)
+                self._loaded.load(update_info.version, tensors, self.model.load_weights)
                 held.copy()
             on_failure.pop_all()
 
     def abandon_weight_update(self) -> None:
         """Make the model ready for another update after one that failed. Until then its weights are of no use."""
         self.shutdown()
+        self._loaded.abandon()
         if self._ties is not None:
             vllm_reload.forget_loaded(self.model)
             finalize_layerwise_reload(self.model, self.model_config)
@@ -115,10 +122,17 @@ class TorchWeightTransferEngine(WeightTransferEngine[InitInfo, UpdateInfo]):  # 
         assert self._ties is not None, "finish_weight_update before start_weight_update"
         missing = vllm_reload.incomplete_layers(self.model, self._ties)
         finalize_layerwise_reload(self.model, self.model_config)
+        self._loaded.end()
         if missing:
             raise SyncError(f"the transfer left out parameters of the engine: {abbreviate(missing)}")
         vllm_reload.refresh_tied_layers(self._ties)
         self._ties = None
+
+    def proof(self) -> WeightProof:
+        """Compare what this worker's model holds with the last update that it received."""
+        count, rank = self.parallel_config.world_size, self.parallel_config.rank
+        names = [meta.name for metas in self._manifest for meta in metas]
+        return self._loaded.proof(f"worker {rank} of {count}", names, self._known_ties)
 
     def shutdown(self) -> None:
         if self._group is not None:

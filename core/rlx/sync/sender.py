@@ -17,6 +17,8 @@ from rlx.errors import SyncError
 from rlx.names import LOOPBACK
 from rlx.sync import transfer_group
 from rlx.sync.buckets import send_buckets
+from rlx.sync.digests import digest
+from rlx.sync.encoded_digests import encode
 from rlx.sync.transfer_group import TransferBroken
 from rlx.transport.messages import InitTransfer, Ok, OpenTransfer, TransferFailed, TransferOpened, WeightsSent
 
@@ -72,14 +74,21 @@ class Sender:
             return WeightsSent(version)
         if self._group is None:
             raise SyncError("the policy was asked for its weights before it joined a transfer group")
-        tensors = ((tensor for _, tensor in bucket) for bucket in buckets)
+        digests: list[int] = []
+
+        def noted(bucket: Iterator[tuple[str, Tensor]]) -> Iterator[Tensor]:
+            # Of the tensor, not of the buffer that is sent: what goes wrong from here on is noticed.
+            for _, tensor in bucket:
+                digests.append(digest(tensor))
+                yield tensor
+
         try:
-            send_buckets(self._group, version, self.manifest, tensors)
+            send_buckets(self._group, version, self.manifest, map(noted, buckets))
         except TransferBroken as error:
             self._group = None
             _gather(buckets)
             return TransferFailed(str(error))
-        return WeightsSent(version)
+        return WeightsSent(version, encode(digests))
 
     def close(self) -> None:
         """Leave the transfer group."""

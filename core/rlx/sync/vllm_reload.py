@@ -26,7 +26,8 @@ from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 if TYPE_CHECKING:
     from vllm.model_executor.model_loader.reload.types import LayerReloadingInfo
 
-_PACKED = "cpu_linear"
+PACKED = "cpu_linear"
+"""Attribute of a layer with the packed copy of its weight, on the CPU."""
 _COPIED = "rlx_copied"
 
 
@@ -38,6 +39,15 @@ class Ties:
 
     def __contains__(self, layer: object) -> bool:
         return any(layer is tied for _, tied, _ in self.tied)
+
+    def broken(self) -> list[str]:
+        """Return the names of tied layers that don't use the weight, or the packed weight, of their owner."""
+        return [
+            name
+            for name, layer, owner in self.tied
+            if not set(map(id, _own_parameters(layer))) <= set(map(id, _own_parameters(owner)))
+            or vars(layer).get(PACKED) is not vars(owner).get(PACKED)
+        ]
 
 
 def find_ties(model: nn.Module) -> Ties:
@@ -111,9 +121,9 @@ def forget_loaded(model: nn.Module) -> None:
 def refresh_tied_layers(ties: Ties) -> None:
     """Give tied layers the packed weight of the layer that was loaded."""
     for _, layer, owner in ties.tied:
-        packed = vars(owner).get(_PACKED)
-        if packed is not None and _PACKED in vars(layer):
-            setattr(layer, _PACKED, packed)
+        packed = vars(owner).get(PACKED)
+        if packed is not None and PACKED in vars(layer):
+            setattr(layer, PACKED, packed)
 
 
 def _own_parameters(layer: nn.Module) -> list[nn.Parameter]:

@@ -248,6 +248,23 @@ class ReceiveWeights(Message, frozen=True):
     probe: list[list[int]] = []
 
 
+class WeightProof(msgspec.Struct, frozen=True):
+    """What one engine worker holds after an update, compared bit for bit with what it received."""
+
+    worker: str
+    """`worker 0 of 2`."""
+    version: int
+    """Of the last update that it loaded; -1 before the first."""
+    digests: bytes
+    """Of the tensors as they came over the wire, in the order of the manifest: see rlx.sync.digests."""
+    faults: list[str] = []
+    """Parameters that don't hold what was sent, with the name of the tensor that was sent."""
+    covered: float = 1.0
+    """Share of the loaded elements that were compared."""
+    uncovered: list[str] = []
+    """Tensors of which this worker compared nothing: another worker holds them, or its loader computes with them."""
+
+
 class WeightsReceived(Message, frozen=True):
     """Replica -> controller: the engine samples with `version` now. Answer to `ReceiveWeights`."""
 
@@ -256,6 +273,8 @@ class WeightsReceived(Message, frozen=True):
     bytes: int
     logprobs: PackedScores
     """Log-probabilities of `probe`, as in `TokenScores`: the verification compares them with the policy's."""
+    proofs: list[WeightProof] = []
+    """One for each engine worker."""
 
 
 class SendWeights(Message, frozen=True):
@@ -268,6 +287,10 @@ class WeightsSent(Message, frozen=True):
     """Policy -> controller: all buckets have been broadcast. Answer to `SendWeights`."""
 
     version: int
+    digests: bytes = b""
+    """Of the policy's own tensors, in the order of the manifest. Compared with those of what the engines received."""
+    outdated: list[str] = []
+    """Policy tensors whose values the model's weight mapper did not send."""
 
 
 class TransferFailed(Message, frozen=True):

@@ -9,6 +9,8 @@ Rules:
 * In a sync of version v the policy sends while every replica receives. All of them then score the same tokens, and v
   is *verified* if the mean |difference| between each replica's log-probabilities and the policy's is within the bound.
   Otherwise the run fails.
+* The policy's digests of its tensors are compared with those of what each engine worker received, and each worker
+  compares what it received with what its model holds: the scores of equal tokens can't show a small missed update.
 * The policy scores directly after it has sent, while it still holds v. It may then train; the answers of the replicas
   are awaited separately.
 * A replica gets the list of tensors when it joins the group, so a sync takes one request and one answer per replica:
@@ -32,8 +34,9 @@ from rlx.controller.records.metrics import SyncMetrics
 from rlx.controller.runtime.failure import together
 from rlx.controller.runtime.services import Answer, Services, check_answer
 from rlx.episodes import decode_episodes
-from rlx.errors import RlxError, SyncError
+from rlx.errors import RlxError, SyncError, abbreviate
 from rlx.names import POLICY, PROBE_TOKENS, PROBES
+from rlx.sync.encoded_digests import differing
 from rlx.sync.logprob_diff import mean_difference
 from rlx.transport.messages import (
     InitTransfer,
@@ -49,6 +52,7 @@ from rlx.transport.messages import (
     TransferOpened,
     WeightManifest,
     WeightPlan,
+    WeightProof,
     WeightsReceived,
     WeightsSent,
 )
@@ -75,6 +79,7 @@ class SentWeights:
     began: float
     seconds: float
     expected: TokenScores
+    proof: WeightsSent
     members: Mapping[str, int]
     """The replicas that it is sent to, each with its attempt."""
     received: asyncio.Task[dict[str, WeightsReceived | RlxError]]
@@ -94,6 +99,8 @@ class WeightSync:
         self._request_timeout = self._timeout + GRACE_SECONDS
         self._bound, self._bound_source = bound_of(services.config)
         self._probe: list[list[int]] = []
+        self._tensors: list[str] = []
+        self._reported: set[str] = set()
 
     async def open_group(self, members: Mapping[str, int]) -> None:
         """Open a new transfer group for `members`, and wait until the policy and their engine workers have joined.
@@ -107,6 +114,7 @@ class WeightSync:
         opened = await ask(POLICY, message, TransferOpened, "opens the weight transfer", timeout=self._timeout)
         what = "lists the weights that it will send"
         manifest = await ask(POLICY, WeightPlan(), WeightManifest, what, timeout=self._request_timeout)
+        self._tensors = [meta.name for bucket in manifest.buckets for meta in bucket]
         join = InitTransfer(opened.host, opened.port, world, 0, opened.backend, self._timeout, manifest.buckets)
         joins, rank = dict[str, Message](), 1
         for name in members:
@@ -141,17 +149,21 @@ class WeightSync:
         received = self._services.failure.spawn(receiving, f"weights of version {version}")
         with self._services.progress.waiting(f"policy sends the weights of version {version}"):
             what = f"sends the weights of version {version}"
-            if failed := await self._failure_of_policy(SendWeights(version), WeightsSent, what):
+            reply = await ask(POLICY, SendWeights(version), Message, what, timeout=self._request_timeout)
+            if isinstance(reply, TransferFailed):
+                failed = SyncError(f"{POLICY}: {reply.error}")
                 raise await self._explain(members, _errors(await received), failed)
+            proof = check_answer(POLICY, reply, WeightsSent, what)
             seconds = time.monotonic() - began
             what = f"scores the probe tokens with the weights of version {version}"
             expected = await ask(POLICY, ScoreTokens(version, tokens), TokenScores, what, timeout=self._request_timeout)
-        return SentWeights(version, began, seconds, expected, members, received)
+        return SentWeights(version, began, seconds, expected, proof, members, received)
 
     async def verify(self, sent: SentWeights) -> SyncMetrics:
         """Wait until the replicas have scored the tokens, and compare those that are left.
 
-        Raises SyncError if they differ too much, and Interrupted if a replica's death kept others from the weights.
+        Weights must be equal bit for bit. Raises SyncError if they aren't, or if scores differ too much, and Interrupted
+        if a replica's death kept others from the weights.
         """
         with self._services.progress.waiting(f"engines receive the weights of version {sent.version} and score them"):
             answers = await sent.received
@@ -160,6 +172,8 @@ class WeightSync:
         if errors and (not received or not all(isinstance(error, ReplicaDied) for error in errors.values())):
             raise await self._explain(sent.members, errors)
         differences = [self._compare(name, sent, answer) for name, answer in received.items()]
+        for name, answer in received.items():
+            self._report_coverage(name, answer.proofs)
         paused = max(answer.paused_seconds for answer in received.values())
         seconds = max(sent.seconds, paused)
         return SyncMetrics(
@@ -169,6 +183,7 @@ class WeightSync:
             paused_seconds=paused,
             bytes=max(answer.bytes for answer in received.values()),
             logprob_diff=max(differences),
+            covered=min((proof.covered for answer in received.values() for proof in answer.proofs), default=0.0),
         )
 
     async def _answers(
@@ -207,14 +222,52 @@ class WeightSync:
 
     def _compare(self, replica: str, sent: SentWeights, answer: WeightsReceived) -> float:
         difference, count = mean_difference(sent.expected.logprobs, answer.logprobs)
-        if not difference <= self._bound:
-            raise SyncError(
-                f"{replica} does not hold the policy's weights of version {sent.version}: on {count} tokens its "
-                f"log-probabilities differ from the policy's by {difference:.3g} on average, and {self._bound:.3g} is "
-                f"allowed ({self._bound_source}). Its loader did not load every tensor, or its model does not compute "
-                "the same as the policy's; if the difference is known to be rounding, raise [sync] max_logprob_diff."
+        faults = [f"the model plugin's weight mapper did not send the policy's {name}" for name in sent.proof.outdated]
+        for proof in answer.proofs:
+            faults += [f"{proof.worker}: {fault}" for fault in faults_of(proof, sent.proof, self._tensors)]
+        if sent.proof.digests and len(answer.proofs) != self._ready[replica].workers:
+            faults.append(f"{len(answer.proofs)} of its {self._ready[replica].workers} workers compared their weights")
+        within = difference <= self._bound
+        if within and not faults:
+            return difference
+        scores = (
+            f"on {count} tokens its log-probabilities differ from the policy's by {difference:.3g} on average, and "
+            f"{self._bound:.3g} is allowed ({self._bound_source})"
+        )
+        found = f"{abbreviate(faults, 5)}. (In addition, {scores}.)" if within else f"{scores}. "
+        if not within and faults:
+            found += f"Weights were compared, too: {abbreviate(faults, 5)}."
+        elif not within:
+            found += (
+                "Its loader did not load every tensor, or its model does not compute the same as the policy's; if the "
+                "difference is known to be rounding, raise [sync] max_logprob_diff."
             )
-        return difference
+        raise SyncError(f"{replica} does not hold the policy's weights of version {sent.version}: {found}")
+
+    def _report_coverage(self, replica: str, proofs: Sequence[WeightProof]) -> None:
+        """Log once for each replica which tensors are compared bit for bit, and which only through scores."""
+        if not proofs or replica in self._reported:
+            return
+        self._reported.add(replica)
+        left_out = set.intersection(*(set(proof.uncovered) for proof in proofs))
+        share = min(proof.covered for proof in proofs)
+        names = [name for name in self._tensors if name in left_out]
+        rest = f"; only through scores: {abbreviate(names)}" if names else ""
+        self._services.log(
+            "info",
+            f"{replica}: {len(self._tensors) - len(names)} of {len(self._tensors)} tensors ({share:.1%} of the loaded "
+            f"elements) are compared bit for bit after each weight sync{rest}",
+        )
+
+
+def faults_of(proof: WeightProof, sent: WeightsSent, tensors: Sequence[str]) -> list[str]:
+    """Return what is wrong with the weights of an engine worker, in words. `tensors`: names of all sent tensors."""
+    if proof.version != sent.version:
+        return [f"the last weights that it loaded are of version {proof.version}"]
+    if len(proof.digests) != len(sent.digests):
+        return [f"it received {len(proof.digests)} bytes of digests, and the policy sent {len(sent.digests)}"]
+    received = [f"{tensors[at]} did not arrive as it was sent" for at in differing(proof.digests, sent.digests)]
+    return received + list(proof.faults)
 
 
 def _errors(answers: Mapping[str, Answer | RlxError]) -> dict[str, RlxError]:

@@ -42,6 +42,8 @@ class SyncMetrics:
     bytes: int
     logprob_diff: float
     """Largest mean |difference| of a replica's log-probabilities from the policy's."""
+    covered: float
+    """Share of the loaded elements that were compared bit for bit, in the engine worker with the smallest."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -51,6 +53,7 @@ class SyncMetrics:
             "sync/paused_seconds": self.paused_seconds,
             "sync/bytes": float(self.bytes),
             "sync/logprob_diff": self.logprob_diff,
+            "sync/covered": self.covered,
         }
 
 

@@ -16,7 +16,14 @@ STEP_METRICS = (
     "sync/logprob_diff", "time/step", "time/generate", "time/train", "tokens/trained",
 )  # fmt: skip
 EVAL_METRICS = ("eval/accuracy", "eval/reward", "eval/completions", "eval/dropped", "eval/seconds")
-SYNC_METRICS = ("sync/seconds", "sync/bytes", "sync/paused_seconds", "sync/logprob_diff", "sync/verify_seconds")
+SYNC_METRICS = (
+    "sync/seconds",
+    "sync/bytes",
+    "sync/paused_seconds",
+    "sync/logprob_diff",
+    "sync/verify_seconds",
+    "sync/covered",
+)
 
 
 def hook_arguments(name: str, folder: Path) -> dict[str, object]:
