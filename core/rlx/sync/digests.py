@@ -5,7 +5,7 @@ Rules:
 * A digest depends on the elements in their logical order, not on strides or memory layout: a slice of what was sent
   and the part of a fused parameter into which it was loaded have the same digest if their elements are the same.
 * Any single changed element changes the digest. Several changes go unnoticed with a probability of about 2^-63 each.
-  It is no defence against someone who chooses the weights.
+  It does not defend against someone who chooses the weights.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,6 +121,64 @@ def test_gathered_tensors_are_those_of_the_checkpoint(build, request, model):
     source = load_file(folder / "model.safetensors")
     assert gathered.keys() == source.keys()
     assert all(torch.equal(gathered[name], source[name]) for name in source)
+
+
+class _Outdated(HFWeightMapper):
+    """Sends what `keeps` makes of a tensor and its first value."""
+
+    def __init__(self, config, keeps):
+        super().__init__(config)
+        self.keeps = keeps
+        self.first = {}
+
+    def policy_to_hf(self, name, tensor):
+        if tensor.is_meta:
+            return super().policy_to_hf(name, tensor)
+        return super().policy_to_hf(name, self.keeps(name, tensor, self.first.setdefault(name, tensor.clone())))
+
+
+def _upper_half_kept(name, tensor, first):
+    return torch.cat([first[: len(first) // 2], tensor[len(first) // 2 :]])
+
+
+def _overwritten(name, tensor, first):
+    return tensor.copy_(first)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("keeps", "every"),
+    [
+        (lambda name, tensor, first: tensor, None),
+        (lambda name, tensor, first: first, True),
+        (lambda name, tensor, first: first if name.endswith("o_proj.weight") else tensor, False),
+        (_upper_half_kept, True),
+        (_overwritten, True),
+    ],
+    ids=["none", "all", "one kind", "half of each", "in place"],
+)
+def test_a_mapper_that_sends_old_values_is_noticed(build, request, model, dtype, keeps, every):
+    built = build(request.getfixturevalue(model))
+    built = replace(built, mapper=_Outdated(built.hf_config, keeps))
+    weights = FullWeights(built, dtype)
+
+    def send():
+        sent = {name: tensor.clone() for bucket in weights.buckets(check=True) for name, tensor in bucket}
+        return sent, set(weights.outdated)
+
+    send()
+    with torch.no_grad():
+        for parameter in built.network.parameters():
+            parameter.to_local().sub_(1e-6)
+    _, outdated = send()
+    matrices = {name for name, parameter in built.network.named_parameters() if parameter.ndim > 1}
+    if every is None:
+        assert not outdated
+    elif every:
+        assert matrices <= outdated
+    else:
+        assert outdated == {name for name in matrices if name.endswith("o_proj.weight")}
 
 
 def _changed(source, target, change):

@@ -1,4 +1,4 @@
-"""Two tensor-parallel engine workers with vLLM's real model and loaders, in processes of their own; no engine."""
+"""Engine workers with vLLM's real model and loaders, in processes of their own; no engine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import torch
 
-TIMEOUT = 60.0
-WORKERS = 2
+TIMEOUT = 300.0
+WORKERS = 1
 
 
 class Workers:
@@ -40,6 +40,9 @@ class Workers:
             process.start()
             self._pipes.append(ours)
             self._processes.append(process)
+        for pipe in self._pipes:
+            assert pipe.poll(TIMEOUT), "an engine worker did not start"
+            assert pipe.recv() == "ready"
         self._sender = Sender(manifest, 0, "gloo")
         self._sender._group = transfer_group.join("127.0.0.1", port, 0, 1 + WORKERS, "gloo", TIMEOUT)
 
@@ -93,7 +96,6 @@ def _work(rank, meeting, folder, dtype, info, pipe):
         max_model_len=64,
         enforce_eager=True,
         tensor_parallel_size=WORKERS,
-        distributed_executor_backend="mp",
     )
     config = args.create_engine_config()
     config.parallel_config.rank = rank
@@ -102,6 +104,7 @@ def _work(rank, meeting, folder, dtype, info, pipe):
         initialize_model_parallel(WORKERS)
         model = get_model(vllm_config=config)
         engine = TorchWeightTransferEngine(config.weight_transfer_config, config, torch.device("cpu"), model)
+        pipe.send("ready")
         engine.init_transfer_engine(InitInfo(*info))
         load, held = model.load_weights, {}
         while (command := pipe.recv()) is not None:

@@ -1,4 +1,4 @@
-"""An engine that missed an update, a tensor or a shard of one is noticed, in every dtype and at a small learning rate."""
+"""An engine that missed an update, or a tensor of one, is noticed in every dtype, at a learning rate of 1e-6."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 
 from rlx.testing.stand_ins.models import make_char_model
 
+pytestmark = pytest.mark.timeout(600)
+
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 DOWN = "model.layers.0.mlp.down_proj.weight"
 EMBEDDING = "model.embed_tokens.weight"
 OMISSIONS = {
-    "one whole update": ((0, 1), None),
-    "one whole update in one worker": ((1,), None),
-    "one fused tensor": ((0, 1), [QUERY]),
-    "the embedding": ((0, 1), [EMBEDDING]),
-    "one shard of a tensor split by rows": ((1,), [QUERY]),
-    "one shard of a tensor split by columns": ((0,), [DOWN]),
+    "one whole update": None,
+    "one fused tensor": [QUERY],
+    "one tensor": [DOWN],
+    "the embedding": [EMBEDDING],
 }
 
 
@@ -34,16 +34,16 @@ def test_a_missed_update_is_noticed(tmp_path, monkeypatch, dtype):
     try:
         version = 0
         assert workers.sync(version) == []
-        assert [proof.covered for proof in workers.proofs] == [1.0, 1.0]
+        assert [proof.covered for proof in workers.proofs] == [1.0]
         assert not any(proof.uncovered for proof in workers.proofs)
-        for what, (ranks, tensors) in OMISSIONS.items():
+        for what, tensors in OMISSIONS.items():
             version += 1
             workers.step()
-            found = workers.sync(version, (ranks, tensors))
-            assert {fault.split(":")[0] for fault in found} == {f"worker {rank} of 2" for rank in ranks}, what
+            found = workers.sync(version, ((0,), tensors))
+            assert {fault.split(":")[0] for fault in found} == {"worker 0 of 1"}, what
             for name in tensors or [QUERY, DOWN, EMBEDDING]:
-                assert sum(fault.endswith(f"does not hold what was sent as {name}") for fault in found) == len(ranks)
-            assert tensors is None or len(found) == len(ranks) * len(tensors), found
+                assert sum(fault.endswith(f"does not hold what was sent as {name}") for fault in found) == 1
+            assert tensors is None or len(found) == 1, found
             version += 1
             workers.step()
             assert workers.sync(version) == [], f"after {what}"
