@@ -162,8 +162,8 @@ class WeightSync:
     async def verify(self, sent: SentWeights) -> SyncMetrics:
         """Wait until the replicas have scored the tokens, and compare those that are left.
 
-        Weights must be equal bit for bit. Raises SyncError if they aren't, or if scores differ too much, and Interrupted
-        if a replica's death kept others from the weights.
+        Weights must be equal bit for bit. Raises SyncError if they aren't, or if scores differ too much,
+        and Interrupted if a replica's death kept others from the weights.
         """
         with self._services.progress.waiting(f"engines receive the weights of version {sent.version} and score them"):
             answers = await sent.received
