@@ -5,7 +5,7 @@ Rules:
 * The places of all elements are learned while the first update is loaded. After each update, what came over the wire is
   compared with what is in these places, whatever the loader did.
 * vLLM converts some parameters for its kernels when they are loaded (packed matrices on the CPU, reordered experts).
-  They are compared directly before the conversion. What the engine then uses must be the result of this conversion.
+  They are compared directly before the conversion. The engine must then use the result of this conversion.
 * Digests are compared, so nothing of the last update needs to be kept but a few numbers for each tensor.
 """
 
@@ -45,7 +45,7 @@ class _Update:
     converted: dict[tuple[str, str], int] = field(default_factory=dict)
     """Of whole parameters, directly after that."""
     packed: dict[str, object] = field(default_factory=dict)
-    """What the conversion of each layer packed."""
+    """Results of the packing of each layer."""
 
 
 class LoadedWeights:

@@ -1,7 +1,7 @@
 """Where vLLM's loaders put each element of a tensor: learned by recording the copies of one update.
 
 Fused projections, shards, experts, transposed and padded parameters are all copies of a part of a tensor to a part of a
-parameter, so no model needs a special case. What a loader computes, instead of copying it, has no place.
+parameter, so no model needs a special case. Values that a loader computes have none.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ class ReceiveWeights(Message, frozen=True):
 
 
 class WeightProof(msgspec.Struct, frozen=True):
-    """What one engine worker holds after an update, compared bit for bit with what it received."""
+    """Comparison, bit for bit, of the model of one engine worker with the update that it received."""
 
     worker: str
     """`worker 0 of 2`."""

@@ -3,7 +3,7 @@
 Rules:
 
 * Names, dtypes and shapes are known in advance, from meta tensors through the same mapper.
-* What the mapper sends is checked against the policy's own tensor: a mapper that keeps an old tensor is noticed.
+* The tensors of the mapper are checked against the policy's own, so a mapper that keeps an old one is noticed.
 * Gathering is a collective: every rank iterates over all buckets, and to the end of each. A tensor is gathered when it
   is requested, and may be freed when the next one is requested.
 """
