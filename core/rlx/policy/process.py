@@ -4,6 +4,7 @@ Rules:
 
 * The agent starts N ranks on this machine, which meet on the loopback interface, and never restarts any: a rank that
   exits ends the policy, and the supervisor decides what happens next.
+* Ranks are forks of one process that has imported torch and transformers: N imports take N times the processor time.
 * Rank 0 is the controller's client `policy`. It connects before any slow step, so heartbeats arrive from the start.
 * Each rank writes its output to `logs/policy/rank_<i>.log`; the exception of the rank that failed first, or its last
   lines, are copied to the policy's own log.
@@ -12,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import traceback
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from rlx.boot import Boot, decode_boot, encode_boot
 from rlx.errors import ProcessDied, RlxError, UsageError
-from rlx.launchers.linux import dump_stacks_on_signal
+from rlx.launchers.linux import dump_stacks_on_signal, name_process
 from rlx.logs import USAGE_LINES, LogPart
 from rlx.names import LOGS, LOOPBACK, POLICY
 from rlx.platform import PLATFORMS
@@ -43,6 +45,7 @@ def main(boot: Boot) -> int:
     _log_path(boot, 0).parent.mkdir(parents=True, exist_ok=True)
     for name in _AGENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    multiprocessing.set_forkserver_preload(["rlx.policy.rank", "transformers.modeling_utils"])
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -53,7 +56,7 @@ def main(boot: Boot) -> int:
         rdzv_endpoint=f"{LOOPBACK}:0",
         local_addr=LOOPBACK,
         max_restarts=0,
-        start_method="spawn",
+        start_method="forkserver",
         # Ranks write their logs themselves.
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
@@ -89,6 +92,7 @@ def _log_path(boot: Boot, rank: int) -> Path:
 def rank_main(blob: bytes) -> None:
     """Run one rank. Exits with the exit code of an RlxError that escapes."""
     boot = decode_boot(blob)
+    name_process(f"rlx-rank-{os.environ['RANK']}")  # as a fork it has the same command line as all others
     # Redirect the descriptors, not sys.stdout, so that output of native code goes to the log too.
     log = os.open(_log_path(boot, int(os.environ["RANK"])), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):

@@ -83,12 +83,9 @@ class Run:
         """Return the processes whose command line or title contains one of `words`, except for nannies."""
         return [p for p in self.below() if any(word in _words(p) for word in words) and "nanny" not in _words(p)]
 
-    def children_of(self, words):
-        """Return the Python children of the process whose command line contains `words`, oldest first."""
-        (parent,) = self.find(words)
-        return [
-            child for child in sorted(parent.children(), key=lambda child: child.pid) if "spawn_main" in _words(child)
-        ]
+    def ranks(self):
+        """Return the policy's ranks, in order."""
+        return sorted((p for p in self.below() if _name(p).startswith("rlx-rank-")), key=_name)
 
     def until(self, condition, what, seconds=400):
         """Wait until `condition()` is true, and return it. The run must not end before."""
@@ -136,6 +133,13 @@ class Run:
     def close(self):
         self.kill()
         self._out.close()
+
+
+def _name(process):
+    try:
+        return process.name()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def _words(process):

@@ -71,7 +71,7 @@ def test_a_dataset_that_differs_in_the_policy_ends_the_run(start, tiny_model):
 def test_a_killed_rank_ends_a_run_without_restarts(start, tiny_model, kill):
     run = start("sft", tiny_model, **{**LONG, "policy.restarts": 0})
     wait_for_first_step(run)
-    ranks = run.children_of("rlx.proc policy")
+    ranks = run.ranks()
     assert len(ranks) == 2, [process.cmdline() for process in run.below()]
     kill(ranks[1:])
     output = failed_output(run)

@@ -158,8 +158,8 @@ async def test_ranks_that_see_different_rows_end_the_policy_before_the_first_ste
 
 async def test_a_rank_that_is_killed_ends_the_policy(policy, tied):
     async with policy(tied) as controller:
-        # The newest child is a rank; the first one is multiprocessing's resource tracker.
-        victim = max(psutil.Process(controller.process.pid).children(), key=lambda child: child.pid)
+        below = psutil.Process(controller.process.pid).children(recursive=True)
+        (victim,) = (process for process in below if process.name() == "rlx-rank-0")
         victim.kill()
         assert await asyncio.wait_for(controller.process.wait(), 40) == 1
         assert "was killed by signal 9" in (controller.run_dir / "logs" / "policy.log").read_text()
