@@ -1,6 +1,6 @@
 # make quickstart   set up (once) and train a small model by RL, end to end
 # make test         set up (once) and run all tests; `make test-unit` for the quick ones
-# make test-long    every architecture of docs/models.md against transformers and vLLM; half an hour
+# make test-long    every architecture of docs/models.md against transformers and vLLM, and long runs; half an hour
 # make check        ruff, mypy --strict, import-linter, docs
 # make release-check   build every distribution from a clone, install it into empty environments, test it there
 # make bench        every benchmark of benchmarks/, one after the other
@@ -29,13 +29,14 @@ quickstart: $(READY)
 	$(BIN)/python examples/quickstart/quickstart.py
 
 test: test-unit
-	$(BIN)/python -m pytest tests/integration tests/e2e --quiet --durations=10 --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests/integration tests/e2e -m "not long" --quiet --durations=10 --numprocesses 2 --dist loadfile
 
 test-unit: $(READY)
 	$(BIN)/python -m pytest tests/unit $(DEEPSEEK)/tests --quiet --numprocesses 2
 
 test-long: $(READY)
 	$(BIN)/python -m pytest tests/long --quiet
+	$(BIN)/python -m pytest tests/e2e -m long --quiet
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ def test_the_export_is_a_qwen3(sft, tiny_model):
     assert not torch.equal(exported.get_input_embeddings().weight, before.get_input_embeddings().weight)
 
 
+@pytest.mark.long  # test_deepseek.py has GRPO with a plugin for a model, too
 def test_grpo_uses_the_plugin_by_its_name(start_in, folder, sft, quick_engine):
     settings = {
         "model.path": sft.dir / "export",

@@ -131,6 +131,7 @@ def first_step_rows(run):
     return pq.read_table(run.dir / "trajectories" / "step_00000.parquet").to_pylist()
 
 
+@pytest.mark.long  # the script with every argument has one, too
 def test_the_listing_of_a_dataset_trains(start_in, folder, small):
     run = start_in(folder, ["dapo.toml", "--policy", "1", "--rollout", "1", "custom_entry.py"], **small)
     rows = first_step_rows(run)
@@ -140,6 +141,7 @@ def test_the_listing_of_a_dataset_trains(start_in, folder, small):
     assert names == {"", "dataset"}
 
 
+@pytest.mark.long  # the script with every argument has one, too
 def test_the_listing_of_a_reward_trains(start_in, folder, small):
     run = start_in(folder, ["dapo.toml", "--set", "rewards=[]", "custom_reward.py"], **small)
     rewards = [row["rewards"]["custom_reward_fn"] for row in first_step_rows(run)]
