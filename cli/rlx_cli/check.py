@@ -1,4 +1,4 @@
-"""`rlx check`: show the components and the size of a run, or the error in it."""
+"""`rlx check`: show the components and the size of a run, or of a resume, or the errors in it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from rlx.errors import UsageError
+from rlx.launch.changes import resume_report
 from rlx.plugins.catalog import SINGULAR
 from rlx.preflight.checks.memory import format_bytes
-from rlx.preflight.load import load_run
+from rlx.preflight.load import load_earlier, load_run
 from rlx.preflight.plan import RunPlan, prepare
 from rlx.preflight.trials.progress import Progress
 from rlx.script.runner import find_script
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def check_command(
-    config: Path,
+    config: Path | None,
     sets: Sequence[str],
     policy: int | None,
     rollout: int | None,
@@ -33,27 +35,38 @@ def check_command(
     arguments: Sequence[str] = (),
     *,
     data: bool = False,
+    resume: Path | None = None,
 ) -> None:
     """Check a run and print what it consists of. Raises UsageError with every problem found."""
-    found = find_script(script, arguments, Path.cwd()) if script is not None else None
-    loaded = load_run(config, sets, policy, rollout, script=found)
+    if (config is None) == (resume is None):
+        raise UsageError("Say what to check: rlx check X.toml [SCRIPT.py], or rlx check --resume RUN_DIR.")
+    if config is not None:
+        found = find_script(script, arguments, Path.cwd()) if script is not None else None
+        loaded = load_run(config, sets, policy, rollout, script=found)
+    else:
+        assert resume is not None
+        loaded = load_earlier(resume, sets, policy, rollout)
     console = wide_console()
 
     def show(table: str, found: Scan, limit: Limit | None) -> None:
         lines = found.report(table, *((limit.tokens, limit.named) if limit else (None, "")))
         console.print(plain("\n".join([*lines, ""])))
 
-    plan = prepare(loaded, progress=Progress(say_progress), on_all_rows=show if data else None)
+    plan = prepare(loaded, directory=resume, progress=Progress(say_progress), on_all_rows=show if data else None)
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(plan):
         facts.add_row(Text(name, "bold"), plain(value))
     console.print(Group(_components(plan), Text(), facts, Text()))
+    if resume is not None:
+        console.print(plain("\n".join([*resume_report(plan.config, resume, plan.source), ""])))
     for note in (*plan.lacks, *plan.notes):
         say_note(note)
+    checked = resume or config
     if plan.lacks:
-        console.print(plain(f"{config} is fine, but not for this machine: `rlx run` here would fail.", "bold yellow"))
+        text = f"{checked} is fine, but not for this machine: `rlx run` here would fail."
+        console.print(plain(text, "bold yellow"))
     else:
-        console.print(plain(f"{config} is fine.", "bold green"))
+        console.print(plain(f"{checked} is fine.", "bold green"))
 
 
 def _components(plan: RunPlan) -> Table:

@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Post-train language models with reinforcement learning.",
 )
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The config file.")]
+ConfigFile = Annotated[Path | None, typer.Argument(metavar="CONFIG.toml", help="The config file.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key: --set policy.optimizer.lr=1e-5")
 ]
@@ -72,7 +72,12 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything and print the resolved config; start nothing.")
     ] = False,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN_DIR", help="Continue from a run's newest checkpoint.")
+        Path | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN_DIR|auto",
+            help="Continue from a run's newest checkpoint. auto: that of --config, which starts if it has not begun.",
+        ),
     ] = None,
     traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
 ) -> None:
@@ -97,19 +102,23 @@ def run(
 
 @app.command()
 def check(
-    config: ConfigFile,
+    config: ConfigFile = None,
     script: Script = None,
     arguments: Arguments = None,
     sets: Sets = None,
     policy: Policy = None,
     rollout: Rollout = None,
     data: Annotated[bool, typer.Option("--data", help="Tokenise all rows: lengths, duplicates, bad rows.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN_DIR", help="Check a resume of this run, and list what --set changes."),
+    ] = None,
     traceback: Traceback = False,  # noqa: ARG001 - read by main(), which shows errors
 ) -> None:
     """Check a config completely, in seconds; start nothing."""
     from rlx_cli.check import check_command
 
-    check_command(config, sets or [], policy, rollout, script, arguments or [], data=data)
+    check_command(config, sets or [], policy, rollout, script, arguments or [], data=data, resume=resume)
 
 
 @app.command()

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlx.errors import UsageError
+from rlx.launch.run_dir import default_run_dir, refuse_if_in_use
 from rlx.preflight.load import LoadedRun, load_earlier, load_run
 from rlx.preflight.plan import prepare
 from rlx.preflight.trials.progress import Progress
 from rlx.script.runner import find_script
 from rlx_cli.commands.toml_text import document
 from rlx_cli.messages import say_note, say_progress
+
+AUTO = Path("auto")
+"""`--resume auto`: resume the run of `--config`, or start it. A directory of that name is `./auto/`."""
 
 
 def run_command(
@@ -28,6 +32,11 @@ def run_command(
     arguments: Sequence[str] = (),
 ) -> int:
     """Check a run, then carry it out; return the exit code. Raises UsageError if no process was started."""
+    auto = resume == AUTO
+    if auto and config is None:
+        raise UsageError("--resume auto needs --config X.toml: it starts that run, or continues it.")
+    if auto:
+        resume = None
     if resume is None:
         loaded = _load_new(config, sets, policy, rollout, script, arguments)
     else:
@@ -38,7 +47,10 @@ def run_command(
                 "--set changes a key, if the run stays the same run with it."
             )
         loaded = load_earlier(resume, sets, policy, rollout)
-    directory = run_dir or resume
+    auto = auto or (resume is None and loaded.config.run.resume == "auto")
+    directory = run_dir or resume or (default_run_dir(loaded.config) if auto else None)
+    if directory is not None and not dry_run:
+        refuse_if_in_use(directory)
     plan = prepare(loaded, directory=directory, progress=Progress(say_progress), make_objects=dry_run)
     for note in plan.notes:
         say_note(note)
@@ -54,7 +66,7 @@ def run_command(
         raise UsageError("\n".join(["This machine can't run it.", *plan.lacks]))
     from rlx.launch.run import run
 
-    return run(plan, run_dir=run_dir, resume=resume, argv=sys.argv)
+    return run(plan, run_dir=run_dir, resume=resume, auto=auto, argv=sys.argv)
 
 
 def _load_new(

@@ -30,7 +30,7 @@ ALLOWED: Mapping[str, str] = _table(
     {
         "more or fewer steps; with a constant learning rate only": "run.steps run.epochs",
         SAME: """
-            run.launcher run.loggers run.port run.stall_seconds run.start_seconds run.heartbeat_seconds
+            run.resume run.launcher run.loggers run.port run.stall_seconds run.start_seconds run.heartbeat_seconds
             rollout.replicas rollout.reward_workers rollout.restarts rollout.env
             policy.restarts policy.env dataset.on_bad_row
             rewards.timeout_seconds rewards.on_error filter_rewards.timeout_seconds filter_rewards.on_error

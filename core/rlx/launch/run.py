@@ -25,7 +25,18 @@ from rlx.launch.changes import check_steps, check_unchanged, record_changes
 from rlx.launch.environment import describe_environment
 from rlx.launch.outcome import Outcome, ProcessExit
 from rlx.launch.processes import RunProcesses, client_names, process_spec
-from rlx.launch.run_dir import RunDir, make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
+from rlx.launch.run_dir import (
+    RunDir,
+    continue_run_dir,
+    default_run_dir,
+    make_run_dir,
+    newest_checkpoint,
+    reopen_run_dir,
+    rewind,
+    start_over,
+    steps_done,
+    take_run_dir,
+)
 from rlx.launch.screen import safe_screen
 from rlx.launch.signals import Signals, signals_ignored, signals_interrupt
 from rlx.launch.silence import Silence, stack_of
@@ -64,6 +75,7 @@ def run(
     *,
     run_dir: Path | None = None,
     resume: Path | None = None,
+    auto: bool = False,
     argv: Sequence[str] = (),
     launcher: Launcher | None = None,
     loggers: Callable[[RunPlan, Path], Sequence[OwnedLogger]] | None = None,
@@ -73,6 +85,8 @@ def run(
 
     run_dir: the directory to use. Default: a new one below `run.dir`.
     resume: the directory of an earlier run, to resume there from its newest checkpoint.
+    auto: whether to resume the run that has the directory, if there is one; the default directory is then always
+        `run.dir/run.name`.
     argv: the command line, for environment.json.
     launcher: in place of the one that the config names.
     loggers: makes the loggers for a run directory, in place of those that the config names.
@@ -83,18 +97,32 @@ def run(
     with safe_screen(), signals_interrupt(), ExitStack() as undo:
         if resume is not None:
             directory = reopen_run_dir(resume)
+        elif auto:
+            directory = continue_run_dir(run_dir or default_run_dir(plan.config))
         elif run_dir is not None:
             directory = take_run_dir(run_dir)
         else:
             directory = make_run_dir(Path(plan.config.run.dir), plan.config.run.name)
         undo.callback(directory.discard)
-        checkpoint = newest_checkpoint(directory.path, _say) if resume is not None else None
+        done = None if directory.fresh else steps_done(directory.path)
+        if auto and done is not None and done >= plan.config.run.steps:
+            _say(f"{directory.path} is done: {done} steps. There is nothing to resume.")
+            return 0
+        checkpoint = None if directory.fresh else newest_checkpoint(directory.path, _say)
         if checkpoint is not None:
             check_steps(plan.config, checkpoint)
-            check_unchanged(plan.config, checkpoint)
+            check_unchanged(plan.config, checkpoint, plan.source)
             rewind(directory.path, checkpoint)
+        elif done is not None:
+            raise UsageError(
+                f"{directory.path} has no checkpoint to resume from, and its run is done. Set checkpoint.every to have "
+                "some, and start again in another directory."
+            )
         launcher, owned = _make_objects(plan, directory.path, launcher, loggers)
         dispatch = Loggers(owned, LoggerLimits.of(plan.config.run))
+        if checkpoint is None and not directory.fresh:
+            moved = start_over(directory.path)
+            _say(f"No checkpoint yet: the run starts over from step 0. Files of the earlier attempt: {moved}")
         keys = _write_start_files(plan, directory, argv, checkpoint)
         processes = RunProcesses(plan, directory.path, keys, checkpoint, mains)
         undo.pop_all()

@@ -5,6 +5,8 @@ Rules:
 * A directory belongs to one run. rlx never writes into another run's, and never has two launchers in one.
 * Files that others read are written whole (`rlx.files.write_atomic`).
 * A run resumes from its newest sound checkpoint. Metrics that were recorded after it are cut off.
+* A run that ended before its first checkpoint starts over in its directory. Nothing of it is removed: its files move to
+  `attempt-1`, `attempt-2`, ...
 """
 
 from __future__ import annotations
@@ -13,20 +15,27 @@ import fcntl
 import itertools
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlx.errors import UsageError
 from rlx.files import write_atomic
 from rlx.loggers.jsonl import cut_metrics
-from rlx.names import CHECKPOINTS, CONFIG_FILE, METRICS_FILE, PORT_FILE, TRAJECTORIES
+from rlx.names import CHECKPOINTS, CONFIG_FILE, KEYS_FILE, METRICS_FILE, PORT_FILE, SUMMARY_FILE, TRAJECTORIES
+
+if TYPE_CHECKING:
+    from rlx.config.schema import Config
 
 _LOCK = "lock"
+_ATTEMPT = "attempt-"
+"""Begins the name of a folder with the files of an attempt that saved no checkpoint."""
 
 
 @dataclass
@@ -81,7 +90,9 @@ def take_run_dir(path: Path) -> RunDir:
                 f"{path} is the directory of another run. Choose another one with --run-dir, or resume that run: "
                 f"rlx run --resume {path}"
             )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A launcher that was killed before it wrote the config has left nothing else.
+        remains = {_LOCK, KEYS_FILE}
+        if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - remains):
             raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
         missing = _missing(path.parent)
         path.mkdir(parents=True, exist_ok=True)
@@ -104,30 +115,42 @@ def reopen_run_dir(path: Path) -> RunDir:
         return _open(path.absolute(), fresh=False)
 
 
-def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path:
+def default_run_dir(config: Config) -> Path:
+    """Return the directory that `--resume auto` continues in, or makes."""
+    return Path(config.run.dir) / config.run.name
+
+
+def continue_run_dir(path: Path) -> RunDir:
+    """Open the directory of a run that may have begun before (`--resume auto`); make it if there is none."""
+    return reopen_run_dir(path) if (path / CONFIG_FILE).exists() else take_run_dir(path)
+
+
+def steps_done(path: Path) -> int | None:
+    """Return the number of steps of a run that has reached its end; None for any other run."""
+    try:
+        summary = msgspec.json.decode((path / SUMMARY_FILE).read_bytes())
+        return int(summary["steps"]) if summary["status"] == "done" else None
+    except (OSError, ValueError, KeyError, TypeError):  # killed before its end: no summary, or a torn one
+        return None
+
+
+def start_over(path: Path) -> Path:
+    """Move the files of an attempt that saved no checkpoint to a folder of their own; return it."""
+    names = (f"{_ATTEMPT}{number}" for number in itertools.count(1))
+    folder = next(path / name for name in names if not (path / name).exists())
+    with _usable(path, f"The files of the earlier attempt are moved to {folder.name}"):
+        entries = [entry for entry in path.iterdir() if entry.name != _LOCK and not entry.name.startswith(_ATTEMPT)]
+        folder.mkdir()
+        # The config comes last: whoever is killed before can do this again.
+        for entry in sorted(entries, key=lambda entry: entry.name == CONFIG_FILE):
+            entry.rename(folder / entry.name)
+    return folder
+
+
+def newest_checkpoint(path: Path, say: Callable[[str], None]) -> Path | None:
     """Return the newest checkpoint whose files are all as they were written; report torn and damaged ones by `say`.
 
-    Raises UsageError if there is none.
-    """
-    found = sound_checkpoint(path, say)
-    if found is None:
-        section = msgspec.json.decode((path / CONFIG_FILE).read_bytes()).get("checkpoint", {})
-        every, seconds = section.get("every"), section.get("every_seconds")
-        due = [f"every = {every} steps"] if every is not None else []
-        due += [f"every_seconds = {seconds:g}"] if seconds is not None else []
-        advice = (
-            f"It ended before the first one: [checkpoint] {' or '.join(due)}. Start it again."
-            if due
-            else "Set checkpoint.every to have some, and start again."
-        )
-        raise UsageError(f"{path} has no checkpoint to resume from. {advice}")
-    return found
-
-
-def sound_checkpoint(path: Path, say: Callable[[str], None]) -> Path | None:
-    """Return what `newest_checkpoint` does, but None if none was ever committed.
-
-    Raises UsageError if there are checkpoints, and all of them are damaged.
+    None if none was ever committed. Raises UsageError if there are checkpoints, and all of them are damaged.
     """
     from rlx.controller.records import checkpoint
 
@@ -197,12 +220,18 @@ def locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def refuse_if_in_use(path: Path) -> None:
+    """Raise UsageError if a launcher is using the directory. Anything else that is wrong with it is reported later."""
+    with suppress(OSError, ValueError), locked(path):
+        pass
+
+
 def _lock(lock: int, operation: int, busy: str, advice: str) -> None:
     try:
         fcntl.flock(lock, operation | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = os.read(lock, 32).decode().strip()
-        raise UsageError(f"{busy} (process {owner}). {advice}") from None
+        owner = os.read(lock, 300).decode(errors="replace").strip()
+        raise UsageError(f"{busy} ({owner}). {advice}") from None
 
 
 def _open(path: Path, *, fresh: bool, made: Sequence[Path] = ()) -> RunDir:
@@ -214,6 +243,7 @@ def _open(path: Path, *, fresh: bool, made: Sequence[Path] = ()) -> RunDir:
         os.close(lock)
         raise
     os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}, since {since}\n".encode())
     (path / PORT_FILE).unlink(missing_ok=True)
     return RunDir(path, fresh, lock, made)

@@ -108,6 +108,8 @@ class Run:
         rollouts=True,
         run_dir=None,
         resume=None,
+        auto=False,
+        steps=100,
         start_seconds=60.0,
         heartbeat_seconds=60.0,
         output=subprocess.PIPE,
@@ -116,14 +118,20 @@ class Run:
         **meta,
     ):
         config = {
-            "run": {"name": "job", "start_seconds": start_seconds, "heartbeat_seconds": heartbeat_seconds},
+            "run": {
+                "name": "job",
+                "steps": steps,
+                "start_seconds": start_seconds,
+                "heartbeat_seconds": heartbeat_seconds,
+            },
             "model": {"path": "m"},
             "dataset": {"name": "d"},
             "rollout": {"replicas": 2},
             "meta": meta,
         }
         plan = self.folder / "plan.json"
-        plan.write_text(json.dumps({"config": config, "rollouts": rollouts, "run_dir": run_dir, "resume": resume}))
+        values = {"config": config, "rollouts": rollouts, "run_dir": run_dir, "resume": resume, "auto": auto}
+        plan.write_text(json.dumps(values))
         command = [sys.executable, "-P", "-m", "stand_ins", str(plan)]
         self.process = subprocess.Popen(
             command,

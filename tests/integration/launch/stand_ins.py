@@ -285,7 +285,7 @@ def run_plan(path):
         )
 
     folders = {name: Path(values[name]) for name in ("run_dir", "resume") if values[name]}
-    return run(plan, **folders, launcher=LocalLauncher(), loggers=loggers, mains=mains)
+    return run(plan, **folders, auto=values["auto"], launcher=LocalLauncher(), loggers=loggers, mains=mains)
 
 
 if __name__ == "__main__":

@@ -204,6 +204,58 @@ def test_a_resumed_run_continues_in_its_directory_from_the_newest_checkpoint(run
     assert (run.dir / "keys.json").read_text() != old_keys
 
 
+@pytest.mark.parametrize("how", ["resume", "auto"])
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_over(run, how):
+    again = {"resume": str(run.dir)} if how == "resume" else {"auto": True}
+    for attempt in (1, 2):
+        run.start(controller="never ends", **(again if attempt == 2 else {})).running()
+        (run.dir / "of_this_attempt").write_text(str(attempt))
+        run.process.kill()
+        run.end()
+        (run.dir / "running").unlink()
+    code, output = run.start(**again).end()
+    assert code == 0
+    assert f"the run starts over from step 0. Files of the earlier attempt: {run.dir}/attempt-2\n" in output
+    assert (run.dir / "logs" / "controller.log").read_text() == "resume from None\n"
+    for attempt in (1, 2):
+        assert (run.dir / f"attempt-{attempt}" / "of_this_attempt").read_text() == str(attempt)
+        assert (run.dir / f"attempt-{attempt}" / "logs" / "controller.log").exists()
+    assert run.summary()["status"] == "done"
+
+
+def test_the_same_command_starts_a_run_continues_it_and_is_content_with_its_end(run, tmp_path):
+    run.start(auto=True, steps=2, controller="never ends").running()
+    folder = run.dir / "checkpoints" / "step_00001"
+    folder.mkdir(parents=True)
+    saved = msgspec.json.encode(SavedState(1, 0, 1, Fingerprint(1, ["f"]), 0, 0.0))
+    (folder / "controller.json").write_bytes(saved)
+    run.process.kill()
+    run.end()
+    code, output = run.start(auto=True, steps=2).end()
+    assert code == 0
+    assert "continues from checkpoints/step_00001: step 1 of 2\n" in output
+    assert "controller.log" in {path.name for path in (run.dir / "logs").iterdir()}
+    before = (run.dir / "logs" / "controller.log").read_text()
+    code, output = run.start(auto=True, steps=2).end()
+    assert (code, output) == (0, f"{run.dir} is done: 2 steps. There is nothing to resume.\n")
+    assert (run.dir / "logs" / "controller.log").read_text() == before
+    assert run.start(auto=True, steps=3).end()[0] == 0  # more steps: it goes on
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["job"]
+
+
+@pytest.mark.parametrize("second", [{"auto": True}, {"resume": "runs/job"}])
+def test_a_second_launcher_in_a_run_directory_is_refused(run, second, living):
+    run.start(auto=True, controller="waits").running()
+    first, before = run.process, len(living())
+    code, output = run.start(**second).end()
+    run.process, started = first, len(living())
+    assert code != 0
+    assert f"{run.dir} is in use by another `rlx run` (process {first.pid} on " in output
+    assert started == before
+    run.signal(signal.SIGINT)
+    assert run.end()[0] == 0
+
+
 def test_a_second_ctrl_c_ends_a_run_with_a_stopped_process(run, living):
     """SIGSTOP the policy, then Ctrl-C twice."""
     run.start(controller="never ends").running()

@@ -16,6 +16,8 @@ from rlx.errors import PeerFailed
 from rlx.files import file_sum
 from rlx.sync import transfer_group
 from rlx.sync.buckets import receive_buckets
+from rlx.sync.digests import digest
+from rlx.sync.encoded_digests import encode
 from rlx.transport.messages import (
     EvalRows,
     Export,
@@ -91,7 +93,8 @@ async def test_weights_are_sent_under_checkpoint_names(policy, untied, sequences
         got, sent = await asyncio.gather(asyncio.to_thread(receive), controller.ask(SendWeights(0)))
         before = load_file(untied / "model.safetensors")
         assert got.keys() == before.keys()
-        assert sent == WeightsSent(0)
+        # In the order in which they were sent.
+        assert sent == WeightsSent(0, encode(digest(tensor) for tensor in got.values()), [])
         assert sum(tensor.nbytes for tensor in got.values()) == 2 * sum(tensor.numel() for tensor in before.values())
         for name, tensor in before.items():
             assert torch.equal(got[name], tensor.to(torch.bfloat16))

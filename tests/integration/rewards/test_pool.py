@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlx.boot import encode_boot
-from rlx.errors import PluginError, RewardError
+from rlx.errors import BadRowError, PluginError, RewardError
 from rlx.plugins.catalog import discover
 from rlx.plugins.resolve import resolve
 from rlx.rewards.messages import Start, frame
@@ -352,7 +352,7 @@ async def test_a_file_that_ends_the_process_while_it_loads_is_named(pool):
 
 async def test_a_reference_that_is_not_plain_data_is_an_error_not_a_hang(pool):
     async with pool({"name": "length"}) as p:
-        with pytest.raises(RewardError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
+        with pytest.raises(BadRowError, match=r"^row 3: reference\['a'\] can't be sent.*builtins.object"):
             await score(p, RewardInput("x", reference={"a": object()}, where="row 3"))
         assert p.oldest() is None
 

@@ -14,7 +14,7 @@ from rlx.earlier.directory import ended_run
 from rlx.errors import UsageError
 from rlx.files import file_sum
 from rlx.fingerprint import Fingerprint
-from rlx.launch.run_dir import newest_checkpoint, rewind, sound_checkpoint
+from rlx.launch.run_dir import newest_checkpoint, rewind
 
 WEIGHTS = "policy/rank_00000-00001.safetensors"
 
@@ -148,7 +148,7 @@ def test_without_a_sound_checkpoint_the_error_names_all(saved, tmp_path):
 
 
 def test_a_run_without_any_checkpoint_has_none_that_is_damaged(tmp_path):
-    assert sound_checkpoint(tmp_path, lambda _: None) is None
+    assert newest_checkpoint(tmp_path, lambda _: None) is None
 
 
 def test_a_checkpoint_of_an_earlier_version_has_no_checksums(saved, tmp_path):

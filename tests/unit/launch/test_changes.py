@@ -57,7 +57,7 @@ def test_an_edited_config_is_refused_by_key(tmp_path, key, value):
     before = config().model_dump(by_alias=True, mode="json")
     state = SavedState(12, 0, 1, Fingerprint(1, []), 0, 0.0, config=before)
     (tmp_path / "controller.json").write_bytes(msgspec.json.encode(state))
-    check_unchanged(config(steps=40), tmp_path)
+    check_unchanged(config(steps=40), tmp_path, "config.json")
     table = after = json.loads(json.dumps(before))
     *path, last = key.split(".")
     for part in path:
@@ -65,4 +65,4 @@ def test_an_edited_config_is_refused_by_key(tmp_path, key, value):
     was, table[last] = table[last], value
     assert was != value
     with pytest.raises(UsageError, match=re.escape(f"  {key}: ") + ".*" + re.escape(f"(it was {json.dumps(was)})")):
-        check_unchanged(Config.model_validate(after), tmp_path)
+        check_unchanged(Config.model_validate(after), tmp_path, "config.json")

@@ -9,7 +9,16 @@ import pytest
 from rlx.controller.records.checkpoint import SavedState
 from rlx.errors import UsageError
 from rlx.fingerprint import Fingerprint
-from rlx.launch.run_dir import make_run_dir, newest_checkpoint, reopen_run_dir, rewind, take_run_dir
+from rlx.launch.run_dir import (
+    continue_run_dir,
+    make_run_dir,
+    newest_checkpoint,
+    reopen_run_dir,
+    rewind,
+    start_over,
+    steps_done,
+    take_run_dir,
+)
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def test_only_a_run_can_be_resumed(tmp_path):
 def test_two_launchers_cannot_share_a_directory(tmp_path, open_dirs):
     open_dirs.append(make_run_dir(tmp_path, "job"))
     open_dirs[0].write_json("config.json", {})
-    with pytest.raises(UsageError, match=rf"is in use by another `rlx run` \(process {os.getpid()}\)"):
+    with pytest.raises(UsageError, match=rf"is in use by another `rlx run` \(process {os.getpid()} on \S+, since "):
         reopen_run_dir(open_dirs[0].path)
 
 
@@ -114,22 +123,56 @@ def test_the_newest_committed_checkpoint_is_found_and_torn_ones_are_reported(tmp
     assert left == {"step_00002", "step_00009", "step_00010", "step_00011.damaged"}
 
 
+def test_an_attempt_without_a_checkpoint_moves_aside_whole(tmp_path):
+    assert newest_checkpoint(tmp_path, print) is None
+    for number in (1, 2):
+        for name in ("config.json", "lock", "metrics.jsonl", "ledger.sqlite", "of_a_plugin"):
+            (tmp_path / name).write_text(str(number))
+        (tmp_path / "logs").mkdir()
+        assert start_over(tmp_path) == tmp_path / f"attempt-{number}"
+        attempts = {f"attempt-{earlier}" for earlier in range(1, number + 1)}
+        assert {path.name for path in tmp_path.iterdir()} == {"lock", *attempts}
+        moved = {path.name for path in (tmp_path / f"attempt-{number}").iterdir()}
+        assert moved == {"config.json", "logs", "metrics.jsonl", "ledger.sqlite", "of_a_plugin"}
+        assert (tmp_path / f"attempt-{number}" / "metrics.jsonl").read_text() == str(number)
+
+
 @pytest.mark.parametrize(
-    ("config", "advice"),
+    ("summary", "steps"),
     [
-        ({}, "Set checkpoint.every to have some"),
-        ({"checkpoint": {"every": None}}, "Set checkpoint.every to have some"),
-        ({"checkpoint": {"every": 5}}, r"It ended before the first one: \[checkpoint\] every = 5 steps\."),
-        (
-            {"checkpoint": {"every_seconds": 600.0}},
-            r"It ended before the first one: \[checkpoint\] every_seconds = 600\.",
-        ),
+        ('{"status": "done", "steps": 7}', 7),
+        ('{"status": "failed", "steps": 7}', None),
+        ('{"status": "done", "st', None),
+        ("[]", None),
+        ("{}", None),
+        (None, None),
     ],
 )
-def test_without_a_checkpoint_a_run_cannot_resume(tmp_path, config, advice):
-    (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
-    with pytest.raises(UsageError, match=f"has no checkpoint to resume from. {advice}"):
-        newest_checkpoint(tmp_path, print)
+def test_only_a_run_that_reached_its_end_is_done(tmp_path, summary, steps):
+    if summary is not None:
+        (tmp_path / "summary.json").write_text(summary)
+    assert steps_done(tmp_path) == steps
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ([], True),
+        (["lock"], True),
+        (["lock", "keys.json"], True),
+        (["lock", "notes.txt"], False),
+        (["metrics.jsonl"], False),
+    ],
+)
+def test_a_directory_is_continued_if_a_launcher_was_killed_at_its_start(tmp_path, open_dirs, names, taken):
+    for name in names:
+        (tmp_path / name).touch()
+    if taken:
+        open_dirs.append(continue_run_dir(tmp_path))
+        assert open_dirs[-1].fresh
+    else:
+        with pytest.raises(UsageError, match="isn't an empty directory"):
+            continue_run_dir(tmp_path)
 
 
 def test_rewind_removes_metrics_after_the_checkpoint_and_a_torn_line(tmp_path):

@@ -35,6 +35,9 @@ class RunConfig(Section):
     """Every random choice of the run comes from it: data order, sampling, initialisation."""
     dir: str = Field("runs", min_length=1)
     """Run directories are made below this folder, relative to where `rlx run` is called."""
+    resume: Literal["auto"] | None = None
+    """`"auto"`: go on from the newest checkpoint of `dir`/`name`, or start there if there is none, like
+    `rlx run --resume auto`."""
     mode: Literal["disaggregated"] = "disaggregated"
     """Engines and policy in processes (and on devices) of their own."""
     device: Literal["cpu", "cuda"] = "cpu"
