@@ -60,7 +60,7 @@ def _killed(start, warm, kill, folder):
     run.until(lambda: metrics.exists() and '"train"' in metrics.read_text(), "the first step")
     order.touch()
     run.until(lambda: any(call["step"] == 2 for call in run.calls("step_end")), "the third step")
-    kill(run.children_of("rlx.proc policy")[-1:])
+    kill(run.ranks()[-1:])
     run.until(lambda: "training goes back to step 2; it was at step 3" in run.output, "the restart of the policy")
     hold.unlink()
     run.wait()
