@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlx.config.schema import Config
-from rlx.errors import RunError
+from rlx.errors import RunError, abbreviate
 from rlx.names import LOOPBACK
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ def set_environment(config: Config) -> None:
 
 
 async def scores_after_sync(config: Config, weights: Path, sequences: list[list[int]]) -> list[list[float]]:
-    """Start the engine, send it the weights as the policy's rank 0 does (in one bucket), and score."""
+    """Start the engine, send it the weights twice as the policy's rank 0 does (in one bucket), and score.
+
+    Raises RunError if a parameter of the engine differs from what was sent.
+    """
     from safetensors.torch import load_file
 
     from rlx.rollout.engine import Engine
@@ -100,8 +103,11 @@ async def scores_after_sync(config: Config, weights: Path, sequences: list[list[
         join = asyncio.to_thread(transfer_group.join, LOOPBACK, port, 0, ranks, "gloo", SECONDS)
         init = InitTransfer(LOOPBACK, port, ranks, 1, "gloo", SECONDS, manifest)
         group, _ = await asyncio.gather(join, engine.init_transfer(init))
-        sending = asyncio.to_thread(send_buckets, group, 1, manifest, [list(tensors.values())])
-        await asyncio.gather(sending, engine.receive(ReceiveWeights(1, SECONDS)))
+        for version in (1, 2):  # the first update also records where the engine's loader puts each tensor
+            sending = asyncio.to_thread(send_buckets, group, version, manifest, [list(tensors.values())])
+            _, received = await asyncio.gather(sending, engine.receive(ReceiveWeights(version, SECONDS)))
+            if faults := [fault for proof in received.proofs for fault in proof.faults]:
+                raise RunError(f"the engine does not hold what it was sent (update {version}): {abbreviate(faults, 5)}")
         return await engine.score(sequences)
     finally:
         engine.close()
