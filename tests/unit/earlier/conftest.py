@@ -25,7 +25,7 @@ def ended(tmp_path):
         (run / "config.json").write_text(json.dumps(config))
         environment = {"folder": str(started), "base_dir": str(started), "script": None}
         (run / "environment.json").write_text(json.dumps(environment))
-        (run / "lock").write_text("1234\n")
+        (run / "lock").write_text("process 1234 on host\n")
         evaluations = [{"step": float(step), "eval/accuracy": value} for step, value in (accuracies or {}).items()]
         for step in steps:
             folder = run / "checkpoints" / f"step_{step:05d}"

@@ -66,7 +66,7 @@ def test_a_run_that_is_going_on_is_left_alone(ended):
     run = ended([2])
     with (run / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UsageError, match=r"still going on \(process 1234\)"), ended_run(run):
+        with pytest.raises(UsageError, match=r"still going on \(process 1234 on host\)"), ended_run(run):
             pass
     with ended_run(run), ended_run(run):  # two exports at a time
         pass
