@@ -118,11 +118,11 @@ def run(
                 f"{directory.path} has no checkpoint to resume from, and its run is done. Set checkpoint.every to have "
                 "some, and start again in another directory."
             )
-        launcher, owned = _make_objects(plan, directory.path, launcher, loggers)
-        dispatch = Loggers(owned, LoggerLimits.of(plan.config.run))
-        if checkpoint is None and not directory.fresh:
+        elif not directory.fresh:  # before loggers are made, whose files must stay
             moved = start_over(directory.path)
             _say(f"No checkpoint yet: the run starts over from step 0. Files of the earlier attempt: {moved}")
+        launcher, owned = _make_objects(plan, directory.path, launcher, loggers)
+        dispatch = Loggers(owned, LoggerLimits.of(plan.config.run))
         keys = _write_start_files(plan, directory, argv, checkpoint)
         processes = RunProcesses(plan, directory.path, keys, checkpoint, mains)
         undo.pop_all()

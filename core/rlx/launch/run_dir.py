@@ -92,7 +92,10 @@ def take_run_dir(path: Path) -> RunDir:
             )
         # A launcher that was killed before it wrote the config has left nothing else.
         remains = {_LOCK, KEYS_FILE}
-        if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - remains):
+        names = (
+            {entry.name for entry in path.iterdir() if not entry.name.startswith(_ATTEMPT)} if path.is_dir() else set()
+        )
+        if path.exists() and (not path.is_dir() or names - remains):
             raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
         missing = _missing(path.parent)
         path.mkdir(parents=True, exist_ok=True)
