@@ -92,14 +92,13 @@ def take_run_dir(path: Path) -> RunDir:
             )
         # A launcher that was killed before it wrote the config has left nothing else.
         remains = {_LOCK, KEYS_FILE}
-        names = (
-            {entry.name for entry in path.iterdir() if not entry.name.startswith(_ATTEMPT)} if path.is_dir() else set()
-        )
-        if path.exists() and (not path.is_dir() or names - remains):
+        names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        attempts = {name for name in names if name.startswith(_ATTEMPT)}
+        if path.exists() and (not path.is_dir() or names - attempts - remains):
             raise UsageError(f"{path} isn't an empty directory. Choose another one with --run-dir.")
         missing = _missing(path.parent)
         path.mkdir(parents=True, exist_ok=True)
-        return _open(path.absolute(), fresh=True, made=missing)
+        return _open(path.absolute(), fresh=not attempts, made=missing)
 
 
 def _missing(folder: Path) -> list[Path]:
