@@ -103,11 +103,11 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise RunError(f"{what} cannot be written: {error}.{_question(error)}") from error
+        raise RunError(f"{what} cannot be written: {error}.{disk_question(error)}") from error
 
 
-def _question(error: OSError | sqlite3.Error) -> str:
-    """Return what to look for after a failed write: " Is the disk full?"."""
+def disk_question(error: BaseException) -> str:
+    """Return what to look for after a failed write: " Is the disk full?"; "" if the error does not say."""
     if isinstance(error, sqlite3.Error):  # has a text of its own: "database or disk is full"
         return " Is the disk full, or mounted read-only?"
-    return _QUESTIONS.get(error.errno or 0, "")
+    return _QUESTIONS.get(error.errno or 0, "") if isinstance(error, OSError) else ""

@@ -161,7 +161,7 @@ class Saving:
             except TimeoutError as error:
                 raise WaitTimeout(f"the policy did not write {what} within {patience:g} s") from error
             if found.error:
-                raise RunError(f"{what} cannot be written: {found.error}. Is the disk full?")
+                raise RunError(f"{what} cannot be written: {found.error}")
             with writing(what):
                 final = await asyncio.to_thread(checkpoint.commit, path, saved, found.files, states)
             self.committed = saved.version

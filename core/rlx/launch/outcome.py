@@ -173,14 +173,14 @@ def dropped_rows(summary: Summary) -> str:
     reasons = ", ".join(f"{value:,} {REASONS[reason]}" for reason, value in counts.items())
     head = f"Training rows that were dropped ([dataset] on_bad_row): {count:,}{f': {reasons}' if reasons else ''}."
     lines = [
-        f"  row {row['row']} of [{row['dataset']}] ({REASONS[row['reason']]}): {shortened(row['why'])}"
+        f"  row {row['row']} of [{row['dataset']}] ({REASONS[row['reason']]}): {_first_line(row['why'])}"
         for row in named[:SHOWN_ROWS]
     ]
     more = len(named) - SHOWN_ROWS
     return "\n".join([head, *lines, *([f"  and {more} more that summary.json names"] if more > 0 else [])])
 
 
-def shortened(text: str) -> str:
+def _first_line(text: str) -> str:
     """Return the first line of a text, cut to a width that a terminal shows."""
     line = text.splitlines()[0] if text else ""
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."

@@ -2,6 +2,7 @@
 
 Folders and files:
     process.py       the process that starts the ranks (a torch elastic agent)
+    rendezvous.py    the store at which the ranks meet, on the loopback interface
     rank.py          the life of one rank: join, build, serve, leave
     setup.py         makes the worker of a rank from boot data and config
     worker.py        executes the controller's commands on one rank

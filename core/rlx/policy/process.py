@@ -45,6 +45,9 @@ def main(boot: Boot) -> int:
     _log_path(boot, 0).parent.mkdir(parents=True, exist_ok=True)
     for name in _AGENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    from rlx.policy import rendezvous
+
+    rendezvous.register(config.policy.parallel.world_size, config.run.start_seconds)
     multiprocessing.set_forkserver_preload(["rlx.policy.rank", "transformers.modeling_utils"])
     launch = LaunchConfig(
         min_nodes=1,
@@ -52,8 +55,7 @@ def main(boot: Boot) -> int:
         nproc_per_node=config.policy.parallel.world_size,
         run_id=boot.name,
         role=boot.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"{LOOPBACK}:0",
+        rdzv_backend=rendezvous.BACKEND,
         local_addr=LOOPBACK,
         max_restarts=0,
         start_method="forkserver",

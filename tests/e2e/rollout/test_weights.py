@@ -102,7 +102,7 @@ async def _check_waiting_requests(engine, policy, folder, checkpoint, reference,
 
 
 def _sampling(tokens):
-    """Return the parameters of a request that samples exactly so many tokens."""
+    """Return the parameters of a request that samples this number of tokens, whatever they are."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     plain = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False, "flat_logprobs": True}

@@ -87,6 +87,11 @@ class Run:
         """Return the policy's ranks, in order."""
         return sorted((p for p in self.below() if _name(p).startswith("rlx-rank-")), key=_name)
 
+    def addresses(self):
+        """Return the addresses at which processes of the run listen for TCP connections."""
+        found = [(process, connection) for process in self.below() for connection in _connections(process)]
+        return {(_words(process), connection.laddr.ip) for process, connection in found}
+
     def until(self, condition, what, seconds=400):
         """Wait until `condition()` is true, and return it. The run must not end before."""
         deadline = time.monotonic() + seconds
@@ -140,6 +145,13 @@ def _name(process):
         return process.name()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
+
+
+def _connections(process):
+    try:
+        return [each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _words(process):

@@ -52,6 +52,9 @@ def test_a_failing_reward_ends_the_run(start, warm, quick_engine, reward, timeou
 def test_a_killed_engine_ends_a_run_without_restarts(start, warm, kill):
     run = start("rl", warm, **{**LONG, "eval.limit": 2, "rollout.restarts": 0})
     wait_for_first_step(run)
+    listening = run.addresses()
+    assert any("rlx.proc policy" in words for words, _ in listening)
+    assert {address for _, address in listening} == {"127.0.0.1"}, listening
     kill(run.find("EngineCore"))
     output = failed_output(run)
     assert "vLLM engine of rollout-0 died" in output

@@ -314,7 +314,7 @@ async def test_a_full_disk_is_reported_with_the_file_that_failed(make_run, monke
     assert ended.status == "failed"
     assert message in ended.error
     assert "No space left on device. Is the disk full?" in ended.error
-    # What was trained is saved, unless that is what can't be written.
+    # The trained step is saved, unless checkpoints are what can't be written.
     assert bool(checkpoint.committed(run.run_dir)) == ("trajectory_writer" in function)
 
 

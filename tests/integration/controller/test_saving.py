@@ -45,7 +45,7 @@ async def test_training_goes_on_while_a_checkpoint_is_written(make_run, script, 
 
 
 async def test_a_checkpoint_is_of_the_moment_of_its_copy(make_run, script):
-    """What happens while it is written (steps, groups, evaluations) is not in it."""
+    """Steps, groups and evaluations that end while it is written are not in it."""
     section = {"dataset": {"name": "held_out"}, "every": 3}
     peers = script(write_seconds=SLOW)
     run = make_run(steps=4, checkpoint={"every": 2, "keep": 0}, script=peers, eval=section)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 
+import psutil
 import pytest
 
-from rlx.launchers.local import LocalLauncher, LocalProcess
+from rlx.launchers.local import MARK, LocalLauncher, LocalProcess
 from rlx.testing import ContractError, check_launcher
 
 
@@ -35,10 +38,13 @@ class ClosedStdin(LocalLauncher):
 
 
 class KillsTheRoot(LocalLauncher):
-    """Kills one process of the tree only."""
+    """Stops one process of the tree only, and ends none; the test has to."""
+
+    stopped: list[LocalProcess] = []
 
     def start(self, process):
         started = super().start(process)
+        self.stopped.append(started)
         started.kill = lambda: os.kill(started.pid, signal.SIGSTOP)
         return started
 
@@ -70,9 +76,31 @@ class LeavesThem(LocalLauncher):
 def test_a_fault_is_found(cls, rule, seen):
     with pytest.raises(ContractError) as caught:
         check_launcher(cls, timeout_seconds=4.0)
+    for started in KillsTheRoot.stopped:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(started.pid, signal.SIGCONT)  # its nanny ends then, since nobody holds its stdin
     LocalLauncher.close(_holder(LeavesThem.forgotten))
+    assert not left_by_this_test()
     assert rule in caught.value.rules
     assert seen in str(caught.value)
+
+
+def left_by_this_test(seconds=10):
+    """Wait, and return the processes that the launchers of this test have started and that still run."""
+    deadline = time.monotonic() + seconds
+    while (left := _started_here()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _started_here():
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            here = process.environ().get("PYTEST_CURRENT_TEST") == os.environ["PYTEST_CURRENT_TEST"]
+            if MARK in process.environ() and here and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def _holder(processes):

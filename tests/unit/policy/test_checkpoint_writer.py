@@ -81,7 +81,7 @@ def test_a_rank_that_cannot_write_is_named(ranks, tmp_path, monkeypatch, failing
     for rank in both:
         rank.writer.begin(tmp_path / "c", 3, 30)
     _, written = reports.get(timeout=30)
-    assert written.error == f"policy rank {failing}: OSError: [Errno 28] No space left on device"
+    assert written.error == f"policy rank {failing}: OSError: [Errno 28] No space left on device. Is the disk full?"
     with pytest.raises(RunError, match="isn't a complete checkpoint"):
         read_state(tmp_path / "c")
 

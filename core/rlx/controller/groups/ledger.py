@@ -31,7 +31,7 @@ import msgspec
 from msgspec import structs
 
 from rlx.errors import RunError
-from rlx.files import sync_file, sync_folder, writing
+from rlx.files import disk_question, sync_file, sync_folder, writing
 from rlx.transport.messages import GroupDone, decode, encode
 
 VERSION = 1
@@ -279,7 +279,7 @@ class Ledger:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        self._error = RunError(f"the ledger {self._path} cannot be written: {error}. Is the disk full?")
+        self._error = RunError(f"the ledger {self._path} cannot be written: {error}.{disk_question(error)}")
         self._error.__cause__ = error
         self._on_error(self._error)
 

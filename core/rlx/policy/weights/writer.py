@@ -24,7 +24,7 @@ import msgspec
 from safetensors.torch import save_file
 
 from rlx.errors import RunError, described
-from rlx.files import FileSum, file_sum, share_file, sync_file, sync_folder, write_atomic
+from rlx.files import FileSum, disk_question, file_sum, share_file, sync_file, sync_folder, write_atomic
 from rlx.policy.weights.checkpoint import STATE, PolicyState
 from rlx.policy.weights.staging import Shard, Staging
 
@@ -93,7 +93,7 @@ class Writer:
     ) -> None:
         """Report this rank's share, on the thread that has written it; on rank 0, wait for the other ranks' too."""
         error = written.exception()
-        share = Written(error=described(error)) if error is not None else Written(written.result())
+        share = Written(error=_cause(error)) if error is not None else Written(written.result())
         if self._store is None:
             self._store = self._open_store()
         self._store.set(_key(token, self._ranks.rank), msgspec.json.encode(share).decode())
@@ -141,7 +141,11 @@ def finish(path: Path, step: int, ranks: Ranks, files: Mapping[str, FileSum]) ->
         write_atomic(path / STATE, msgspec.json.encode(PolicyState(step, ranks.data_size)))
         return Written({**files, STATE: file_sum(path / STATE)})
     except OSError as error:
-        return Written(error=described(error))
+        return Written(error=_cause(error))
+
+
+def _cause(error: BaseException) -> str:
+    return f"{described(error)}.{disk_question(error)}"
 
 
 def _files(shards: Mapping[str, Shard]) -> Iterator[list[str]]:
